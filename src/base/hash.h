@@ -1,0 +1,31 @@
+// Hashes of bytes: SHA-256 for files and identities, XXH3 for speed.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace lewis {
+
+class Sha256 {
+ public:
+  Sha256();
+  ~Sha256();
+  Sha256(const Sha256&) = delete;
+  Sha256& operator=(const Sha256&) = delete;
+  Sha256& add(std::span<const std::byte> bytes);
+  Sha256& add(std::string_view text) { return add(std::as_bytes(std::span(text))); }
+  // 64 hexadecimal digits; the object is finished afterwards.
+  std::string hex();
+
+ private:
+  void* state_;
+};
+
+std::string sha256_hex(std::string_view text);
+uint64_t xxh3_64(std::span<const std::byte> bytes);
+
+}  // namespace lewis

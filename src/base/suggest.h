@@ -1,0 +1,16 @@
+// "Did you mean": the nearest of the known names, for error messages.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace lewis {
+
+// Levenshtein distance with unit costs, in bytes.
+size_t edit_distance(std::string_view a, std::string_view b);
+
+// The known name with the smallest edit distance (the first of equals); empty when `known` is.
+std::string_view nearest_name(std::string_view name, std::span<const std::string_view> known);
+
+}  // namespace lewis

@@ -1,0 +1,44 @@
+// A pool of worker threads for loops over independent pieces.
+#pragma once
+
+#include <condition_variable>
+#include <cstddef>
+#include <exception>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace lewis {
+
+// Results must not depend on the number of threads: a piece is defined by its index alone, and
+// whoever combines pieces does so in the order of their indices.
+class Threads {
+ public:
+  // count 0 means one per core that this process may use.
+  explicit Threads(size_t count = 0);
+  ~Threads();
+  Threads(const Threads&) = delete;
+  Threads& operator=(const Threads&) = delete;
+
+  size_t count() const { return workers_.size() + 1; }
+
+  // Calls f(0) ... f(n - 1), each once, on all threads (the caller's too); returns when all are
+  // done. The first exception is thrown again here, after the others have stopped. Loops do not
+  // nest: f must not call run on the same pool.
+  void run(size_t n, const std::function<void(size_t)>& f);
+
+ private:
+  void work();
+  void take_pieces(std::unique_lock<std::mutex>& lock);
+
+  std::mutex mutex_;
+  std::condition_variable wake_, done_;
+  const std::function<void(size_t)>* job_ = nullptr;
+  size_t next_ = 0, end_ = 0, busy_ = 0;
+  std::exception_ptr error_;
+  bool stop_ = false;
+  std::vector<std::thread> workers_;
+};
+
+}  // namespace lewis

@@ -1,0 +1,27 @@
+// Calibration: the forward pass with four taps a block. Layers outside, all tokens inside: every
+// weight is read once.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "base/progress.h"
+#include "calibrate/statistics.h"
+#include "model/transformer.h"
+
+namespace lewis {
+
+struct CalibrateOptions {
+  Protocol protocol = Protocol::kClean;
+  bool skip_first_token = false;         // clean: position 0 of each sequence is run but not counted
+  double sparsity = 0.5;                 // reference: share of each output row that the probe zeroes
+  int64_t rows_per_group = 2048;         // tokens that go through a block together
+  ProgressFn progress;                   // tokens * layers
+};
+
+// Sums of squares of the inputs of every linear layer (spec: LEWIS, section 1; steps 2a and, for
+// the reference protocol, 2c and 2d). origin is left to the caller.
+Statistics calibrate(const Transformer& model, std::span<const std::vector<int32_t>> sequences,
+                     const CalibrateOptions& options);
+
+}  // namespace lewis

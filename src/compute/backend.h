@@ -1,0 +1,66 @@
+// The maths of a transformer behind one seam. A backend is a folder that implements this; each
+// function is tested against a plain version. All matrices are row-major floats; results do not
+// depend on the number of threads.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "base/dtype.h"
+
+namespace lewis {
+
+class Threads;
+
+// A weight [out, in] in the layout that the backend multiplies fastest.
+class PackedWeight {
+ public:
+  virtual ~PackedWeight() = default;
+  int64_t out = 0, in = 0;
+};
+
+// One sequence of an attention call. Query head h uses key and value head h / (heads / kv_heads).
+struct AttentionRows {
+  int64_t first_query = 0, queries = 0;  // rows of q and of the result
+  const float* keys = nullptr;           // [first_position + queries, kv_heads * head_dim]
+  const float* values = nullptr;         // the same shape
+  int64_t first_position = 0;            // query i sees keys [0, first_position + i]
+};
+
+struct AttentionShape {
+  int64_t heads = 0, kv_heads = 0, head_dim = 0;
+  float scale = 0;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  // weight: [out, in] of F32, BF16 or F16 as stored.
+  virtual std::unique_ptr<PackedWeight> pack(DType dtype, const std::byte* weight, int64_t out,
+                                             int64_t in) = 0;
+  // y[rows, out] = x[rows, in] * weight^T (+ bias[out] when not empty).
+  virtual void linear(const PackedWeight& weight, std::span<const float> bias, const float* x,
+                      int64_t rows, float* y) = 0;
+  // y = x * rsqrt(mean(x^2) + epsilon) * weight, per row of `columns`; y may be x.
+  virtual void rms_norm(const float* x, int64_t rows, int64_t columns, std::span<const float> weight,
+                        float epsilon, float* y) = 0;
+  // In place on x [rows, heads, head_dim]: rotate-half pairs (i, i + rotary/2) by the angle
+  // positions[row] * inverse_frequency[i]; cos and sin times `factor`.
+  virtual void rope(float* x, int64_t rows, int64_t heads, int64_t head_dim,
+                    std::span<const int64_t> positions, std::span<const float> inverse_frequency,
+                    float factor) = 0;
+  // out[rows, heads * head_dim] = softmax(scale * q k^T, causal) v.
+  virtual void attention(const AttentionShape& shape, std::span<const AttentionRows> sequences,
+                         const float* q, float* out) = 0;
+  // gate = silu(gate) * up, n values.
+  virtual void silu_multiply(float* gate, const float* up, int64_t n) = 0;
+  // x += y, n values.
+  virtual void add(float* x, const float* y, int64_t n) = 0;
+};
+
+// compute/cpu: oneDNN on the caller's pool.
+std::unique_ptr<Backend> make_cpu_backend(Threads& threads);
+
+}  // namespace lewis

@@ -1,0 +1,53 @@
+// What is measured on a model: answer loss, perplexity, gsm8k.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "base/progress.h"
+#include "eval/intervals.h"
+#include "model/transformer.h"
+#include "text/tokenizer.h"
+
+namespace lewis {
+
+struct TaskOptions {
+  std::string task;                      // "loss", "perplexity", "gsm8k"
+  std::filesystem::path data;
+  std::string format;                    // "" : the task's own, or by the file's ending
+  std::string prompt_field, answer_field;
+  std::string label;                     // how tables name it; "" : task and file
+  uint64_t limit = 0;                    // first items only; 0: all
+  uint64_t shots = 0;                    // gsm8k: examples before the question
+  std::filesystem::path shots_data;      // where they come from
+  int64_t max_new_tokens = 256;
+  int64_t window = 1024, stride = 512;   // perplexity, in tokens
+};
+
+// One metric of one task on one model. `values` holds one number an item, in the items' order, so
+// that two models can be compared item by item.
+struct Metric {
+  std::string name;                      // "answer_loss", "exact_match,flexible-extract", ...
+  bool higher_is_better = false;
+  std::vector<double> values;
+  Mean summary;
+  // Set where the headline is not the mean of the values (perplexity: exp of the token mean).
+  std::optional<double> headline;
+};
+
+struct TaskResult {
+  std::string task, label, data;
+  std::vector<Metric> metrics;
+  Json samples;                          // per item, for --log-samples
+};
+
+// tokenizer may be null for data of format ids.
+TaskResult run_task(const TaskOptions& options, const Transformer& model, const Tokenizer* tokenizer,
+                    const std::vector<int32_t>& stop_ids, const ProgressFn& progress);
+
+std::vector<std::string_view> task_names();
+
+}  // namespace lewis

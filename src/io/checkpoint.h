@@ -1,0 +1,47 @@
+// A model folder as Hugging Face writes it: config.json and model.safetensors, or shards with an
+// index.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "io/safetensors.h"
+#include "io/tensor_source.h"
+
+namespace lewis {
+
+class Checkpoint final : public TensorSource {
+ public:
+  // Opens every shard and proves every header. Throws Error(kInput) that names the file: no such
+  // folder, missing or truncated shard, an index that names a file outside the folder or a tensor
+  // that its shard does not hold (or the other way round).
+  static Checkpoint open(const std::filesystem::path& folder);
+
+  const std::string& label() const override { return label_; }
+  const std::vector<TensorInfo>& tensors() const override { return tensors_; }
+  void read(const TensorInfo& tensor, int64_t first, std::span<std::byte> out) const override;
+
+  const std::filesystem::path& folder() const { return folder_; }
+  // config.json, parsed; Error(kInput) when there is none or it is not an object.
+  const Json& config() const;
+  // Sum of the tensors' bytes.
+  uint64_t total_bytes() const;
+  // Changes when the checkpoint does: SHA-256 over names, sizes, times of change and headers of
+  // the shards and the bytes of config.json. Does not read the weights.
+  std::string fingerprint() const;
+
+ private:
+  Checkpoint() = default;
+
+  std::filesystem::path folder_;
+  std::string label_;
+  std::vector<TensorInfo> tensors_;           // sorted by name
+  std::vector<size_t> shard_of_;              // per tensor: index into shards_
+  std::vector<std::unique_ptr<SafetensorsFile>> shards_;
+  Json config_;
+};
+
+}  // namespace lewis

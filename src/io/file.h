@@ -1,0 +1,36 @@
+// POSIX files, with errors as Error.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+
+namespace lewis {
+
+class File {
+ public:
+  static File open_read(const std::filesystem::path& path);    // Error(kInput)
+  static File create(const std::filesystem::path& path);       // new or emptied; Error(kResource)
+  File(File&& other) noexcept;
+  File& operator=(File&& other) noexcept;
+  ~File();
+
+  uint64_t size() const;
+  // Exactly out.size() bytes at `offset`; Error(kInput) that says how many were missing.
+  void read_at(uint64_t offset, std::span<std::byte> out) const;
+  // Error(kResource) when the disk is full.
+  void write_at(uint64_t offset, std::span<const std::byte> bytes) const;
+  void sync() const;                                            // fsync
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  File(int fd, std::filesystem::path path) : fd_(fd), path_(std::move(path)) {}
+  int fd_ = -1;
+  std::filesystem::path path_;
+};
+
+void sync_folder(const std::filesystem::path& folder);
+void write_file_durably(const std::filesystem::path& path, std::span<const std::byte> bytes);
+
+}  // namespace lewis

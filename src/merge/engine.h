@@ -1,0 +1,40 @@
+// Recipe -> tensors on disk: read, merge, write, with bounded memory and all threads.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "base/progress.h"
+#include "base/threads.h"
+#include "recipe/recipe.h"
+
+namespace lewis {
+
+struct MergeOptions {
+  std::filesystem::path out;
+  bool force = false;                           // replace an existing OUT
+  uint64_t shard_bytes = 5'000'000'000;
+  uint64_t seed = 0;                            // of random masks
+  ProgressFn progress;                          // bytes read and written
+};
+
+// Every tensor of the output, accounted for.
+struct MergeReport {
+  uint64_t merged = 0, copied = 0;              // tensors
+  uint64_t parameters = 0, bytes_read = 0, bytes_written = 0, shards = 0;
+};
+
+// What a merge will do, known before any weight is read.
+struct MergeCost {
+  uint64_t tensors = 0, parameters = 0, bytes_read = 0, bytes_written = 0, peak_memory = 0;
+};
+MergeCost merge_cost(const Recipe& recipe, size_t threads);
+
+// The whole merge: opens and checks all models (same tensors, same shapes; Error(kInput) names the
+// first that differs), writes OUT.partial, renames it to OUT. On any error nothing named OUT has
+// changed and OUT.partial is removed.
+MergeReport merge(const Recipe& recipe, const MergeOptions& options, Threads& threads);
+
+}  // namespace lewis

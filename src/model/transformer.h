@@ -1,0 +1,113 @@
+// Running a model: embedding, one transformer block for all families, head. The caller owns the
+// loop over layers, so that it decides whether one block is in memory at a time (calibration,
+// loss) or all of them (generation).
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/progress.h"
+#include "base/threads.h"
+#include "compute/backend.h"
+#include "io/tensor_source.h"
+#include "model/model_spec.h"
+
+namespace lewis {
+
+// A row-major matrix of floats that somebody else owns.
+struct ConstMatrix {
+  const float* data = nullptr;
+  int64_t rows = 0, columns = 0;
+  std::span<const float> row(int64_t r) const {
+    return {data + r * columns, static_cast<size_t>(columns)};
+  }
+};
+
+// Keys and values of one sequence, all layers; grows as tokens come.
+class KvCache;
+
+// Consecutive rows of the hidden states that belong to one sequence.
+struct SequenceRows {
+  int64_t first_row = 0, rows = 0;
+  int64_t first_position = 0;     // of the first row in its sequence (0 without a cache)
+  KvCache* cache = nullptr;       // null: the rows are the whole sequence
+};
+
+// The four places where calibration looks at the input of linear layers.
+enum class Tap { kAttentionIn, kAttentionOut, kMlpIn, kMlpDown };  // q,k,v | o | gate,up | down
+// x: the inputs of those linears for all rows of the call. Called on the thread that runs the
+// block, once per tap and call.
+using TapFn = std::function<void(Tap tap, ConstMatrix x)>;
+
+// Called with each linear weight of a block before it is packed: [out, in] row-major, may be
+// changed in place (the reference protocol prunes).
+using WeightEdit =
+    std::function<void(std::string_view module, std::span<float> weight, int64_t out, int64_t in)>;
+
+struct BlockWeights;  // one block, ready for the backend
+
+class Transformer {
+ public:
+  // Checks that every tensor the spec asks for is there with its shape (Error(kInput) names it).
+  Transformer(const TensorSource& source, ModelSpec spec, Backend& backend, Threads& threads);
+  ~Transformer();
+
+  const ModelSpec& spec() const { return spec_; }
+  Threads& threads() const { return threads_; }
+
+  // hidden: [ids.size(), spec.hidden]. An id outside the vocabulary is an Error(kInput).
+  void embed(std::span<const int32_t> ids, std::span<float> hidden) const;
+  // Reads and packs one block. Values that are not finite are an Error(kInput).
+  std::shared_ptr<const BlockWeights> load_block(int64_t layer, const WeightEdit& edit = {}) const;
+  // hidden: [rows, spec.hidden], changed in place.
+  void run_block(const BlockWeights& block, std::span<const SequenceRows> sequences,
+                 std::span<float> hidden, const TapFn& tap = {}) const;
+  // logits of some rows: [rows.size(), spec.vocab] = head(final norm(hidden[rows])).
+  void head(std::span<const float> hidden, std::span<const int64_t> rows,
+            std::span<float> logits) const;
+
+ private:
+  struct Ends;  // embedding, final norm, head
+  const TensorSource& source_;
+  ModelSpec spec_;
+  Backend& backend_;
+  Threads& threads_;
+  std::unique_ptr<Ends> ends_;
+};
+
+// The hidden states of many sequences, carried through the model block by block: every weight is
+// read once. Sequences lie one after the other.
+struct TokenBatch {
+  std::vector<int32_t> ids;              // all tokens
+  std::vector<SequenceRows> sequences;   // without caches
+};
+TokenBatch make_batch(std::span<const std::vector<int32_t>> sequences);
+
+// Runs the sequences through all blocks (layers outside, groups of whole sequences of at most
+// `rows_per_group` rows inside) and returns the hidden states before the final norm:
+// [ids.size(), hidden]. Progress counts tokens * layers.
+std::vector<float> run_layers(const Transformer& model, const TokenBatch& batch,
+                              const ProgressFn& progress, int64_t rows_per_group = 2048);
+
+// The groups that run_layers makes: ranges of sequences [first, last).
+std::vector<std::pair<size_t, size_t>> group_sequences(const TokenBatch& batch, int64_t rows_per_group);
+
+// Greedy continuation of several prompts at once with KV caches.
+struct GenerateOptions {
+  int64_t max_new_tokens = 256;
+  std::vector<int32_t> stop_ids;         // generation of a prompt ends when one is chosen
+  // Asked after every token of prompt `i` with what was generated so far; true ends that prompt.
+  std::function<bool(size_t i, std::span<const int32_t> generated)> stop;
+  int64_t batch = 32;                    // prompts that run together
+  ProgressFn progress;                   // prompts done
+};
+// Returns the new tokens of each prompt, without a stop id. Prompts do not influence each other.
+std::vector<std::vector<int32_t>> generate_greedy(const Transformer& model,
+                                                  std::span<const std::vector<int32_t>> prompts,
+                                                  const GenerateOptions& options);
+
+}  // namespace lewis

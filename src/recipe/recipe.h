@@ -1,0 +1,99 @@
+// The recipe: what to merge and how. mergekit's YAML plus the section `lewis:`.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "base/dtype.h"
+
+namespace lewis {
+
+// A number, or a gradient: values at equal distances over the depth of the model.
+using Gradient = std::vector<double>;
+using SettingValue = std::variant<double, Gradient>;
+
+// One line of a filter list: `value` for the tensors whose name contains `filter` (any, if empty).
+struct Condition {
+  std::string filter;
+  SettingValue value;
+};
+
+// A parameter as written: scalar, gradient, or list of conditions.
+using ParameterSetting = std::variant<double, Gradient, std::vector<Condition>>;
+using Parameters = std::map<std::string, ParameterSetting>;
+
+struct RecipeModel {
+  std::string model;                // as written
+  std::filesystem::path folder;     // resolved; absolute or relative to the working directory
+  Parameters parameters;
+  int line = 0;                     // of the recipe
+};
+
+// lewis.calibration[]: text that shows the skill of one fine-tuned model.
+struct CalibrationEntry {
+  std::string model;                // must be one of the recipe's
+  std::filesystem::path folder;
+  std::filesystem::path data;
+  std::string format;               // of text/dataset.h; "" : by the file's ending
+  std::string prompt_field, answer_field;  // format jsonl
+  uint64_t samples = 15;            // 0: all
+  uint64_t seed = 42;
+  uint64_t max_tokens = 512;
+  int line = 0;
+};
+
+struct LewisSection {
+  std::vector<CalibrationEntry> calibration;
+  std::string protocol = "clean";
+  std::string importance = "norm_shift";
+  std::string allocation = "min_max";
+  double gamma = 0.3;               // smallest density
+  double epsilon = 0.8;             // largest density
+  double uncovered = 1.0;           // of tensors without an importance
+  bool skip_first_token = false;    // clean protocol: do not count position 0
+  uint64_t seed = 0;                // of random masks
+};
+
+struct Recipe {
+  std::filesystem::path file;       // "" when built from text
+  std::string text;                 // as read, for mergekit_config.yml
+  std::string merge_method;
+  std::vector<RecipeModel> models;  // in the order written; the base appended if not listed
+  std::optional<std::string> base_model;
+  std::optional<size_t> base_index; // into models
+  Parameters parameters;
+  std::optional<DType> dtype, out_dtype;
+  std::optional<LewisSection> lewis;
+};
+
+// Parses and validates; throws Error(kUsage): one line that begins with "FILE:LINE:", names the key
+// and the nearest known one. Model and data paths that do not exist are refused too. Relative paths
+// are resolved against the working directory first, as mergekit does, then against the recipe's
+// folder.
+Recipe read_recipe(const std::filesystem::path& file);
+Recipe parse_recipe(std::string_view text, const std::filesystem::path& file);
+
+// Depth of a tensor for gradients: layer / (layers - 1); 1 if there is one layer; 0 for tensors
+// outside the layers (embeddings, final norm, head).
+double tensor_depth(std::string_view tensor_name, int64_t layers);
+// The layer number in a name ("model.layers.11.mlp.up_proj.weight": 11), if there is one.
+std::optional<int64_t> tensor_layer(std::string_view tensor_name);
+
+// The value of a setting for a tensor at depth t in [0, 1]; nullopt when no condition matches.
+std::optional<double> evaluate(const ParameterSetting& setting, std::string_view tensor_name, double t);
+
+// Precedence: the model's parameters (model given), the recipe's, else nullopt. Global parameters
+// (lambda, normalize, ...) are read with model nullopt.
+std::optional<double> resolve(const Recipe& recipe, std::string_view parameter,
+                              std::optional<size_t> model, std::string_view tensor_name, double t);
+
+// The recipe as YAML that mergekit accepts; the lewis: section is left out when `stock` is true.
+std::string to_yaml(const Recipe& recipe, bool stock);
+
+}  // namespace lewis
