@@ -1,0 +1,29 @@
+#!/bin/sh
+# The main job, end to end: calibrate, plan, merge and score five tiny models.
+# usage: demo/run.sh PATH_OF_LEWIS
+set -eu
+lewis=$(realpath "$1")
+cd "$(dirname "$0")/.."
+out=demo/out
+mkdir -p "$out"
+
+step() { printf '\n\033[1m$ %s\033[0m\n' "$*" | if [ -t 1 ]; then cat; else sed 's/\x1b\[[0-9;]*m//g'; fi; }
+run() { step "lewis $*"; "$lewis" "$@"; }
+
+run plan demo/recipe.yml -o "$out/plan.yml"
+run merge demo/recipe.yml "$out/uniform" --no-guidance --force
+run merge demo/recipe.yml "$out/lewis" --force
+run eval demo/models/base demo/models/math demo/models/code "$out/uniform" "$out/lewis" \
+  --task loss:demo/data/math_test.jsonl:gsm8k --task loss:demo/data/code_test.jsonl:mbpp \
+  --task gsm8k:demo/data/math_test.jsonl --limit 200 --baseline uniform \
+  --json-out "$out/eval.json"
+
+cat <<END
+
+Where to look next:
+  $out/plan.yml         the recipe with a density for every layer; mergekit accepts it as well
+  $out/lewis/           the merged model: loads wherever its base loads; README.md is its model card
+  $out/eval.json        every number of the table with its interval, and the result of every item
+  demo/recipe.yml       change gamma, epsilon or the method and run 'make demo' again
+  build/release/lewis --help
+END

@@ -1,0 +1,56 @@
+// lewis: merges fine-tuned language models, guided by data.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <new>
+
+#include "base/error.h"
+#include "cli/verbs.h"
+#include "cli/version.h"
+
+namespace {
+
+int fail(lewis::ExitCode code, const std::string& message) {
+  const bool color = lewis::Terminal::of(STDERR_FILENO).color;
+  fmt::print(stderr, "{} {}\n", lewis::styled("lewis: error:", "1;31", color), message);
+  return static_cast<int>(code);
+}
+
+int run(int argc, char** argv) {
+  CLI::App app{"Merges fine-tuned language models, guided by data: calibrate, plan, merge, evaluate."};
+  app.name("lewis");
+  app.set_version_flag("--version", std::string("lewis ") + lewis::kVersion);
+  app.require_subcommand(1);
+  lewis::add_merge_verb(app);
+  lewis::add_plan_verb(app);
+  lewis::add_calibrate_verb(app);
+  lewis::add_eval_verb(app);
+  app.footer("Exit codes: 0 done, 1 failed, 2 wrong usage or recipe, 3 input refused, 4 out of space or "
+             "memory, 5 verification failed, 130 interrupted.");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& e) {
+    return app.exit(e);  // --help, --version
+  } catch (const CLI::ParseError& e) {
+    return fail(lewis::ExitCode::kUsage, fmt::format("{} (see lewis --help)", e.what()));
+  }
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  lewis::catch_interrupts();
+  try {
+    return run(argc, argv);
+  } catch (const lewis::Error& e) {
+    return fail(e.code(), e.what());
+  } catch (const std::bad_alloc&) {
+    return fail(lewis::ExitCode::kResource, "out of memory");
+  } catch (const std::filesystem::filesystem_error& e) {
+    return fail(lewis::ExitCode::kFailed, e.what());
+  } catch (const std::exception& e) {
+    return fail(lewis::ExitCode::kFailed, fmt::format("unexpected: {}", e.what()));
+  }
+}

@@ -1,0 +1,33 @@
+// A checkpoint that can be run: opened, understood, with its tokenizer.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "compute/backend.h"
+#include "io/checkpoint.h"
+#include "model/transformer.h"
+#include "text/chat_template.h"
+#include "text/dataset.h"
+#include "text/tokenizer.h"
+
+namespace lewis {
+
+struct RunningModel {
+  Checkpoint checkpoint;
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<Transformer> transformer;
+  std::optional<Tokenizer> tokenizer;   // none for a folder without tokenizer.json
+  std::vector<int32_t> stop_ids;        // end of sequence
+
+  // `needs_tokenizer`: a folder without one is an Error(kInput).
+  static std::unique_ptr<RunningModel> open(const std::filesystem::path& folder, Threads& threads,
+                                            bool needs_tokenizer);
+};
+
+// The format of a data file when none is given: by its ending (.txt is text, .jsonl must be said).
+std::string format_of(const std::filesystem::path& data, const std::string& format);
+
+}  // namespace lewis

@@ -1,0 +1,36 @@
+// Tables and heat maps in the terminal.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "cli/terminal.h"
+
+namespace lewis {
+
+enum class Align { kLeft, kRight };
+
+// Columns are as wide as their widest cell, two spaces apart. Cells may carry SGR codes.
+class Table {
+ public:
+  struct Column {
+    std::string head;
+    Align align = Align::kRight;
+  };
+  explicit Table(std::vector<Column> columns) : columns_(std::move(columns)) {}
+  // Missing cells are empty.
+  void add(std::vector<std::string> cells) { rows_.push_back(std::move(cells)); }
+  void add_line() { rows_.emplace_back(); }  // a rule
+  // Every line ends in '\n' and has no blanks at its end; heads are dim when `color`.
+  std::string text(bool color) const;
+
+ private:
+  std::vector<Column> columns_;
+  std::vector<std::vector<std::string>> rows_;
+};
+
+// The text on a background from dark blue (share 0) over green to yellow (share 1), a ramp that
+// colour-blind people can read; without colour the text alone.
+std::string heat_cell(std::string_view text, double share, bool color);
+
+}  // namespace lewis

@@ -1,0 +1,61 @@
+// What a person sees: colours where they help, a progress bar on a terminal, plain lines in a pipe.
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <string_view>
+
+#include "base/progress.h"
+
+namespace lewis {
+
+// How one stream is to be written to. NO_COLOR, TERM=dumb and pipes turn colour off.
+struct Terminal {
+  bool interactive = false;  // a terminal that understands carriage return
+  bool color = false;
+  int width = 80;
+
+  static Terminal of(int file_descriptor);
+};
+
+// Turns Progress into a bar on stderr (interactive) or into a line per finished piece of work and
+// every ten seconds (pipe). Every call also checks for SIGINT and SIGTERM.
+class ProgressPrinter {
+ public:
+  explicit ProgressPrinter(bool quiet);
+  ~ProgressPrinter();  // ends a bar that is still on the line
+  void operator()(const Progress& progress);
+  // For the Progress callbacks of the libraries; the printer must outlive it.
+  ProgressFn callback() {
+    return [this](const Progress& p) { (*this)(p); };
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  void print(const Progress& progress, Clock::time_point now);
+
+  Terminal terminal_;
+  bool quiet_;
+  std::string what_;             // the work that is shown now
+  bool line_open_ = false;
+  Clock::time_point begun_{}, shown_{};
+};
+
+// Makes SIGINT and SIGTERM ask for an orderly end: the next progress call, or check_interrupt,
+// throws Error(kInterrupted). A second signal ends the process at once.
+void catch_interrupts();
+void check_interrupt();
+
+// "3.4 MB", "512 B": decimal units, as disks are sold.
+std::string human_bytes(uint64_t bytes);
+// "2m 05s", "12.3 s"
+std::string human_seconds(double seconds);
+// "1,234,567"
+std::string with_commas(uint64_t n);
+
+// The text with SGR codes around it when `color`: "1" bold, "2" dim, "31" red, ...
+std::string styled(std::string_view text, std::string_view sgr, bool color);
+// Columns that a UTF-8 text takes on a terminal, SGR codes not counted.
+size_t display_width(std::string_view text);
+
+}  // namespace lewis

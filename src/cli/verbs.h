@@ -1,0 +1,26 @@
+// The verbs of the command line, one file each. Each adds its subcommand with options and returns;
+// the work is done in the subcommand's callback.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <memory>
+
+#include "base/threads.h"
+#include "cli/terminal.h"
+
+namespace lewis {
+
+// Options that every verb has.
+struct CommonOptions {
+  size_t threads = 0;  // 0: one per core
+  bool quiet = false;
+  bool json = false;
+};
+std::shared_ptr<CommonOptions> add_common_options(CLI::App& verb);
+
+void add_calibrate_verb(CLI::App& app);
+void add_plan_verb(CLI::App& app);
+void add_merge_verb(CLI::App& app);
+void add_eval_verb(CLI::App& app);
+
+}  // namespace lewis

@@ -1,0 +1,121 @@
+// The house of HACKING.md: who may look into whose room, and what stays behind whose door.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <regex>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace fs = std::filesystem;
+using Rooms = std::map<std::string, std::set<std::string>>;
+
+namespace {
+
+// Direct arrows; what a room may see beyond them follows the arrows (closure below).
+const Rooms kArrows = {
+    {"base", {}},
+    {"io", {"base"}},
+    {"recipe", {"io"}},
+    {"merge", {"recipe"}},
+    {"text", {"base"}},
+    {"compute", {"base"}},
+    {"model", {"io", "compute", "text"}},
+    {"calibrate", {"model"}},
+    {"plan", {"io", "recipe", "calibrate"}},
+    {"eval", {"model"}},
+    {"refine", {"model", "calibrate", "merge"}},
+    {"report", {"base"}},
+    {"cli", {"base", "io", "recipe", "text", "compute", "model", "calibrate", "plan", "merge",
+             "refine", "eval", "report"}},
+};
+
+std::set<std::string> visible_from(const std::string& room) {
+  std::set<std::string> seen = {room};
+  std::vector<std::string> todo = {room};
+  while (!todo.empty()) {
+    const std::string next = todo.back();
+    todo.pop_back();
+    for (const std::string& other : kArrows.at(next)) {
+      if (seen.insert(other).second) todo.push_back(other);
+    }
+  }
+  return seen;
+}
+
+struct Include {
+  std::string file;    // "merge/engine.cc"
+  std::string room;    // "merge"
+  std::string target;  // "io/checkpoint.h"
+};
+
+std::vector<Include> read_includes() {
+  static const std::regex kInclude(R"re(^\s*#\s*include\s*["<]([^">]+)[">])re");
+  const fs::path src = fs::path(LEWIS_SOURCE) / "src";
+  std::vector<Include> includes;
+  for (const auto& entry : fs::recursive_directory_iterator(src)) {
+    if (!entry.is_regular_file()) continue;
+    const fs::path relative = fs::relative(entry.path(), src);
+    std::ifstream in(entry.path());
+    for (std::string line; std::getline(in, line);) {
+      std::smatch match;
+      if (std::regex_search(line, match, kInclude)) {
+        includes.push_back({relative.string(), relative.begin()->string(), match[1]});
+      }
+    }
+  }
+  return includes;
+}
+
+TEST(House, OnlyDrawnArrows) {
+  const auto includes = read_includes();
+  ASSERT_GT(includes.size(), 100u);
+  for (const Include& i : includes) {
+    const std::string target_room = i.target.substr(0, i.target.find('/'));
+    if (!kArrows.contains(target_room)) continue;  // a library's header
+    ASSERT_TRUE(kArrows.contains(i.room)) << i.file << " is in a room that the house does not have";
+    EXPECT_TRUE(visible_from(i.room).contains(target_room))
+        << i.file << " includes " << i.target << ": " << i.room << " may not look into " << target_room;
+  }
+}
+
+TEST(House, LibrariesStayBehindTheirDoor) {
+  const std::vector<std::pair<std::regex, std::string>> doors = {
+      {std::regex("^nlohmann/"), "base/json.h"}, {std::regex("^libfyaml"), "recipe/"},
+      {std::regex("^(oneapi/)?dnnl|^omp\\.h|^cuda|^Eigen/|^lapacke?"), "compute/"},
+      {std::regex("^lewis_text\\.h"), "text/"},  {std::regex("^CLI/"), "cli/"},
+  };
+  for (const Include& i : read_includes()) {
+    for (const auto& [library, door] : doors) {
+      if (std::regex_search(i.target, library)) {
+        EXPECT_TRUE(i.file.starts_with(door)) << i.file << " includes " << i.target << ", which belongs to " << door;
+      }
+    }
+  }
+}
+
+TEST(House, NothingBelowCliPrintsOrExits) {
+  static const std::regex kForbidden(R"((std::cout|std::cerr|\bprintf\s*\(|fmt::print|\bputs\s*\(|\b_?exit\s*\(|\babort\s*\())");
+  const fs::path src = fs::path(LEWIS_SOURCE) / "src";
+  for (const auto& entry : fs::recursive_directory_iterator(src)) {
+    const std::string file = fs::relative(entry.path(), src).string();
+    if (!entry.is_regular_file() || file.starts_with("cli/")) continue;
+    std::ifstream in(entry.path());
+    for (std::string line; std::getline(in, line);) {
+      const std::string code = line.substr(0, line.find("//"));
+      EXPECT_FALSE(std::regex_search(code, kForbidden)) << file << ": " << line;
+    }
+  }
+}
+
+// The check itself must be able to fail.
+TEST(House, ClosureFollowsArrows) {
+  EXPECT_TRUE(visible_from("merge").contains("io"));
+  EXPECT_FALSE(visible_from("merge").contains("model"));
+  EXPECT_FALSE(visible_from("io").contains("recipe"));
+  EXPECT_FALSE(visible_from("plan").contains("merge"));
+}
+
+}  // namespace
