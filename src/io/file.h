@@ -21,6 +21,8 @@ class File {
   void read_at(uint64_t offset, std::span<std::byte> out) const;
   // Error(kResource) when the disk is full.
   void write_at(uint64_t offset, std::span<const std::byte> bytes) const;
+  // Takes the space for the whole file now, so that a full disk is known before the work.
+  void allocate(uint64_t bytes) const;                          // Error(kResource)
   void sync() const;                                            // fsync
   const std::filesystem::path& path() const { return path_; }
 
