@@ -69,6 +69,7 @@ struct Recipe {
   std::optional<size_t> base_index; // into models
   Parameters parameters;
   std::optional<DType> dtype, out_dtype;
+  std::optional<std::string> tokenizer_source;  // "base", "union" or a model
   std::optional<LewisSection> lewis;
 };
 

@@ -1,0 +1,104 @@
+// Recipe -> YAML. Written by hand: the forms are few, and YAML 1.1 readers (PyYAML) must read every
+// number as a number.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "recipe/recipe.h"
+
+namespace lewis {
+namespace {
+
+// Shortest text that reads back as the same double; YAML 1.1 wants a '.' before an exponent.
+std::string number(double value) {
+  std::string text = fmt::format("{}", value);
+  const size_t e = text.find('e');
+  if (e != std::string::npos && text.find('.') == std::string::npos) text.insert(e, ".0");
+  return text;
+}
+
+// A text as a YAML scalar: plain where nothing can go wrong, else in double quotes.
+std::string scalar(const std::string& text) {
+  const auto harmless = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '/' || c == '.' || c == '-'; };
+  const bool word = !text.empty() && std::all_of(text.begin(), text.end(), harmless) &&
+                    (std::isalpha(static_cast<unsigned char>(text[0])) || text[0] == '/' || text.starts_with("./") || text.starts_with("../"));
+  static constexpr const char* kWords[] = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"};
+  std::string lower = text;
+  std::transform(lower.begin(), lower.end(), lower.begin(), [](char c) { return static_cast<char>(std::tolower(static_cast<unsigned char>(c))); });
+  if (word && std::none_of(std::begin(kWords), std::end(kWords), [&](const char* w) { return lower == w; })) return text;
+  std::string quoted = "\"";
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\') {
+      quoted += '\\';
+      quoted += c;
+    } else if (byte < 0x20 || byte == 0x7f) {
+      quoted += fmt::format("\\x{:02x}", byte);
+    } else {
+      quoted += c;
+    }
+  }
+  return quoted + "\"";
+}
+
+std::string value_text(const SettingValue& value) {
+  if (const double* single = std::get_if<double>(&value)) return number(*single);
+  std::string text;
+  for (const double v : std::get<Gradient>(value)) text += (text.empty() ? "" : ", ") + number(v);
+  return "[" + text + "]";
+}
+
+std::string parameters_text(const Parameters& parameters, const std::string& indent) {
+  std::string text;
+  for (const auto& [name, setting] : parameters) {
+    text += indent + name + ":";
+    if (const auto* conditions = std::get_if<std::vector<Condition>>(&setting)) {
+      text += "\n";
+      for (const Condition& c : *conditions) {
+        text += indent + "  - {" + (c.filter.empty() ? "" : "filter: " + scalar(c.filter) + ", ") + "value: " + value_text(c.value) + "}\n";
+      }
+    } else if (const double* single = std::get_if<double>(&setting)) {
+      text += " " + number(*single) + "\n";
+    } else {
+      text += " " + value_text(std::get<Gradient>(setting)) + "\n";
+    }
+  }
+  return text;
+}
+
+std::string lewis_text(const LewisSection& s) {
+  std::string text = "lewis:\n";
+  if (!s.calibration.empty()) text += "  calibration:\n";
+  for (const CalibrationEntry& e : s.calibration) {
+    text += "    - model: " + scalar(e.model) + "\n      data: " + scalar(e.data.string()) + "\n";
+    if (!e.format.empty()) text += "      format: " + scalar(e.format) + "\n";
+    if (!e.prompt_field.empty()) text += "      prompt_field: " + scalar(e.prompt_field) + "\n";
+    if (!e.answer_field.empty()) text += "      answer_field: " + scalar(e.answer_field) + "\n";
+    text += fmt::format("      samples: {}\n      seed: {}\n      max_tokens: {}\n", e.samples, e.seed, e.max_tokens);
+  }
+  text += fmt::format("  protocol: {}\n  importance: {}\n  allocation: {}\n", scalar(s.protocol), scalar(s.importance), scalar(s.allocation));
+  text += fmt::format("  gamma: {}\n  epsilon: {}\n  uncovered: {}\n", number(s.gamma), number(s.epsilon), number(s.uncovered));
+  text += fmt::format("  skip_first_token: {}\n  seed: {}\n", s.skip_first_token, s.seed);
+  return text;
+}
+
+}  // namespace
+
+std::string to_yaml(const Recipe& recipe, bool stock) {
+  std::string text = "merge_method: " + scalar(recipe.merge_method) + "\n";
+  if (recipe.base_model) text += "base_model: " + scalar(*recipe.base_model) + "\n";
+  text += "models:\n";
+  for (const RecipeModel& m : recipe.models) {
+    text += "  - model: " + scalar(m.model) + "\n";
+    if (!m.parameters.empty()) text += "    parameters:\n" + parameters_text(m.parameters, "      ");
+  }
+  if (!recipe.parameters.empty()) text += "parameters:\n" + parameters_text(recipe.parameters, "  ");
+  if (recipe.dtype) text += fmt::format("dtype: {}\n", dtype_torch_name(*recipe.dtype));
+  if (recipe.out_dtype) text += fmt::format("out_dtype: {}\n", dtype_torch_name(*recipe.out_dtype));
+  if (recipe.tokenizer_source) text += "tokenizer_source: " + scalar(*recipe.tokenizer_source) + "\n";
+  if (recipe.lewis && !stock) text += lewis_text(*recipe.lewis);
+  return text;
+}
+
+}  // namespace lewis

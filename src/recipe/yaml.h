@@ -1,0 +1,40 @@
+// Strict YAML as a plain tree with line numbers; yaml.cc is the only file that includes libfyaml.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace lewis {
+
+struct YamlNode {
+  enum class Kind { kScalar, kList, kMap };
+  Kind kind = Kind::kScalar;
+  int line = 0;  // from 1
+  std::string scalar;
+  bool plain = false;                                  // a scalar without quotes
+  std::vector<YamlNode> items;                         // of a list
+  std::vector<std::pair<YamlNode, YamlNode>> entries;  // of a map, in order; keys are scalars
+
+  // The value of a map's key; null when it is not there.
+  const YamlNode* find(std::string_view key) const;
+  // A scalar as YAML 1.1 reads it, which is what mergekit does: nothing, "~", "null";
+  bool is_null() const;
+  // "true", "no", "on", ... without quotes;
+  std::optional<bool> boolean() const;
+  // a decimal number, with or without quotes (mergekit takes "1e-5", which YAML 1.1 calls a
+  // string). "010", which YAML 1.1 reads as 8, and values beyond a double are none.
+  std::optional<double> number() const;
+};
+
+// One document. Throws Error(kUsage) "WHERE:LINE: ..." for what is not YAML, several documents,
+// anchors, aliases, tags, merge keys, duplicate keys, keys that are no scalars, nesting deeper than
+// 32, text that is not UTF-8 or larger than 64 MiB.
+YamlNode parse_yaml(std::string_view text, std::string_view where);
+
+// For messages: 'text' in quotes on one line, control characters escaped, long ones cut.
+std::string quoted(std::string_view text);
+
+}  // namespace lewis
