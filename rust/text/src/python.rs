@@ -1,0 +1,193 @@
+//! The few functions of Python that chat templates see: json.dumps, repr of a float, strftime.
+
+use minijinja::value::{Kwargs, ValueKind};
+use minijinja::{Error, ErrorKind, Value};
+
+/// A template can make a namespace that holds itself, or lists of the same list many times over.
+const MAX_DEPTH: usize = 100;
+const MAX_BYTES: usize = 64 << 20;
+
+/// The arguments of json.dumps.
+pub struct JsonStyle {
+    ensure_ascii: bool,
+    indent: Option<String>,
+    item_separator: String,
+    key_separator: String,
+    sort_keys: bool,
+}
+
+impl JsonStyle {
+    /// Python's defaults, but for ensure_ascii, which is false as in transformers.
+    pub fn from_kwargs(options: &Kwargs) -> Result<JsonStyle, Error> {
+        let indent = match options.get::<Option<Value>>("indent")? {
+            Some(text) if text.as_str().is_some() => text.as_str().map(str::to_string),
+            Some(count) => count.as_usize().map(|n| " ".repeat(n.min(1000))),
+            None => None,
+        };
+        let separators = match options.get::<Option<Value>>("separators")? {
+            Some(pair) if !pair.is_none() => {
+                (pair.get_item_by_index(0)?.to_string(), pair.get_item_by_index(1)?.to_string())
+            }
+            _ => ((if indent.is_some() { "," } else { ", " }).to_string(), ": ".to_string()),
+        };
+        Ok(JsonStyle {
+            ensure_ascii: options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
+            indent,
+            item_separator: separators.0,
+            key_separator: separators.1,
+            sort_keys: options.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
+        })
+    }
+}
+
+/// json.dumps(value).
+pub fn json_dumps(value: &Value, style: &JsonStyle) -> Result<String, Error> {
+    let mut out = String::new();
+    write_json(value, style, 0, &mut out)?;
+    Ok(out)
+}
+
+fn write_json(value: &Value, style: &JsonStyle, depth: usize, out: &mut String) -> Result<(), Error> {
+    if depth > MAX_DEPTH || out.len() > MAX_BYTES {
+        let what = if depth > MAX_DEPTH { "nested too deeply" } else { "too long" };
+        return Err(Error::new(ErrorKind::InvalidOperation, format!("tojson: {what}")));
+    }
+    match value.kind() {
+        ValueKind::String => write_string(value.as_str().unwrap_or_default(), style, out),
+        ValueKind::Map => write_object(value, style, depth, out)?,
+        ValueKind::Seq | ValueKind::Iterable => write_array(value, style, depth, out)?,
+        _ => out.push_str(&scalar(value)?),
+    }
+    Ok(())
+}
+
+fn scalar(value: &Value) -> Result<String, Error> {
+    match value.kind() {
+        ValueKind::None => Ok("null".to_string()),
+        ValueKind::Bool => Ok((if value.is_true() { "true" } else { "false" }).to_string()),
+        ValueKind::Number if value.is_integer() => Ok(value.to_string()),
+        ValueKind::Number => Ok(float_repr(f64::try_from(value.clone())?)),
+        kind => Err(Error::new(
+            ErrorKind::InvalidOperation,
+            format!("tojson: a value of kind {kind} is not JSON serializable"),
+        )),
+    }
+}
+
+fn write_array(value: &Value, style: &JsonStyle, depth: usize, out: &mut String) -> Result<(), Error> {
+    out.push('[');
+    let mut empty = true;
+    for item in value.try_iter()? {
+        separate(empty, style, depth + 1, out);
+        write_json(&item, style, depth + 1, out)?;
+        empty = false;
+    }
+    close(empty, style, depth, out);
+    out.push(']');
+    Ok(())
+}
+
+fn write_object(value: &Value, style: &JsonStyle, depth: usize, out: &mut String) -> Result<(), Error> {
+    let mut keys: Vec<Value> = value.try_iter()?.collect();
+    if style.sort_keys {
+        keys.sort();
+    }
+    out.push('{');
+    for (i, key) in keys.iter().enumerate() {
+        separate(i == 0, style, depth + 1, out);
+        let name = match key.as_str() {
+            Some(name) => name.to_string(),
+            None => scalar(key)?,
+        };
+        write_string(&name, style, out);
+        out.push_str(&style.key_separator);
+        write_json(&value.get_item(key)?, style, depth + 1, out)?;
+    }
+    close(keys.is_empty(), style, depth, out);
+    out.push('}');
+    Ok(())
+}
+
+/// What stands before an item of a list or an object.
+fn separate(first: bool, style: &JsonStyle, depth: usize, out: &mut String) {
+    if !first {
+        out.push_str(&style.item_separator);
+    }
+    new_line(style, depth, out);
+}
+
+/// What stands before the closing bracket.
+fn close(empty: bool, style: &JsonStyle, depth: usize, out: &mut String) {
+    if !empty {
+        new_line(style, depth, out);
+    }
+}
+
+fn new_line(style: &JsonStyle, depth: usize, out: &mut String) {
+    if let Some(indent) = &style.indent {
+        out.push('\n');
+        out.push_str(&indent.repeat(depth));
+    }
+}
+
+fn write_string(text: &str, style: &JsonStyle, out: &mut String) {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{c}' => out.push_str("\\f"),
+            c if c < ' ' || (style.ensure_ascii && c > '~') => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    out.push_str(&format!("\\u{unit:04x}"));
+                }
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+}
+
+/// repr(value) as json.dumps writes it: the shortest digits, an exponent below 1e-4 and from 1e16.
+fn float_repr(value: f64) -> String {
+    if value.is_nan() {
+        return "NaN".to_string();
+    }
+    if value.is_infinite() {
+        return (if value > 0.0 { "Infinity" } else { "-Infinity" }).to_string();
+    }
+    let scientific = format!("{value:e}");
+    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if (-4..16).contains(&exponent) {
+        let plain = value.to_string();
+        return if plain.contains('.') { plain } else { plain + ".0" };
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{digits}e{sign}{:02}", exponent.abs())
+}
+
+/// strftime of the C locale; `now` is in seconds since 1970-01-01 00:00. None when the format is
+/// not one or its result is longer than a page.
+pub fn strftime(format: &str, now: i64) -> Option<String> {
+    if format.is_empty() {
+        return Some(String::new());
+    }
+    let format = std::ffi::CString::new(format).ok()?;
+    let mut buffer = [0u8; 4096];
+    // SAFETY: tm is plain data, all pointers are to live objects, and the size is the buffer's.
+    let size = unsafe {
+        let mut tm: libc::tm = std::mem::zeroed();
+        let seconds = now as libc::time_t;
+        if libc::gmtime_r(&seconds, &mut tm).is_null() {
+            return None;
+        }
+        libc::strftime(buffer.as_mut_ptr().cast(), buffer.len(), format.as_ptr(), &tm)
+    };
+    let text = std::str::from_utf8(&buffer[..size]).ok()?;
+    (!text.is_empty()).then(|| text.to_string())
+}

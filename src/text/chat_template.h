@@ -1,0 +1,48 @@
+// A model's chat template: messages to the text that the model was trained on.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/json.h"
+
+namespace lewis {
+
+// How to render, as the arguments of transformers' apply_chat_template.
+struct ChatOptions {
+  bool add_generation_prompt = false;  // end with what begins the assistant's answer
+  Json tools;                          // null, or a list of JSON schemas
+  Json variables = Json::object();     // more variables for the template: {"enable_thinking": false}
+  // What strftime_now formats, in seconds since 1970-01-01 00:00 of the clock on the wall. Unset:
+  // now, here.
+  std::optional<int64_t> now;
+};
+
+// Movable; render may be called from any thread.
+class ChatTemplate {
+ public:
+  // From chat_template.jinja of a model folder, or "chat_template" of tokenizer_config.json (a
+  // string, or a list of {name, template}: the one named "default"). Throws Error(kInput) that
+  // names the file when there is none or it does not compile.
+  static ChatTemplate load(const std::filesystem::path& model_folder);
+  // From Jinja source; `where` begins the messages of errors, `special` holds the variables that
+  // every rendering gets: {"bos_token": "<s>"}.
+  ChatTemplate(const std::string& source, std::string where, Json special = Json::object());
+
+  ChatTemplate(ChatTemplate&&) noexcept;
+  ChatTemplate& operator=(ChatTemplate&&) noexcept;
+  ~ChatTemplate();
+
+  // messages: a list of {"role": ..., "content": ...}. Throws Error(kInput) with the template's own
+  // words where it raises an exception.
+  std::string render(const Json& messages, const ChatOptions& options = {}) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace lewis

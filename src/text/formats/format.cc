@@ -1,0 +1,52 @@
+#include "text/formats/format.h"
+
+#include "base/text_file.h"
+
+namespace lewis {
+
+const Json& Row::field(std::string_view name) const {
+  const auto found = object.find(name);
+  if (found != object.end()) return *found;
+  std::string keys;
+  for (const auto& [key, value] : object.items()) keys += (keys.empty() ? "" : ", ") + key;
+  throw input_error("{}: the field '{}' is missing; the line has: {}", where, name,
+                    keys.empty() ? "nothing" : keys);
+}
+
+const std::string& Row::text(std::string_view name) const {
+  const Json& value = field(name);
+  if (value.is_string()) return value.get_ref<const std::string&>();
+  throw input_error("{}: the field '{}' must be a string, found {}", where, name,
+                    value.type_name());
+}
+
+DataItem Row::item(DataItem::Kind kind) const {
+  DataItem item;
+  item.kind = kind;
+  item.line = line;
+  item.where = where;
+  return item;
+}
+
+Error row_error(const Row& row, std::string_view problem) {
+  return input_error("{}: {}", row.where, problem);
+}
+
+std::vector<DataItem> read_rows(const FormatInput& input,
+                                const std::function<DataItem(const Row&)>& read_row) {
+  std::vector<DataItem> items;
+  size_t number = 0;
+  for (std::string_view line : split_lines(input.text)) {
+    ++number;
+    if (line.find_first_not_of(" \t") == std::string_view::npos) continue;
+    const std::string where = fmt::format("{}:{}", input.options.file.string(), number);
+    const Json object = parse_json(line, where);
+    if (!object.is_object()) {
+      throw input_error("{}: expected a JSON object, found {}", where, object.type_name());
+    }
+    items.push_back(read_row(Row{object, number, where}));
+  }
+  return items;
+}
+
+}  // namespace lewis

@@ -1,0 +1,61 @@
+// What a data format is: a function from the text of a file to items. Each has a file of its own
+// here, a declaration below and a line in formats.cc.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "text/chat_template.h"
+#include "text/dataset.h"
+
+namespace lewis {
+
+struct FormatInput {
+  const DataOptions& options;
+  const ChatTemplate* chat;  // may be null
+  std::string_view text;     // of the whole file
+};
+
+struct DataFormat {
+  std::string_view name;
+  std::vector<DataItem> (*read)(const FormatInput&);
+};
+
+// One file each; what an item of the format is stands at the head of that file.
+std::vector<DataItem> read_gsm8k(const FormatInput& input);
+std::vector<DataItem> read_mbpp(const FormatInput& input);
+std::vector<DataItem> read_chat(const FormatInput& input);
+std::vector<DataItem> read_jsonl(const FormatInput& input);
+std::vector<DataItem> read_text(const FormatInput& input);
+std::vector<DataItem> read_ids(const FormatInput& input);
+
+// The table of formats.
+const std::vector<DataFormat>& format_table();
+
+// One line of a .jsonl file: a JSON object.
+struct Row {
+  const Json& object;
+  size_t line;        // from 1
+  std::string where;  // "file:line", for messages
+
+  // A field of the row. Throws Error(kInput) that names file, line and field when it is missing or
+  // is not of the type asked for.
+  const Json& field(std::string_view name) const;
+  const std::string& text(std::string_view name) const;
+  bool has(std::string_view name) const { return object.contains(name); }
+  // An item that stands at this row.
+  DataItem item(DataItem::Kind kind = DataItem::Kind::kDocument) const;
+};
+
+// The items of a .jsonl file, one per line that is not blank.
+std::vector<DataItem> read_rows(const FormatInput& input,
+                                const std::function<DataItem(const Row&)>& read_row);
+
+// An Error(kInput) that names the file and the line.
+Error row_error(const Row& row, std::string_view problem);
+
+}  // namespace lewis
