@@ -1,0 +1,106 @@
+#include <algorithm>
+#include <list>
+
+#include "base/error.h"
+#include "base/threads.h"
+#include "compute/backend.h"
+#include "compute/cpu/attention.h"
+#include "compute/cpu/kernels.h"
+#include "compute/cpu/matmul.h"
+#include "compute/cpu/rope_table.h"
+
+namespace lewis {
+namespace {
+
+constexpr int64_t kPieceValues = 32'768;     // of a loop over values that threads share
+constexpr int64_t kParallelValues = 65'536;  // below this one thread is faster
+
+class CpuBackend final : public Backend {
+ public:
+  explicit CpuBackend(Threads& threads) : threads_(threads) {}
+
+  std::unique_ptr<PackedWeight> pack(DType dtype, const std::byte* weight, int64_t out,
+                                     int64_t in) override {
+    return matmul_.pack(dtype, weight, out, in, threads_);
+  }
+
+  void linear(const PackedWeight& weight, std::span<const float> bias, const float* x, int64_t rows,
+              float* y) override {
+    matmul_.multiply(dynamic_cast<const PanelWeight&>(weight), bias, x, rows, y, threads_);
+  }
+
+  void rms_norm(const float* x, int64_t rows, int64_t columns, std::span<const float> weight,
+                float epsilon, float* y) override {
+    for_pieces(rows, columns, [&](int64_t first, int64_t last) {
+      for (int64_t r = first; r < last; ++r) {
+        kernels_.rms_norm(x + r * columns, weight.data(), columns, epsilon, y + r * columns);
+      }
+    });
+  }
+
+  void rope(float* x, int64_t rows, int64_t heads, int64_t head_dim,
+            std::span<const int64_t> positions, std::span<const float> inverse_frequency,
+            float factor) override {
+    if (rows == 0) return;
+    const RopeTable& table = rope_table(inverse_frequency, factor,
+                                        1 + *std::max_element(positions.begin(), positions.end()));
+    for_pieces(rows, heads * head_dim, [&](int64_t first, int64_t last) {
+      for (int64_t r = first; r < last; ++r) {
+        const int64_t position = positions[static_cast<size_t>(r)];
+        kernels_.rope(x + r * heads * head_dim, heads, head_dim, table.half(), table.cos(position),
+                      table.sin(position));
+      }
+    });
+  }
+
+  void attention(const AttentionShape& shape, std::span<const AttentionRows> sequences,
+                 const float* q, float* out) override {
+    causal_attention(shape, sequences, q, out, threads_);
+  }
+
+  void silu_multiply(float* gate, const float* up, int64_t n) override {
+    for_pieces(n, 1, [&](int64_t first, int64_t last) {
+      kernels_.silu_multiply(gate + first, up + first, last - first);
+    });
+  }
+
+  void add(float* x, const float* y, int64_t n) override {
+    for_pieces(n, 1, [&](int64_t first, int64_t last) {
+      kernels_.add(x + first, y + first, last - first);
+    });
+  }
+
+ private:
+  // f(first, last) over pieces of rows that cover [0, rows).
+  template <typename F>
+  void for_pieces(int64_t rows, int64_t values_per_row, const F& f) {
+    if (rows * values_per_row < kParallelValues) return f(0, rows);
+    const int64_t step = std::max<int64_t>(1, kPieceValues / values_per_row);
+    threads_.run(static_cast<size_t>((rows + step - 1) / step), [&](size_t i) {
+      const int64_t first = static_cast<int64_t>(i) * step;
+      f(first, std::min(first + step, rows));
+    });
+  }
+
+  const RopeTable& rope_table(std::span<const float> inverse_frequency, float factor,
+                              int64_t positions) {
+    auto table = std::find_if(rope_tables_.begin(), rope_tables_.end(),
+                              [&](const RopeTable& t) { return t.is_for(inverse_frequency, factor); });
+    if (table == rope_tables_.end()) table = rope_tables_.emplace(table, inverse_frequency, factor);
+    table->reach(positions);
+    return *table;
+  }
+
+  Threads& threads_;
+  const Kernels& kernels_ = best_kernels();
+  Matmul matmul_;
+  std::list<RopeTable> rope_tables_;  // one, or two for families with local and global layers
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_cpu_backend(Threads& threads) {
+  return std::make_unique<CpuBackend>(threads);
+}
+
+}  // namespace lewis

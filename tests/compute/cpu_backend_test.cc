@@ -1,0 +1,267 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "base/threads.h"
+#include "compute/backend.h"
+#include "plain_math.h"
+
+namespace lewis {
+namespace {
+
+std::vector<std::byte> stored(const std::vector<float>& values, DType dtype) {
+  std::vector<std::byte> bytes(values.size() * dtype_size(dtype));
+  narrow(values, dtype, bytes.data());
+  return bytes;
+}
+
+std::vector<float> linear(Backend& backend, const PackedWeight& weight,
+                          const std::vector<float>& bias, const std::vector<float>& x) {
+  const int64_t rows = static_cast<int64_t>(x.size()) / weight.in;
+  std::vector<float> y(static_cast<size_t>(rows * weight.out), NAN);
+  backend.linear(weight, bias, x.data(), rows, y.data());
+  return y;
+}
+
+struct LinearShape {
+  int64_t rows, in, out;
+};
+const LinearShape kShapes[] = {{1, 1, 1},     {3, 5, 7},      {17, 33, 64},   {255, 64, 112},
+                               {256, 112, 64}, {321, 100, 77}, {40, 576, 1100}, {1, 2049, 513}};
+
+TEST(CpuLinear, EqualsDoublePrecisionOnOddShapes) {
+  Threads threads(2);
+  const auto backend = make_cpu_backend(threads);
+  for (const auto& [rows, in, out] : kShapes) {
+    for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
+      const auto x = random_floats(rows * in, 1), bias = random_floats(out, 2);
+      const auto bytes = stored(random_floats(out * in, 3, 0.1f), dtype);
+      std::vector<float> weight(static_cast<size_t>(out * in));
+      widen(dtype, bytes.data(), weight);
+      const auto packed = backend->pack(dtype, bytes.data(), out, in);
+      EXPECT_EQ(packed->out, out);
+      EXPECT_EQ(packed->in, in);
+      const double tolerance = 1e-6 * std::sqrt(static_cast<double>(in)) + 1e-6;
+      EXPECT_LT(largest_difference(linear(*backend, *packed, bias, x),
+                                   plain_linear(x, weight, bias, rows, out, in)), tolerance)
+          << rows << " " << in << " " << out << " " << dtype_name(dtype);
+      EXPECT_LT(largest_difference(linear(*backend, *packed, {}, x),
+                                   plain_linear(x, weight, {}, rows, out, in)), tolerance);
+    }
+  }
+}
+
+TEST(CpuLinear, SameBitsForAnyNumberOfThreads) {
+  for (const auto& [rows, in, out] : {LinearShape{700, 96, 1100}, LinearShape{5, 2049, 1030}}) {
+    const auto x = random_floats(rows * in, 1), weight = random_floats(out * in, 3);
+    std::vector<float> expected;
+    for (const size_t count : {1u, 2u, 7u}) {
+      Threads threads(count);
+      const auto backend = make_cpu_backend(threads);
+      const auto packed = backend->pack(DType::kF32, stored(weight, DType::kF32).data(), out, in);
+      const auto y = linear(*backend, *packed, {}, x);
+      if (expected.empty()) expected = y;
+      EXPECT_TRUE(y == expected) << count;
+    }
+  }
+}
+
+// A prompt's tokens must not depend on the batch that it is in.
+TEST(CpuLinear, ARowDoesNotDependOnTheOtherRows) {
+  Threads threads(2);
+  const auto backend = make_cpu_backend(threads);
+  for (const auto& [rows, in, out] : {LinearShape{600, 96, 130}, LinearShape{330, 2049, 77},
+                                      LinearShape{90, 1536, 576}}) {
+    const auto packed = backend->pack(DType::kF32, stored(random_floats(out * in, 3), DType::kF32).data(), out, in);
+    const auto x = random_floats(rows * in, 1);
+    const auto all = linear(*backend, *packed, {}, x);
+    for (const int64_t part : {1, 2, 3, 7, 8, 16, 31, 33, 70}) {
+      for (const int64_t first : {int64_t{0}, int64_t{1}, rows - part}) {
+        const std::vector<float> some(x.begin() + first * in, x.begin() + (first + part) * in);
+        const auto y = linear(*backend, *packed, {}, some);
+        EXPECT_EQ(std::memcmp(y.data(), all.data() + first * out, y.size() * sizeof(float)), 0)
+            << part << " rows from " << first << " of " << rows << ", in " << in << ", out " << out;
+      }
+    }
+  }
+}
+
+TEST(CpuLinear, NoRowsIsNothing) {
+  Threads threads(2);
+  const auto backend = make_cpu_backend(threads);
+  const auto packed = backend->pack(DType::kF32, stored(random_floats(6, 3), DType::kF32).data(), 2, 3);
+  EXPECT_TRUE(linear(*backend, *packed, {}, {}).empty());
+}
+
+TEST(CpuRmsNorm, EqualsDoublePrecision) {
+  Threads threads(2);
+  const auto backend = make_cpu_backend(threads);
+  for (const auto& [rows, columns] : {std::pair<int64_t, int64_t>{1, 1}, {3, 37}, {400, 576}}) {
+    auto x = random_floats(rows * columns, 1, 3);
+    const auto weight = random_floats(columns, 2);
+    std::vector<double> expected;
+    for (int64_t r = 0; r < rows; ++r) {
+      double sum = 0;
+      for (int64_t i = 0; i < columns; ++i) sum += std::pow(static_cast<double>(x[r * columns + i]), 2);
+      const double factor = 1 / std::sqrt(sum / static_cast<double>(columns) + 1e-5);
+      for (int64_t i = 0; i < columns; ++i) {
+        expected.push_back(static_cast<double>(x[r * columns + i]) * factor * static_cast<double>(weight[i]));
+      }
+    }
+    std::vector<float> y(x.size());
+    backend->rms_norm(x.data(), rows, columns, weight, 1e-5f, y.data());
+    EXPECT_LT(largest_difference(y, expected), 1e-5);
+    backend->rms_norm(x.data(), rows, columns, weight, 1e-5f, x.data());  // in place
+    EXPECT_TRUE(x == y);
+  }
+}
+
+TEST(CpuRope, RotatesHalvesAndLeavesTheRest) {
+  Threads threads(2);
+  const auto backend = make_cpu_backend(threads);
+  for (const auto& [head_dim, half] : {std::pair<int64_t, int64_t>{2, 1}, {24, 12}, {64, 32}, {80, 19}}) {
+    const int64_t rows = 70, heads = 3;
+    std::vector<float> frequency;
+    for (int64_t i = 0; i < half; ++i) frequency.push_back(std::pow(0.1f, static_cast<float>(i)));
+    std::vector<int64_t> positions;
+    for (int64_t r = 0; r < rows; ++r) positions.push_back(r * 7 % 301);
+    auto x = random_floats(rows * heads * head_dim, 5);
+    std::vector<double> expected(x.begin(), x.end());
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t h = 0; h < heads; ++h) {
+        for (int64_t i = 0; i < half; ++i) {
+          const double angle = static_cast<double>(positions[r]) * static_cast<double>(frequency[i]);
+          double* head = expected.data() + (r * heads + h) * head_dim;
+          const double a = head[i], b = head[i + half], c = 1.5 * std::cos(angle), s = 1.5 * std::sin(angle);
+          head[i] = a * c - b * s;
+          head[i + half] = b * c + a * s;
+        }
+      }
+    }
+    backend->rope(x.data(), rows, heads, head_dim, positions, frequency, 1.5f);
+    EXPECT_LT(largest_difference(x, expected), 1e-4) << head_dim;
+  }
+}
+
+TEST(CpuSilu, EqualsDoublePrecisionOverTheWholeRange) {
+  Threads threads(2);
+  const auto backend = make_cpu_backend(threads);
+  std::vector<float> gate, up;
+  for (float x = -200; x < 200; x += 0.013f) gate.push_back(x);
+  for (const float x : {0.0f, -0.0f, 1e-30f, -1e-30f, 1e30f, -1e30f}) gate.push_back(x);
+  up = random_floats(static_cast<int64_t>(gate.size()), 4);
+  std::vector<double> expected;
+  for (size_t i = 0; i < gate.size(); ++i) {
+    const double g = gate[i];
+    expected.push_back(g / (1 + std::exp(-g)) * static_cast<double>(up[i]));
+  }
+  backend->silu_multiply(gate.data(), up.data(), static_cast<int64_t>(gate.size()));
+  for (size_t i = 0; i < gate.size(); ++i) {
+    EXPECT_NEAR(gate[i], expected[i], 1e-6 * std::abs(expected[i]) + 1e-30) << i;
+  }
+}
+
+TEST(CpuSilu, NanStaysNan) {
+  Threads threads(1);
+  const auto backend = make_cpu_backend(threads);
+  std::vector<float> gate(40, 1.0f), up(40, 1.0f);
+  gate[3] = up[7] = gate[38] = std::numeric_limits<float>::quiet_NaN();
+  backend->silu_multiply(gate.data(), up.data(), 40);
+  for (size_t i = 0; i < 40; ++i) EXPECT_EQ(std::isnan(gate[i]), i == 3 || i == 7 || i == 38) << i;
+}
+
+TEST(CpuAdd, AddsInPlace) {
+  Threads threads(2);
+  const auto backend = make_cpu_backend(threads);
+  for (const int64_t n : {1, 37, 100'003}) {
+    auto x = random_floats(n, 1);
+    const auto y = random_floats(n, 2), before = x;
+    backend->add(x.data(), y.data(), n);
+    for (size_t i = 0; i < x.size(); ++i) ASSERT_EQ(x[i], before[i] + y[i]);
+  }
+}
+
+struct Sequence {
+  int64_t first_position, queries;
+};
+struct AttentionInput {
+  std::vector<float> q, k, v;
+  std::vector<AttentionRows> rows;
+};
+AttentionInput attention_input(const AttentionShape& s, const std::vector<Sequence>& sequences) {
+  int64_t queries = 0, keys = 0;
+  for (const Sequence& sequence : sequences) {
+    queries += sequence.queries;
+    keys += sequence.first_position + sequence.queries;
+  }
+  const int64_t kv = s.kv_heads * s.head_dim;
+  AttentionInput in{random_floats(queries * s.heads * s.head_dim, 1, 2), random_floats(keys * kv, 2),
+                    random_floats(keys * kv, 3), {}};
+  queries = keys = 0;
+  for (const Sequence& sequence : sequences) {
+    in.rows.push_back({queries, sequence.queries, in.k.data() + keys * kv, in.v.data() + keys * kv,
+                       sequence.first_position});
+    queries += sequence.queries;
+    keys += sequence.first_position + sequence.queries;
+  }
+  return in;
+}
+
+const AttentionShape kAttentionShapes[] = {{4, 2, 16, 0.25f}, {3, 3, 24, 0.2f}, {9, 3, 64, 0.125f},
+                                           {8, 1, 10, 0.3f}};
+// Longer than a tile of queries and one of keys; one query; few; none; queries behind a cache.
+const std::vector<Sequence> kSequences = {{0, 1}, {0, 5}, {0, 0}, {37, 1}, {600, 3}, {0, 131}, {500, 45}};
+
+TEST(CpuAttention, EqualsDoublePrecision) {
+  Threads threads(2);
+  const auto backend = make_cpu_backend(threads);
+  for (const AttentionShape& shape : kAttentionShapes) {
+    const auto in = attention_input(shape, kSequences);
+    std::vector<float> out(in.q.size(), NAN);
+    backend->attention(shape, in.rows, in.q.data(), out.data());
+    std::vector<double> expected;
+    for (const AttentionRows& r : in.rows) {
+      const auto one = plain_attention(shape, r.first_position, r.queries,
+                                       in.q.data() + r.first_query * shape.heads * shape.head_dim, r.keys, r.values);
+      expected.insert(expected.end(), one.begin(), one.end());
+    }
+    EXPECT_LT(largest_difference(out, expected), 1e-5) << shape.head_dim;
+  }
+}
+
+TEST(CpuAttention, LargeScoresDoNotOverflow) {
+  Threads threads(1);
+  const auto backend = make_cpu_backend(threads);
+  const AttentionShape shape{2, 1, 8, 300.0f};
+  const auto in = attention_input(shape, {{0, 90}, {0, 2}});
+  std::vector<float> out(in.q.size(), NAN);
+  backend->attention(shape, in.rows, in.q.data(), out.data());
+  for (const float x : out) EXPECT_TRUE(std::isfinite(x));
+}
+
+TEST(CpuAttention, SameBitsForAnyThreadsAndAloneAsInABatch) {
+  for (const AttentionShape& shape : kAttentionShapes) {
+    const auto in = attention_input(shape, kSequences);
+    std::vector<float> expected;
+    for (const size_t count : {1u, 2u, 7u}) {
+      Threads threads(count);
+      const auto backend = make_cpu_backend(threads);
+      std::vector<float> out(in.q.size(), NAN);
+      backend->attention(shape, in.rows, in.q.data(), out.data());
+      if (expected.empty()) expected = out;
+      EXPECT_TRUE(out == expected);
+      for (AttentionRows rows : in.rows) {
+        const int64_t begin = rows.first_query * shape.heads * shape.head_dim;
+        std::vector<float> alone(static_cast<size_t>(rows.queries * shape.heads * shape.head_dim));
+        rows.first_query = 0;
+        backend->attention(shape, {&rows, 1}, in.q.data() + begin, alone.data());
+        EXPECT_TRUE(std::equal(alone.begin(), alone.end(), expected.begin() + begin));
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace lewis
