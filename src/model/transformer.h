@@ -50,9 +50,13 @@ using WeightEdit =
 
 struct BlockWeights;  // one block, ready for the backend
 
+// Calls are made by one thread at a time.
 class Transformer {
  public:
-  // Checks that every tensor the spec asks for is there with its shape (Error(kInput) names it).
+  // Checks that every tensor the spec asks for is there with its shape and an arithmetic type, and
+  // that the model has no tensor that the spec does not know: what is ignored would be computed
+  // wrongly. (Error(kInput) names it.) The head is tied when the spec says so or when there is no
+  // lm_head.weight.
   Transformer(const TensorSource& source, ModelSpec spec, Backend& backend, Threads& threads);
   ~Transformer();
 
@@ -61,9 +65,11 @@ class Transformer {
 
   // hidden: [ids.size(), spec.hidden]. An id outside the vocabulary is an Error(kInput).
   void embed(std::span<const int32_t> ids, std::span<float> hidden) const;
-  // Reads and packs one block. Values that are not finite are an Error(kInput).
+  // Reads and packs one block, tensor by tensor. Values that are not finite are an Error(kInput).
   std::shared_ptr<const BlockWeights> load_block(int64_t layer, const WeightEdit& edit = {}) const;
-  // hidden: [rows, spec.hidden], changed in place.
+  // hidden: [rows, spec.hidden], changed in place; the sequences lie in it one after the other. A
+  // sequence's result does not depend on the others. More positions than the model has are an
+  // Error(kInput).
   void run_block(const BlockWeights& block, std::span<const SequenceRows> sequences,
                  std::span<float> hidden, const TapFn& tap = {}) const;
   // logits of some rows: [rows.size(), spec.vocab] = head(final norm(hidden[rows])).
@@ -71,12 +77,22 @@ class Transformer {
             std::span<float> logits) const;
 
  private:
-  struct Ends;  // embedding, final norm, head
+  struct Ends;       // embedding, final norm, head: read when they are first needed
+  struct Workspace;  // of run_block, reused from call to call
+  void check_tensors() const;
+  std::vector<std::byte> read_stored(const TensorInfo& tensor) const;
+  void load_embedding() const;
+  void attend(const BlockWeights& block, std::span<const SequenceRows> sequences, int64_t rows,
+              float* hidden, const TapFn& tap) const;
+  void feed_forward(const BlockWeights& block, int64_t rows, float* hidden, const TapFn& tap) const;
+
   const TensorSource& source_;
   ModelSpec spec_;
   Backend& backend_;
   Threads& threads_;
+  bool tied_head_;
   std::unique_ptr<Ends> ends_;
+  std::unique_ptr<Workspace> workspace_;
 };
 
 // The hidden states of many sequences, carried through the model block by block: every weight is
@@ -105,7 +121,10 @@ struct GenerateOptions {
   int64_t batch = 32;                    // prompts that run together
   ProgressFn progress;                   // prompts done
 };
-// Returns the new tokens of each prompt, without a stop id. Prompts do not influence each other.
+// Returns the new tokens of each prompt, without a stop id. Prompts do not influence each other:
+// one that ends leaves the batch and the next enters. Of equal logits the lowest id is chosen.
+// Generation also ends where the model's positions do. Error(kInput) for a prompt that is empty
+// or leaves no position free. All blocks are in memory while this runs.
 std::vector<std::vector<int32_t>> generate_greedy(const Transformer& model,
                                                   std::span<const std::vector<int32_t>> prompts,
                                                   const GenerateOptions& options);

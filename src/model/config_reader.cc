@@ -1,0 +1,61 @@
+#include "model/config_reader.h"
+
+#include <cmath>
+
+namespace lewis {
+
+Error ConfigReader::refuse(std::string_view key, std::string_view expected) const {
+  const auto it = object_.find(key);
+  std::string found = it == object_.end() ? "missing" : it->dump();
+  if (found.size() > 60) found = found.substr(0, 57) + "...";
+  return input_error("{}: key '{}{}' is {}, expected {}", file_, path_, key, found, expected);
+}
+
+const Json* ConfigReader::get(std::string_view key, bool required) const {
+  const Json* value = find(key);
+  if (!value && required) throw refuse(key, "a value: nothing can be assumed for it");
+  return value;
+}
+
+int64_t ConfigReader::size(std::string_view key, std::optional<int64_t> fallback) const {
+  const Json* value = get(key, !fallback);
+  if (!value) return *fallback;
+  if (value->is_number_integer()) {
+    const auto n = value->get<int64_t>();
+    if (n > 0 && n < int64_t{1} << 31) return n;
+  }
+  throw refuse(key, "a positive integer below 2^31");
+}
+
+double ConfigReader::positive(std::string_view key, std::optional<double> fallback) const {
+  const Json* value = get(key, !fallback);
+  if (!value) return *fallback;
+  if (value->is_number()) {
+    const auto x = value->get<double>();
+    if (x > 0 && std::isfinite(x)) return x;
+  }
+  throw refuse(key, "a number greater than 0");
+}
+
+bool ConfigReader::boolean(std::string_view key, bool fallback) const {
+  const Json* value = get(key, false);
+  if (!value) return fallback;
+  if (!value->is_boolean()) throw refuse(key, "true or false");
+  return value->get<bool>();
+}
+
+std::string ConfigReader::text(std::string_view key, std::string_view fallback) const {
+  const Json* value = get(key, false);
+  if (!value) return std::string(fallback);
+  if (!value->is_string()) throw refuse(key, "a string");
+  return value->get<std::string>();
+}
+
+std::optional<ConfigReader> ConfigReader::object(std::string_view key) const {
+  const Json* value = get(key, false);
+  if (!value) return std::nullopt;
+  if (!value->is_object()) throw refuse(key, "an object");
+  return ConfigReader(*value, file_, path_ + std::string(key) + ".");
+}
+
+}  // namespace lewis

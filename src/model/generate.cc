@@ -1,0 +1,118 @@
+#include <algorithm>
+
+#include "base/error.h"
+#include "model/kv_cache.h"
+#include "model/transformer.h"
+
+namespace lewis {
+namespace {
+
+constexpr int64_t kRowsPerStep = 2048;  // of a step that reads prompts
+
+// A prompt that is being continued.
+struct Running {
+  size_t prompt = 0;
+  KvCache cache;
+  int64_t positions = 0;         // in the cache
+  std::vector<int32_t> pending;  // tokens that the model has not seen: the prompt, then one
+};
+
+class Generation {
+ public:
+  Generation(const Transformer& model, std::span<const std::vector<int32_t>> prompts, const GenerateOptions& options)
+      : model_(model), prompts_(prompts), options_(options), results_(prompts.size()) {
+    for (int64_t layer = 0; layer < model.spec().layers; ++layer) blocks_.push_back(model.load_block(layer));
+  }
+
+  std::vector<std::vector<int32_t>> run() {
+    while (true) {
+      admit();
+      if (running_.empty()) return std::move(results_);
+      const std::vector<int32_t> next = step();
+      for (size_t i = 0; i < running_.size(); ++i) accept(running_[i], next[i]);
+      const size_t ended = std::erase_if(running_, [](const Running& r) { return r.pending.empty(); });
+      done_ += ended;
+      if (ended && options_.progress) options_.progress({"generating", "prompts", done_, prompts_.size()});
+    }
+  }
+
+ private:
+  // Fills the batch with waiting prompts, at most kRowsPerStep rows a step (but always one).
+  void admit() {
+    auto rows = static_cast<int64_t>(running_.size());
+    while (waiting_ < prompts_.size() && static_cast<int64_t>(running_.size()) < options_.batch) {
+      const auto& prompt = prompts_[waiting_];
+      rows += static_cast<int64_t>(prompt.size());
+      if (rows > kRowsPerStep && !running_.empty()) return;
+      running_.push_back({waiting_++, KvCache(model_.spec()), 0, prompt});
+    }
+  }
+
+  // Runs all pending tokens through the model; returns the next token of each running prompt.
+  std::vector<int32_t> step() {
+    std::vector<int32_t> ids;
+    std::vector<SequenceRows> sequences;
+    std::vector<int64_t> last_rows;
+    for (Running& r : running_) {
+      const auto rows = static_cast<int64_t>(r.pending.size());
+      sequences.push_back({static_cast<int64_t>(ids.size()), rows, r.positions, &r.cache});
+      ids.insert(ids.end(), r.pending.begin(), r.pending.end());
+      last_rows.push_back(static_cast<int64_t>(ids.size()) - 1);
+      r.positions += rows;
+    }
+    hidden_.resize(ids.size() * static_cast<size_t>(model_.spec().hidden));
+    model_.embed(ids, hidden_);
+    for (const auto& block : blocks_) model_.run_block(*block, sequences, hidden_);
+    const auto vocab = static_cast<size_t>(model_.spec().vocab);
+    logits_.resize(running_.size() * vocab);
+    model_.head(hidden_, last_rows, logits_);
+    std::vector<int32_t> next(running_.size());
+    model_.threads().run(next.size(), [&](size_t i) {
+      const auto row = logits_.begin() + static_cast<std::ptrdiff_t>(i * vocab);
+      next[i] = static_cast<int32_t>(std::max_element(row, row + static_cast<std::ptrdiff_t>(vocab)) - row);
+    });
+    return next;
+  }
+
+  // Adds a token to a prompt's result; one that has ended has nothing pending.
+  void accept(Running& r, int32_t token) {
+    r.pending.clear();
+    if (std::ranges::find(options_.stop_ids, token) != options_.stop_ids.end()) return;
+    std::vector<int32_t>& result = results_[r.prompt];
+    result.push_back(token);
+    const bool full = static_cast<int64_t>(result.size()) >= options_.max_new_tokens ||
+                      r.positions >= model_.spec().max_positions;
+    if (!full && !(options_.stop && options_.stop(r.prompt, result))) r.pending.push_back(token);
+  }
+
+  const Transformer& model_;
+  std::span<const std::vector<int32_t>> prompts_;
+  const GenerateOptions& options_;
+  std::vector<std::shared_ptr<const BlockWeights>> blocks_;
+  std::vector<std::vector<int32_t>> results_;
+  std::vector<Running> running_;
+  size_t waiting_ = 0, done_ = 0;
+  std::vector<float> hidden_, logits_;
+};
+
+}  // namespace
+
+std::vector<std::vector<int32_t>> generate_greedy(const Transformer& model,
+                                                  std::span<const std::vector<int32_t>> prompts,
+                                                  const GenerateOptions& options) {
+  if (options.batch < 1 || options.max_new_tokens < 1) {
+    throw usage_error("generation needs a batch and a number of new tokens of at least 1, found {} and {}",
+                      options.batch, options.max_new_tokens);
+  }
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    const auto tokens = static_cast<int64_t>(prompts[i].size());
+    if (tokens == 0) throw input_error("prompt {} is empty", i);
+    if (tokens >= model.spec().max_positions) {
+      throw input_error("prompt {} has {} tokens, but the model has {} positions (max_position_embeddings) for "
+                        "prompt and answer", i, tokens, model.spec().max_positions);
+    }
+  }
+  return Generation(model, prompts, options).run();
+}
+
+}  // namespace lewis
