@@ -1,5 +1,5 @@
 // Calibration: the forward pass with four taps a block. Layers outside, all tokens inside: every
-// weight is read once.
+// weight is read once (twice by the reference protocol, which runs each block again, pruned).
 #pragma once
 
 #include <span>
@@ -20,7 +20,11 @@ struct CalibrateOptions {
 };
 
 // Sums of squares of the inputs of every linear layer (spec: LEWIS, section 1; steps 2a and, for
-// the reference protocol, 2c and 2d). origin is left to the caller.
+// the reference protocol, 2c and 2d), for every module of linear_names. Same bits for any number
+// of threads. Memory: one block, the hidden states of all tokens, one group's activations. origin
+// is left to the caller. Throws Error(kInput): no sequences, an empty one, one that is longer than
+// the model's positions, an id outside the vocabulary, activations that are not finite; and
+// Error(kUsage): sparsity outside [0, 1], skip_first_token with the reference protocol.
 Statistics calibrate(const Transformer& model, std::span<const std::vector<int32_t>> sequences,
                      const CalibrateOptions& options);
 

@@ -1,0 +1,93 @@
+#include "calibrate/cache.h"
+
+#include <optional>
+#include <system_error>
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/json.h"
+
+namespace lewis {
+namespace {
+
+// Changes whenever the same input would give other sums than before.
+constexpr const char* kVersion = "1";
+
+std::map<std::string, std::string> identity(std::map<std::string, std::string> origin) {
+  origin.erase("model");
+  origin.erase("data");
+  return origin;
+}
+
+std::optional<Statistics> load(const std::filesystem::path& file, const StatisticsKey& key) {
+  if (!std::filesystem::exists(file)) return std::nullopt;
+  try {
+    Statistics found = read_statistics(file);
+    if (identity(found.origin) == identity(to_origin(key))) return found;
+  } catch (const Error&) {
+    // Damaged: as good as absent.
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::string hash_sequences(std::span<const std::vector<int32_t>> sequences) {
+  Sha256 hash;
+  for (const std::vector<int32_t>& ids : sequences) {
+    const uint64_t length = ids.size();  // so that [1][2] is not [1, 2]
+    hash.add(std::as_bytes(std::span(&length, 1))).add(std::as_bytes(std::span(ids)));
+  }
+  return hash.hex();
+}
+
+std::map<std::string, std::string> to_origin(const StatisticsKey& key) {
+  return {{"version", kVersion},
+          {"model", key.model},
+          {"model_hash", key.model_hash},
+          {"tokenizer_hash", key.tokenizer_hash},
+          {"data", key.data},
+          {"data_hash", key.data_hash},
+          {"data_format", key.format},
+          {"prompt_field", key.prompt_field},
+          {"answer_field", key.answer_field},
+          {"samples", std::to_string(key.samples)},
+          {"seed", std::to_string(key.seed)},
+          {"max_tokens", std::to_string(key.max_tokens)},
+          {"sequences_hash", key.sequences_hash},
+          {"calibration_protocol", key.protocol == Protocol::kClean ? "clean" : "reference"},
+          {"skip_first_token", key.skip_first_token ? "true" : "false"}};
+}
+
+std::filesystem::path cache_file(const std::filesystem::path& folder, const StatisticsKey& key) {
+  // As JSON, so that no two different keys can spell the same text.
+  const std::string text =
+      Json(identity(to_origin(key))).dump(-1, ' ', false, Json::error_handler_t::replace);
+  return folder / (sha256_hex(text).substr(0, 32) + ".safetensors");
+}
+
+bool is_cached(const std::filesystem::path& folder, const StatisticsKey& key) {
+  return !folder.empty() && load(cache_file(folder, key), key).has_value();
+}
+
+CachedStatistics cached_statistics(const std::filesystem::path& folder, const StatisticsKey& key,
+                                   const std::function<Statistics()>& compute) {
+  if (folder.empty()) {
+    CachedStatistics result{compute(), {}, false};
+    result.statistics.origin = to_origin(key);
+    return result;
+  }
+  const std::filesystem::path file = cache_file(folder, key);
+  if (auto found = load(file, key)) return {std::move(*found), file, true};
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) {
+    throw resource_error("{}: cannot make the cache folder: {}", folder.string(), error.message());
+  }
+  CachedStatistics result{compute(), file, false};
+  result.statistics.origin = to_origin(key);
+  write_statistics(file, result.statistics);
+  return result;
+}
+
+}  // namespace lewis

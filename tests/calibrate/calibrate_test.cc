@@ -1,0 +1,187 @@
+#include "calibrate/calibrate.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "base/error.h"
+#include "golden_file.h"
+#include "test_model.h"
+
+namespace lewis {
+namespace {
+
+const std::filesystem::path kLlama = LEWIS_TEST_DATA "/golden/families/llama";
+
+using Sequences = std::vector<std::vector<int32_t>>;
+
+Sequences llama_sequences() {
+  return golden_sequences(SafetensorsFile(kLlama / "golden.safetensors"));
+}
+
+double relative(double found, double expected) {
+  return std::abs(found - expected) / std::abs(expected);
+}
+
+double largest_difference(const Statistics& a, const Statistics& b) {
+  EXPECT_EQ(a.sum_squares.size(), b.sum_squares.size());
+  double largest = 0;
+  for (const auto& [module, sums] : a.sum_squares) {
+    for (size_t j = 0; j < sums.size(); ++j) {
+      largest = std::max(largest, relative(sums[j], b.sum_squares.at(module).at(j)));
+    }
+  }
+  return largest;
+}
+
+TEST(Calibrate, SumsOfSquaresAreThoseOfTransformers) {
+  const TestModel model(kLlama);
+  const SafetensorsFile golden(kLlama / "golden.safetensors");
+  const Statistics found = calibrate(model.transformer, golden_sequences(golden), {});
+  EXPECT_EQ(found.tokens, 192u);
+  EXPECT_EQ(found.sequences, 2u);
+  EXPECT_EQ(found.sum_squares.size(), 7u * model.transformer.spec().layers);
+  double largest = 0;
+  for (const auto& [module, sums] : found.sum_squares) {
+    const auto expected = read_tensor<double>(golden, "sum_squares." + module);
+    ASSERT_EQ(sums.size(), expected.size()) << module;
+    for (size_t j = 0; j < sums.size(); ++j) {
+      largest = std::max(largest, relative(sums[j], expected[j]));
+    }
+  }
+  EXPECT_LT(largest, 1e-5);
+  RecordProperty("largest_relative_difference", std::to_string(largest));
+}
+
+TEST(Calibrate, SameBitsForAnyNumberOfThreads) {
+  const Sequences sequences = llama_sequences();
+  for (Protocol protocol : {Protocol::kClean, Protocol::kReference}) {
+    CalibrateOptions options;
+    options.protocol = protocol;
+    const TestModel one(kLlama, 1);
+    const Statistics expected = calibrate(one.transformer, sequences, options);
+    for (size_t threads : {2u, 7u}) {
+      const TestModel model(kLlama, threads);
+      const Statistics found = calibrate(model.transformer, sequences, options);
+      EXPECT_EQ(found.sum_squares, expected.sum_squares) << threads << " threads";
+    }
+  }
+}
+
+TEST(Calibrate, CleanSumsOfTwoSetsAddUp) {
+  const TestModel model(kLlama);
+  const Sequences sequences = llama_sequences();
+  const auto all = std::span(sequences);
+  const Statistics both = calibrate(model.transformer, all, {});
+  Statistics sum = calibrate(model.transformer, all.first(1), {});
+  const Statistics second = calibrate(model.transformer, all.last(1), {});
+  for (auto& [module, sums] : sum.sum_squares) {
+    for (size_t j = 0; j < sums.size(); ++j) sums[j] += second.sum_squares.at(module)[j];
+  }
+  EXPECT_EQ(both.tokens, 192u);
+  // Sums in another order: nothing but the rounding of doubles and of the matrix multiplication.
+  EXPECT_LT(largest_difference(both, sum), 1e-6);
+}
+
+TEST(Calibrate, GroupingDoesNotMatter) {
+  const TestModel model(kLlama);
+  const Sequences sequences = llama_sequences();
+  for (Protocol protocol : {Protocol::kClean, Protocol::kReference}) {
+    CalibrateOptions together, apart;
+    together.protocol = apart.protocol = protocol;
+    apart.rows_per_group = 96;
+    const Statistics a = calibrate(model.transformer, sequences, together);
+    const Statistics b = calibrate(model.transformer, sequences, apart);
+    EXPECT_LT(largest_difference(a, b), 1e-12);
+  }
+}
+
+// A causal model: leaving out the first of three tokens is the sum over all less the first alone.
+TEST(Calibrate, SkipsTheFirstTokenOfEachSequence) {
+  const TestModel model(kLlama);
+  const Sequences whole = {{5, 9, 17}, {30, 2, 8, 1}}, first = {{5}, {30}};
+  CalibrateOptions skip;
+  skip.skip_first_token = true;
+  const Statistics all = calibrate(model.transformer, whole, {});
+  const Statistics heads = calibrate(model.transformer, first, {});
+  const Statistics rest = calibrate(model.transformer, whole, skip);
+  EXPECT_EQ(all.tokens, 7u);
+  EXPECT_EQ(rest.tokens, 5u);
+  for (const auto& [module, sums] : rest.sum_squares) {
+    for (size_t j = 0; j < sums.size(); ++j) {
+      const double expected = all.sum_squares.at(module)[j] - heads.sum_squares.at(module)[j];
+      EXPECT_NEAR(sums[j], expected, 1e-6 * all.sum_squares.at(module)[j]) << module;
+    }
+  }
+}
+
+TEST(Calibrate, QueriesKeysAndValuesShareTheirInput) {
+  const TestModel model(kLlama);
+  const Statistics s = calibrate(model.transformer, llama_sequences(), {});
+  const auto of = [&](const char* name) {
+    return s.sum_squares.at(std::string("model.layers.1.") + name);
+  };
+  EXPECT_EQ(of("self_attn.q_proj"), of("self_attn.k_proj"));
+  EXPECT_EQ(of("self_attn.q_proj"), of("self_attn.v_proj"));
+  EXPECT_EQ(of("mlp.gate_proj"), of("mlp.up_proj"));
+  EXPECT_NE(of("self_attn.q_proj"), of("mlp.up_proj"));
+}
+
+// The first block is not yet touched by pruning; without pruning no block is.
+TEST(Calibrate, ReferenceRunsThePrunedPrefix) {
+  const TestModel model(kLlama);
+  const Sequences sequences = llama_sequences();
+  CalibrateOptions half, none;
+  half.protocol = none.protocol = Protocol::kReference;
+  none.sparsity = 0;
+  const Statistics clean = calibrate(model.transformer, sequences, {});
+  const Statistics pruned = calibrate(model.transformer, sequences, half);
+  const Statistics unpruned = calibrate(model.transformer, sequences, none);
+  EXPECT_EQ(unpruned.sum_squares, clean.sum_squares);
+  EXPECT_EQ(unpruned.divisor(), 2);
+  EXPECT_EQ(clean.divisor(), 192);
+  const auto is_first = [](const std::string& m) { return m.starts_with("model.layers.0."); };
+  for (const auto& [module, sums] : pruned.sum_squares) {
+    EXPECT_EQ(sums == clean.sum_squares.at(module), is_first(module)) << module;
+  }
+}
+
+TEST(Calibrate, TellsItsProgress) {
+  const TestModel model(kLlama);
+  for (Protocol protocol : {Protocol::kClean, Protocol::kReference}) {
+    uint64_t last = 0;
+    const uint64_t total = 192u * static_cast<uint64_t>(model.transformer.spec().layers);
+    CalibrateOptions options;
+    options.protocol = protocol;
+    options.rows_per_group = 96;
+    options.progress = [&](const Progress& p) {
+      EXPECT_EQ(p.total, total);
+      EXPECT_GT(p.done, last);
+      last = p.done;
+    };
+    calibrate(model.transformer, llama_sequences(), options);
+    EXPECT_EQ(last, total);
+  }
+}
+
+TEST(Calibrate, RefusesWhatCannotBeRun) {
+  const TestModel model(kLlama);
+  const auto& t = model.transformer;
+  const Sequences none, empty = {{1, 2}, {}}, alone = {{1}}, foreign = {{1, 1'000'000}};
+  const Sequences long_one = {
+      std::vector<int32_t>(static_cast<size_t>(t.spec().max_positions) + 1)};
+  EXPECT_THROW(calibrate(t, none, {}), Error);
+  EXPECT_THROW(calibrate(t, empty, {}), Error);
+  EXPECT_THROW(calibrate(t, foreign, {}), Error);
+  EXPECT_THROW(calibrate(t, long_one, {}), Error);
+  CalibrateOptions skip, sparse;
+  skip.skip_first_token = true;
+  EXPECT_THROW(calibrate(t, alone, skip), Error);
+  skip.protocol = Protocol::kReference;
+  EXPECT_THROW(calibrate(t, llama_sequences(), skip), Error);
+  sparse.sparsity = 1.5;
+  EXPECT_THROW(calibrate(t, llama_sequences(), sparse), Error);
+}
+
+}  // namespace
+}  // namespace lewis
