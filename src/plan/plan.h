@@ -32,7 +32,11 @@ struct ModelPlan {
   LayerValues base_norm, expert_norm;  // n_base, n_expert of norm_shift (empty for others)
   LayerValues importance;   // after normalisation and rounding
   LayerValues density;
+  std::vector<std::string> tensors;    // the names of all of the model's tensors
 };
+
+// Error(kUsage) when the recipe names an importance or an allocation that is not known.
+void check_plan_settings(const Recipe& recipe);
 
 // The densities of one expert by the recipe's importance and allocation.
 ModelPlan plan_model(const Recipe& recipe, size_t model, const ImportanceInput& input);

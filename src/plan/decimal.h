@@ -1,0 +1,20 @@
+// Rounding as the paper's program (Python) does it.
+#pragma once
+
+#include <string>
+
+#include "plan/plan.h"
+
+namespace lewis {
+
+// Python's round(value, digits): the decimal nearest to the exact binary value, ties to even.
+double round_decimals(double value, int digits);
+
+// The linear layer's name without its place: "q_proj" of "model.layers.3.self_attn.q_proj".
+std::string component_of(const std::string& module);
+
+// Steps 3 of the LEWIS spec from norms: |expert - base|, divided by the sum over the layers of the
+// same component (left as it is when that is 0), rounded to 5 decimals.
+LayerValues normalized_shift(const LayerValues& base_norm, const LayerValues& expert_norm);
+
+}  // namespace lewis
