@@ -4,12 +4,14 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/json.h"
 #include "base/progress.h"
 #include "eval/intervals.h"
 #include "model/transformer.h"
+#include "text/dataset.h"
 #include "text/tokenizer.h"
 
 namespace lewis {
@@ -19,8 +21,9 @@ struct TaskOptions {
   std::filesystem::path data;
   std::string format;                    // "" : the task's own, or by the file's ending
   std::string prompt_field, answer_field;
+  const ChatTemplate* chat = nullptr;    // format chat only; not owned
   std::string label;                     // how tables name it; "" : task and file
-  uint64_t limit = 0;                    // first items only; 0: all
+  uint64_t limit = 0;                    // first items (perplexity: windows) only; 0: all
   uint64_t shots = 0;                    // gsm8k: examples before the question
   std::filesystem::path shots_data;      // where they come from
   int64_t max_new_tokens = 256;
@@ -44,7 +47,10 @@ struct TaskResult {
   Json samples;                          // per item, for --log-samples
 };
 
-// tokenizer may be null for data of format ids.
+// Reads the data, runs the model, scores. tokenizer may be null for data of format ids. Throws
+// Error(kUsage): an unknown task, a format that the task cannot use or that cannot be told from the
+// file's ending, a window that does not fit the model; Error(kInput), with file and line: data that
+// cannot be read, an item that is longer than the model's positions or has no answer.
 TaskResult run_task(const TaskOptions& options, const Transformer& model, const Tokenizer* tokenizer,
                     const std::vector<int32_t>& stop_ids, const ProgressFn& progress);
 
