@@ -17,6 +17,7 @@ struct MergeOptions {
   bool force = false;                           // replace an existing OUT
   uint64_t shard_bytes = 5'000'000'000;
   uint64_t seed = 0;                            // of random masks
+  bool no_tokenizer = false;                    // do not copy tokenizer and chat template files
   ProgressFn progress;                          // bytes read and written
 };
 
@@ -24,7 +25,12 @@ struct MergeOptions {
 struct MergeReport {
   uint64_t merged = 0, copied = 0;              // tensors
   uint64_t parameters = 0, bytes_read = 0, bytes_written = 0, shards = 0;
+  std::vector<std::string> warnings;            // one line each
 };
+
+// What can be refused before any work: OUT exists and `force` is not set, OUT inside a source or a
+// source inside OUT. merge() checks it as well; callers that work long before merging check first.
+void check_merge_target(const Recipe& recipe, const MergeOptions& options);
 
 // What a merge will do, known before any weight is read.
 struct MergeCost {

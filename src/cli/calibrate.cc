@@ -1,0 +1,121 @@
+// lewis calibrate MODEL --data FILE -o FILE, lewis calibrate RECIPE: only the statistics.
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "base/suggest.h"
+#include "cli/guidance.h"
+#include "cli/running_model.h"
+#include "cli/verbs.h"
+
+namespace lewis {
+namespace {
+
+struct Options {
+  std::filesystem::path model_or_recipe, data, out;
+  std::filesystem::path cache = default_cache_folder();
+  std::string format, prompt_field, answer_field, protocol = "clean";
+  uint64_t samples = 0, seed = 42, max_tokens = 0;
+  bool skip_first_token = false;
+  std::shared_ptr<CommonOptions> common;
+};
+
+Protocol protocol_of(const std::string& name) {
+  static constexpr std::array<std::string_view, 2> kNames = {"clean", "reference"};
+  if (name == "clean") return Protocol::kClean;
+  if (name == "reference") return Protocol::kReference;
+  throw usage_error("--protocol {}: expected clean or reference; the nearest is '{}'", name,
+                    nearest_name(name, kNames));
+}
+
+Json summary(const CalibrationResult& result, const std::filesystem::path& file) {
+  Json origin = Json::object();
+  for (const auto& [key, value] : result.statistics.origin) origin[key] = value;
+  return {{"file", file.string()},
+          {"tokens", result.statistics.tokens},
+          {"sequences", result.statistics.sequences},
+          {"modules", result.statistics.sum_squares.size()},
+          {"reused", result.reused},
+          {"origin", origin}};
+}
+
+void print_result(const CalibrationResult& result, const std::filesystem::path& model,
+                  const std::filesystem::path& file) {
+  fmt::print("{}: {} tokens in {} sequences, {} linear layers -> {}{}\n", model.string(),
+             with_commas(result.statistics.tokens), with_commas(result.statistics.sequences),
+             result.statistics.sum_squares.size(), file.string(), result.reused ? " (from the cache)" : "");
+}
+
+void calibrate_recipe(const Options& o, Threads& threads, const ProgressFn& progress) {
+  const Recipe recipe = read_recipe(o.model_or_recipe);
+  const auto jobs = calibration_jobs(recipe);
+  if (jobs.empty()) {
+    throw usage_error("{}: there is no lewis.calibration section, so nothing to calibrate",
+                      o.model_or_recipe.string());
+  }
+  Json all = Json::array();
+  for (const CalibrationJob& job : jobs) {
+    const CalibrationResult result = run_calibration(job, o.cache, threads, progress);
+    if (o.common->json) {
+      all.push_back(summary(result, result.file));
+    } else {
+      print_result(result, job.model, result.file);
+    }
+  }
+  if (o.common->json) fmt::print("{}\n", Json{{"statistics", all}}.dump(2));
+}
+
+void calibrate_model(const Options& o, Threads& threads, const ProgressFn& progress) {
+  if (o.data.empty()) throw usage_error("--data is needed: the text that shows the model's skill");
+  CalibrationJob job;
+  job.model = o.model_or_recipe;
+  job.protocol = protocol_of(o.protocol);
+  job.skip_first_token = o.skip_first_token;
+  job.text.data = o.data;
+  job.text.format = format_of(o.data, o.format);
+  job.text.prompt_field = o.prompt_field;
+  job.text.answer_field = o.answer_field;
+  job.text.samples = o.samples;
+  job.text.seed = o.seed;
+  // Token ids are fed as they are; text is cut where the paper cuts it.
+  job.text.max_tokens = o.max_tokens ? o.max_tokens : job.text.format == "ids" ? 0 : 512;
+  const CalibrationResult result = run_calibration(job, o.out.empty() ? o.cache : "", threads, progress);
+  const std::filesystem::path file = o.out.empty() ? result.file : o.out;
+  if (!o.out.empty()) write_statistics(o.out, result.statistics);
+  if (o.common->json) {
+    fmt::print("{}\n", summary(result, file).dump(2));
+  } else {
+    print_result(result, o.model_or_recipe, file);
+  }
+}
+
+}  // namespace
+
+void add_calibrate_verb(CLI::App& app) {
+  auto o = std::make_shared<Options>();
+  CLI::App* verb = app.add_subcommand("calibrate", "Measure what calibration text does to a model's layers");
+  verb->add_option("MODEL|RECIPE", o->model_or_recipe, "Model folder, or a recipe with a lewis: section")->required();
+  verb->add_option("--data", o->data, "Calibration text");
+  verb->add_option("--format", o->format, "gsm8k, mbpp, chat, jsonl, text or ids");
+  verb->add_option("--prompt-field", o->prompt_field, "Field of the prompt (format jsonl)");
+  verb->add_option("--answer-field", o->answer_field, "Field of the answer (format jsonl)");
+  verb->add_option("-o,--out", o->out, "Statistics file; without it the result goes to the cache");
+  verb->add_option("--cache", o->cache, "Folder of the cache");
+  verb->add_option("--protocol", o->protocol, "clean (default) or reference (the paper's)");
+  verb->add_option("--samples", o->samples, "Samples to take (0: all)");
+  verb->add_option("--seed", o->seed, "Seed of the choice of samples");
+  verb->add_option("--max-tokens", o->max_tokens, "Longest sequence (0: 512 for text, no limit for ids)");
+  verb->add_flag("--skip-first-token", o->skip_first_token, "Do not count the first token of a sequence");
+  o->common = add_common_options(*verb);
+  verb->callback([o] {
+    Threads threads(o->common->threads);
+    ProgressPrinter progress(o->common->quiet);
+    if (std::filesystem::is_regular_file(o->model_or_recipe)) {
+      calibrate_recipe(*o, threads, progress.callback());
+    } else {
+      calibrate_model(*o, threads, progress.callback());
+    }
+  });
+}
+
+}  // namespace lewis

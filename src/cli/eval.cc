@@ -1,0 +1,240 @@
+// lewis eval MODEL...: tasks, with standard errors and paired differences to a baseline.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+
+#include "base/error.h"
+#include "cli/running_model.h"
+#include "cli/table.h"
+#include "cli/verbs.h"
+#include "cli/version.h"
+#include "eval/tasks.h"
+
+namespace lewis {
+namespace {
+
+struct Options {
+  std::vector<std::filesystem::path> models;
+  std::vector<std::string> tasks;  // NAME or NAME:FILE or NAME:FILE:FORMAT
+  std::filesystem::path json_out, samples_folder;
+  std::string baseline;
+  TaskOptions defaults;            // for every task
+  std::shared_ptr<CommonOptions> common;
+};
+
+// One model's results, in the order of the tasks.
+struct ModelResults {
+  std::string name;
+  std::filesystem::path folder;
+  std::string fingerprint;
+  std::vector<TaskResult> tasks;
+};
+
+TaskOptions parse_task(const std::string& text, const TaskOptions& defaults) {
+  TaskOptions task = defaults;
+  const size_t first = text.find(':');
+  const size_t last = text.rfind(':');
+  task.task = text.substr(0, first);
+  if (first != std::string::npos) task.data = text.substr(first + 1, last == first ? last : last - first - 1);
+  if (last != first) task.format = text.substr(last + 1);
+  if (task.data.empty()) throw usage_error("--task {}: no data; give --data FILE or --task {}:FILE:FORMAT", text, task.task);
+  return task;
+}
+
+// The shortest ends of the paths that tell the models apart ("math", or "a/math" and "b/math").
+std::vector<std::string> short_names(const std::vector<std::filesystem::path>& paths) {
+  std::vector<std::string> names;
+  for (const auto& path : paths) {
+    const std::string normal = path.lexically_normal().string();
+    const std::string whole = normal.ends_with('/') ? normal.substr(0, normal.size() - 1) : normal;
+    size_t begin = whole.rfind('/');
+    const auto ambiguous = [&](const std::string& end) {
+      return std::count_if(paths.begin(), paths.end(), [&](const auto& other) {
+               std::string o = "/" + other.lexically_normal().string();
+               if (o.ends_with('/')) o.pop_back();
+               return o.ends_with("/" + end);
+             }) > 1;
+    };
+    while (begin != std::string::npos && begin > 0 && ambiguous(whole.substr(begin + 1))) begin = whole.rfind('/', begin - 1);
+    names.push_back(begin == std::string::npos ? whole : whole.substr(begin + 1));
+  }
+  return names;
+}
+
+size_t find_baseline(const Options& o, const std::vector<ModelResults>& results) {
+  for (size_t i = 0; i < results.size(); ++i) {
+    if (results[i].name == o.baseline || results[i].folder == std::filesystem::path(o.baseline)) return i;
+  }
+  throw usage_error("--baseline {}: is none of the models given", o.baseline);
+}
+
+double headline(const Metric& metric) { return metric.headline.value_or(metric.summary.mean); }
+
+bool is_share(const Metric& metric) { return metric.name.starts_with("exact_match"); }
+
+std::string value_cell(const Metric& m) {
+  if (is_share(m)) return fmt::format("{:.1f} % ± {:.1f}", 100 * m.summary.mean, 100 * m.summary.standard_error);
+  if (m.headline) return fmt::format("{:.4g}", *m.headline);
+  return fmt::format("{:.4f} ± {:.4f}", m.summary.mean, m.summary.standard_error);
+}
+
+// "-0.012 [-0.020, -0.004]": green where better, red where worse, dim where no difference is shown.
+std::string difference_cell(const Metric& metric, const PairedDifference& d, bool color) {
+  const double unit = is_share(metric) ? 100 : 1;
+  const int digits = is_share(metric) ? 1 : 4;
+  const std::string text = fmt::format("{:+.{}f} [{:+.{}f}, {:+.{}f}]", unit * d.difference, digits, unit * d.low,
+                                       digits, unit * d.high, digits);
+  if (!d.shown()) return styled(text, "2", color);
+  const bool better = (d.difference > 0) == metric.higher_is_better;
+  return styled(text + (better ? " better" : " worse"), better ? "32" : "31", color);
+}
+
+void print_metric(const std::vector<ModelResults>& results, size_t task, size_t metric,
+                  std::optional<size_t> baseline, bool color) {
+  const TaskResult& first = results[0].tasks[task];
+  const Metric& m0 = first.metrics[metric];
+  fmt::print("{}  {} items of {}, {} is better\n", styled(first.label + ": " + m0.name, "1", color),
+             with_commas(m0.values.size()), first.data, m0.higher_is_better ? "more" : "less");
+  std::vector<Table::Column> columns = {{"model", Align::kLeft}, {"score ± s.e."}};
+  if (baseline) columns.push_back({"difference to " + results[*baseline].name + " [95 %]", Align::kLeft});
+  Table table(columns);
+  for (size_t i = 0; i < results.size(); ++i) {
+    const Metric& m = results[i].tasks[task].metrics[metric];
+    std::vector<std::string> row = {results[i].name, value_cell(m)};
+    if (baseline && i != *baseline) {
+      const Metric& reference = results[*baseline].tasks[task].metrics[metric];
+      row.push_back(difference_cell(m, paired_difference(reference.values, m.values), color));
+    }
+    table.add(std::move(row));
+  }
+  fmt::print("{}\n", table.text(color));
+}
+
+void print_results(const std::vector<ModelResults>& results, std::optional<size_t> baseline) {
+  const bool color = Terminal::of(STDOUT_FILENO).color;
+  for (size_t t = 0; t < results[0].tasks.size(); ++t) {
+    for (size_t m = 0; m < results[0].tasks[t].metrics.size(); ++m) print_metric(results, t, m, baseline, color);
+  }
+  if (baseline) fmt::print("An interval that covers zero shows no difference.\n");
+}
+
+Json metric_json(const Metric& m, const Metric* reference) {
+  Json json = {{"value", headline(m)}, {"stderr", m.summary.standard_error}, {"items", m.summary.items},
+               {"higher_is_better", m.higher_is_better}};
+  if (m.headline) json["mean"] = m.summary.mean;
+  if (reference) {
+    const PairedDifference d = paired_difference(reference->values, m.values);
+    json["difference"] = {{"value", d.difference}, {"low", d.low}, {"high", d.high}, {"shown", d.shown()}};
+  }
+  json["values"] = m.values;
+  return json;
+}
+
+Json results_json(const std::vector<ModelResults>& results, std::optional<size_t> baseline) {
+  Json models = Json::array();
+  for (size_t i = 0; i < results.size(); ++i) {
+    Json tasks = Json::array();
+    for (size_t t = 0; t < results[i].tasks.size(); ++t) {
+      const TaskResult& task = results[i].tasks[t];
+      Json metrics = Json::object();
+      for (size_t m = 0; m < task.metrics.size(); ++m) {
+        const Metric* reference =
+            baseline && i != *baseline ? &results[*baseline].tasks[t].metrics[m] : nullptr;
+        metrics[task.metrics[m].name] = metric_json(task.metrics[m], reference);
+      }
+      tasks.push_back({{"task", task.task}, {"label", task.label}, {"data", task.data}, {"metrics", metrics}});
+    }
+    models.push_back({{"name", results[i].name}, {"folder", results[i].folder.string()},
+                      {"fingerprint", results[i].fingerprint}, {"tasks", tasks}});
+  }
+  Json json = {{"lewis_version", kVersion}, {"models", models}};
+  if (baseline) json["baseline"] = results[*baseline].name;
+  return json;
+}
+
+void write_text(const std::filesystem::path& file, const std::string& text) {
+  std::ofstream out(file, std::ios::binary);
+  out << text;
+  out.close();
+  if (!out) throw resource_error("{}: cannot be written", file.string());
+}
+
+void write_samples(const Options& o, const std::vector<ModelResults>& results) {
+  std::filesystem::create_directories(o.samples_folder);
+  for (const ModelResults& model : results) {
+    for (size_t t = 0; t < model.tasks.size(); ++t) {
+      std::string name = fmt::format("{}_{}_{}", model.name, t, model.tasks[t].task);
+      std::replace(name.begin(), name.end(), '/', '_');
+      std::string lines;
+      for (const Json& sample : model.tasks[t].samples) lines += sample.dump() + "\n";
+      write_text(o.samples_folder / ("samples_" + name + ".jsonl"), lines);
+    }
+  }
+}
+
+void run_eval(const Options& o) {
+  Threads threads(o.common->threads);
+  ProgressPrinter progress(o.common->quiet);
+  std::vector<TaskOptions> tasks;
+  for (const std::string& text : o.tasks) tasks.push_back(parse_task(text, o.defaults));
+  const std::vector<std::string> names = short_names(o.models);
+  std::vector<ModelResults> results;
+  for (size_t i = 0; i < o.models.size(); ++i) results.push_back({names[i], o.models[i], "", {}});
+  std::optional<size_t> baseline;
+  if (!o.baseline.empty()) baseline = find_baseline(o, results);
+  // Broken models are refused before the first hour of work on a good one.
+  for (const auto& folder : o.models) {
+    const Checkpoint checkpoint = Checkpoint::open(folder);
+    read_model_spec(checkpoint.config(), (folder / "config.json").string());
+  }
+  for (ModelResults& result : results) {
+    const bool all_ids = std::all_of(tasks.begin(), tasks.end(), [](const auto& t) { return t.format == "ids"; });
+    const auto model = RunningModel::open(result.folder, threads, !all_ids);
+    result.fingerprint = model->checkpoint.fingerprint();
+    const Tokenizer* tokenizer = model->tokenizer ? &*model->tokenizer : nullptr;
+    for (const TaskOptions& task : tasks) {
+      const ProgressFn report = [&](Progress p) {
+        p.what = result.name + " " + p.what;
+        progress(p);
+      };
+      result.tasks.push_back(run_task(task, *model->transformer, tokenizer, model->stop_ids, report));
+    }
+  }
+  if (!o.json_out.empty()) write_text(o.json_out, results_json(results, baseline).dump(2) + "\n");
+  if (!o.samples_folder.empty()) write_samples(o, results);
+  if (o.common->json) {
+    fmt::print("{}\n", results_json(results, baseline).dump(2));
+  } else {
+    print_results(results, baseline);
+  }
+}
+
+}  // namespace
+
+void add_eval_verb(CLI::App& app) {
+  auto o = std::make_shared<Options>();
+  CLI::App* verb = app.add_subcommand("eval", "Score models on tasks, with standard errors and paired differences");
+  verb->add_option("MODEL", o->models, "Model folders")->required();
+  verb->add_option("--task", o->tasks, "loss, perplexity or gsm8k; or TASK:FILE or TASK:FILE:FORMAT; may be repeated")
+      ->required()->allow_extra_args(false);
+  verb->add_option("--data", o->defaults.data, "Data of tasks that name none");
+  verb->add_option("--format", o->defaults.format, "Format of data: gsm8k, mbpp, chat, jsonl, text, ids");
+  verb->add_option("--prompt-field", o->defaults.prompt_field, "Field of the prompt (format jsonl)");
+  verb->add_option("--answer-field", o->defaults.answer_field, "Field of the answer (format jsonl)");
+  verb->add_option("--limit", o->defaults.limit, "First items only (0: all)");
+  verb->add_option("--shots", o->defaults.shots, "gsm8k: worked examples before each question");
+  verb->add_option("--shots-data", o->defaults.shots_data, "Where the examples come from (gsm8k's training file)");
+  verb->add_option("--max-new-tokens", o->defaults.max_new_tokens, "Longest generation");
+  verb->add_option("--window", o->defaults.window, "perplexity: tokens a window");
+  verb->add_option("--stride", o->defaults.stride, "perplexity: tokens from window to window");
+  verb->add_option("--baseline", o->baseline, "One of the models: the others are compared with it item by item");
+  verb->add_option("--json-out", o->json_out, "Write all results, item by item, to this file as well");
+  verb->add_option("--log-samples", o->samples_folder, "Write one JSON line an item into this folder");
+  o->common = add_common_options(*verb);
+  verb->callback([o] { run_eval(*o); });
+}
+
+}  // namespace lewis

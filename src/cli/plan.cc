@@ -1,0 +1,170 @@
+// lewis plan RECIPE: the densities that LEWIS finds, and what the merge will cost.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+#include <set>
+
+#include "base/error.h"
+#include "cli/guidance.h"
+#include "cli/table.h"
+#include "cli/verbs.h"
+#include "io/checkpoint.h"
+#include "merge/engine.h"
+
+namespace lewis {
+namespace {
+
+struct Options {
+  std::filesystem::path recipe, out, cache = default_cache_folder();
+  std::shared_ptr<CommonOptions> common;
+};
+
+// "model.layers.3.self_attn.q_proj" -> "q_proj"
+std::string component_of(const std::string& module) { return module.substr(module.rfind('.') + 1); }
+
+struct DensityMean {
+  double plain = 0, weighted = 0;  // over linear layers; over their parameters
+  double whole = 0;                // over all parameters of the model, the uncovered ones included
+};
+
+DensityMean mean_density(const ModelPlan& plan, const Checkpoint& expert, double uncovered) {
+  DensityMean mean;
+  double covered = 0, all = 0;
+  for (const TensorInfo& t : expert.tensors()) all += static_cast<double>(element_count(t.shape));
+  for (const auto& [module, density] : plan.density) {
+    const auto count = static_cast<double>(element_count(expert.get(module + ".weight").shape));
+    mean.plain += density / static_cast<double>(plan.density.size());
+    mean.weighted += density * count;
+    covered += count;
+  }
+  mean.whole = (mean.weighted + uncovered * (all - covered)) / all;
+  mean.weighted /= covered;
+  return mean;
+}
+
+// Components in the order in which a block computes them; others behind, sorted.
+std::vector<std::string> components_of(const ModelPlan& plan) {
+  std::vector<std::string> order = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
+  std::set<std::string> there;
+  for (const auto& [module, _] : plan.density) there.insert(component_of(module));
+  std::erase_if(order, [&](const std::string& c) { return !there.contains(c); });
+  for (const std::string& c : there) {
+    if (std::find(order.begin(), order.end(), c) == order.end()) order.push_back(c);
+  }
+  return order;
+}
+
+std::string density_table(const ModelPlan& plan, const LewisSection& lewis, bool color) {
+  std::vector<Table::Column> columns = {{"layer"}};
+  const auto components = components_of(plan);
+  for (const std::string& c : components) columns.push_back({c});
+  Table table(columns);
+  std::map<int64_t, std::map<std::string, double>> cells;
+  for (const auto& [module, density] : plan.density) {
+    cells[tensor_layer(module).value_or(0)][component_of(module)] = density;
+  }
+  const double span = lewis.epsilon - lewis.gamma;
+  for (const auto& [layer, row] : cells) {
+    std::vector<std::string> line = {std::to_string(layer)};
+    for (const std::string& c : components) {
+      const auto it = row.find(c);
+      line.push_back(it == row.end() ? "" : heat_cell(fmt::format(" {:.3f} ", it->second),
+                                                      span > 0 ? (it->second - lewis.gamma) / span : 0.5, color));
+    }
+    table.add(std::move(line));
+  }
+  return table.text(color);
+}
+
+void print_plan(const Recipe& recipe, const Guidance& guidance) {
+  const bool color = Terminal::of(STDOUT_FILENO).color;
+  for (const ModelPlan& plan : guidance.plans) {
+    const RecipeModel& model = recipe.models[plan.model];
+    const LewisSection& lewis = *recipe.lewis;
+    const DensityMean mean = mean_density(plan, Checkpoint::open(model.folder), lewis.uncovered);
+    fmt::print("{}  densities from {} ({}, {}, protocol {}, gamma {}, epsilon {})\n\n",
+               styled(model.model, "1", color),
+               std::find_if(lewis.calibration.begin(), lewis.calibration.end(),
+                            [&](const auto& e) { return e.folder == model.folder; })->data.string(),
+               lewis.importance, lewis.allocation, lewis.protocol, lewis.gamma, lewis.epsilon);
+    fmt::print("{}\n", density_table(plan, lewis, color));
+    fmt::print("mean density {:.4f} over {} linear layers, {:.4f} weighted by parameters; {:.4f} of the "
+               "whole model (embeddings, norms, head: {})\n\n",
+               mean.plain, plan.density.size(), mean.weighted, mean.whole, lewis.uncovered);
+  }
+  if (guidance.plans.empty()) fmt::print("The recipe asks for no calibration: densities are as written.\n\n");
+}
+
+void print_cost(const MergeCost& cost) {
+  fmt::print("The merge will read {}, write {} ({} tensors, {} parameters) and need about {} of memory.\n",
+             human_bytes(cost.bytes_read), human_bytes(cost.bytes_written), with_commas(cost.tensors),
+             with_commas(cost.parameters), human_bytes(cost.peak_memory));
+}
+
+Json plan_json(const Recipe& recipe, const Guidance& guidance, const MergeCost& cost) {
+  Json models = Json::array();
+  for (const ModelPlan& plan : guidance.plans) {
+    const DensityMean mean =
+        mean_density(plan, Checkpoint::open(recipe.models[plan.model].folder), recipe.lewis->uncovered);
+    Json layers = Json::object();
+    for (const auto& [module, density] : plan.density) {
+      Json layer = {{"density", density}, {"importance", plan.importance.at(module)}};
+      if (plan.base_norm.contains(module)) layer["base_norm"] = plan.base_norm.at(module);
+      if (plan.expert_norm.contains(module)) layer["expert_norm"] = plan.expert_norm.at(module);
+      layers[module] = layer;
+    }
+    models.push_back({{"model", recipe.models[plan.model].model},
+                      {"mean_density", mean.plain},
+                      {"parameter_weighted_density", mean.weighted},
+                      {"whole_model_density", mean.whole},
+                      {"layers", layers}});
+  }
+  return {{"models", models},
+          {"cost", {{"tensors", cost.tensors}, {"parameters", cost.parameters}, {"bytes_read", cost.bytes_read},
+                    {"bytes_written", cost.bytes_written}, {"peak_memory", cost.peak_memory}}}};
+}
+
+void write_plan(const std::filesystem::path& file, const std::string& text) {
+  const std::filesystem::path temporary = file.string() + ".tmp";
+  std::ofstream out(temporary, std::ios::binary);
+  out << text;
+  out.close();
+  if (!out) {
+    std::error_code ignored;
+    std::filesystem::remove(temporary, ignored);
+    throw resource_error("{}: cannot be written", file.string());
+  }
+  std::filesystem::rename(temporary, file);
+}
+
+void run_plan(const Options& o) {
+  Threads threads(o.common->threads);
+  ProgressPrinter progress(o.common->quiet);
+  const Recipe recipe = read_recipe(o.recipe);
+  const MergeCost cost = merge_cost(recipe, threads.count());  // also checks what can be checked early
+  const Guidance guidance = guide(recipe, o.cache, threads, progress.callback());
+  if (!o.out.empty()) write_plan(o.out, to_yaml(guidance.recipe, true));
+  if (o.common->json) {
+    fmt::print("{}\n", plan_json(recipe, guidance, cost).dump(2));
+    return;
+  }
+  print_plan(recipe, guidance);
+  print_cost(cost);
+  if (!o.out.empty()) fmt::print("Written: {} (mergekit accepts it)\n", o.out.string());
+}
+
+}  // namespace
+
+void add_plan_verb(CLI::App& app) {
+  auto o = std::make_shared<Options>();
+  CLI::App* verb = app.add_subcommand("plan", "Show the densities that LEWIS finds for a recipe");
+  verb->add_option("RECIPE", o->recipe, "mergekit recipe, with a lewis: section for guidance")->required();
+  verb->add_option("-o,--out", o->out, "Write the recipe with densities, as mergekit reads it");
+  verb->add_option("--cache", o->cache, "Folder of the statistics' cache");
+  o->common = add_common_options(*verb);
+  verb->callback([o] { run_plan(*o); });
+}
+
+}  // namespace lewis

@@ -1,0 +1,57 @@
+// Runs the program as its user would, and looks at what it leaves behind.
+#pragma once
+
+#include <sys/wait.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <string>
+
+#include "base/hash.h"
+
+namespace lewis {
+
+struct Run {
+  int code = -1;
+  std::string out, err;
+};
+
+inline std::string file_text(const std::filesystem::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+}
+
+// `arguments` is given to a shell; the cache and the outputs stay in `scratch`.
+inline Run run_lewis(const std::filesystem::path& scratch, const std::string& arguments,
+                     const std::filesystem::path& working_directory = LEWIS_SOURCE) {
+  const std::string err = (scratch / "stderr.txt").string();
+  const std::string command = "cd '" + working_directory.string() + "' && LEWIS_CACHE='" +
+                              (scratch / "cache").string() + "' '" + LEWIS_BINARY + "' " + arguments +
+                              " 2>'" + err + "' </dev/null";
+  Run run;
+  FILE* pipe = popen(command.c_str(), "r");
+  if (!pipe) return run;
+  char buffer[4096];
+  for (size_t n = 0; (n = fread(buffer, 1, sizeof buffer, pipe)) > 0;) run.out.append(buffer, n);
+  const int status = pclose(pipe);
+  run.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  run.err = file_text(err);
+  std::filesystem::remove(err);
+  return run;
+}
+
+// Every file below a folder with the hash of its bytes: equal snapshots mean an untouched disk.
+inline std::map<std::string, std::string> snapshot(const std::filesystem::path& folder) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
+    const std::string name = std::filesystem::relative(entry.path(), folder).string();
+    files[name] = entry.is_regular_file() ? sha256_hex(file_text(entry.path())) : "folder";
+  }
+  return files;
+}
+
+}  // namespace lewis
