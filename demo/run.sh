@@ -15,7 +15,7 @@ run merge demo/recipe.yml "$out/uniform" --no-guidance --force
 run merge demo/recipe.yml "$out/lewis" --force
 run eval demo/models/base demo/models/math demo/models/code "$out/uniform" "$out/lewis" \
   --task loss:demo/data/math_test.jsonl:gsm8k --task loss:demo/data/code_test.jsonl:mbpp \
-  --task gsm8k:demo/data/math_test.jsonl --limit 200 --baseline uniform \
+  --task gsm8k:demo/data/math_test.jsonl --shots 0 --baseline uniform \
   --json-out "$out/eval.json"
 
 cat <<END

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 namespace lewis {
@@ -23,6 +24,8 @@ class TensorRandom {
   }
   // Uniform in [0, 2^32).
   uint32_t element(uint64_t index) const { return quad(index / 4)[index % 4]; }
+  // out[i] = element(first + i), many at a time.
+  void fill(uint64_t first, std::span<uint32_t> out) const;
 
  private:
   std::array<uint32_t, 2> key_, stream_;

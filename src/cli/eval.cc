@@ -12,6 +12,7 @@
 #include "cli/verbs.h"
 #include "cli/version.h"
 #include "eval/tasks.h"
+#include "text/chat_template.h"
 
 namespace lewis {
 namespace {
@@ -35,11 +36,15 @@ struct ModelResults {
 
 TaskOptions parse_task(const std::string& text, const TaskOptions& defaults) {
   TaskOptions task = defaults;
-  const size_t first = text.find(':');
-  const size_t last = text.rfind(':');
+  const size_t first = std::min(text.find(':'), text.size());
+  const size_t last = std::max(first, std::min(text.rfind(':'), text.size()));
   task.task = text.substr(0, first);
-  if (first != std::string::npos) task.data = text.substr(first + 1, last == first ? last : last - first - 1);
-  if (last != first) task.format = text.substr(last + 1);
+  if (first < last) {
+    task.data = text.substr(first + 1, last - first - 1);
+    task.format = text.substr(last + 1);
+  } else if (first < text.size()) {
+    task.data = text.substr(first + 1);
+  }
   if (task.data.empty()) throw usage_error("--task {}: no data; give --data FILE or --task {}:FILE:FORMAT", text, task.task);
   return task;
 }
@@ -81,44 +86,74 @@ std::string value_cell(const Metric& m) {
   return fmt::format("{:.4f} ± {:.4f}", m.summary.mean, m.summary.standard_error);
 }
 
-// "-0.012 [-0.020, -0.004]": green where better, red where worse, dim where no difference is shown.
+// "-0.0110 [-0.0123, -0.0098] ✓": marked only where a difference is shown.
 std::string difference_cell(const Metric& metric, const PairedDifference& d, bool color) {
   const double unit = is_share(metric) ? 100 : 1;
   const int digits = is_share(metric) ? 1 : 4;
-  const std::string text = fmt::format("{:+.{}f} [{:+.{}f}, {:+.{}f}]", unit * d.difference, digits, unit * d.low,
-                                       digits, unit * d.high, digits);
-  if (!d.shown()) return styled(text, "2", color);
+  const std::string text = fmt::format("{}{:+.{}f} [{:+.{}f}, {:+.{}f}]", metric.headline ? "log " : "",
+                                       unit * d.difference, digits, unit * d.low, digits, unit * d.high, digits);
+  if (!d.shown()) return styled(text + "  ", "2", color);
   const bool better = (d.difference > 0) == metric.higher_is_better;
-  return styled(text + (better ? " better" : " worse"), better ? "32" : "31", color);
+  return styled(text + (better ? " ✓" : " ✗"), better ? "32" : "31", color);
 }
 
-void print_metric(const std::vector<ModelResults>& results, size_t task, size_t metric,
-                  std::optional<size_t> baseline, bool color) {
-  const TaskResult& first = results[0].tasks[task];
-  const Metric& m0 = first.metrics[metric];
-  fmt::print("{}  {} items of {}, {} is better\n", styled(first.label + ": " + m0.name, "1", color),
-             with_commas(m0.values.size()), first.data, m0.higher_is_better ? "more" : "less");
-  std::vector<Table::Column> columns = {{"model", Align::kLeft}, {"score ± s.e."}};
-  if (baseline) columns.push_back({"difference to " + results[*baseline].name + " [95 %]", Align::kLeft});
-  Table table(columns);
-  for (size_t i = 0; i < results.size(); ++i) {
-    const Metric& m = results[i].tasks[task].metrics[metric];
-    std::vector<std::string> row = {results[i].name, value_cell(m)};
-    if (baseline && i != *baseline) {
-      const Metric& reference = results[*baseline].tasks[task].metrics[metric];
-      row.push_back(difference_cell(m, paired_difference(reference.values, m.values), color));
+struct MetricIndex {
+  size_t task, metric;
+};
+
+const Metric& metric_of(const ModelResults& model, MetricIndex i) { return model.tasks[i.task].metrics[i.metric]; }
+
+// All metrics but those that say of every item of every model what the one before says.
+std::vector<MetricIndex> telling_metrics(const std::vector<ModelResults>& results) {
+  std::vector<MetricIndex> telling;
+  for (size_t t = 0; t < results[0].tasks.size(); ++t) {
+    for (size_t m = 0; m < results[0].tasks[t].metrics.size(); ++m) {
+      const auto repeats = [&](const ModelResults& r) {
+        return m > 0 && r.tasks[t].metrics[m].values == r.tasks[t].metrics[m - 1].values;
+      };
+      if (!std::all_of(results.begin(), results.end(), repeats)) telling.push_back({t, m});
     }
-    table.add(std::move(row));
   }
-  fmt::print("{}\n", table.text(color));
+  return telling;
+}
+
+// A line of scores for each model and, below it, how it differs from the baseline.
+Table results_table(const std::vector<ModelResults>& results, std::optional<size_t> baseline, bool color) {
+  const std::vector<MetricIndex> metrics = telling_metrics(results);
+  std::vector<Table::Column> columns = {{"", Align::kLeft}};
+  std::vector<std::string> names = {""}, directions = {"model"};
+  for (const MetricIndex i : metrics) {
+    const Metric& m = metric_of(results[0], i);
+    columns.push_back({results[0].tasks[i.task].label, Align::kLeft});
+    names.push_back(styled(m.name, "2", color));
+    directions.push_back(styled(fmt::format("{} items, {} is better", with_commas(m.values.size()), m.higher_is_better ? "more" : "less"), "2", color));
+  }
+  Table table(columns);
+  table.add(names);
+  table.add(directions);
+  table.add_line();
+  for (size_t r = 0; r < results.size(); ++r) {
+    std::vector<std::string> scores = {styled(results[r].name, "1", color)}, differences = {""};
+    for (const MetricIndex i : metrics) {
+      const Metric& m = metric_of(results[r], i);
+      scores.push_back(value_cell(m));
+      if (!baseline || r == *baseline) continue;
+      differences.push_back(difference_cell(m, paired_difference(metric_of(results[*baseline], i).values, m.values), color));
+    }
+    table.add(std::move(scores));
+    if (differences.size() > 1) table.add(std::move(differences));
+  }
+  return table;
 }
 
 void print_results(const std::vector<ModelResults>& results, std::optional<size_t> baseline) {
   const bool color = Terminal::of(STDOUT_FILENO).color;
-  for (size_t t = 0; t < results[0].tasks.size(); ++t) {
-    for (size_t m = 0; m < results[0].tasks[t].metrics.size(); ++m) print_metric(results, t, m, baseline, color);
+  fmt::print("{}\nScores ± standard error.", results_table(results, baseline, color).text(color));
+  if (baseline) {
+    fmt::print(" Below them the paired difference to {} with its 95 % interval: ✓ better, ✗ worse;\n"
+               "unmarked: the interval covers zero, no difference is shown.", results[*baseline].name);
   }
-  if (baseline) fmt::print("An interval that covers zero shows no difference.\n");
+  fmt::print("\n");
 }
 
 Json metric_json(const Metric& m, const Metric* reference) {
@@ -195,7 +230,9 @@ void run_eval(const Options& o) {
     const auto model = RunningModel::open(result.folder, threads, !all_ids);
     result.fingerprint = model->checkpoint.fingerprint();
     const Tokenizer* tokenizer = model->tokenizer ? &*model->tokenizer : nullptr;
-    for (const TaskOptions& task : tasks) {
+    for (TaskOptions task : tasks) {
+      std::optional<ChatTemplate> chat;
+      if (task.format == "chat") task.chat = &chat.emplace(ChatTemplate::load(result.folder));
       const ProgressFn report = [&](Progress p) {
         p.what = result.name + " " + p.what;
         progress(p);
@@ -228,8 +265,8 @@ void add_eval_verb(CLI::App& app) {
   verb->add_option("--shots", o->defaults.shots, "gsm8k: worked examples before each question");
   verb->add_option("--shots-data", o->defaults.shots_data, "Where the examples come from (gsm8k's training file)");
   verb->add_option("--max-new-tokens", o->defaults.max_new_tokens, "Longest generation");
-  verb->add_option("--window", o->defaults.window, "perplexity: tokens a window");
-  verb->add_option("--stride", o->defaults.stride, "perplexity: tokens from window to window");
+  verb->add_option("--window", o->defaults.window, "perplexity: tokens a window (default: the model's positions, 1024 at most)");
+  verb->add_option("--stride", o->defaults.stride, "perplexity: tokens from window to window (default: half a window)");
   verb->add_option("--baseline", o->baseline, "One of the models: the others are compared with it item by item");
   verb->add_option("--json-out", o->json_out, "Write all results, item by item, to this file as well");
   verb->add_option("--log-samples", o->samples_folder, "Write one JSON line an item into this folder");

@@ -126,7 +126,7 @@ std::string human_seconds(double seconds) {
 
 std::string with_commas(uint64_t n) {
   std::string digits = std::to_string(n);
-  for (size_t i = digits.size(); i > 3; i -= 3) digits.insert(i - 3, ",");
+  for (size_t i = digits.size(); i > 3; i -= 3) digits.insert(i - 3, 1, ',');
   return digits;
 }
 

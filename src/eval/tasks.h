@@ -27,7 +27,8 @@ struct TaskOptions {
   uint64_t shots = 0;                    // gsm8k: examples before the question
   std::filesystem::path shots_data;      // where they come from
   int64_t max_new_tokens = 256;
-  int64_t window = 1024, stride = 512;   // perplexity, in tokens
+  // perplexity, in tokens. Unset: the model's positions, at most 1,024; half the window.
+  std::optional<int64_t> window, stride;
 };
 
 // One metric of one task on one model. `values` holds one number an item, in the items' order, so

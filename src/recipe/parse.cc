@@ -212,7 +212,7 @@ class Parser {
     }
     if (!r.base_index) {
       r.base_index = r.models.size();
-      r.models.push_back({*r.base_model, folder, {}, base->line});
+      r.models.push_back({*r.base_model, folder, {}, false, base->line});
     }
   }
 

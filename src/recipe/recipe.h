@@ -32,6 +32,7 @@ struct RecipeModel {
   std::string model;                // as written
   std::filesystem::path folder;     // resolved; absolute or relative to the working directory
   Parameters parameters;
+  bool listed = true;               // false: the base, appended because `models:` lacks it
   int line = 0;                     // of the recipe
 };
 

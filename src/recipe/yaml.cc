@@ -137,7 +137,7 @@ class TreeBuilder {
       line_ = key.line;
       if (key.kind != YamlNode::Kind::kScalar) fail("a key must be a word, found a list or a map");
       if (key.plain && key.scalar == "<<") fail("merge keys (<<) are not accepted");
-      if (!seen.insert(key.scalar).second) fail("duplicate key " + quoted(key.scalar));
+      if (!seen.insert(key.scalar).second) fail("duplicate key " + in_quotes(key.scalar));
       YamlNode value = node(next(), depth + 1);
       map.entries.emplace_back(std::move(key), std::move(value));
     }
@@ -223,7 +223,7 @@ YamlNode parse_yaml(std::string_view text, std::string_view where) {
   return TreeBuilder(text, where).document();
 }
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
   constexpr size_t kLongest = 120;
   std::string out = "'";
   for (const char c : text.substr(0, kLongest)) {

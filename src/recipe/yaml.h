@@ -35,6 +35,6 @@ struct YamlNode {
 YamlNode parse_yaml(std::string_view text, std::string_view where);
 
 // For messages: 'text' in quotes on one line, control characters escaped, long ones cut.
-std::string quoted(std::string_view text);
+std::string in_quotes(std::string_view text);
 
 }  // namespace lewis

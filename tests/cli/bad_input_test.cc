@@ -135,6 +135,8 @@ std::vector<Case> cases() {
   };
 }
 
+void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }  // in the names of tests
+
 class BadInput : public testing::TestWithParam<Case> {};
 
 TEST_P(BadInput, ClearMessageAndUntouchedDisk) {
@@ -142,17 +144,17 @@ TEST_P(BadInput, ClearMessageAndUntouchedDisk) {
   const Workshop workshop;
   c.spoil(workshop);
   const auto before = snapshot(workshop.root);
-  const Run run = run_lewis(workshop.scratch.path, c.arguments, workshop.root);
-  EXPECT_EQ(run.code, c.code) << run.err;
-  for (const std::string& piece : c.said) EXPECT_NE(run.err.find(piece), std::string::npos) << run.err;
-  const size_t at = run.err.find("lewis: error:");
-  ASSERT_NE(at, std::string::npos) << run.err;
-  EXPECT_EQ(run.err.find('\n', at), run.err.size() - 1) << "one line: " << run.err;
+  const lewis::Run result = run_lewis(workshop.scratch.path, c.arguments, workshop.root);
+  EXPECT_EQ(result.code, c.code) << result.err;
+  for (const std::string& piece : c.said) EXPECT_NE(result.err.find(piece), std::string::npos) << result.err;
+  const size_t at = result.err.find("lewis: error:");
+  ASSERT_NE(at, std::string::npos) << result.err;
+  EXPECT_EQ(result.err.find('\n', at), result.err.size() - 1) << "one line: " << result.err;
   EXPECT_EQ(snapshot(workshop.root), before);
 }
 
 INSTANTIATE_TEST_SUITE_P(Cli, BadInput, testing::ValuesIn(cases()),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& test) { return test.param.name; });
 
 }  // namespace
 }  // namespace lewis

@@ -13,9 +13,14 @@
 namespace lewis {
 namespace {
 
-void check_windows(const TaskContext& context) {
-  const int64_t window = context.options.window, stride = context.options.stride;
+struct WindowSize {
+  int64_t window = 0, stride = 0;
+};
+
+WindowSize window_size(const TaskContext& context) {
   const int64_t most = context.model.spec().max_positions;
+  const int64_t window = context.options.window.value_or(std::min<int64_t>(1024, most));
+  const int64_t stride = context.options.stride.value_or(window / 2);
   if (window < 2 || window > most) {
     throw usage_error("perplexity: window {} is outside 2 to {}, the model's positions", window,
                       most);
@@ -24,6 +29,7 @@ void check_windows(const TaskContext& context) {
     throw usage_error("perplexity: stride {} is outside 1 to {}, one less than the window", stride,
                       window - 1);
   }
+  return {window, stride};
 }
 
 struct Windows {
@@ -31,13 +37,13 @@ struct Windows {
   std::vector<std::string> where;  // the document's
 };
 
-void add_windows(std::span<const int32_t> ids, const DataItem& item, const TaskOptions& options,
+void add_windows(std::span<const int32_t> ids, const DataItem& item, WindowSize size, uint64_t limit,
                  Windows& windows) {
-  const auto window = static_cast<size_t>(options.window);
-  const auto stride = static_cast<size_t>(options.stride);
+  const auto window = static_cast<size_t>(size.window);
+  const auto stride = static_cast<size_t>(size.stride);
   size_t scored = 1;  // tokens [1, scored) have their score; token 0 has nothing before it
   for (size_t begin = 0; scored < ids.size(); begin += stride) {
-    if (options.limit && windows.sequences.size() == options.limit) return;
+    if (limit && windows.sequences.size() == limit) return;
     const size_t end = std::min(begin + window, ids.size());
     windows.sequences.push_back({{ids.begin() + begin, ids.begin() + end}, scored - begin});
     windows.where.push_back(item.where);
@@ -46,6 +52,7 @@ void add_windows(std::span<const int32_t> ids, const DataItem& item, const TaskO
 }
 
 Windows make_windows(const TaskContext& context) {
+  const WindowSize size = window_size(context);
   Windows windows;
   for (const DataItem& item : read_items(context, context.options.data)) {
     const TokenSequence tokens = item_tokens(context, item, std::numeric_limits<int64_t>::max());
@@ -53,7 +60,7 @@ Windows make_windows(const TaskContext& context) {
       throw input_error("{}: a document of {} tokens has none to score", item.where,
                         tokens.ids.size());
     }
-    add_windows(tokens.ids, item, context.options, windows);
+    add_windows(tokens.ids, item, size, context.options.limit, windows);
   }
   return windows;
 }
@@ -61,7 +68,6 @@ Windows make_windows(const TaskContext& context) {
 }  // namespace
 
 TaskResult run_perplexity(const TaskContext& context) {
-  check_windows(context);
   const Windows windows = make_windows(context);
   const auto losses = token_losses(context.model, windows.sequences, context.progress);
   TaskResult result;

@@ -1,0 +1,188 @@
+#include "merge/gta.h"
+
+#include <algorithm>
+#include <cmath>
+#include <type_traits>
+
+#include "merge/sparsify.h"
+#include "merge/top_k.h"
+
+namespace lewis {
+namespace {
+
+// A model that contributes.
+struct ActiveModel {
+  size_t index = 0;            // into Chunk::models
+  float weight = 1;
+  float factor = 1;            // weight * rescale
+  std::unique_ptr<Mask> mask;  // null: everything is kept
+};
+
+struct GtaSurvey : Survey {
+  std::vector<ActiveModel> models;
+  std::vector<float> weights;  // of models
+  bool elect_signs = false, normalize = false;
+  float divisor = 1;  // without election
+  float lambda = 1;
+};
+
+LEWIS_VECTORIZED void scale(float factor, size_t n, float* x) {
+  for (size_t i = 0; i < n; ++i) x[i] *= factor;
+}
+
+// rows: [models, n], the weighted task vectors. Adds up in Real; mixed[i] is rounded once.
+template <typename Real>
+[[gnu::always_inline]] inline void add_up(const float* rows, size_t models, size_t n, Real* mixed) {
+  for (size_t i = 0; i < n; ++i) mixed[i] = static_cast<Real>(rows[i]);
+  for (size_t m = 1; m < models; ++m) {
+    for (size_t i = 0; i < n; ++i) mixed[i] += static_cast<Real>(rows[m * n + i]);
+  }
+}
+
+// The same, of those alone that have the sign of the sum; `normalize`: over the sum of their weights.
+template <typename Real>
+[[gnu::always_inline]] inline void add_up_elected(const float* rows, const float* weights, size_t models, size_t n,
+                                                  bool normalize, Real* mixed) {
+  Real sum[kChunkElements], divisor[kChunkElements];
+  add_up(rows, models, n, sum);
+  for (size_t i = 0; i < n; ++i) mixed[i] = divisor[i] = 0;
+  for (size_t m = 0; m < models; ++m) {
+    const auto weight = static_cast<Real>(weights[m]);
+    for (size_t i = 0; i < n; ++i) {
+      const auto value = static_cast<Real>(rows[m * n + i]);
+      const bool counts = sum[i] >= 0 ? value > 0 : value < 0;
+      mixed[i] += counts ? value : Real(0);
+      divisor[i] += counts ? weight : Real(0);
+    }
+  }
+  if (!normalize) return;
+  for (size_t i = 0; i < n; ++i) mixed[i] /= std::abs(divisor[i]) < Real(1e-8) ? Real(1) : divisor[i];
+}
+
+// Up to two models: the order of adding cannot matter, so float does. More: double, so that neither
+// their order nor a rounding decides an election.
+LEWIS_VECTORIZED void combine_few(const float* rows, const float* weights, size_t models, bool elect, bool normalize,
+                                  size_t n, float* mixed) {
+  elect ? add_up_elected(rows, weights, models, n, normalize, mixed) : add_up(rows, models, n, mixed);
+}
+LEWIS_VECTORIZED void combine_many(const float* rows, const float* weights, size_t models, bool elect, bool normalize,
+                                   size_t n, float* mixed) {
+  double sum[kChunkElements];
+  elect ? add_up_elected(rows, weights, models, n, normalize, sum) : add_up(rows, models, n, sum);
+  for (size_t i = 0; i < n; ++i) mixed[i] = static_cast<float>(sum[i]);
+}
+
+// base + mixed / divisor * lambda
+LEWIS_VECTORIZED void add_base(const float* base, float divisor, float lambda, size_t n, float* mixed) {
+  for (size_t i = 0; i < n; ++i) {
+    const float scaled = mixed[i] / divisor * lambda;
+    mixed[i] = scaled == 0 ? base[i] : base[i] + scaled;
+  }
+}
+
+// Sums of |delta| before and after the mask.
+struct Norms {
+  double all = 0, kept = 0;
+};
+
+LEWIS_VECTORIZED double sum_of_magnitudes(const float* x, size_t n) {
+  double lanes[8] = {};  // a fixed order of adding that the compiler can vectorise
+  size_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    for (size_t lane = 0; lane < 8; ++lane) lanes[lane] += static_cast<double>(std::abs(x[i + lane]));
+  }
+  for (; i < n; ++i) lanes[0] += static_cast<double>(std::abs(x[i]));
+  double sum = 0;
+  for (const double lane : lanes) sum += lane;
+  return sum;
+}
+
+// Gives every masked task vector its former L1 norm: factor *= sum |delta| / sum |kept|, as
+// mergekit's rescale does (not 1 / density).
+void rescale(GtaSurvey& s, const ChunkPass& pass) {
+  const auto masked = [](const ActiveModel& m) { return m.mask != nullptr; };
+  if (std::none_of(s.models.begin(), s.models.end(), masked)) return;
+  std::vector<std::vector<Norms>> slots(s.models.size(), std::vector<Norms>(pass.slots()));
+  pass.run_all([&](size_t slot, const Chunk& chunk) {
+    const std::span<float> delta = chunk.scratch.first(chunk.size());
+    for (size_t i = 0; i < s.models.size(); ++i) {
+      if (!s.models[i].mask) continue;
+      task_vector(chunk, s.models[i].index, delta.data());
+      slots[i][slot].all += sum_of_magnitudes(delta.data(), delta.size());
+      s.models[i].mask->apply(chunk.first, delta);
+      slots[i][slot].kept += sum_of_magnitudes(delta.data(), delta.size());
+    }
+  });
+  for (size_t i = 0; i < s.models.size(); ++i) {
+    Norms sum;
+    for (const Norms& n : slots[i]) {
+      sum.all += n.all;
+      sum.kept += n.kept;
+    }
+    if (sum.kept > 0) s.models[i].factor = static_cast<float>(static_cast<double>(s.models[i].weight) * sum.all / sum.kept);
+  }
+}
+
+// The models that contribute, and the divisor where no election decides it.
+std::unique_ptr<GtaSurvey> begin_survey(const GtaStyle& style, const TensorTask& task) {
+  auto s = std::make_unique<GtaSurvey>();
+  s->elect_signs = style.elect_signs;
+  s->normalize = task.normalize.value_or(style.normalize);
+  s->lambda = static_cast<float>(task.lambda);
+  double weights = 0;
+  for (size_t i = 0; i < task.models.size(); ++i) {
+    const ModelParameters& m = task.models[i];
+    weights += m.weight;
+    const bool empty = style.sparsifier != Sparsifier::kNone && m.density <= 0;
+    const auto weight = static_cast<float>(m.weight);
+    if (weight == 0 || empty) continue;
+    s->models.push_back({i, weight, weight, nullptr});
+    s->weights.push_back(weight);
+  }
+  if (s->normalize && !s->elect_signs && std::abs(weights) >= 1e-8) s->divisor = static_cast<float>(weights);
+  return s;
+}
+
+// A result that is known without arithmetic: no model, or one whole model with factor 1.
+std::optional<int> copy_of(const GtaSurvey& s) {
+  if (s.models.empty() || s.lambda == 0) return Survey::kBaseItself;
+  if (s.models.size() > 1 || s.models[0].mask) return std::nullopt;
+  const bool cancels = s.elect_signs && s.normalize;  // weight * delta / weight
+  if ((cancels ? 1 : s.models[0].weight / s.divisor) * s.lambda != 1) return std::nullopt;
+  return static_cast<int>(s.models[0].index);
+}
+
+}  // namespace
+
+std::unique_ptr<Survey> gta_survey(const GtaStyle& style, const TensorTask& task, const ChunkPass& pass) {
+  auto s = begin_survey(style, task);
+  if (style.sparsifier == Sparsifier::kMagnitude && s->lambda != 0) {
+    std::vector<size_t> indices;
+    for (const ActiveModel& m : s->models) indices.push_back(m.index);
+    auto masks = magnitude_masks(task, indices, pass);
+    for (size_t i = 0; i < masks.size(); ++i) s->models[i].mask = std::move(masks[i]);
+  }
+  if (style.sparsifier == Sparsifier::kRandom) {
+    for (ActiveModel& m : s->models) m.mask = random_mask(task.models[m.index]);
+  }
+  s->copy_of = copy_of(*s);
+  if (!s->copy_of && style.sparsifier != Sparsifier::kNone && task.rescale.value_or(style.rescale)) rescale(*s, pass);
+  return s;
+}
+
+void gta_blend(const GtaStyle&, const TensorTask&, const Survey& survey, const Chunk& chunk, std::span<float> out) {
+  const auto& s = static_cast<const GtaSurvey&>(survey);
+  const size_t n = out.size(), models = s.models.size();
+  for (size_t i = 0; i < models; ++i) {
+    const ActiveModel& m = s.models[i];
+    const std::span<float> row = chunk.scratch.subspan(i * n, n);
+    task_vector(chunk, m.index, row.data());
+    if (m.mask) m.mask->apply(chunk.first, row);
+    if (m.factor != 1) scale(m.factor, n, row.data());
+  }
+  const auto combine = models <= 2 ? combine_few : combine_many;
+  combine(chunk.scratch.data(), s.weights.data(), models, s.elect_signs, s.normalize, n, out.data());
+  add_base(chunk.base.data(), s.divisor, s.lambda, n, out.data());
+}
+
+}  // namespace lewis

@@ -1,0 +1,42 @@
+// Generalised task arithmetic: subtract the base, sparsify the task vectors, agree on signs, add
+// up, add the base. Most methods are a choice among these steps.
+#pragma once
+
+#include "merge/method.h"
+
+namespace lewis {
+
+enum class Sparsifier {
+  kNone,
+  kMagnitude,  // the largest by magnitude (TIES: Yadav et al., arXiv 2306.01708, section 4)
+  kRandom,     // each with probability density (DARE: Yu et al., arXiv 2311.03099)
+};
+
+// Bounds and defaults of one method; `normalize` and `rescale` may be overridden by the recipe.
+struct GtaStyle {
+  Sparsifier sparsifier = Sparsifier::kNone;
+  bool elect_signs = false;  // per element, only models that agree with the sign of the sum count
+  bool normalize = false;    // divide by the weights that counted
+  bool rescale = false;      // give each sparsified task vector its former L1 norm
+};
+
+// delta_i = sparsify(model_i - base); v_i = weight_i * delta_i. Without election the sum of all
+// v_i; with it, sign = +1 where the sum is >= 0 and else -1, and only the v_i of that sign count (a
+// zero never does). Divided by the sum of the weights that counted if normalize (a divisor near 0
+// becomes 1), times lambda, plus base. Where the sum is 0 the base stays bit for bit.
+std::unique_ptr<Survey> gta_survey(const GtaStyle& style, const TensorTask& task, const ChunkPass& pass);
+void gta_blend(const GtaStyle& style, const TensorTask& task, const Survey& survey, const Chunk& chunk,
+               std::span<float> out);
+
+// The method of one style: `const MergeMethod kTies = gta_method<kStyle>("ties");`
+template <const GtaStyle& style>
+constexpr MergeMethod gta_method(std::string_view name) {
+  return {.name = name,
+          .needs_base = true,
+          .uses_density = style.sparsifier != Sparsifier::kNone,
+          .survey = [](const TensorTask& task, const ChunkPass& pass) { return gta_survey(style, task, pass); },
+          .blend = [](const TensorTask& task, const Survey& survey, const Chunk& chunk,
+                      std::span<float> out) { gta_blend(style, task, survey, chunk, out); }};
+}
+
+}  // namespace lewis

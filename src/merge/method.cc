@@ -1,0 +1,38 @@
+#include "merge/method.h"
+
+#include <algorithm>
+#include <array>
+#include <numeric>
+
+#include "base/error.h"
+#include "base/suggest.h"
+
+namespace lewis {
+
+// Each in methods/NAME.cc.
+extern const MergeMethod kDareLinear, kDareTies, kLinear, kTaskArithmetic, kTies;
+
+namespace {
+constexpr std::array kMethods = {&kDareLinear, &kDareTies, &kLinear, &kTaskArithmetic, &kTies};
+}  // namespace
+
+void ChunkPass::run_all(const See& see) const {
+  std::vector<size_t> all(slots());
+  std::iota(all.begin(), all.end(), size_t{0});
+  run(all, see);
+}
+
+const MergeMethod& find_merge_method(std::string_view name) {
+  const auto it = std::find_if(kMethods.begin(), kMethods.end(), [&](const auto* m) { return m->name == name; });
+  if (it != kMethods.end()) return **it;
+  throw usage_error("merge_method '{}' is not known; did you mean '{}'?", name,
+                    nearest_name(name, merge_method_names()));
+}
+
+std::vector<std::string_view> merge_method_names() {
+  std::vector<std::string_view> names;
+  for (const MergeMethod* m : kMethods) names.push_back(m->name);
+  return names;
+}
+
+}  // namespace lewis

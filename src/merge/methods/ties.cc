@@ -1,0 +1,10 @@
+// ties: the largest entries of each task vector, sign election, mean of those that agree (Yadav et
+// al., "TIES-Merging", arXiv 2306.01708).
+#include "merge/gta.h"
+
+namespace lewis {
+
+static constexpr GtaStyle kStyle = {.sparsifier = Sparsifier::kMagnitude, .elect_signs = true, .normalize = true};
+extern const MergeMethod kTies = gta_method<kStyle>("ties");
+
+}  // namespace lewis

@@ -1,0 +1,73 @@
+#include "merge/model_card.h"
+
+#include <fmt/format.h>
+
+#include <regex>
+
+#include "base/json.h"
+#include "base/text_file.h"
+
+namespace lewis {
+namespace {
+
+namespace fs = std::filesystem;
+
+// A YAML text in double quotes.
+std::string quoted(const std::string& text) { return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace); }
+
+// The element type of the merged tensors, if they have one.
+std::optional<DType> output_dtype(const MergeInputs& inputs) {
+  std::optional<DType> dtype;
+  for (const TensorInfo& t : inputs.main().tensors()) {
+    if (!inputs.is_merged(t)) continue;
+    const DType out = inputs.output(t).dtype;
+    if (dtype && dtype != out) return std::nullopt;
+    dtype = out;
+  }
+  return dtype;
+}
+
+std::string recipe_text(const Recipe& recipe) { return recipe.text.empty() ? to_yaml(recipe, false) : recipe.text; }
+
+}  // namespace
+
+std::string model_card(const MergeInputs& inputs, const std::string& name) {
+  const Recipe& recipe = inputs.recipe();
+  std::string card = "---\nbase_model:\n";
+  for (const RecipeModel& m : recipe.models) card += fmt::format("- {}\n", quoted(m.model));
+  card += "library_name: transformers\ntags:\n- mergekit\n- merge\n- lewis\n---\n";
+  card += fmt::format("# {}\n\nA merge of language models, made with lewis.\n\n", name);
+  card += fmt::format("Merge method: {}{}.\n\nModels:\n\n", recipe.merge_method,
+                      recipe.base_model ? fmt::format(", with {} as base", *recipe.base_model) : "");
+  for (const size_t m : inputs.merged()) card += fmt::format("- {}\n", recipe.models[m].model);
+  std::string text = recipe_text(recipe);
+  if (!text.ends_with('\n')) text += '\n';
+  std::string fence = "```";
+  while (text.find(fence) != std::string::npos) fence += '`';
+  return card + fmt::format("\nThe recipe:\n\n{}yaml\n{}{}\n", fence, text, fence);
+}
+
+std::string patched_config(const std::string& config, DType dtype) {
+  static const std::regex kDtype(R"re(("(?:torch_)?dtype"\s*:\s*)"(?:torch\.)?[a-z0-9_]+")re");
+  return std::regex_replace(config, kDtype, fmt::format("$1\"{}\"", dtype_torch_name(dtype)));
+}
+
+void add_companions(const MergeInputs& inputs, const std::string& name, bool tokenizer, ModelWriter& writer) {
+  const fs::path& folder = inputs.main().folder();
+  const auto copy = [&](const std::string& file) {
+    if (fs::exists(folder / file)) writer.add_file(file, read_text_file(folder / file));
+  };
+  if (fs::exists(folder / "config.json")) {
+    const std::string config = read_text_file(folder / "config.json");
+    const auto dtype = output_dtype(inputs);
+    writer.add_file("config.json", dtype ? patched_config(config, *dtype) : config);
+  }
+  copy("generation_config.json");
+  if (tokenizer) {
+    for (const std::string_view file : tokenizer_file_names()) copy(std::string(file));
+  }
+  writer.add_file("README.md", model_card(inputs, name));
+  writer.add_file("mergekit_config.yml", recipe_text(inputs.recipe()));
+}
+
+}  // namespace lewis

@@ -1,0 +1,181 @@
+#include "merge/tensor_merge.h"
+
+#include <algorithm>
+#include <cstring>
+#include <mutex>
+
+#include "base/error.h"
+
+namespace lewis {
+namespace {
+
+// Where one thread widens what it reads; handed from slot to slot.
+struct Workspace {
+  std::vector<float> base, out, scratch;
+  std::vector<std::vector<float>> models;
+
+  explicit Workspace(size_t model_count)
+      : base(kChunkElements), out(kChunkElements), scratch(std::max<size_t>(1, model_count) * kChunkElements),
+        models(model_count, std::vector<float>(kChunkElements)) {}
+};
+
+class WorkspaceList {
+ public:
+  explicit WorkspaceList(size_t models) : models_(models) {}
+
+  std::unique_ptr<Workspace> take() {
+    std::lock_guard lock(mutex_);
+    if (free_.empty()) return std::make_unique<Workspace>(models_);
+    auto w = std::move(free_.back());
+    free_.pop_back();
+    return w;
+  }
+  void give_back(std::unique_ptr<Workspace> w) {
+    std::lock_guard lock(mutex_);
+    free_.push_back(std::move(w));
+  }
+
+ private:
+  size_t models_;
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Workspace>> free_;
+};
+
+LEWIS_VECTORIZED void widen_bf16(const uint16_t* in, size_t n, float* out) {
+  for (size_t i = 0; i < n; ++i) out[i] = bf16_to_float(in[i]);
+}
+
+// Elements [first, first + n) as floats: where they are if they are floats already, else widened.
+std::span<const float> floats_of(const StoredTensor& tensor, int64_t first, size_t n, std::vector<float>& room) {
+  const std::byte* at = tensor.bytes.data() + static_cast<size_t>(first) * dtype_size(tensor.dtype);
+  if (tensor.dtype == DType::kF32 && reinterpret_cast<uintptr_t>(at) % alignof(float) == 0) {
+    return {reinterpret_cast<const float*>(at), n};
+  }
+  if (tensor.dtype == DType::kBF16 && reinterpret_cast<uintptr_t>(at) % alignof(uint16_t) == 0) {
+    widen_bf16(reinterpret_cast<const uint16_t*>(at), n, room.data());
+  } else {
+    widen(tensor.dtype, at, std::span(room).first(n));
+  }
+  return std::span<const float>(room).first(n);
+}
+
+class Pass final : public ChunkPass {
+ public:
+  Pass(const TensorTask& task, const StoredTensor* base, std::span<const StoredTensor> models, Threads& threads)
+      : task_(task), base_(base), models_(models), threads_(threads), workspaces_(models.size()) {}
+
+  size_t slots() const override { return static_cast<size_t>((task_.count + kSlotElements - 1) / kSlotElements); }
+
+  void run(std::span<const size_t> slots, const See& see) const override {
+    run_with_room(slots, [&](size_t slot, const Chunk& chunk, Workspace&) { see(slot, chunk); });
+  }
+
+  template <typename F>
+  void run_with_room(std::span<const size_t> slots, const F& see) const {
+    threads_.run(slots.size(), [&](size_t i) {
+      auto room = workspaces_.take();
+      Chunk chunk;
+      chunk.models.resize(models_.size());
+      const int64_t begin = static_cast<int64_t>(slots[i]) * kSlotElements;
+      const int64_t end = std::min(task_.count, begin + kSlotElements);
+      for (int64_t first = begin; first < end; first += static_cast<int64_t>(kChunkElements)) {
+        fill(chunk, first, std::min<size_t>(kChunkElements, static_cast<size_t>(end - first)), *room);
+        see(slots[i], chunk, *room);
+      }
+      workspaces_.give_back(std::move(room));
+    });
+  }
+
+ private:
+  void fill(Chunk& chunk, int64_t first, size_t n, Workspace& room) const {
+    chunk.first = first;
+    if (base_) chunk.base = floats_of(*base_, first, n, room.base);
+    for (size_t m = 0; m < models_.size(); ++m) chunk.models[m] = floats_of(models_[m], first, n, room.models[m]);
+    chunk.scratch = std::span(room.scratch).first(std::max<size_t>(1, models_.size()) * n);
+  }
+
+  const TensorTask& task_;
+  const StoredTensor* base_;
+  std::span<const StoredTensor> models_;
+  Threads& threads_;
+  mutable WorkspaceList workspaces_;
+};
+
+LEWIS_VECTORIZED bool finite(const float* x, size_t n) {
+  uint32_t bad = 0;
+  for (size_t i = 0; i < n; ++i) {
+    bad |= static_cast<uint32_t>((std::bit_cast<uint32_t>(x[i]) & 0x7f800000u) == 0x7f800000u);
+  }
+  return bad == 0;
+}
+
+void refuse_not_finite(std::span<const float> values, const TensorTask& task, int64_t first, std::string_view where) {
+  if (finite(values.data(), values.size())) return;
+  size_t i = 0;
+  while (finite(values.data() + i, 1)) ++i;
+  throw input_error("{}: tensor {} is not finite (NaN or infinity) at element {}", where, task.name,
+                    first + static_cast<int64_t>(i));
+}
+
+LEWIS_VECTORIZED void narrow_bf16(const float* in, size_t n, uint16_t* out) {
+  for (size_t i = 0; i < n; ++i) out[i] = float_to_bf16(in[i]);
+}
+
+void store(std::span<const float> values, DType dtype, std::byte* out) {
+  if (dtype == DType::kBF16 && reinterpret_cast<uintptr_t>(out) % alignof(uint16_t) == 0) {
+    narrow_bf16(values.data(), values.size(), reinterpret_cast<uint16_t*>(out));
+  } else {
+    narrow(values, dtype, out);
+  }
+}
+
+// Finite floats beyond a narrower type become infinite there.
+void refuse_overflow(std::span<const std::byte> out, DType dtype, const TensorTask& task, int64_t first) {
+  if (dtype == DType::kF32) return;
+  const uint16_t exponent = dtype == DType::kBF16 ? 0x7f80 : 0x7c00;
+  for (size_t i = 0; i < out.size(); i += 2) {
+    uint16_t bits = 0;
+    std::memcpy(&bits, out.data() + i, 2);
+    if ((bits & exponent) == exponent) {
+      throw input_error("tensor {}: the result at element {} is too large for {}", task.name, first + static_cast<int64_t>(i / 2),
+                        dtype_torch_name(dtype));
+    }
+  }
+}
+
+}  // namespace
+
+bool merge_tensor(const MergeMethod& method, const TensorTask& task, const StoredTensor* base,
+                  std::span<const StoredTensor> models, DType out_dtype, std::span<std::byte> out, Threads& threads) {
+  const Pass pass(task, base, models, threads);
+  const auto survey = method.survey(task, pass);
+  std::vector<size_t> slots(pass.slots());
+  for (size_t i = 0; i < slots.size(); ++i) slots[i] = i;
+  pass.run_with_room(slots, [&](size_t, const Chunk& chunk, Workspace& room) {
+    if (base) refuse_not_finite(chunk.base, task, chunk.first, base->model);
+    for (size_t m = 0; m < models.size(); ++m) refuse_not_finite(chunk.models[m], task, chunk.first, models[m].model);
+    std::span<const float> values = std::span<const float>(room.out).first(chunk.size());
+    if (survey->copy_of) {
+      values = *survey->copy_of == Survey::kBaseItself ? chunk.base : chunk.models[static_cast<size_t>(*survey->copy_of)];
+    } else {
+      method.blend(task, *survey, chunk, std::span(room.out).first(chunk.size()));
+      refuse_not_finite(values, task, chunk.first, "the result");
+    }
+    const auto bytes = out.subspan(static_cast<size_t>(chunk.first) * dtype_size(out_dtype), chunk.size() * dtype_size(out_dtype));
+    store(values, out_dtype, bytes.data());
+    refuse_overflow(bytes, out_dtype, task, chunk.first);
+  });
+  return survey->copy_of.has_value();
+}
+
+void copy_tensor(std::string_view name, std::span<const StoredTensor> models, std::span<std::byte> out) {
+  for (const StoredTensor& m : models) {
+    if (!std::ranges::equal(m.bytes, models[0].bytes)) {
+      throw input_error("tensor {} is {} and differs between {} and {}: there is no way to merge it", name,
+                        dtype_name(m.dtype), models[0].model, m.model);
+    }
+  }
+  std::ranges::copy(models[0].bytes, out.begin());
+}
+
+}  // namespace lewis

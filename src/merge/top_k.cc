@@ -1,0 +1,247 @@
+#include "merge/top_k.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+
+namespace lewis {
+namespace {
+
+constexpr uint32_t kLargest = 0x7fffffffu;
+
+// The threshold is expected in [low, high].
+struct Bracket {
+  uint32_t low = 0, high = kLargest;
+};
+
+// What one slot has above, at and inside its bracket.
+struct SlotCount {
+  int64_t above = 0, at_high = 0, at_low = 0;
+  std::vector<uint32_t> inside;  // low < m < high, in order
+
+  int64_t equal_to(uint32_t m, const Bracket& b) const {
+    if (m == b.high) return at_high;
+    return m == b.low ? at_low : std::count(inside.begin(), inside.end(), m);
+  }
+};
+
+struct BlockCount {
+  uint32_t above = 0, at_high = 0, at_low = 0;
+};
+
+constexpr size_t kBlock = 64;
+
+LEWIS_VECTORIZED void to_magnitudes(const float* delta, size_t n, uint32_t* m) {
+  for (size_t i = 0; i < n; ++i) m[i] = magnitude_bits(delta[i]);
+}
+
+// Counts n <= kChunkElements magnitudes; inside[b]: whether block b has any inside the bracket.
+LEWIS_VECTORIZED BlockCount count_blocks(const uint32_t* m, size_t n, uint32_t low, uint32_t high, uint32_t* inside) {
+  BlockCount count;
+  for (size_t b = 0; b * kBlock < n; ++b) {
+    const size_t end = std::min(n, (b + 1) * kBlock);
+    uint32_t above = 0, at_high = 0, at_low = 0, below = 0;
+    for (size_t i = b * kBlock; i < end; ++i) {
+      above += static_cast<uint32_t>(m[i] > high);
+      at_high += static_cast<uint32_t>(m[i] == high);
+      at_low += static_cast<uint32_t>(m[i] == low);
+      below += static_cast<uint32_t>(m[i] < low);
+    }
+    count.above += above;
+    count.at_high += at_high;
+    count.at_low += at_low;
+    inside[b] = static_cast<uint32_t>(end - b * kBlock) - above - below - at_high - (low == high ? 0 : at_low);
+  }
+  return count;
+}
+
+void count_chunk(const uint32_t* m, size_t n, const Bracket& bracket, SlotCount& slot) {
+  uint32_t inside[kChunkElements / kBlock + 1];
+  const BlockCount count = count_blocks(m, n, bracket.low, bracket.high, inside);
+  slot.above += count.above;
+  slot.at_high += count.at_high;
+  slot.at_low += count.at_low;
+  for (size_t b = 0; b * kBlock < n; ++b) {
+    if (inside[b] == 0) continue;
+    uint32_t found[kBlock + 1];
+    size_t found_count = 0;
+    for (size_t i = b * kBlock; i < std::min(n, (b + 1) * kBlock); ++i) {
+      found[found_count] = m[i];
+      found_count += static_cast<size_t>(m[i] > bracket.low && m[i] < bracket.high);
+    }
+    slot.inside.insert(slot.inside.end(), found, found + found_count);
+  }
+}
+
+void magnitudes_of(const Chunk& chunk, size_t model, uint32_t* m) {
+  task_vector(chunk, model, chunk.scratch.data());
+  to_magnitudes(chunk.scratch.data(), chunk.size(), m);
+}
+
+// One query on its way: its sample, its bracket, what the last pass found.
+struct Search {
+  TopKQuery query;
+  std::vector<uint32_t> sample;  // ascending
+  Bracket bracket;
+  double margin = 4;             // standard errors of the sample's quantile
+  std::vector<SlotCount> slots;
+  bool done = false;
+  TopK result;
+  size_t cut_slot = 0;           // where equal_before lies ...
+  int64_t cut_rank = 0;          // ... behind so many equal elements of that slot
+};
+
+void bracket_from_sample(Search& s, int64_t count) {
+  s.bracket = {};
+  if (s.sample.empty()) return;
+  const auto n = static_cast<double>(s.sample.size());
+  const double share = static_cast<double>(s.query.k) / static_cast<double>(count);
+  // Neighbours resemble each other: the sample is worth less than its size.
+  const double slack = s.margin * 3 * std::sqrt(n * share * (1 - share)) + 2 * s.margin;
+  const double place = n * (1 - share);
+  const double low = place - slack, high = place + slack;
+  if (low >= 0) s.bracket.low = s.sample[static_cast<size_t>(low)];
+  if (high < n) s.bracket.high = s.sample[static_cast<size_t>(high)];
+}
+
+// Every fourth magnitude of some slots that are spread over the tensor.
+void draw_samples(const ChunkPass& pass, std::vector<Search>& searches, int64_t count) {
+  constexpr int64_t kSmall = 1 << 18;  // collected whole
+  if (count <= kSmall) return;
+  const size_t wanted = std::clamp<size_t>(pass.slots() / 16, 16, 64);
+  std::vector<size_t> chosen;
+  for (size_t i = 0; i < wanted; ++i) chosen.push_back(i * pass.slots() / wanted);
+  chosen.erase(std::unique(chosen.begin(), chosen.end()), chosen.end());
+  std::vector<std::vector<std::vector<uint32_t>>> drawn(searches.size(), std::vector<std::vector<uint32_t>>(chosen.size()));
+  pass.run(chosen, [&](size_t slot, const Chunk& chunk) {
+    const auto at = static_cast<size_t>(std::lower_bound(chosen.begin(), chosen.end(), slot) - chosen.begin());
+    for (size_t q = 0; q < searches.size(); ++q) {
+      task_vector(chunk, searches[q].query.model, chunk.scratch.data());
+      for (size_t i = 0; i < chunk.size(); i += 4) drawn[q][at].push_back(magnitude_bits(chunk.scratch[i]));
+    }
+  });
+  for (size_t q = 0; q < searches.size(); ++q) {
+    for (const auto& part : drawn[q]) searches[q].sample.insert(searches[q].sample.end(), part.begin(), part.end());
+    std::sort(searches[q].sample.begin(), searches[q].sample.end());
+  }
+}
+
+// Finds the slot in which the last of the equal elements lies that still belong to the k.
+void place_cut(Search& s, uint32_t threshold, int64_t above) {
+  int64_t wanted = s.query.k - above;
+  s.result.threshold = threshold;
+  s.done = true;
+  for (size_t i = 0; i < s.slots.size(); ++i) {
+    const int64_t here = s.slots[i].equal_to(threshold, s.bracket);
+    if (wanted <= here) {
+      s.cut_slot = i;
+      s.cut_rank = wanted;
+      return;
+    }
+    wanted -= here;
+  }
+  throw failed_error("top k: the counts of the slots do not add up");
+}
+
+// Proves the threshold from the counts; not done when it lies outside the bracket.
+void conclude(Search& s) {
+  int64_t above = 0, at_high = 0, at_low = 0;
+  std::vector<uint32_t> inside;
+  for (const SlotCount& slot : s.slots) {
+    above += slot.above;
+    at_high += slot.at_high;
+    at_low += slot.at_low;
+    inside.insert(inside.end(), slot.inside.begin(), slot.inside.end());
+  }
+  int64_t rank = s.query.k - above;  // among what is not above
+  if (rank <= 0) return;
+  if (rank <= at_high) return place_cut(s, s.bracket.high, above);
+  rank -= at_high;
+  above += at_high;
+  if (rank <= static_cast<int64_t>(inside.size())) {
+    const auto at = inside.begin() + (rank - 1);
+    std::nth_element(inside.begin(), at, inside.end(), std::greater<>());
+    const uint32_t threshold = *at;
+    above += std::count_if(inside.begin(), at, [&](uint32_t m) { return m > threshold; });
+    return place_cut(s, threshold, above);
+  }
+  above += static_cast<int64_t>(inside.size());
+  rank -= static_cast<int64_t>(inside.size());
+  if (s.bracket.low != s.bracket.high && rank <= at_low) place_cut(s, s.bracket.low, above);
+}
+
+// One pass over everything for all searches that are not done.
+void count_all(const ChunkPass& pass, std::vector<Search>& searches) {
+  for (Search& s : searches) {
+    if (!s.done) s.slots.assign(pass.slots(), {});
+  }
+  pass.run_all([&](size_t slot, const Chunk& chunk) {
+    uint32_t m[kChunkElements];
+    for (Search& s : searches) {
+      if (s.done) continue;
+      magnitudes_of(chunk, s.query.model, m);
+      count_chunk(m, chunk.size(), s.bracket, s.slots[slot]);
+    }
+  });
+}
+
+// Turns the rank within a slot into an index. Each slot that is read is read once.
+void find_cuts(const ChunkPass& pass, std::vector<Search>& searches) {
+  std::vector<size_t> slots;
+  for (const Search& s : searches) slots.push_back(s.cut_slot);
+  std::sort(slots.begin(), slots.end());
+  slots.erase(std::unique(slots.begin(), slots.end()), slots.end());
+  pass.run(slots, [&](size_t slot, const Chunk& chunk) {
+    uint32_t m[kChunkElements];
+    for (Search& s : searches) {  // a search's cut is in one slot, so one thread changes it
+      if (s.cut_slot != slot || s.cut_rank == 0) continue;
+      magnitudes_of(chunk, s.query.model, m);
+      for (size_t i = 0; i < chunk.size() && s.cut_rank > 0; ++i) {
+        if (m[i] == s.result.threshold && --s.cut_rank == 0) s.result.equal_before = chunk.first + static_cast<int64_t>(i) + 1;
+      }
+    }
+  });
+}
+
+}  // namespace
+
+LEWIS_VECTORIZED static void subtract(const float* a, const float* b, size_t n, float* out) {
+  for (size_t i = 0; i < n; ++i) out[i] = a[i] - b[i];
+}
+
+void task_vector(const Chunk& chunk, size_t model, float* delta) {
+  const auto values = chunk.models[model];
+  if (chunk.base.empty()) {
+    std::copy(values.begin(), values.end(), delta);
+  } else {
+    subtract(values.data(), chunk.base.data(), values.size(), delta);
+  }
+}
+
+std::vector<TopK> find_top_k(const ChunkPass& pass, std::span<const TopKQuery> queries, int64_t count) {
+  std::vector<Search> searches;
+  for (const TopKQuery& query : queries) {
+    if (query.k < 1 || query.k > count) throw failed_error("top {} of {} elements", query.k, count);
+    searches.emplace_back().query = query;
+  }
+  draw_samples(pass, searches, count);
+  const auto open = [](const Search& s) { return !s.done; };
+  while (std::any_of(searches.begin(), searches.end(), open)) {
+    for (Search& s : searches) {
+      if (!s.done) bracket_from_sample(s, count);
+    }
+    count_all(pass, searches);
+    for (Search& s : searches) {
+      if (s.done) continue;
+      conclude(s);
+      s.margin *= 8;  // a wider bracket if that was not enough; in the end it holds everything
+    }
+  }
+  find_cuts(pass, searches);
+  std::vector<TopK> results;
+  for (const Search& s : searches) results.push_back(s.result);
+  return results;
+}
+
+}  // namespace lewis
