@@ -16,7 +16,7 @@ constexpr size_t kMaxDepth = 64;
 class StrictCallback {
  public:
   bool operator()(int depth, Json::parse_event_t event, Json& value) {
-    if (static_cast<size_t>(depth) > kMaxDepth) throw std::runtime_error("nested deeper than 64");
+    if (static_cast<size_t>(depth) >= kMaxDepth) throw std::runtime_error("nested deeper than 64");
     if (event == Json::parse_event_t::object_start) {
       keys_.emplace_back();
     } else if (event == Json::parse_event_t::object_end) {

@@ -22,7 +22,8 @@ Error write_error(const std::filesystem::path& path, const char* doing) {
 }  // namespace
 
 File File::open_read(const std::filesystem::path& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // Without O_NONBLOCK a named pipe would wait for a writer.
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) throw input_error("{}: cannot be opened: {}", path.string(), std::strerror(errno));
   File file(fd, path);
   struct stat info {};

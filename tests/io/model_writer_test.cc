@@ -1,0 +1,158 @@
+#include "io/model_writer.h"
+
+#include <gtest/gtest.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include <set>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "io/checkpoint.h"
+#include "raw_file.h"
+#include "temp_dir.h"
+
+namespace lewis {
+namespace {
+
+namespace fs = std::filesystem;
+
+const std::vector<TensorInfo> kTensors = {{"d", DType::kF32, {4}}, {"a", DType::kBF16, {4}}, {"c", DType::kU8, {3}}, {"b", DType::kF32, {2, 2}}};
+
+void write_all(ModelWriter& writer) {
+  for (size_t t = 0; t < writer.tensors().size(); ++t) {
+    std::vector<std::byte> bytes(byte_size(writer.tensors()[t]));
+    for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>(i);
+    writer.write(t, 0, std::span(bytes).first(1));
+    writer.write(t, 1, std::span(bytes).subspan(1));
+  }
+}
+
+class ModelWriterTest : public testing::Test {
+ protected:
+  void expect_refused(ExitCode code, const std::string& said, const WriterOptions& options = {}) {
+    try {
+      ModelWriter writer(out_, kTensors, options);
+      FAIL() << "accepted; expected: " << said;
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), code) << e.what();
+      EXPECT_NE(std::string(e.what()).find(said), std::string::npos) << e.what();
+    }
+  }
+
+  TempDir dir_;
+  fs::path out_ = dir_.path / "out", partial_ = dir_.path / "out.partial";
+};
+
+TEST_F(ModelWriterTest, OneShard) {
+  ModelWriter writer(out_, kTensors, {});
+  write_all(writer);
+  writer.add_file("config.json", "{}");
+  EXPECT_FALSE(fs::exists(out_));
+  writer.commit();
+  EXPECT_FALSE(fs::exists(partial_));
+  std::set<std::string> names;
+  for (const auto& entry : fs::directory_iterator(out_)) names.insert(entry.path().filename());
+  EXPECT_EQ(names, (std::set<std::string>{"config.json", "model.safetensors"}));
+  const SafetensorsFile f(out_ / "model.safetensors");
+  EXPECT_EQ(f.metadata(), (Metadata{{"format", "pt"}}));
+  EXPECT_EQ(f.entries().size(), 4u);
+}
+
+TEST_F(ModelWriterTest, ShardsAreNamedAndIndexedAsHuggingFaceDoes) {
+  ModelWriter writer(out_, kTensors, {.shard_bytes = 24});
+  EXPECT_EQ(writer.shards(), 2u);  // a and b: 24 bytes; c and d: 19
+  write_all(writer);
+  writer.commit();
+  const Json index = read_json(out_ / "model.safetensors.index.json");
+  EXPECT_EQ(index["metadata"]["total_size"], 43);
+  EXPECT_EQ(index["weight_map"].size(), 4u);
+  EXPECT_EQ(index["weight_map"]["a"], index["weight_map"]["b"]);
+  EXPECT_TRUE(fs::exists(out_ / "model-00001-of-00002.safetensors"));
+  EXPECT_EQ(Checkpoint::open(out_).tensors().size(), 4u);
+}
+
+TEST_F(ModelWriterTest, ATensorLargerThanAShardGetsOneOfItsOwn) {
+  ModelWriter writer(out_, kTensors, {.shard_bytes = 1});
+  EXPECT_EQ(writer.shards(), 4u);
+  write_all(writer);
+  writer.commit();
+  EXPECT_EQ(Checkpoint::open(out_).tensors().size(), 4u);
+}
+
+TEST_F(ModelWriterTest, WithoutCommitNothingStays) {
+  { ModelWriter writer(out_, kTensors, {}); write_all(writer); }
+  EXPECT_TRUE(fs::is_empty(dir_.path));
+}
+
+TEST_F(ModelWriterTest, CommitNeedsEveryByte) {
+  {
+    ModelWriter writer(out_, kTensors, {});
+    const std::vector<std::byte> bytes(3);
+    writer.write(0, 0, bytes);
+    EXPECT_THROW(writer.commit(), Error);
+  }
+  EXPECT_TRUE(fs::is_empty(dir_.path));
+}
+
+TEST_F(ModelWriterTest, LeftoversOfAKilledRunAreReplacedButNothingElse) {
+  fs::create_directories(partial_);
+  write_raw(partial_ / "precious.txt", "x");
+  expect_refused(ExitCode::kUsage, "not left by lewis");
+  EXPECT_TRUE(fs::exists(partial_ / "precious.txt"));
+  write_raw(partial_ / ".lewis-partial", "");
+  ModelWriter writer(out_, kTensors, {});
+  write_all(writer);
+  writer.commit();
+  EXPECT_FALSE(fs::exists(out_ / "precious.txt"));
+}
+
+TEST_F(ModelWriterTest, AnOutThatExistsNeedsForce) {
+  write_raw(out_ / "model.safetensors", "old");
+  expect_refused(ExitCode::kUsage, "--force");
+  ModelWriter writer(out_, kTensors, {.force = true});
+  EXPECT_EQ(read_raw(out_ / "model.safetensors"), "old");  // until the new one is whole
+  write_all(writer);
+  writer.commit();
+  EXPECT_EQ(Checkpoint::open(out_).tensors().size(), 4u);
+  EXPECT_EQ(std::distance(fs::directory_iterator(dir_.path), {}), 1);
+}
+
+TEST_F(ModelWriterTest, ForceReplacesModelFoldersOnly) {
+  write_raw(out_ / "thesis.tex", "x");
+  expect_refused(ExitCode::kUsage, "thesis.tex", {.force = true});
+  fs::remove_all(out_);
+  fs::create_directories(out_ / "folder");
+  expect_refused(ExitCode::kUsage, "folder", {.force = true});
+  fs::remove_all(out_);
+  write_raw(out_, "a file");
+  expect_refused(ExitCode::kUsage, "not a folder", {.force = true});
+}
+
+TEST_F(ModelWriterTest, OutAndSourcesKeepApart) {
+  fs::create_directories(dir_.path / "base/inside");
+  fs::create_symlink(dir_.path / "base", dir_.path / "link");
+  const std::vector<fs::path> sources = {dir_.path / "base"};
+  for (const char* out : {"base", "base/", "base/new", "base/inside/../x", "link", "link/new", "."}) {
+    EXPECT_THROW(refuse_out_in_sources(dir_.path / out, sources), Error) << out;
+  }
+  for (const char* out : {"base2", "bas", "new/base"}) EXPECT_NO_THROW(refuse_out_in_sources(dir_.path / out, sources)) << out;
+}
+
+TEST_F(ModelWriterTest, AFullDiskIsSaidBeforeTheWork) {
+  const fs::path mounted = dir_.path / "small";
+  fs::create_directory(mounted);
+  if (geteuid() != 0 || ::mount("tmpfs", mounted.c_str(), "tmpfs", 0, "size=64k") != 0) GTEST_SKIP() << "needs root to mount a small tmpfs";
+  out_ = mounted / "out";
+  try {
+    ModelWriter writer(out_, {{"large", DType::kF32, {1 << 20}}}, {});
+    ADD_FAILURE() << "4 MiB fitted into 64 KiB";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ExitCode::kResource) << e.what();
+  }
+  EXPECT_TRUE(fs::is_empty(mounted));
+  ::umount(mounted.c_str());
+}
+
+}  // namespace
+}  // namespace lewis
