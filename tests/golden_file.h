@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstring>
+#include <fstream>
+#include <iterator>
 #include <span>
 #include <string>
 #include <vector>
@@ -10,6 +12,11 @@
 #include "io/safetensors.h"
 
 namespace lewis {
+
+inline std::string file_text(const std::filesystem::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+}
 
 // All values of a tensor whose elements are of type T.
 template <typename T>

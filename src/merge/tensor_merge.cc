@@ -117,6 +117,22 @@ void refuse_not_finite(std::span<const float> values, const TensorTask& task, in
                     first + static_cast<int64_t>(i));
 }
 
+// A result that is not finite: a survey has carried a bad input to all elements, or it is too large.
+void refuse_result(std::span<const float> values, const TensorTask& task, int64_t first, const StoredTensor* base,
+                   std::span<const StoredTensor> models) {
+  if (finite(values.data(), values.size())) return;
+  std::vector<float> room(kChunkElements);
+  const auto check = [&](const StoredTensor& tensor) {
+    for (int64_t at = 0; at < task.count; at += static_cast<int64_t>(kChunkElements)) {
+      const auto n = static_cast<size_t>(std::min(task.count - at, static_cast<int64_t>(kChunkElements)));
+      refuse_not_finite(floats_of(tensor, at, n, room), task, at, tensor.model);
+    }
+  };
+  if (base) check(*base);
+  for (const StoredTensor& m : models) check(m);
+  refuse_not_finite(values, task, first, "the result");
+}
+
 LEWIS_VECTORIZED void narrow_bf16(const float* in, size_t n, uint16_t* out) {
   for (size_t i = 0; i < n; ++i) out[i] = float_to_bf16(in[i]);
 }
@@ -159,7 +175,7 @@ bool merge_tensor(const MergeMethod& method, const TensorTask& task, const Store
       values = *survey->copy_of == Survey::kBaseItself ? chunk.base : chunk.models[static_cast<size_t>(*survey->copy_of)];
     } else {
       method.blend(task, *survey, chunk, std::span(room.out).first(chunk.size()));
-      refuse_not_finite(values, task, chunk.first, "the result");
+      refuse_result(values, task, chunk.first, base, models);
     }
     const auto bytes = out.subspan(static_cast<size_t>(chunk.first) * dtype_size(out_dtype), chunk.size() * dtype_size(out_dtype));
     store(values, out_dtype, bytes.data());

@@ -79,7 +79,7 @@ Recipe apply_plans(const Recipe& recipe, const std::vector<ModelPlan>& plans) {
     conditions.push_back({"", recipe.lewis.value().uncovered});
     guided.models.at(plan.model).parameters["density"] = std::move(conditions);
   }
-  guided.text = to_yaml(guided, true);
+  guided.text = to_yaml(guided, false);
   return guided;
 }
 

@@ -90,6 +90,7 @@ std::string to_yaml(const Recipe& recipe, bool stock) {
   if (recipe.base_model) text += "base_model: " + scalar(*recipe.base_model) + "\n";
   text += "models:\n";
   for (const RecipeModel& m : recipe.models) {
+    if (!m.listed) continue;
     text += "  - model: " + scalar(m.model) + "\n";
     if (!m.parameters.empty()) text += "    parameters:\n" + parameters_text(m.parameters, "      ");
   }

@@ -1,0 +1,210 @@
+// Whole merges: what is written beside the weights, what is refused, what a failure leaves.
+#include "merge/engine.h"
+
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "golden_file.h"
+#include "io/checkpoint.h"
+#include "merge/model_card.h"
+#include "temp_dir.h"
+
+namespace lewis {
+namespace {
+
+namespace fs = std::filesystem;
+
+const std::string kHead = "merge_method: ties\nbase_model: base\nmodels:\n- model: math\n  parameters: {weight: 1, density: 0.5}\n"
+                          "- model: code\n  parameters: {weight: 1, density: 0.3}\n";
+
+class Engine : public testing::Test {
+ protected:
+  Engine() {
+    for (const char* name : {"base", "math", "code"}) fs::copy(std::string(LEWIS_DEMO "/models/") + name, dir_.path / name, fs::copy_options::recursive);
+  }
+
+  Recipe recipe(const std::string& text = kHead) const { return parse_recipe(text, dir_.path / "recipe.yml"); }
+  MergeReport run(const Recipe& r, size_t thread_count = 2, MergeOptions options = {}) {
+    options.out = out_;
+    options.force = true;
+    Threads threads(thread_count);
+    return merge(r, options, threads);
+  }
+
+  // Rewrites a model as float32 tensors made by `change` from its own.
+  template <typename F>
+  void rewrite(const std::string& name, const F& change) {
+    std::vector<TensorInfo> tensors;
+    std::vector<std::vector<std::byte>> storage;
+    {
+      const Checkpoint c = Checkpoint::open(dir_.path / name);
+      for (const TensorInfo& t : c.tensors()) {
+        tensors.push_back(t);
+        c.read(t, 0, storage.emplace_back(byte_size(t)));
+      }
+    }
+    change(tensors, storage);
+    const std::vector<std::span<const std::byte>> data(storage.begin(), storage.end());
+    write_safetensors(dir_.path / name / "model.safetensors", tensors, data, {});
+  }
+
+  void expect_refused(const std::string& text, ExitCode code, const std::vector<std::string>& said) {
+    try {
+      run(recipe(text));
+      FAIL() << "accepted";
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), code) << e.what();
+      for (const std::string& s : said) EXPECT_NE(std::string(e.what()).find(s), std::string::npos) << e.what();
+    }
+    EXPECT_FALSE(fs::exists(out_));
+    EXPECT_FALSE(fs::exists(out_.string() + ".partial"));
+  }
+
+  TempDir dir_;
+  fs::path out_ = dir_.path / "out";
+};
+
+TEST_F(Engine, WritesAWholeModelFolder) {
+  const MergeReport report = run(recipe(kHead + "dtype: bfloat16\n"));
+  EXPECT_EQ(report.merged + report.copied, Checkpoint::open(dir_.path / "base").tensors().size());
+  EXPECT_EQ(report.bytes_read, 3 * Checkpoint::open(dir_.path / "base").total_bytes());
+  for (const char* file : {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"}) {
+    if (!fs::exists(dir_.path / "base" / file)) continue;
+    EXPECT_EQ(file_text(out_ / file), file_text(dir_.path / "base" / file)) << file;
+  }
+  EXPECT_EQ(file_text(out_ / "mergekit_config.yml"), kHead + "dtype: bfloat16\n");
+  const std::string card = file_text(out_ / "README.md");
+  EXPECT_TRUE(card.starts_with("---\nbase_model:\n- \"math\"\n- \"code\"\n- \"base\"\nlibrary_name: transformers\ntags:\n- mergekit\n- merge\n- lewis\n---\n")) << card;
+  EXPECT_NE(card.find("```yaml\n" + kHead), std::string::npos);
+}
+
+TEST_F(Engine, ConfigSaysWhatTheWeightsAre) {
+  run(recipe(kHead + "dtype: float32\n"));
+  const Json config = read_json(out_ / "config.json");
+  for (const char* key : {"dtype", "torch_dtype"}) {
+    if (config.contains(key)) {
+      EXPECT_EQ(config[key], "float32");
+    }
+  }
+  EXPECT_EQ(Checkpoint::open(out_).tensors()[0].dtype, DType::kF32);
+  EXPECT_EQ(patched_config("{\"torch_dtype\" : \"torch.float16\", \"a\": \"float16\"}", DType::kBF16), "{\"torch_dtype\" : \"bfloat16\", \"a\": \"float16\"}");
+}
+
+TEST_F(Engine, BytesDoNotDependOnThreadsShardsOrTheHour) {
+  for (const char* method : {"ties", "dare_ties", "dare_linear", "linear", "task_arithmetic"}) {
+    const std::string text = std::string("merge_method: ") + method + kHead.substr(kHead.find('\n'));
+    run(recipe(text), 1, {.seed = 3});
+    const std::string once = sha256_hex(file_text(out_ / "model.safetensors"));
+    for (const size_t threads : {1, 2, 7}) {
+      run(recipe(text), threads, {.seed = 3});
+      EXPECT_EQ(sha256_hex(file_text(out_ / "model.safetensors")), once) << method << " on " << threads;
+    }
+    const Checkpoint whole = Checkpoint::open(out_);
+    std::map<std::string, std::vector<float>> values;
+    for (const TensorInfo& t : whole.tensors()) values[t.name] = whole.read_floats(t);
+    EXPECT_GT(run(recipe(text), 2, {.shard_bytes = 1'000'000, .seed = 3}).shards, 2u);
+    const Checkpoint sharded = Checkpoint::open(out_);
+    for (const TensorInfo& t : sharded.tensors()) EXPECT_EQ(sharded.read_floats(t), values.at(t.name));
+  }
+}
+
+TEST_F(Engine, OneModelAtDensityOneIsThatModel) {
+  run(recipe("merge_method: ties\nbase_model: base\nmodels:\n- model: math\n  parameters: {weight: 1, density: 1}\n"));
+  EXPECT_EQ(file_text(out_ / "model.safetensors").size(), file_text(dir_.path / "math/model.safetensors").size());
+  const Checkpoint ours = Checkpoint::open(out_), math = Checkpoint::open(dir_.path / "math");
+  for (const TensorInfo& t : math.tensors()) {
+    std::vector<std::byte> a(byte_size(t)), b(byte_size(t));
+    ours.read(ours.get(t.name), 0, a);
+    math.read(t, 0, b);
+    EXPECT_EQ(a, b) << t.name;
+  }
+}
+
+TEST_F(Engine, TensorsThatDifferAreNamed) {
+  rewrite("math", [](auto& tensors, auto& storage) { tensors.erase(tensors.begin() + 3); storage.erase(storage.begin() + 3); });
+  expect_refused(kHead, ExitCode::kInput, {"tensor model.layers.0", "base but not in", "math"});
+}
+
+TEST_F(Engine, TensorsThatOnlyAnExpertHasAreNamed) {
+  rewrite("code", [](auto& tensors, auto& storage) { tensors.push_back({"extra.weight", DType::kF32, {1}}); storage.emplace_back(4); });
+  expect_refused(kHead, ExitCode::kInput, {"tensor extra.weight is in", "code but not in", "base"});
+}
+
+TEST_F(Engine, ShapesThatDifferAreNamed) {
+  rewrite("code", [](auto& tensors, auto&) { std::swap(tensors[1].shape[0], tensors[1].shape.back()); tensors[1].shape.push_back(1); });
+  expect_refused(kHead, ExitCode::kInput, {"tensor ", " in ", "code"});
+}
+
+TEST_F(Engine, IndicesAreCopiedWhenEqualAndRefusedWhenNot) {
+  const auto add = [&](const char* model, std::byte value) {
+    rewrite(model, [&](auto& tensors, auto& storage) {
+      if (tensors.back().name == "position_ids") { tensors.pop_back(); storage.pop_back(); }
+      std::erase_if(tensors, [](const auto& t) { return t.name == "position_ids"; });
+      tensors.push_back({"position_ids", DType::kI64, {1}});
+      storage.emplace_back(8, value);
+    });
+  };
+  for (const char* m : {"base", "math", "code"}) add(m, std::byte{5});
+  EXPECT_EQ(run(recipe()).copied, 1u);
+  fs::remove_all(out_);
+  add("code", std::byte{6});
+  expect_refused(kHead, ExitCode::kInput, {"position_ids", "I64", "differs"});
+}
+
+TEST_F(Engine, RecipesThatLackSomethingAreRefused) {
+  expect_refused("merge_method: ties\nmodels:\n- model: math\n  parameters: {weight: 1}\n", ExitCode::kUsage, {"ties needs base_model"});
+  expect_refused("merge_method: ties\nbase_model: base\nmodels:\n- model: math\n", ExitCode::kUsage, {"recipe.yml:4", "math has no weight"});
+  expect_refused("merge_method: tees\nbase_model: base\nmodels:\n- model: math\n  parameters: {weight: 1}\n", ExitCode::kUsage, {"did you mean 'ties'"});
+  expect_refused("merge_method: ties\nbase_model: base\nmodels:\n- model: base\n", ExitCode::kUsage, {"no model to merge"});
+}
+
+TEST_F(Engine, LinearTakesTheBaseOnlyWhenItHasAWeight) {
+  const std::string models = "models:\n- model: math\n  parameters: {weight: 1}\n";
+  const MergeReport without = run(recipe("merge_method: linear\nbase_model: base\n" + models));
+  ASSERT_EQ(without.warnings.size(), 1u);
+  EXPECT_NE(without.warnings[0].find("takes no base"), std::string::npos);
+  const Checkpoint ours = Checkpoint::open(out_), math = Checkpoint::open(dir_.path / "math");
+  EXPECT_EQ(ours.read_floats(ours.tensors()[5]), math.read_floats(math.tensors()[5]));
+  EXPECT_TRUE(run(recipe("merge_method: linear\nbase_model: base\n" + models + "parameters: {weight: 1}\n")).warnings.empty());
+  const Checkpoint mean = Checkpoint::open(out_);
+  EXPECT_NE(mean.read_floats(mean.tensors()[5]), math.read_floats(math.tensors()[5]));
+}
+
+TEST_F(Engine, SaysThatAWeightHasNoEffect) {
+  const auto warnings = run(recipe("merge_method: ties\nbase_model: base\nmodels:\n- model: math\n  parameters: {weight: 0.5, density: 0.5}\n")).warnings;
+  ASSERT_EQ(warnings.size(), 1u);
+  EXPECT_NE(warnings[0].find("weight has no effect"), std::string::npos);
+}
+
+TEST_F(Engine, TokenizersThatDifferAreNotUnited) {
+  EXPECT_NO_THROW(run(recipe(kHead + "tokenizer_source: union\n")));
+  fs::remove_all(out_);
+  std::ofstream(dir_.path / "code/tokenizer.json", std::ios::app) << " ";
+  expect_refused(kHead + "tokenizer_source: union\n", ExitCode::kUsage, {"tokenizers of", "code"});
+}
+
+// An interrupt (the callback throws) leaves no OUT, and an old OUT as it was.
+TEST_F(Engine, AnInterruptLeavesNothing) {
+  run(recipe());
+  const std::string before = sha256_hex(file_text(out_ / "model.safetensors"));
+  int calls = 0;
+  MergeOptions options;
+  options.progress = [&](const Progress&) { if (++calls == 20) throw Error(ExitCode::kInterrupted, "stop"); };
+  EXPECT_THROW(run(recipe("merge_method: linear" + kHead.substr(kHead.find('\n'))), 2, options), Error);
+  EXPECT_EQ(sha256_hex(file_text(out_ / "model.safetensors")), before);
+  EXPECT_FALSE(fs::exists(out_.string() + ".partial"));
+}
+
+TEST_F(Engine, CostIsWhatTheMergeThenDoes) {
+  const Recipe r = recipe();
+  const MergeCost cost = merge_cost(r, 2);
+  const MergeReport report = run(r);
+  EXPECT_EQ(cost.bytes_read, report.bytes_read);
+  EXPECT_EQ(cost.bytes_written, report.bytes_written);
+  EXPECT_EQ(cost.tensors, report.merged + report.copied);
+  EXPECT_EQ(cost.parameters, report.parameters);
+}
+
+}  // namespace
+}  // namespace lewis

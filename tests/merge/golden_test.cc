@@ -1,0 +1,54 @@
+// Whole merges against mergekit's own results (tests/data/golden/merges).
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "golden_file.h"
+#include "io/checkpoint.h"
+#include "merge/engine.h"
+#include "temp_dir.h"
+
+namespace lewis {
+namespace {
+
+namespace fs = std::filesystem;
+
+const fs::path kGolden = LEWIS_TEST_DATA "/golden/merges";
+
+class GoldenMerge : public testing::TestWithParam<std::string> {};
+INSTANTIATE_TEST_SUITE_P(Merge, GoldenMerge,
+                         testing::Values("linear", "linear_raw", "linear_bf16_out", "task_arithmetic", "task_arithmetic_norm", "ties",
+                                         "ties_raw", "ties_filters"),
+                         [](const auto& test) { return test.param; });
+
+TEST_P(GoldenMerge, EqualsMergekit) {
+  const TempDir dir;
+  const std::string text = file_text(kGolden / "recipes" / (GetParam() + ".yml"));
+  Threads threads(2);
+  const MergeReport report = merge(parse_recipe(text, kGolden / "recipe.yml"), {.out = dir.path / "out"}, threads);
+  const Checkpoint ours = Checkpoint::open(dir.path / "out");
+  const SafetensorsFile theirs(kGolden / "merged" / (GetParam() + ".safetensors"));
+  ASSERT_EQ(ours.tensors().size(), theirs.entries().size());
+  EXPECT_EQ(report.merged + report.copied, ours.tensors().size());
+  double largest = 0;
+  for (const auto& entry : theirs.entries()) {
+    const TensorInfo& info = ours.get(entry.info.name);
+    ASSERT_EQ(info, entry.info);
+    std::vector<std::byte> bytes(byte_size(info));
+    theirs.read(entry, 0, bytes);
+    std::vector<float> expected(static_cast<size_t>(element_count(info.shape)));
+    widen(info.dtype, bytes.data(), expected);
+    const std::vector<float> found = ours.read_floats(info);
+    for (size_t i = 0; i < found.size(); ++i) {
+      const double difference = std::abs(static_cast<double>(found[i]) - static_cast<double>(expected[i]));
+      // bfloat16: one unit in the last place of 8 bits.
+      const double tolerance = info.dtype == DType::kF32 ? 1e-6 : std::ldexp(std::abs(static_cast<double>(expected[i])), -7);
+      ASSERT_LE(difference, tolerance) << info.name << " at " << i;
+      largest = std::max(largest, difference);
+    }
+  }
+  std::printf("%s: largest difference %.2g\n", GetParam().c_str(), largest);
+}
+
+}  // namespace
+}  // namespace lewis

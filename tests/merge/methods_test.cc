@@ -1,0 +1,329 @@
+// The methods against brute-force versions in double precision, and against the laws that they must
+// keep.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+
+#include "base/error.h"
+#include "tensors.h"
+
+namespace lewis {
+namespace {
+
+using Vector = std::vector<double>;
+
+// Elements around the widths of registers, the borders of chunks and slots, and the size from which
+// thresholds are bracketed by a sample.
+const std::vector<size_t> kSizes = {1, 2, 7, 15, 16, 17, 63, 65, 1023, 1024, 1025, 16383, 16384, 16385, 40001};
+constexpr size_t kSampled = 700001;
+
+// delta as the program has it: a float.
+Vector plain_delta(const TestTensor& t, size_t m) {
+  Vector d(t.base.size());
+  for (size_t i = 0; i < d.size(); ++i) d[i] = t.models[m][i] - t.base[i];
+  return d;
+}
+
+// Keeps int(density * n) by |delta|, lower indices first.
+Vector plain_magnitude(Vector d, double density) {
+  std::vector<size_t> order(d.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return std::abs(d[a]) > std::abs(d[b]); });
+  for (size_t r = static_cast<size_t>(density * static_cast<double>(d.size())); r < d.size(); ++r) d[order[r]] = 0;
+  return d;
+}
+
+struct Plain {
+  bool elect = false, normalize = false;
+};
+
+Vector plain_combine(const TestTensor& t, const std::vector<Vector>& deltas, Plain how) {
+  Vector out(t.base.size());
+  for (size_t i = 0; i < out.size(); ++i) {
+    double sum = 0, mixed = 0, divisor = 0;
+    for (size_t m = 0; m < deltas.size(); ++m) sum += t.task.models[m].weight * deltas[m][i];
+    for (size_t m = 0; m < deltas.size(); ++m) {
+      const double v = t.task.models[m].weight * deltas[m][i];
+      if (how.elect && !(sum >= 0 ? v > 0 : v < 0)) continue;
+      mixed += v;
+      divisor += t.task.models[m].weight;
+    }
+    if (how.normalize) mixed /= std::abs(divisor) < 1e-8 ? 1 : divisor;
+    out[i] = t.base[i] + t.task.lambda * mixed;
+  }
+  return out;
+}
+
+void expect_close(const std::vector<float>& found, const Vector& expected, const std::string& what) {
+  for (size_t i = 0; i < found.size(); ++i) {
+    const double tolerance = 1e-45 + 4e-7 * std::abs(expected[i]) + 4e-7;
+    ASSERT_NEAR(found[i], expected[i], tolerance) << what << " at " << i;
+  }
+}
+
+void expect_ties(size_t n, size_t models, Spread spread, double density, Plain how = {true, true}) {
+  TestTensor t(n, models);
+  fill(t, spread, static_cast<uint32_t>(n + models));
+  std::vector<Vector> deltas;
+  for (size_t m = 0; m < models; ++m) {
+    t.task.models[m].weight = m == 2 ? 0.5 : 1.0;
+    t.task.models[m].density = density;
+    deltas.push_back(plain_magnitude(plain_delta(t, m), density));
+  }
+  t.task.normalize = how.normalize;
+  expect_close(t.merge("ties"), plain_combine(t, deltas, how),
+               "n " + std::to_string(n) + " spread " + std::to_string(static_cast<int>(spread)) + " density " + std::to_string(density));
+}
+
+TEST(Ties, BruteForce) {
+  for (const size_t n : kSizes) {
+    for (const Spread spread : {Spread::kNormal, Spread::kHeavyTies, Spread::kTiny, Spread::kMostlyZero}) {
+      for (const double density : {0.0, 0.1, 0.5, 0.999, 1.0}) expect_ties(n, 2, spread, density);
+      expect_ties(n, 3, spread, 0.4);
+      expect_ties(n, 1, spread, 0.4);
+      expect_ties(n, 2, spread, 0.4, {true, false});
+    }
+  }
+}
+
+TEST(Ties, BruteForceWhereThresholdsAreBracketed) {
+  for (const Spread spread : {Spread::kNormal, Spread::kHeavyTies, Spread::kTiny, Spread::kMostlyZero, Spread::kSorted, Spread::kFewRows}) {
+    for (const double density : {0.003, 0.2, 0.9}) expect_ties(kSampled, 2, spread, density);
+  }
+}
+
+TEST(Ties, OrderOfModelsDoesNotMatter) {
+  TestTensor t(20000, 4);
+  fill(t, Spread::kHeavyTies, 5);
+  for (size_t m = 0; m < 4; ++m) t.task.models[m] = {0.3 + 0.2 * static_cast<double>(m), 0.3 + 0.1 * static_cast<double>(m), t.task.models[m].random};
+  const auto forward = t.merge("ties");
+  std::reverse(t.models.begin(), t.models.end());
+  std::reverse(t.task.models.begin(), t.task.models.end());
+  const auto backward = t.merge("ties");
+  for (size_t i = 0; i < forward.size(); ++i) {
+    EXPECT_LE(std::abs(forward[i] - backward[i]), std::nextafter(std::abs(forward[i]), INFINITY) - std::abs(forward[i])) << i;
+  }
+}
+
+TEST(Ties, EverySingleElementKeepsOrDrops) {
+  TestTensor t(4, 1);
+  t.models[0] = {3, -2, 2, 1};  // base 0: |2| ties, the lower index wins
+  t.task.models[0].density = 0.5;
+  EXPECT_EQ(t.merge("ties"), (std::vector<float>{3, -2, 0, 0}));
+  t.task.models[0].density = 0.75;
+  EXPECT_EQ(t.merge("ties"), (std::vector<float>{3, -2, 2, 0}));
+}
+
+TEST(TaskArithmetic, BruteForce) {
+  for (const size_t n : kSizes) {
+    for (const size_t models : {1, 2, 3, 5}) {
+      for (const bool normalize : {false, true}) {
+        TestTensor t(n, models);
+        fill(t, Spread::kNormal, static_cast<uint32_t>(n));
+        std::vector<Vector> deltas;
+        for (size_t m = 0; m < models; ++m) {
+          t.task.models[m].weight = 0.7 - 0.1 * static_cast<double>(m);
+          deltas.push_back(plain_delta(t, m));
+        }
+        t.task.normalize = normalize;
+        t.task.lambda = 0.6;
+        // The weights of all models count, whatever the element.
+        Vector expected(n);
+        double weights = 0;
+        for (const auto& m : t.task.models) weights += m.weight;
+        for (size_t i = 0; i < n; ++i) {
+          double mixed = 0;
+          for (size_t m = 0; m < models; ++m) mixed += t.task.models[m].weight * deltas[m][i];
+          expected[i] = t.base[i] + 0.6 * mixed / (normalize ? weights : 1);
+        }
+        expect_close(t.merge("task_arithmetic"), expected, "n " + std::to_string(n));
+      }
+    }
+  }
+}
+
+TEST(Linear, BruteForce) {
+  for (const size_t n : kSizes) {
+    for (const bool normalize : {false, true}) {
+      TestTensor t(n, 3);
+      fill(t, Spread::kNormal, static_cast<uint32_t>(n));
+      t.task.normalize = normalize;
+      const double weights[] = {0.5, -0.25, 1.5};
+      Vector expected(n);
+      for (size_t m = 0; m < 3; ++m) {
+        t.task.models[m].weight = weights[m];
+        for (size_t i = 0; i < n; ++i) expected[i] += weights[m] * t.models[m][i] / (normalize ? 1.75 : 1);
+      }
+      expect_close(t.merge("linear"), expected, "n " + std::to_string(n));
+    }
+  }
+}
+
+TEST(Linear, WeightsThatCancelAreRefused) {
+  TestTensor t(4, 2);
+  t.task.models[1].weight = -1;
+  EXPECT_THROW(t.merge("linear"), Error);
+  t.task.normalize = false;
+  EXPECT_NO_THROW(t.merge("linear"));
+}
+
+std::vector<uint32_t> bits_of(const std::vector<float>& values) {
+  std::vector<uint32_t> bits;
+  for (const float v : values) bits.push_back(std::bit_cast<uint32_t>(v));
+  return bits;
+}
+
+class EveryMethod : public testing::TestWithParam<std::string_view> {};
+INSTANTIATE_TEST_SUITE_P(Merge, EveryMethod, testing::ValuesIn(merge_method_names()), [](const auto& test) { return std::string(test.param); });
+
+TEST_P(EveryMethod, OneWholeModelComesBackBitForBit) {
+  TestTensor t(20000, 1);
+  fill(t, Spread::kNormal, 1);
+  t.models[0][7] = -0.0f;
+  t.base[8] = -0.0f;
+  t.models[0][8] = 0.0f;
+  EXPECT_EQ(bits_of(t.merge(GetParam())), bits_of(t.models[0]));
+}
+
+TEST_P(EveryMethod, WeightZeroGivesTheBaseBitForBit) {
+  if (!find_merge_method(GetParam()).needs_base) return;
+  TestTensor t(20000, 2);
+  fill(t, Spread::kNormal, 1);
+  t.base[7] = -0.0f;
+  for (auto& m : t.task.models) m = {0.0, 0.5, m.random};
+  EXPECT_EQ(bits_of(t.merge(GetParam())), bits_of(t.base));
+}
+
+TEST_P(EveryMethod, ModelsEqualToTheBaseGiveTheBaseBitForBit) {
+  if (!find_merge_method(GetParam()).needs_base) return;
+  TestTensor t(20000, 2);
+  fill(t, Spread::kNormal, 1);
+  t.base[7] = -0.0f;
+  for (auto& m : t.models) m = t.base;
+  for (auto& m : t.task.models) m.density = 0.5;
+  EXPECT_EQ(bits_of(t.merge(GetParam())), bits_of(t.base));
+}
+
+TEST_P(EveryMethod, ThreadsDoNotChangeABit) {
+  TestTensor t(200003, 3, 9);
+  fill(t, Spread::kHeavyTies, 1);
+  for (auto& m : t.task.models) m.density = 0.37;
+  const auto one = bits_of(t.merge(GetParam(), 1));
+  EXPECT_EQ(bits_of(t.merge(GetParam(), 2)), one);
+  EXPECT_EQ(bits_of(t.merge(GetParam(), 7)), one);
+}
+
+TEST_P(EveryMethod, NotFiniteIsRefusedByName) {
+  for (const float bad : {NAN, INFINITY}) {
+    TestTensor t(20000, 2);
+    fill(t, Spread::kNormal, 1);
+    t.models[1][12345] = bad;
+    for (auto& m : t.task.models) m.density = 0.5;
+    try {
+      t.merge(GetParam());
+      ADD_FAILURE();
+    } catch (const Error& e) {
+      EXPECT_NE(std::string(e.what()).find("up_proj.weight is not finite (NaN or infinity) at element 12345"), std::string::npos) << e.what();
+    }
+  }
+}
+
+// Random masks: as many entries as the density asks for, within 4 standard errors; the sum of
+// magnitudes is that of the whole task vector; the seed decides.
+TEST(Dare, DensitySumAndSeed) {
+  const size_t n = 300000;
+  for (const double density : {0.05, 0.5, 0.9}) {
+    TestTensor t(n, 1, 4);
+    fill(t, Spread::kNormal, 2);
+    std::fill(t.base.begin(), t.base.end(), 0.0f);
+    t.task.models[0].density = density;
+    const auto merged = t.merge("dare_linear");
+    double before = 0, after = 0, kept = 0, factor = 0;
+    for (size_t i = 0; i < n; ++i) {
+      before += std::abs(t.models[0][i]);
+      after += std::abs(merged[i]);
+      if (merged[i] == 0) continue;
+      kept += 1;
+      factor = merged[i] / t.models[0][i];
+    }
+    EXPECT_NEAR(kept, density * static_cast<double>(n), 4 * std::sqrt(density * (1 - density) * static_cast<double>(n)));
+    EXPECT_NEAR(after / before, 1, 1e-6);
+    EXPECT_NEAR(factor * density, 1, 0.05);
+    EXPECT_EQ(merged, t.merge("dare_linear"));
+    t.task.models[0].random = TensorRandom(5, 0, t.task.name);
+    EXPECT_NE(merged, t.merge("dare_linear"));
+    t.task.rescale = false;
+    for (size_t i = 0; const float m : t.merge("dare_ties")) {
+      EXPECT_TRUE(m == 0 || m == t.models[0][i]);
+      ++i;
+    }
+  }
+}
+
+// Given its masks (seen through rescale: false), dare_ties is the sign election of the rest.
+TEST(Dare, TiesIsTheElectionOfWhatIsKept) {
+  TestTensor t(5000, 2, 4);
+  fill(t, Spread::kNormal, 2);
+  t.task.rescale = false;
+  for (auto& m : t.task.models) m.density = 0.6;
+  std::vector<Vector> kept;
+  for (size_t m = 0; m < 2; ++m) {
+    TestTensor alone = t;
+    alone.task.models[1 - m].weight = 0;
+    const auto merged = alone.merge("dare_linear");
+    Vector d = plain_delta(t, m);
+    for (size_t i = 0; i < d.size(); ++i) d[i] = merged[i] == t.base[i] ? 0 : d[i];
+    kept.push_back(d);
+  }
+  expect_close(t.merge("dare_ties"), plain_combine(t, kept, {true, false}), "dare_ties");
+}
+
+TEST(Formats, HalfTypesInAndOut) {
+  TestTensor t(5000, 1);
+  fill(t, Spread::kNormal, 3);
+  Threads threads(2);
+  for (const DType dtype : {DType::kBF16, DType::kF16}) {
+    std::vector<std::byte> base(2 * 5000), model(2 * 5000), out(2 * 5000);
+    narrow(t.base, dtype, base.data());
+    narrow(t.models[0], dtype, model.data());
+    t.task.models[0].weight = 0.5;
+    const StoredTensor base_input{dtype, base, "base"};
+    const StoredTensor inputs[] = {{dtype, model, "model"}};
+    merge_tensor(find_merge_method("task_arithmetic"), t.task, &base_input, inputs, dtype, out, threads);
+    std::vector<float> b(5000), m(5000);
+    widen(dtype, base.data(), b);
+    widen(dtype, model.data(), m);
+    for (size_t i = 0; i < 5000; ++i) {
+      const float expected[] = {b[i] + 0.5f * (m[i] - b[i])};
+      std::byte rounded[2];
+      narrow(expected, dtype, rounded);
+      ASSERT_EQ(std::memcmp(rounded, out.data() + 2 * i, 2), 0) << i;
+    }
+  }
+}
+
+TEST(Formats, TooLargeForTheOutputIsRefused) {
+  TestTensor t(10, 1);
+  t.models[0][3] = 70000;
+  std::vector<std::byte> out(20);
+  Threads threads(1);
+  const StoredTensor base = t.stored(t.base);
+  const StoredTensor inputs[] = {t.stored(t.models[0])};
+  EXPECT_THROW(merge_tensor(find_merge_method("ties"), t.task, &base, inputs, DType::kF16, out, threads), Error);
+  EXPECT_NO_THROW(merge_tensor(find_merge_method("ties"), t.task, &base, inputs, DType::kBF16, out, threads));
+}
+
+TEST(Methods, UnknownNamesGetTheNearest) {
+  try {
+    find_merge_method("tie");
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_NE(std::string(e.what()).find("'ties'"), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace lewis

@@ -1,0 +1,71 @@
+// One tensor of several models in memory, merged by a method.
+#pragma once
+
+#include <cmath>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "merge/tensor_merge.h"
+
+namespace lewis {
+
+struct TestTensor {
+  std::vector<float> base;                     // empty: none
+  std::vector<std::vector<float>> models;
+  TensorTask task;
+
+  explicit TestTensor(size_t count, size_t model_count, uint64_t seed = 0) {
+    task.name = "model.layers.0.mlp.up_proj.weight";
+    task.shape = {static_cast<int64_t>(count)};
+    task.count = static_cast<int64_t>(count);
+    base.resize(count);
+    models.assign(model_count, std::vector<float>(count));
+    for (size_t m = 0; m < model_count; ++m) task.models.push_back({1.0, 1.0, TensorRandom(seed, m, task.name)});
+  }
+
+  StoredTensor stored(const std::vector<float>& values) const {
+    return {DType::kF32, std::as_bytes(std::span(values)), "model"};
+  }
+
+  std::vector<float> merge(std::string_view method, size_t thread_count = 2) const {
+    Threads threads(thread_count);
+    std::vector<float> out(base.size());
+    std::vector<StoredTensor> inputs;
+    for (const auto& m : models) inputs.push_back(stored(m));
+    const MergeMethod& found = find_merge_method(method);
+    const StoredTensor base_input = stored(base);
+    merge_tensor(found, task, found.needs_base ? &base_input : nullptr, inputs, DType::kF32,
+                 std::as_writable_bytes(std::span(out)), threads);
+    return out;
+  }
+};
+
+// How values of test tensors are spread.
+enum class Spread { kNormal, kHeavyTies, kTiny, kMostlyZero, kSorted, kFewRows };
+
+// A base of normal values and models = base + delta, delta spread as said. Like a bf16 checkpoint's,
+// deltas of kHeavyTies take a few values only.
+inline void fill(TestTensor& t, Spread spread, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  const size_t n = t.base.size();
+  for (float& b : t.base) b = spread == Spread::kTiny ? 0.0f : std::round(normal(random) * 64) / 64;
+  for (auto& model : t.models) {
+    for (size_t i = 0; i < n; ++i) {
+      const float g = normal(random);
+      float delta = 0;
+      switch (spread) {
+        case Spread::kNormal: delta = g; break;
+        case Spread::kHeavyTies: delta = std::round(g * 2) / 32; break;
+        case Spread::kTiny: delta = g * 1e-40f; break;  // denormal
+        case Spread::kMostlyZero: delta = random() % 50 == 0 ? g : 0.0f; break;
+        case Spread::kSorted: delta = static_cast<float>(i) * 1e-3f; break;
+        case Spread::kFewRows: delta = i / 1000 % 97 == 13 ? g : g * 1e-6f; break;
+      }
+      model[i] = t.base[i] + delta;
+    }
+  }
+}
+
+}  // namespace lewis
