@@ -1,0 +1,111 @@
+// config.json in both spellings, rope formulas, refusals.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <numbers>
+
+#include "base/error.h"
+#include "model/model_spec.h"
+
+namespace lewis {
+namespace {
+
+const Json kConfig = {{"model_type", "llama"}, {"hidden_size", 64}, {"intermediate_size", 112}, {"num_hidden_layers", 4},
+                      {"num_attention_heads", 4}, {"num_key_value_heads", 2}, {"vocab_size", 256}};
+
+ModelSpec spec_with(const Json& change) {
+  Json config = kConfig;
+  if (change.is_object()) config.update(change);
+  return read_model_spec(config, "config.json");
+}
+
+void expect_refused(const Json& change, const std::string& said) {
+  try {
+    spec_with(change);
+    FAIL() << "accepted: " << change;
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ExitCode::kInput);
+    EXPECT_NE(std::string(e.what()).find("config.json"), std::string::npos) << e.what();
+    EXPECT_NE(std::string(e.what()).find(said), std::string::npos) << e.what();
+  }
+}
+
+TEST(Config, DefaultsAreTransformers) {
+  const ModelSpec s = spec_with({});
+  EXPECT_EQ(s.head_dim, 16);
+  EXPECT_EQ(s.max_positions, 2048);
+  EXPECT_FLOAT_EQ(s.norm_epsilon, 1e-6f);
+  EXPECT_FLOAT_EQ(s.attention_scale, 0.25f);
+  EXPECT_FALSE(s.tied_head || s.qkv_bias || s.o_bias || s.mlp_bias);
+  EXPECT_FLOAT_EQ(s.rope.inverse_frequency[1], static_cast<float>(std::pow(10000.0, -2.0 / 16)));
+  EXPECT_EQ(spec_with({{"num_key_value_heads", nullptr}}).kv_heads, 4);
+}
+
+TEST(Config, SpellingsOfTransformers4And5AreTheSame) {
+  const Json scaling = {{"factor", 8.0}, {"low_freq_factor", 1.0}, {"high_freq_factor", 4.0}, {"original_max_position_embeddings", 64}};
+  Json old_type = scaling, new_type = scaling, inside = scaling;
+  old_type["type"] = "llama3";
+  new_type["rope_type"] = "llama3";
+  inside["rope_type"] = "llama3";
+  inside["rope_theta"] = 500000.0;
+  const auto expected = spec_with({{"rope_parameters", inside}}).rope.inverse_frequency;
+  EXPECT_EQ(spec_with({{"rope_theta", 500000.0}, {"rope_scaling", new_type}}).rope.inverse_frequency, expected);
+  EXPECT_EQ(spec_with({{"rope_theta", 500000.0}, {"rope_scaling", old_type}}).rope.inverse_frequency, expected);
+  EXPECT_EQ(spec_with({{"rope_scaling", nullptr}}).rope.inverse_frequency, spec_with({}).rope.inverse_frequency);
+}
+
+// The published formula of Llama 3.1 in its own three cases.
+TEST(Config, Llama3RopeIsThePublishedFormula) {
+  const double theta = 500000, factor = 8, low = 1, high = 4, length = 64;
+  const auto found = spec_with({{"rope_parameters", {{"rope_type", "llama3"}, {"rope_theta", theta}, {"factor", factor}, {"low_freq_factor", low},
+                                                     {"high_freq_factor", high}, {"original_max_position_embeddings", 64}}}}).rope.inverse_frequency;
+  ASSERT_EQ(found.size(), 8u);
+  for (size_t i = 0; i < found.size(); ++i) {
+    const double f = std::pow(theta, -static_cast<double>(i) / 8), wave = 2 * std::numbers::pi / f;
+    double expected = f;
+    if (wave > length / low) expected = f / factor;
+    else if (wave >= length / high) {
+      const double smooth = (length / wave - low) / (high - low);
+      expected = (1 - smooth) * f / factor + smooth * f;
+    }
+    EXPECT_NEAR(found[i] / expected, 1, 1e-6) << i;
+  }
+}
+
+TEST(Config, LinearRopeDividesByTheFactor) {
+  const auto plain = spec_with({}).rope.inverse_frequency;
+  const auto slow = spec_with({{"rope_scaling", {{"type", "linear"}, {"factor", 4.0}}}}).rope.inverse_frequency;
+  for (size_t i = 0; i < plain.size(); ++i) EXPECT_FLOAT_EQ(slow[i], plain[i] / 4);
+}
+
+TEST(Config, WhatChangesTheComputationAndIsNotKnownIsRefused) {
+  expect_refused({{"model_type", "lama"}}, "the nearest is 'llama'");
+  expect_refused({{"model_type", nullptr}}, "model_type");
+  expect_refused({{"hidden_act", "gelu"}}, "hidden_act");
+  expect_refused({{"rope_scaling", {{"type", "yarn"}, {"factor", 4.0}}}}, "yarn");
+  expect_refused({{"rope_scaling", {{"type", "linear"}}}}, "factor");
+  expect_refused({{"rope_scaling", {{"type", "linear"}, {"factor", 2.0}, {"beta_fast", 32}}}}, "beta_fast");
+  expect_refused({{"sliding_window", 128}}, "sliding_window");
+  expect_refused({{"num_local_experts", 8}}, "num_local_experts");
+  expect_refused({{"quantization_config", {{"quant_method", "gptq"}}}}, "quantization_config");
+  expect_refused({{"layer_types", {"full_attention", "sliding_attention"}}}, "layer_types");
+  expect_refused({{"partial_rotary_factor", 0.5}}, "partial_rotary_factor");
+}
+
+TEST(Config, SizesThatMakeNoSenseAreRefused) {
+  for (const char* key : {"hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size"}) {
+    expect_refused({{key, nullptr}}, key);
+    expect_refused({{key, 0}}, key);
+    expect_refused({{key, -4}}, key);
+    expect_refused({{key, 4.5}}, key);
+    expect_refused({{key, "4"}}, key);
+    expect_refused({{key, 1e18}}, key);
+  }
+  expect_refused({{"num_key_value_heads", 3}}, "num_key_value_heads");
+  expect_refused({{"num_attention_heads", 6}, {"num_key_value_heads", 2}}, "num_attention_heads");
+  expect_refused({{"head_dim", 7}}, "head_dim");
+  expect_refused({{"rms_norm_eps", -1}}, "rms_norm_eps");
+}
+
+}  // namespace
+}  // namespace lewis
