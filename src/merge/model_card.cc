@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <regex>
-
 #include "base/json.h"
 #include "base/text_file.h"
 
@@ -48,8 +46,19 @@ std::string model_card(const MergeInputs& inputs, const std::string& name) {
 }
 
 std::string patched_config(const std::string& config, DType dtype) {
-  static const std::regex kDtype(R"re(("(?:torch_)?dtype"\s*:\s*)"(?:torch\.)?[a-z0-9_]+")re");
-  return std::regex_replace(config, kDtype, fmt::format("$1\"{}\"", dtype_torch_name(dtype)));
+  std::string patched = config;
+  for (const std::string_view key : {"\"dtype\"", "\"torch_dtype\""}) {
+    for (size_t at = patched.find(key); at != std::string::npos; at = patched.find(key, at + 1)) {
+      const size_t colon = patched.find_first_not_of(" \t\r\n", at + key.size());
+      if (colon == std::string::npos || patched[colon] != ':') continue;
+      const size_t begin = patched.find_first_not_of(" \t\r\n", colon + 1);
+      if (begin == std::string::npos || patched[begin] != '"') continue;
+      const size_t end = patched.find('"', begin + 1);
+      if (end == std::string::npos || !dtype_from_torch_name(patched.substr(begin + 1, end - begin - 1))) continue;
+      patched.replace(begin + 1, end - begin - 1, dtype_torch_name(dtype));
+    }
+  }
+  return patched;
 }
 
 void add_companions(const MergeInputs& inputs, const std::string& name, bool tokenizer, ModelWriter& writer) {
