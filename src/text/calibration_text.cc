@@ -46,14 +46,12 @@ void finish(TokenSequence& sequence, const Tokenizer* tokenizer, const DataItem&
             const CalibrationText& how) {
   cut(sequence, how.max_tokens);
   if (sequence.ids.empty()) throw input_error("{}: the item has no tokens", item.where);
-  if (!how.reference || sequence.ids.size() == how.max_tokens) return;
-  const bool can_pad = tokenizer != nullptr && tokenizer->eos_id().has_value();
-  if (can_pad) {
-    pad(sequence, *tokenizer, how.max_tokens);
-  } else if (item.kind != Kind::kIds) {
+  if (!how.reference || item.kind == Kind::kIds || sequence.ids.size() == how.max_tokens) return;
+  if (!tokenizer->eos_id()) {
     throw input_error("{}: protocol reference pads with EOS, but the model names no EOS token",
                       item.where);
   }
+  pad(sequence, *tokenizer, how.max_tokens);
 }
 
 // A text as windows of max_tokens; the last may be shorter.

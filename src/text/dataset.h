@@ -68,8 +68,8 @@ struct CalibrationText {
 // numpy.random.default_rng(seed).permutation(n), over the items, or for plain text over its windows
 // of max_tokens. In the order of the file when samples is 0 or for ids (then the first `samples`).
 // clean: tokenize(), cut to max_tokens. reference: the tokens of reference_text with the
-// tokenizer's special tokens, cut to max_tokens and padded to it with EOS on the tokenizer's side
-// (ids are padded only where an EOS is known).
+// tokenizer's special tokens, cut to max_tokens and padded to it with EOS on the tokenizer's side;
+// ids are never padded.
 // `tokenizer` may be null for ids. Throws Error(kInput) that names file and line when a sequence is
 // empty.
 std::vector<TokenSequence> calibration_sequences(const std::vector<DataItem>& items,

@@ -70,12 +70,14 @@ TEST(CalibrationText, IdsStayInTheirOrder) {
   ASSERT_EQ(two.size(), 2u);
   EXPECT_EQ(two[0].ids, (Ids{1, 2}));
   EXPECT_EQ(two[1].ids, (Ids{4}));
-  const auto bare = calibration_sequences(items, nullptr, {.max_tokens = 3, .reference = true});
-  EXPECT_EQ(bare[1].ids, (Ids{4}));
   const Tokenizer tokenizer = Tokenizer::load(kDemoModel);
-  const auto padded = calibration_sequences(items, &tokenizer, {.max_tokens = 3, .reference = true});
-  EXPECT_EQ(padded[0].ids, (Ids{1, 2, 3}));
-  EXPECT_EQ(padded[1].ids, (Ids{4, 0, 0}));
+  for (const Tokenizer* known : {static_cast<const Tokenizer*>(nullptr), &tokenizer}) {
+    for (const size_t most : {size_t{3}, SIZE_MAX}) {  // as they are: never padded
+      const auto all = calibration_sequences(items, known, {.max_tokens = most, .reference = true});
+      EXPECT_EQ(all[0].ids, (Ids{1, 2, 3}));
+      EXPECT_EQ(all[1].ids, (Ids{4}));
+    }
+  }
 }
 
 TEST(CalibrationText, PadsOnTheTokenizersSide) {
@@ -83,9 +85,14 @@ TEST(CalibrationText, PadsOnTheTokenizersSide) {
   folder.config["padding_side"] = "left";
   folder.write();
   const Tokenizer left = Tokenizer::load(folder.path);
-  const auto padded =
-      calibration_sequences({ids_item({4, 5})}, &left, {.max_tokens = 4, .reference = true});
-  EXPECT_EQ(padded[0].ids, (Ids{0, 0, 4, 5}));
+  DataItem item;
+  item.kind = DataItem::Kind::kDocument;
+  item.reference_text = "a b";
+  const auto text = left.encode("a b", true);
+  const auto padded = calibration_sequences({item}, &left, {.max_tokens = text.size() + 2, .reference = true});
+  Ids expected = {0, 0};
+  expected.insert(expected.end(), text.begin(), text.end());
+  EXPECT_EQ(padded[0].ids, expected);
 }
 
 TEST(CalibrationText, TextIsCutIntoWindows) {
