@@ -29,8 +29,7 @@ test-asan: packages
 	@cmake --build --preset asan -j $(JOBS)
 	@ctest --test-dir build/asan -j $(JOBS) --output-on-failure --no-tests=error
 
-bench:
-	@tools/install_packages.sh libbenchmark-dev
+bench: packages
 	@cmake --preset release -DLEWIS_TESTS=OFF -DLEWIS_BENCH=ON --log-level=WARNING
 	@cmake --build --preset release -j $(JOBS)
 	@bench/run.sh build/release

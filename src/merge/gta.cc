@@ -43,20 +43,25 @@ template <typename Real>
 template <typename Real>
 [[gnu::always_inline]] inline void add_up_elected(const float* rows, const float* weights, size_t models, size_t n,
                                                   bool normalize, Real* mixed) {
-  Real sum[kChunkElements], divisor[kChunkElements];
-  add_up(rows, models, n, sum);
+  Real sign[kChunkElements], divisor[kChunkElements];
+  add_up(rows, models, n, sign);
+  for (size_t i = 0; i < n; ++i) sign[i] = sign[i] >= 0 ? Real(1) : Real(-1);
   for (size_t i = 0; i < n; ++i) mixed[i] = divisor[i] = 0;
   for (size_t m = 0; m < models; ++m) {
+    const float* row = rows + m * n;
     const auto weight = static_cast<Real>(weights[m]);
-    for (size_t i = 0; i < n; ++i) {
-      const auto value = static_cast<Real>(rows[m * n + i]);
-      const bool counts = sum[i] >= 0 ? value > 0 : value < 0;
+    for (size_t i = 0; i < n; ++i) {  // written so that it becomes masks, not branches
+      const auto value = static_cast<Real>(row[i]);
+      const bool counts = value * sign[i] > 0;
       mixed[i] += counts ? value : Real(0);
       divisor[i] += counts ? weight : Real(0);
     }
   }
   if (!normalize) return;
-  for (size_t i = 0; i < n; ++i) mixed[i] /= std::abs(divisor[i]) < Real(1e-8) ? Real(1) : divisor[i];
+  for (size_t i = 0; i < n; ++i) {
+    const Real d = divisor[i];
+    mixed[i] /= std::abs(d) < Real(1e-8) ? Real(1) : d;
+  }
 }
 
 // Up to two models: the order of adding cannot matter, so float does. More: double, so that neither

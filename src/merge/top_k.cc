@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "base/error.h"
 
@@ -26,51 +27,39 @@ struct SlotCount {
   }
 };
 
-struct BlockCount {
-  uint32_t above = 0, at_high = 0, at_low = 0;
-};
-
-constexpr size_t kBlock = 64;
-
 LEWIS_VECTORIZED void to_magnitudes(const float* delta, size_t n, uint32_t* m) {
   for (size_t i = 0; i < n; ++i) m[i] = magnitude_bits(delta[i]);
 }
 
-// Counts n <= kChunkElements magnitudes; inside[b]: whether block b has any inside the bracket.
-LEWIS_VECTORIZED BlockCount count_blocks(const uint32_t* m, size_t n, uint32_t low, uint32_t high, uint32_t* inside) {
-  BlockCount count;
-  for (size_t b = 0; b * kBlock < n; ++b) {
-    const size_t end = std::min(n, (b + 1) * kBlock);
-    uint32_t above = 0, at_high = 0, at_low = 0, below = 0;
-    for (size_t i = b * kBlock; i < end; ++i) {
-      above += static_cast<uint32_t>(m[i] > high);
-      at_high += static_cast<uint32_t>(m[i] == high);
-      at_low += static_cast<uint32_t>(m[i] == low);
-      below += static_cast<uint32_t>(m[i] < low);
-    }
-    count.above += above;
-    count.at_high += at_high;
-    count.at_low += at_low;
-    inside[b] = static_cast<uint32_t>(end - b * kBlock) - above - below - at_high - (low == high ? 0 : at_low);
+struct ChunkCount {
+  uint32_t above = 0, at_high = 0, at_low = 0;
+};
+
+// Counts magnitudes; inside[i]: whether m[i] lies between low and high.
+LEWIS_VECTORIZED ChunkCount classify(const uint32_t* m, size_t n, uint32_t low, uint32_t high, uint8_t* inside) {
+  uint32_t above = 0, at_high = 0, at_low = 0;
+  for (size_t i = 0; i < n; ++i) {
+    above += static_cast<uint32_t>(m[i] > high);
+    at_high += static_cast<uint32_t>(m[i] == high);
+    at_low += static_cast<uint32_t>(m[i] == low);
   }
-  return count;
+  for (size_t i = 0; i < n; ++i) inside[i] = static_cast<uint8_t>(m[i] > low) & static_cast<uint8_t>(m[i] < high);
+  return {above, at_high, at_low};
 }
 
 void count_chunk(const uint32_t* m, size_t n, const Bracket& bracket, SlotCount& slot) {
-  uint32_t inside[kChunkElements / kBlock + 1];
-  const BlockCount count = count_blocks(m, n, bracket.low, bracket.high, inside);
+  uint8_t inside[kChunkElements + 8] = {};
+  const ChunkCount count = classify(m, n, bracket.low, bracket.high, inside);
   slot.above += count.above;
   slot.at_high += count.at_high;
   slot.at_low += count.at_low;
-  for (size_t b = 0; b * kBlock < n; ++b) {
-    if (inside[b] == 0) continue;
-    uint32_t found[kBlock + 1];
-    size_t found_count = 0;
-    for (size_t i = b * kBlock; i < std::min(n, (b + 1) * kBlock); ++i) {
-      found[found_count] = m[i];
-      found_count += static_cast<size_t>(m[i] > bracket.low && m[i] < bracket.high);
+  for (size_t word = 0; word < n; word += 8) {  // few hold any
+    uint64_t any = 0;
+    std::memcpy(&any, inside + word, 8);
+    if (any == 0) continue;
+    for (size_t i = word; i < word + 8; ++i) {
+      if (inside[i]) slot.inside.push_back(m[i]);
     }
-    slot.inside.insert(slot.inside.end(), found, found + found_count);
   }
 }
 
@@ -82,7 +71,7 @@ void magnitudes_of(const Chunk& chunk, size_t model, uint32_t* m) {
 // One query on its way: its sample, its bracket, what the last pass found.
 struct Search {
   TopKQuery query;
-  std::vector<uint32_t> sample;  // ascending
+  std::vector<uint32_t> sample;
   Bracket bracket;
   double margin = 4;             // standard errors of the sample's quantile
   std::vector<SlotCount> slots;
@@ -98,11 +87,16 @@ void bracket_from_sample(Search& s, int64_t count) {
   const auto n = static_cast<double>(s.sample.size());
   const double share = static_cast<double>(s.query.k) / static_cast<double>(count);
   // Neighbours resemble each other: the sample is worth less than its size.
-  const double slack = s.margin * 3 * std::sqrt(n * share * (1 - share)) + 2 * s.margin;
+  const double slack = s.margin * 1.5 * std::sqrt(n * share * (1 - share)) + 2 * s.margin;
   const double place = n * (1 - share);
   const double low = place - slack, high = place + slack;
-  if (low >= 0) s.bracket.low = s.sample[static_cast<size_t>(low)];
-  if (high < n) s.bracket.high = s.sample[static_cast<size_t>(high)];
+  const auto ranked = [&](double rank) {
+    const auto at = s.sample.begin() + static_cast<std::ptrdiff_t>(rank);
+    std::nth_element(s.sample.begin(), at, s.sample.end());
+    return *at;
+  };
+  if (low >= 0) s.bracket.low = ranked(low);
+  if (high < n) s.bracket.high = ranked(high);
 }
 
 // Every fourth magnitude of some slots that are spread over the tensor.
@@ -123,7 +117,6 @@ void draw_samples(const ChunkPass& pass, std::vector<Search>& searches, int64_t 
   });
   for (size_t q = 0; q < searches.size(); ++q) {
     for (const auto& part : drawn[q]) searches[q].sample.insert(searches[q].sample.end(), part.begin(), part.end());
-    std::sort(searches[q].sample.begin(), searches[q].sample.end());
   }
 }
 
