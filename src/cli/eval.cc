@@ -58,9 +58,9 @@ std::vector<std::string> short_names(const std::vector<std::filesystem::path>& p
     size_t begin = whole.rfind('/');
     const auto ambiguous = [&](const std::string& end) {
       return std::count_if(paths.begin(), paths.end(), [&](const auto& other) {
-               std::string o = "/" + other.lexically_normal().string();
+               std::string o = other.lexically_normal().string();
                if (o.ends_with('/')) o.pop_back();
-               return o.ends_with("/" + end);
+               return o == end || (o.ends_with(end) && o[o.size() - end.size() - 1] == '/');
              }) > 1;
     };
     while (begin != std::string::npos && begin > 0 && ambiguous(whole.substr(begin + 1))) begin = whole.rfind('/', begin - 1);

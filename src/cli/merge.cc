@@ -80,6 +80,7 @@ void run_merge(Options& o) {
   ProgressPrinter progress(o.common->quiet);
   Recipe recipe = read_recipe(o.recipe);
   if (o.no_guidance) recipe.lewis.reset();
+  check_plan_settings(recipe);
   if (!o.shard_size.empty()) o.merge.shard_bytes = parse_shard_size(o.shard_size);
   const MergeCost cost = merge_cost(recipe, threads.count());
   check_merge_target(recipe, o.merge);  // before the calibration: an hour later is too late

@@ -84,14 +84,14 @@ void print_plan(const Recipe& recipe, const Guidance& guidance) {
     const RecipeModel& model = recipe.models[plan.model];
     const LewisSection& lewis = *recipe.lewis;
     const DensityMean mean = mean_density(plan, Checkpoint::open(model.folder), lewis.uncovered);
-    fmt::print("{}  densities from {} ({}, {}, protocol {}, gamma {}, epsilon {})\n\n",
+    fmt::print("{}: densities from {}\n{} -> {}, protocol {}, gamma {}, epsilon {}\n\n",
                styled(model.model, "1", color),
                std::find_if(lewis.calibration.begin(), lewis.calibration.end(),
                             [&](const auto& e) { return e.folder == model.folder; })->data.string(),
                lewis.importance, lewis.allocation, lewis.protocol, lewis.gamma, lewis.epsilon);
     fmt::print("{}\n", density_table(plan, lewis, color));
-    fmt::print("mean density {:.4f} over {} linear layers, {:.4f} weighted by parameters; {:.4f} of the "
-               "whole model (embeddings, norms, head: {})\n\n",
+    fmt::print("mean density {:.4f} over {} linear layers, {:.4f} weighted by parameters;\n"
+               "{:.4f} of the whole model (embeddings, norms, head: {})\n\n",
                mean.plain, plan.density.size(), mean.weighted, mean.whole, lewis.uncovered);
   }
   if (guidance.plans.empty()) fmt::print("The recipe asks for no calibration: densities are as written.\n\n");
@@ -143,6 +143,7 @@ void run_plan(const Options& o) {
   Threads threads(o.common->threads);
   ProgressPrinter progress(o.common->quiet);
   const Recipe recipe = read_recipe(o.recipe);
+  check_plan_settings(recipe);
   const MergeCost cost = merge_cost(recipe, threads.count());  // also checks what can be checked early
   const Guidance guidance = guide(recipe, o.cache, threads, progress.callback());
   if (!o.out.empty()) write_plan(o.out, to_yaml(guidance.recipe, true));

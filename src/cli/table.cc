@@ -55,11 +55,11 @@ std::string Table::text(bool color) const {
 
 std::string heat_cell(std::string_view text, double share, bool color) {
   if (!color) return std::string(text);
-  // Nine steps of viridis (van der Walt and Smith, 2015) in the 256-colour cube.
-  static constexpr std::array<int, 9> kRamp = {53, 54, 60, 24, 30, 36, 71, 149, 226};
+  // Eight steps of viridis (van der Walt and Smith, 2015) in the 256-colour cube.
+  static constexpr std::array<int, 8> kRamp = {53, 54, 24, 30, 36, 71, 149, 226};
   const double clipped = std::isfinite(share) ? std::clamp(share, 0.0, 1.0) : 0.0;
   const auto step = std::min(kRamp.size() - 1, static_cast<size_t>(clipped * kRamp.size()));
-  return fmt::format("\x1b[48;5;{};38;5;{}m{}\x1b[0m", kRamp[step], step >= 5 ? 16 : 231, text);
+  return fmt::format("\x1b[48;5;{};38;5;{}m{}\x1b[0m", kRamp[step], step >= 4 ? 16 : 231, text);
 }
 
 }  // namespace lewis

@@ -50,7 +50,7 @@ TEST(Calibrate, SumsOfSquaresAreThoseOfTransformers) {
     }
   }
   EXPECT_LT(largest, 1e-5);
-  RecordProperty("largest_relative_difference", std::to_string(largest));
+  std::printf("families/llama: largest relative difference of a sum of squares %.2g\n", largest);
 }
 
 TEST(Calibrate, SameBitsForAnyNumberOfThreads) {
