@@ -15,7 +15,9 @@ struct Inputs {
 };
 
 Inputs make_inputs(size_t n) {
-  Inputs in{std::vector<uint16_t>(n), {std::vector<uint16_t>(n), std::vector<uint16_t>(n)}, std::vector<uint16_t>(n)};
+  Inputs in{std::vector<uint16_t>(n),
+            {std::vector<uint16_t>(n), std::vector<uint16_t>(n)},
+            std::vector<uint16_t>(n)};
   std::mt19937_64 random(1);
   const auto uniform = [&] { return static_cast<float>(random() >> 40) * 0x1p-24f - 0.5f; };
   for (size_t i = 0; i < n; ++i) {
@@ -26,10 +28,13 @@ Inputs make_inputs(size_t n) {
   return in;
 }
 
-StoredTensor stored(const std::vector<uint16_t>& values) { return {DType::kBF16, std::as_bytes(std::span(values)), "bench"}; }
+StoredTensor stored(const std::vector<uint16_t>& values) {
+  return {DType::kBF16, std::as_bytes(std::span(values)), "bench"};
+}
 
 // Reads three streams and writes one.
-LEWIS_VECTORIZED void copy_piece(const uint16_t* a, const uint16_t* b, const uint16_t* c, size_t n, uint16_t* out) {
+LEWIS_VECTORIZED void copy_piece(const uint16_t* a, const uint16_t* b, const uint16_t* c, size_t n,
+                                 uint16_t* out) {
   for (size_t i = 0; i < n; ++i) out[i] = static_cast<uint16_t>(a[i] ^ b[i] ^ c[i]);
 }
 
@@ -39,7 +44,8 @@ double floor_seconds(Inputs& in, Threads& threads) {
   return median_seconds([&] {
     threads.run((n + kPiece - 1) / kPiece, [&](size_t p) {
       const size_t at = p * kPiece;
-      copy_piece(&in.base[at], &in.experts[0][at], &in.experts[1][at], std::min(kPiece, n - at), &in.out[at]);
+      copy_piece(&in.base[at], &in.experts[0][at], &in.experts[1][at], std::min(kPiece, n - at),
+                 &in.out[at]);
     });
   });
 }
@@ -50,7 +56,8 @@ double method_seconds(std::string_view name, double density, Inputs& in, Threads
   task.name = "bench";
   task.count = static_cast<int64_t>(in.base.size());
   task.shape = {task.count};
-  for (uint64_t m = 0; m < 2; ++m) task.models.push_back({m == 0 ? 1.0 : 0.5, density, TensorRandom(0, m, task.name)});
+  for (uint64_t m = 0; m < 2; ++m)
+    task.models.push_back({m == 0 ? 1.0 : 0.5, density, TensorRandom(0, m, task.name)});
   const StoredTensor base = stored(in.base);
   const StoredTensor experts[] = {stored(in.experts[0]), stored(in.experts[1])};
   return median_seconds([&] {
@@ -64,21 +71,26 @@ void run(std::string_view only) {
   Inputs in = make_inputs(n);
   size_t same = 0;
   for (size_t i = 0; i < n; ++i) same += in.base[i] == in.experts[0][i];
-  fmt::print("{:.1f} M parameters, bf16, base and 2 experts; {:.0f} % of the entries equal the base\n\n", static_cast<double>(n) / 1e6,
-             100.0 * static_cast<double>(same) / static_cast<double>(n));
-  fmt::print("{:<22}{:>16}{:>16}{:>18}{:>18}\n", "ns per parameter", "1 thread", "2 threads", "of copy, 1 thread", "of copy, 2");
+  fmt::print(
+      "{:.1f} M parameters, bf16, base and 2 experts; {:.0f} % of the entries equal the base\n\n",
+      static_cast<double>(n) / 1e6, 100.0 * static_cast<double>(same) / static_cast<double>(n));
+  fmt::print("{:<22}{:>16}{:>16}{:>18}{:>18}\n", "ns per parameter", "1 thread", "2 threads",
+             "of copy, 1 thread", "of copy, 2");
   Threads one(1), two(2);
   const double scale = 1e9 / static_cast<double>(n);
   const double floor_one = floor_seconds(in, one), floor_two = floor_seconds(in, two);
-  fmt::print("{:<22}{:>16.2f}{:>16.2f}{:>18}{:>18}\n", "copy (the limit)", floor_one * scale, floor_two * scale, "1.00", "1.00");
+  fmt::print("{:<22}{:>16.2f}{:>16.2f}{:>18}{:>18}\n", "copy (the limit)", floor_one * scale,
+             floor_two * scale, "1.00", "1.00");
   for (const std::string_view name : merge_method_names()) {
     if (!only.empty() && name != only) continue;
     for (const double density : {0.2, 0.5}) {
       const bool sparse = find_merge_method(name).uses_density;
       if (!sparse && density != 0.2) continue;
-      const double a = method_seconds(name, density, in, one), b = method_seconds(name, density, in, two);
-      fmt::print("{:<22}{:>16.2f}{:>16.2f}{:>18.2f}{:>18.2f}\n", sparse ? fmt::format("{} {}", name, density) : std::string(name),
-                 a * scale, b * scale, floor_one / a, floor_two / b);
+      const double a = method_seconds(name, density, in, one),
+                   b = method_seconds(name, density, in, two);
+      fmt::print("{:<22}{:>16.2f}{:>16.2f}{:>18.2f}{:>18.2f}\n",
+                 sparse ? fmt::format("{} {}", name, density) : std::string(name), a * scale,
+                 b * scale, floor_one / a, floor_two / b);
     }
   }
 }

@@ -16,12 +16,18 @@ struct Row {
   std::string_view torch;  // in recipes and config.json
 };
 constexpr std::array kRows = {
-    Row{DType::kF64, 8, "F64", "float64"},          Row{DType::kF32, 4, "F32", "float32"},
-    Row{DType::kF16, 2, "F16", "float16"},          Row{DType::kBF16, 2, "BF16", "bfloat16"},
-    Row{DType::kF8E4M3, 1, "F8_E4M3", "float8_e4m3fn"}, Row{DType::kF8E5M2, 1, "F8_E5M2", "float8_e5m2"},
-    Row{DType::kI64, 8, "I64", "int64"},            Row{DType::kI32, 4, "I32", "int32"},
-    Row{DType::kI16, 2, "I16", "int16"},            Row{DType::kI8, 1, "I8", "int8"},
-    Row{DType::kU8, 1, "U8", "uint8"},              Row{DType::kBool, 1, "BOOL", "bool"},
+    Row{DType::kF64, 8, "F64", "float64"},
+    Row{DType::kF32, 4, "F32", "float32"},
+    Row{DType::kF16, 2, "F16", "float16"},
+    Row{DType::kBF16, 2, "BF16", "bfloat16"},
+    Row{DType::kF8E4M3, 1, "F8_E4M3", "float8_e4m3fn"},
+    Row{DType::kF8E5M2, 1, "F8_E5M2", "float8_e5m2"},
+    Row{DType::kI64, 8, "I64", "int64"},
+    Row{DType::kI32, 4, "I32", "int32"},
+    Row{DType::kI16, 2, "I16", "int16"},
+    Row{DType::kI8, 1, "I8", "int8"},
+    Row{DType::kU8, 1, "U8", "uint8"},
+    Row{DType::kBool, 1, "BOOL", "bool"},
 };
 const Row& row(DType dtype) { return kRows[static_cast<size_t>(dtype)]; }
 
@@ -34,10 +40,12 @@ float small_float(uint32_t bits, int exponent_bits, int mantissa_bits, bool has_
   float value = 0;
   if (exponent == 0) {
     value = std::ldexp(static_cast<float>(mantissa), 1 - bias - mantissa_bits);
-  } else if (exponent == (1 << exponent_bits) - 1 && (has_infinity || mantissa == (1u << mantissa_bits) - 1)) {
+  } else if (exponent == (1 << exponent_bits) - 1 &&
+             (has_infinity || mantissa == (1u << mantissa_bits) - 1)) {
     value = has_infinity && mantissa == 0 ? INFINITY : NAN;
   } else {
-    value = std::ldexp(static_cast<float>(mantissa | 1u << mantissa_bits), exponent - bias - mantissa_bits);
+    value = std::ldexp(static_cast<float>(mantissa | 1u << mantissa_bits),
+                       exponent - bias - mantissa_bits);
   }
   return negative ? -value : value;
 }
@@ -86,12 +94,13 @@ uint16_t float_to_f16(float f) {
   if (magnitude > 0x7f800000u) {
     rest = 0x7e00u | (magnitude >> 13 & 0x1ffu);  // NaN, quiet, upper payload kept
   } else if (magnitude >= 0x477ff000u) {
-    rest = 0x7c00;  // 65520 and more round to infinity
+    rest = 0x7c00;                        // 65520 and more round to infinity
   } else if (magnitude >= 0x38800000u) {  // normal: rebias, round to nearest even
     const uint32_t rebased = magnitude - ((127u - 15u) << 23);
     rest = (rebased + 0xfffu + (rebased >> 13 & 1u)) >> 13;
   } else {  // denormal: adding 0.5 leaves rounded multiples of 2^-24 in the low bits
-    rest = std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) - std::bit_cast<uint32_t>(0.5f);
+    rest = std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) -
+           std::bit_cast<uint32_t>(0.5f);
   }
   return static_cast<uint16_t>(sign | rest);
 }

@@ -24,7 +24,9 @@ std::string_view dtype_torch_name(DType dtype);
 bool is_arithmetic(DType dtype);
 
 // bfloat16: the upper half of a float. Rounds to nearest, ties to even; NaN stays NaN (quiet).
-inline float bf16_to_float(uint16_t h) { return std::bit_cast<float>(static_cast<uint32_t>(h) << 16); }
+inline float bf16_to_float(uint16_t h) {
+  return std::bit_cast<float>(static_cast<uint32_t>(h) << 16);
+}
 inline uint16_t float_to_bf16(float f) {
   const uint32_t u = std::bit_cast<uint32_t>(f);
   const uint32_t rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
@@ -53,18 +55,26 @@ bool all_finite(std::span<const float> values);
 template <typename F>
 auto visit_dtype(DType dtype, F&& f) {
   switch (dtype) {
-    case DType::kF64: return f(double{});
-    case DType::kF32: return f(float{});
+    case DType::kF64:
+      return f(double{});
+    case DType::kF32:
+      return f(float{});
     case DType::kF16:
-    case DType::kBF16: return f(uint16_t{});
-    case DType::kI64: return f(int64_t{});
-    case DType::kI32: return f(int32_t{});
-    case DType::kI16: return f(int16_t{});
-    case DType::kI8: return f(int8_t{});
+    case DType::kBF16:
+      return f(uint16_t{});
+    case DType::kI64:
+      return f(int64_t{});
+    case DType::kI32:
+      return f(int32_t{});
+    case DType::kI16:
+      return f(int16_t{});
+    case DType::kI8:
+      return f(int8_t{});
     case DType::kF8E4M3:
     case DType::kF8E5M2:
     case DType::kU8:
-    case DType::kBool: break;
+    case DType::kBool:
+      break;
   }
   return f(uint8_t{});
 }

@@ -8,8 +8,8 @@
 namespace lewis {
 
 struct Progress {
-  std::string what;    // "calibrating math", "merging"
-  std::string unit;    // "tokens", "bytes", "items"
+  std::string what;  // "calibrating math", "merging"
+  std::string unit;  // "tokens", "bytes", "items"
   uint64_t done = 0;
   uint64_t total = 0;  // done == total: finished
 };

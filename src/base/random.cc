@@ -9,7 +9,8 @@ namespace {
 constexpr size_t kLanes = 64;
 
 // Quads first_quad ... first_quad + kLanes - 1: philox4x32 in as many lanes.
-LEWIS_VECTORIZED void fill_quads(uint64_t first_quad, const uint32_t* stream, const uint32_t* key, uint32_t* out) {
+LEWIS_VECTORIZED void fill_quads(uint64_t first_quad, const uint32_t* stream, const uint32_t* key,
+                                 uint32_t* out) {
   uint32_t c0[kLanes], c1[kLanes], c2[kLanes], c3[kLanes];
   for (size_t i = 0; i < kLanes; ++i) {
     c0[i] = static_cast<uint32_t>(first_quad + i);

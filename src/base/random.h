@@ -19,8 +19,9 @@ class TensorRandom {
   TensorRandom(uint64_t seed, uint64_t model, std::string_view tensor);
   // Four independent numbers for elements 4 * quad ... 4 * quad + 3.
   std::array<uint32_t, 4> quad(uint64_t quad) const {
-    return philox4x32({static_cast<uint32_t>(quad), static_cast<uint32_t>(quad >> 32), stream_[0],
-                       stream_[1]}, key_);
+    return philox4x32(
+        {static_cast<uint32_t>(quad), static_cast<uint32_t>(quad >> 32), stream_[0], stream_[1]},
+        key_);
   }
   // Uniform in [0, 2^32).
   uint32_t element(uint64_t index) const { return quad(index / 4)[index % 4]; }

@@ -13,10 +13,10 @@ namespace lewis {
 
 struct CalibrateOptions {
   Protocol protocol = Protocol::kClean;
-  bool skip_first_token = false;         // clean: position 0 of each sequence is run but not counted
-  double sparsity = 0.5;                 // reference: share of each output row that the probe zeroes
-  int64_t rows_per_group = 2048;         // tokens that go through a block together
-  ProgressFn progress;                   // tokens * layers
+  bool skip_first_token = false;  // clean: position 0 of each sequence is run but not counted
+  double sparsity = 0.5;          // reference: share of each output row that the probe zeroes
+  int64_t rows_per_group = 2048;  // tokens that go through a block together
+  ProgressFn progress;            // tokens * layers
 };
 
 // Sums of squares of the inputs of every linear layer (spec: LEWIS, section 1; steps 2a and, for

@@ -17,7 +17,8 @@ uint64_t count(const Metadata& metadata, const char* key, const std::filesystem:
   const std::string text = it == metadata.end() ? "" : it->second;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (text.empty() || error != std::errc() || end != text.data() + text.size() || value == 0) {
-    throw input_error("{}: metadata '{}' is '{}', expected a positive number", file.string(), key, text);
+    throw input_error("{}: metadata '{}' is '{}', expected a positive number", file.string(), key,
+                      text);
   }
   return value;
 }
@@ -28,7 +29,8 @@ void write_statistics(const std::filesystem::path& file, const Statistics& s) {
   std::vector<TensorInfo> tensors;
   std::vector<std::span<const std::byte>> data;
   for (const auto& [module, sums] : s.sum_squares) {
-    tensors.push_back({module + std::string(kSuffix), DType::kF64, {static_cast<int64_t>(sums.size())}});
+    tensors.push_back(
+        {module + std::string(kSuffix), DType::kF64, {static_cast<int64_t>(sums.size())}});
     data.push_back(std::as_bytes(std::span(sums)));
   }
   Metadata metadata(s.origin.begin(), s.origin.end());
@@ -43,25 +45,29 @@ Statistics read_statistics(const std::filesystem::path& path) {
   const SafetensorsFile file(path);
   Metadata metadata = file.metadata();
   if (metadata["format"] != kFormat) {
-    throw input_error("{}: not a statistics file: metadata 'format' is '{}', expected '{}'", path.string(), metadata["format"], kFormat);
+    throw input_error("{}: not a statistics file: metadata 'format' is '{}', expected '{}'",
+                      path.string(), metadata["format"], kFormat);
   }
   Statistics s;
   s.tokens = count(metadata, "tokens", path);
   s.sequences = count(metadata, "sequences", path);
   if (metadata["protocol"] != "clean" && metadata["protocol"] != "reference") {
-    throw input_error("{}: metadata 'protocol' is '{}', expected clean or reference", path.string(), metadata["protocol"]);
+    throw input_error("{}: metadata 'protocol' is '{}', expected clean or reference", path.string(),
+                      metadata["protocol"]);
   }
   s.protocol = metadata["protocol"] == "clean" ? Protocol::kClean : Protocol::kReference;
   for (const auto& entry : file.entries()) {
     const TensorInfo& t = entry.info;
     if (!t.name.ends_with(kSuffix) || t.dtype != DType::kF64 || t.shape.size() != 1) {
-      throw input_error("{}: tensor {} is {} {}, expected X{} of F64 [in_features]", path.string(), t.name, dtype_name(t.dtype),
-                        to_string(t.shape), kSuffix);
+      throw input_error("{}: tensor {} is {} {}, expected X{} of F64 [in_features]", path.string(),
+                        t.name, dtype_name(t.dtype), to_string(t.shape), kSuffix);
     }
     std::vector<double> sums(static_cast<size_t>(t.shape[0]));
     file.read(entry, 0, std::as_writable_bytes(std::span(sums)));
     for (const double v : sums) {
-      if (!(v >= 0 && v < 1e300)) throw input_error("{}: tensor {} holds {}, expected a sum of squares", path.string(), t.name, v);
+      if (!(v >= 0 && v < 1e300))
+        throw input_error("{}: tensor {} holds {}, expected a sum of squares", path.string(),
+                          t.name, v);
     }
     s.sum_squares[t.name.substr(0, t.name.size() - kSuffix.size())] = std::move(sums);
   }

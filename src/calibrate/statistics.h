@@ -12,13 +12,14 @@ namespace lewis {
 // How the calibration text is run (DESIGN: protocols; spec: LEWIS, arXiv 2503.03874, section 3).
 enum class Protocol {
   kClean,     // real tokens only, the model as it is; s_j is a mean over tokens
-  kReference  // padded to the full length, each block followed by its pruned self; mean over samples
+  kReference  // padded to the full length, each block followed by its pruned self; mean over
+              // samples
 };
 
 struct Statistics {
   // For the weight X.weight the key "X" and, per input channel j, the sum over all tokens of x_j^2.
   std::map<std::string, std::vector<double>> sum_squares;
-  uint64_t tokens = 0;    // that were counted
+  uint64_t tokens = 0;  // that were counted
   uint64_t sequences = 0;
   Protocol protocol = Protocol::kClean;
   // Where they come from: "model", "model_hash", "data", "data_hash", "format", ...; for people and

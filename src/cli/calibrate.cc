@@ -43,7 +43,8 @@ void print_result(const CalibrationResult& result, const std::filesystem::path& 
                   const std::filesystem::path& file) {
   fmt::print("{}: {} tokens in {} sequences, {} linear layers -> {}{}\n", model.string(),
              with_commas(result.statistics.tokens), with_commas(result.statistics.sequences),
-             result.statistics.sum_squares.size(), file.string(), result.reused ? " (from the cache)" : "");
+             result.statistics.sum_squares.size(), file.string(),
+             result.reused ? " (from the cache)" : "");
 }
 
 void calibrate_recipe(const Options& o, Threads& threads, const ProgressFn& progress) {
@@ -79,7 +80,8 @@ void calibrate_model(const Options& o, Threads& threads, const ProgressFn& progr
   job.text.seed = o.seed;
   // Token ids are fed as they are; text is cut where the paper cuts it.
   job.text.max_tokens = o.max_tokens ? o.max_tokens : job.text.format == "ids" ? 0 : 512;
-  const CalibrationResult result = run_calibration(job, o.out.empty() ? o.cache : "", threads, progress);
+  const CalibrationResult result =
+      run_calibration(job, o.out.empty() ? o.cache : "", threads, progress);
   const std::filesystem::path file = o.out.empty() ? result.file : o.out;
   if (!o.out.empty()) write_statistics(o.out, result.statistics);
   if (o.common->json) {
@@ -93,8 +95,11 @@ void calibrate_model(const Options& o, Threads& threads, const ProgressFn& progr
 
 void add_calibrate_verb(CLI::App& app) {
   auto o = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("calibrate", "Measure what calibration text does to a model's layers");
-  verb->add_option("MODEL|RECIPE", o->model_or_recipe, "Model folder, or a recipe with a lewis: section")->required();
+  CLI::App* verb =
+      app.add_subcommand("calibrate", "Measure what calibration text does to a model's layers");
+  verb->add_option("MODEL|RECIPE", o->model_or_recipe,
+                   "Model folder, or a recipe with a lewis: section")
+      ->required();
   verb->add_option("--data", o->data, "Calibration text");
   verb->add_option("--format", o->format, "gsm8k, mbpp, chat, jsonl, text or ids");
   verb->add_option("--prompt-field", o->prompt_field, "Field of the prompt (format jsonl)");
@@ -104,8 +109,10 @@ void add_calibrate_verb(CLI::App& app) {
   verb->add_option("--protocol", o->protocol, "clean (default) or reference (the paper's)");
   verb->add_option("--samples", o->samples, "Samples to take (0: all)");
   verb->add_option("--seed", o->seed, "Seed of the choice of samples");
-  verb->add_option("--max-tokens", o->max_tokens, "Longest sequence (0: 512 for text, no limit for ids)");
-  verb->add_flag("--skip-first-token", o->skip_first_token, "Do not count the first token of a sequence");
+  verb->add_option("--max-tokens", o->max_tokens,
+                   "Longest sequence (0: 512 for text, no limit for ids)");
+  verb->add_flag("--skip-first-token", o->skip_first_token,
+                 "Do not count the first token of a sequence");
   o->common = add_common_options(*verb);
   verb->callback([o] {
     Threads threads(o->common->threads);

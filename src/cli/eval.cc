@@ -3,7 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
+#include <cmath>
 #include <fstream>
 
 #include "base/error.h"
@@ -22,7 +22,7 @@ struct Options {
   std::vector<std::string> tasks;  // NAME or NAME:FILE or NAME:FILE:FORMAT
   std::filesystem::path json_out, samples_folder;
   std::string baseline;
-  TaskOptions defaults;            // for every task
+  TaskOptions defaults;  // for every task
   std::shared_ptr<CommonOptions> common;
 };
 
@@ -45,7 +45,9 @@ TaskOptions parse_task(const std::string& text, const TaskOptions& defaults) {
   } else if (first < text.size()) {
     task.data = text.substr(first + 1);
   }
-  if (task.data.empty()) throw usage_error("--task {}: no data; give --data FILE or --task {}:FILE:FORMAT", text, task.task);
+  if (task.data.empty())
+    throw usage_error("--task {}: no data; give --data FILE or --task {}:FILE:FORMAT", text,
+                      task.task);
   return task;
 }
 
@@ -63,7 +65,8 @@ std::vector<std::string> short_names(const std::vector<std::filesystem::path>& p
                return o == end || (o.ends_with(end) && o[o.size() - end.size() - 1] == '/');
              }) > 1;
     };
-    while (begin != std::string::npos && begin > 0 && ambiguous(whole.substr(begin + 1))) begin = whole.rfind('/', begin - 1);
+    while (begin != std::string::npos && begin > 0 && ambiguous(whole.substr(begin + 1)))
+      begin = whole.rfind('/', begin - 1);
     names.push_back(begin == std::string::npos ? whole : whole.substr(begin + 1));
   }
   return names;
@@ -71,18 +74,29 @@ std::vector<std::string> short_names(const std::vector<std::filesystem::path>& p
 
 size_t find_baseline(const Options& o, const std::vector<ModelResults>& results) {
   for (size_t i = 0; i < results.size(); ++i) {
-    if (results[i].name == o.baseline || results[i].folder == std::filesystem::path(o.baseline)) return i;
+    if (results[i].name == o.baseline || results[i].folder == std::filesystem::path(o.baseline))
+      return i;
   }
   throw usage_error("--baseline {}: is none of the models given", o.baseline);
 }
 
 double headline(const Metric& metric) { return metric.headline.value_or(metric.summary.mean); }
 
+// By the delta method: the headline is the exponential of a mean.
+double headline_error(const Metric& metric) {
+  return metric.summary.standard_error * metric.headline.value_or(1);
+}
+
 bool is_share(const Metric& metric) { return metric.name.starts_with("exact_match"); }
 
 std::string value_cell(const Metric& m) {
-  if (is_share(m)) return fmt::format("{:.1f} % ± {:.1f}", 100 * m.summary.mean, 100 * m.summary.standard_error);
-  if (m.headline) return fmt::format("{:.4g}", *m.headline);
+  if (is_share(m))
+    return fmt::format("{:.1f} % ± {:.1f}", 100 * m.summary.mean, 100 * m.summary.standard_error);
+  if (m.headline) {
+    const int digits =
+        std::clamp(3 - static_cast<int>(std::log10(std::max(1.0, *m.headline))), 0, 3);
+    return fmt::format("{:.{}f} ± {:.{}f}", *m.headline, digits, headline_error(m), digits);
+  }
   return fmt::format("{:.4f} ± {:.4f}", m.summary.mean, m.summary.standard_error);
 }
 
@@ -90,8 +104,9 @@ std::string value_cell(const Metric& m) {
 std::string difference_cell(const Metric& metric, const PairedDifference& d, bool color) {
   const double unit = is_share(metric) ? 100 : 1;
   const int digits = is_share(metric) ? 1 : 4;
-  const std::string text = fmt::format("{}{:+.{}f} [{:+.{}f}, {:+.{}f}]", metric.headline ? "log " : "",
-                                       unit * d.difference, digits, unit * d.low, digits, unit * d.high, digits);
+  const std::string text =
+      fmt::format("{}{:+.{}f} [{:+.{}f}, {:+.{}f}]", metric.headline ? "log " : "",
+                  unit * d.difference, digits, unit * d.low, digits, unit * d.high, digits);
   if (!d.shown()) return styled(text + "  ", "2", color);
   const bool better = (d.difference > 0) == metric.higher_is_better;
   return styled(text + (better ? " ✓" : " ✗"), better ? "32" : "31", color);
@@ -101,7 +116,9 @@ struct MetricIndex {
   size_t task, metric;
 };
 
-const Metric& metric_of(const ModelResults& model, MetricIndex i) { return model.tasks[i.task].metrics[i.metric]; }
+const Metric& metric_of(const ModelResults& model, MetricIndex i) {
+  return model.tasks[i.task].metrics[i.metric];
+}
 
 // All metrics but those that say of every item of every model what the one before says.
 std::vector<MetricIndex> telling_metrics(const std::vector<ModelResults>& results) {
@@ -118,7 +135,8 @@ std::vector<MetricIndex> telling_metrics(const std::vector<ModelResults>& result
 }
 
 // A line of scores for each model and, below it, how it differs from the baseline.
-Table results_table(const std::vector<ModelResults>& results, std::optional<size_t> baseline, bool color) {
+Table results_table(const std::vector<ModelResults>& results, std::optional<size_t> baseline,
+                    bool color) {
   const std::vector<MetricIndex> metrics = telling_metrics(results);
   std::vector<Table::Column> columns = {{"", Align::kLeft}};
   std::vector<std::string> names = {""}, directions = {"model"};
@@ -126,7 +144,9 @@ Table results_table(const std::vector<ModelResults>& results, std::optional<size
     const Metric& m = metric_of(results[0], i);
     columns.push_back({results[0].tasks[i.task].label, Align::kLeft});
     names.push_back(styled(m.name, "2", color));
-    directions.push_back(styled(fmt::format("{} items, {} is better", with_commas(m.values.size()), m.higher_is_better ? "more" : "less"), "2", color));
+    directions.push_back(styled(fmt::format("{} items, {} is better", with_commas(m.values.size()),
+                                            m.higher_is_better ? "more" : "less"),
+                                "2", color));
   }
   Table table(columns);
   table.add(names);
@@ -138,7 +158,8 @@ Table results_table(const std::vector<ModelResults>& results, std::optional<size
       const Metric& m = metric_of(results[r], i);
       scores.push_back(value_cell(m));
       if (!baseline || r == *baseline) continue;
-      differences.push_back(difference_cell(m, paired_difference(metric_of(results[*baseline], i).values, m.values), color));
+      differences.push_back(difference_cell(
+          m, paired_difference(metric_of(results[*baseline], i).values, m.values), color));
     }
     table.add(std::move(scores));
     if (differences.size() > 1) table.add(std::move(differences));
@@ -150,19 +171,24 @@ void print_results(const std::vector<ModelResults>& results, std::optional<size_
   const bool color = Terminal::of(STDOUT_FILENO).color;
   fmt::print("{}\nScores ± standard error.", results_table(results, baseline, color).text(color));
   if (baseline) {
-    fmt::print(" Below them the paired difference to {} with its 95 % interval: ✓ better, ✗ worse;\n"
-               "unmarked: the interval covers zero, no difference is shown.", results[*baseline].name);
+    fmt::print(
+        " Below them the paired difference to {} with its 95 % interval: ✓ better, ✗ worse;\n"
+        "unmarked: the interval covers zero, no difference is shown.",
+        results[*baseline].name);
   }
   fmt::print("\n");
 }
 
 Json metric_json(const Metric& m, const Metric* reference) {
-  Json json = {{"value", headline(m)}, {"stderr", m.summary.standard_error}, {"items", m.summary.items},
+  Json json = {{"value", headline(m)},
+               {"stderr", headline_error(m)},
+               {"items", m.summary.items},
                {"higher_is_better", m.higher_is_better}};
   if (m.headline) json["mean"] = m.summary.mean;
   if (reference) {
     const PairedDifference d = paired_difference(reference->values, m.values);
-    json["difference"] = {{"value", d.difference}, {"low", d.low}, {"high", d.high}, {"shown", d.shown()}};
+    json["difference"] = {
+        {"value", d.difference}, {"low", d.low}, {"high", d.high}, {"shown", d.shown()}};
   }
   json["values"] = m.values;
   return json;
@@ -180,10 +206,13 @@ Json results_json(const std::vector<ModelResults>& results, std::optional<size_t
             baseline && i != *baseline ? &results[*baseline].tasks[t].metrics[m] : nullptr;
         metrics[task.metrics[m].name] = metric_json(task.metrics[m], reference);
       }
-      tasks.push_back({{"task", task.task}, {"label", task.label}, {"data", task.data}, {"metrics", metrics}});
+      tasks.push_back(
+          {{"task", task.task}, {"label", task.label}, {"data", task.data}, {"metrics", metrics}});
     }
-    models.push_back({{"name", results[i].name}, {"folder", results[i].folder.string()},
-                      {"fingerprint", results[i].fingerprint}, {"tasks", tasks}});
+    models.push_back({{"name", results[i].name},
+                      {"folder", results[i].folder.string()},
+                      {"fingerprint", results[i].fingerprint},
+                      {"tasks", tasks}});
   }
   Json json = {{"lewis_version", kVersion}, {"models", models}};
   if (baseline) json["baseline"] = results[*baseline].name;
@@ -226,7 +255,8 @@ void run_eval(const Options& o) {
     read_model_spec(checkpoint.config(), (folder / "config.json").string());
   }
   for (ModelResults& result : results) {
-    const bool all_ids = std::all_of(tasks.begin(), tasks.end(), [](const auto& t) { return t.format == "ids"; });
+    const bool all_ids =
+        std::all_of(tasks.begin(), tasks.end(), [](const auto& t) { return t.format == "ids"; });
     const auto model = RunningModel::open(result.folder, threads, !all_ids);
     result.fingerprint = model->checkpoint.fingerprint();
     const Tokenizer* tokenizer = model->tokenizer ? &*model->tokenizer : nullptr;
@@ -237,7 +267,8 @@ void run_eval(const Options& o) {
         p.what = result.name + " " + p.what;
         progress(p);
       };
-      result.tasks.push_back(run_task(task, *model->transformer, tokenizer, model->stop_ids, report));
+      result.tasks.push_back(
+          run_task(task, *model->transformer, tokenizer, model->stop_ids, report));
     }
   }
   if (!o.json_out.empty()) write_text(o.json_out, results_json(results, baseline).dump(2) + "\n");
@@ -253,23 +284,35 @@ void run_eval(const Options& o) {
 
 void add_eval_verb(CLI::App& app) {
   auto o = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("eval", "Score models on tasks, with standard errors and paired differences");
+  CLI::App* verb = app.add_subcommand(
+      "eval", "Score models on tasks, with standard errors and paired differences");
   verb->add_option("MODEL", o->models, "Model folders")->required();
-  verb->add_option("--task", o->tasks, "loss, perplexity or gsm8k; or TASK:FILE or TASK:FILE:FORMAT; may be repeated")
-      ->required()->allow_extra_args(false);
+  verb->add_option("--task", o->tasks,
+                   "loss, perplexity or gsm8k; or TASK:FILE or TASK:FILE:FORMAT; may be repeated")
+      ->required()
+      ->allow_extra_args(false);
   verb->add_option("--data", o->defaults.data, "Data of tasks that name none");
-  verb->add_option("--format", o->defaults.format, "Format of data: gsm8k, mbpp, chat, jsonl, text, ids");
-  verb->add_option("--prompt-field", o->defaults.prompt_field, "Field of the prompt (format jsonl)");
-  verb->add_option("--answer-field", o->defaults.answer_field, "Field of the answer (format jsonl)");
+  verb->add_option("--format", o->defaults.format,
+                   "Format of data: gsm8k, mbpp, chat, jsonl, text, ids");
+  verb->add_option("--prompt-field", o->defaults.prompt_field,
+                   "Field of the prompt (format jsonl)");
+  verb->add_option("--answer-field", o->defaults.answer_field,
+                   "Field of the answer (format jsonl)");
   verb->add_option("--limit", o->defaults.limit, "First items only (0: all)");
   verb->add_option("--shots", o->defaults.shots, "gsm8k: worked examples before each question");
-  verb->add_option("--shots-data", o->defaults.shots_data, "Where the examples come from (gsm8k's training file)");
+  verb->add_option("--shots-data", o->defaults.shots_data,
+                   "Where the examples come from (gsm8k's training file)");
   verb->add_option("--max-new-tokens", o->defaults.max_new_tokens, "Longest generation");
-  verb->add_option("--window", o->defaults.window, "perplexity: tokens a window (default: the model's positions, 1024 at most)");
-  verb->add_option("--stride", o->defaults.stride, "perplexity: tokens from window to window (default: half a window)");
-  verb->add_option("--baseline", o->baseline, "One of the models: the others are compared with it item by item");
-  verb->add_option("--json-out", o->json_out, "Write all results, item by item, to this file as well");
-  verb->add_option("--log-samples", o->samples_folder, "Write one JSON line an item into this folder");
+  verb->add_option("--window", o->defaults.window,
+                   "perplexity: tokens a window (default: the model's positions, 1024 at most)");
+  verb->add_option("--stride", o->defaults.stride,
+                   "perplexity: tokens from window to window (default: half a window)");
+  verb->add_option("--baseline", o->baseline,
+                   "One of the models: the others are compared with it item by item");
+  verb->add_option("--json-out", o->json_out,
+                   "Write all results, item by item, to this file as well");
+  verb->add_option("--log-samples", o->samples_folder,
+                   "Write one JSON line an item into this folder");
   o->common = add_common_options(*verb);
   verb->callback([o] { run_eval(*o); });
 }

@@ -30,7 +30,8 @@ StatisticsKey key_of(const CalibrationJob& job, const RunningModel& model) {
   return key;
 }
 
-std::vector<std::vector<int32_t>> sequences_of(const CalibrationJob& job, const RunningModel& model) {
+std::vector<std::vector<int32_t>> sequences_of(const CalibrationJob& job,
+                                               const RunningModel& model) {
   const std::string format = format_of(job.text.data, job.text.format);
   std::optional<ChatTemplate> chat;
   if (format == "chat") chat = ChatTemplate::load(job.model);
@@ -53,12 +54,14 @@ std::vector<std::vector<int32_t>> sequences_of(const CalibrationJob& job, const 
   return sequences;
 }
 
-Statistics compute(const CalibrationJob& job, const RunningModel& model, const ProgressFn& progress) {
+Statistics compute(const CalibrationJob& job, const RunningModel& model,
+                   const ProgressFn& progress) {
   CalibrateOptions options;
   options.protocol = job.protocol;
   options.skip_first_token = job.skip_first_token;
   options.progress = [&](Progress p) {
-    p.what = "calibrate " + job.model.filename().string() + " on " + job.text.data.filename().string();
+    p.what =
+        "calibrate " + job.model.filename().string() + " on " + job.text.data.filename().string();
     if (progress) progress(p);
   };
   return calibrate(*model.transformer, sequences_of(job, model), options);
@@ -113,7 +116,8 @@ Guidance guide(const Recipe& recipe, const std::filesystem::path& cache, Threads
     throw usage_error("{}: lewis.calibration needs base_model: importance is the distance from it",
                       recipe.file.string());
   }
-  const std::vector<CalibrationJob> jobs = calibration_jobs(recipe);  // base, expert, base, expert ...
+  const std::vector<CalibrationJob> jobs =
+      calibration_jobs(recipe);  // base, expert, base, expert ...
   const Checkpoint base = Checkpoint::open(recipe.models[*recipe.base_index].folder);
   for (size_t i = 0; i < jobs.size(); i += 2) {
     const Statistics on_base = run_calibration(jobs[i], cache, threads, progress).statistics;

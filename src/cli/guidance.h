@@ -39,8 +39,8 @@ CalibrationResult run_calibration(const CalibrationJob& job, const std::filesyst
 std::vector<CalibrationJob> calibration_jobs(const Recipe& recipe);
 
 struct Guidance {
-  Recipe recipe;                  // with densities
-  std::vector<ModelPlan> plans;   // one for each calibrated model
+  Recipe recipe;                 // with densities
+  std::vector<ModelPlan> plans;  // one for each calibrated model
 };
 // A recipe without calibration comes back as it is, without plans.
 Guidance guide(const Recipe& recipe, const std::filesystem::path& cache, Threads& threads,

@@ -18,7 +18,8 @@ int fail(lewis::ExitCode code, const std::string& message) {
 }
 
 int run(int argc, char** argv) {
-  CLI::App app{"Merges fine-tuned language models, guided by data: calibrate, plan, merge, evaluate."};
+  CLI::App app{
+      "Merges fine-tuned language models, guided by data: calibrate, plan, merge, evaluate."};
   app.name("lewis");
   app.set_version_flag("--version", std::string("lewis ") + lewis::kVersion);
   app.require_subcommand(1);
@@ -26,8 +27,9 @@ int run(int argc, char** argv) {
   lewis::add_plan_verb(app);
   lewis::add_calibrate_verb(app);
   lewis::add_eval_verb(app);
-  app.footer("Exit codes: 0 done, 1 failed, 2 wrong usage or recipe, 3 input refused, 4 out of space or "
-             "memory, 5 verification failed, 130 interrupted.");
+  app.footer(
+      "Exit codes: 0 done, 1 failed, 2 wrong usage or recipe, 3 input refused, 4 out of space or "
+      "memory, 5 verification failed, 130 interrupted.");
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& e) {

@@ -31,13 +31,14 @@ uint64_t parse_shard_size(const std::string& text) {
   }
   std::string unit = text.substr(end);
   if (unit.size() == 2 && (unit[1] == 'B' || unit[1] == 'b')) unit.pop_back();  // "GB"
-  const double factor = unit.empty() ? 1
-                        : unit == "K" || unit == "k" ? 1e3
-                        : unit == "M" || unit == "m" ? 1e6
+  const double factor = unit.empty()                                               ? 1
+                        : unit == "K" || unit == "k"                               ? 1e3
+                        : unit == "M" || unit == "m"                               ? 1e6
                         : unit == "B" || unit == "b" || unit == "G" || unit == "g" ? 1e9
-                                                                                 : 0;
+                                                                                   : 0;
   if (!(value * factor >= 1 && value * factor < 1e18)) {
-    throw usage_error("--out-shard-size {}: expected a number of bytes, as 5000000000, 500M or 5B", text);
+    throw usage_error("--out-shard-size {}: expected a number of bytes, as 5000000000, 500M or 5B",
+                      text);
   }
   return static_cast<uint64_t>(value * factor);
 }
@@ -45,33 +46,47 @@ uint64_t parse_shard_size(const std::string& text) {
 // mergekit's flags that mean nothing here: there is one device, reading is always lazy, writing
 // always asynchronous, and no code of a checkpoint is ever run.
 void add_mergekit_flags(CLI::App& verb, bool& copy_tokenizer_off) {
-  static constexpr const char* kFlags[] = {
-      "--cuda,!--no-cuda", "--low-cpu-memory,!--no-low-cpu-memory", "--allow-crimes,!--no-allow-crimes",
-      "--trust-remote-code,!--no-trust-remote-code", "--lazy-unpickle,!--no-lazy-unpickle",
-      "--clone-tensors,!--no-clone-tensors", "--read-to-gpu,!--no-read-to-gpu", "--multi-gpu,!--no-multi-gpu",
-      "--gpu-rich", "--async-write,!--no-async-write", "--write-model-card,!--no-write-model-card",
-      "--safe-serialization,!--no-safe-serialization", "--verbose,-v"};
-  static constexpr const char* kValues[] = {"--transformers-cache", "--lora-merge-cache", "--lora-merge-dtype",
-                                            "--device", "--write-threads"};
+  static constexpr const char* kFlags[] = {"--cuda,!--no-cuda",
+                                           "--low-cpu-memory,!--no-low-cpu-memory",
+                                           "--allow-crimes,!--no-allow-crimes",
+                                           "--trust-remote-code,!--no-trust-remote-code",
+                                           "--lazy-unpickle,!--no-lazy-unpickle",
+                                           "--clone-tensors,!--no-clone-tensors",
+                                           "--read-to-gpu,!--no-read-to-gpu",
+                                           "--multi-gpu,!--no-multi-gpu",
+                                           "--gpu-rich",
+                                           "--async-write,!--no-async-write",
+                                           "--write-model-card,!--no-write-model-card",
+                                           "--safe-serialization,!--no-safe-serialization",
+                                           "--verbose,-v"};
+  static constexpr const char* kValues[] = {"--transformers-cache", "--lora-merge-cache",
+                                            "--lora-merge-dtype", "--device", "--write-threads"};
   const auto say = [](const std::string& name) {
     fmt::print(stderr, "lewis: {} has no meaning here and is ignored\n", name);
   };
   for (const char* flag : kFlags) {
     const std::string name = std::string(flag).substr(0, std::string(flag).find(','));
-    verb.add_flag_callback(name, [say, name] { say(name); }, "mergekit's; ignored")->group("mergekit");
+    verb.add_flag_callback(
+            name, [say, name] { say(name); }, "mergekit's; ignored")
+        ->group("mergekit");
     const size_t no = std::string(flag).find('!');
     if (no != std::string::npos) {
       const std::string off = std::string(flag).substr(no + 1);
-      verb.add_flag_callback(off, [say, off] { say(off); }, "mergekit's; ignored")->group("mergekit");
+      verb.add_flag_callback(
+              off, [say, off] { say(off); }, "mergekit's; ignored")
+          ->group("mergekit");
     }
   }
   for (const char* name : kValues) {
-    verb.add_option_function<std::string>(name, [say, name](const std::string&) { say(name); },
-                                          "mergekit's; ignored")->group("mergekit");
+    verb.add_option_function<std::string>(
+            name, [say, name](const std::string&) { say(name); }, "mergekit's; ignored")
+        ->group("mergekit");
   }
-  verb.add_flag("--copy-tokenizer,!--no-copy-tokenizer",
-                [&copy_tokenizer_off](int64_t on) { copy_tokenizer_off = on < 0; },
-                "Copy the tokenizer's files (default)")->group("mergekit");
+  verb.add_flag(
+          "--copy-tokenizer,!--no-copy-tokenizer",
+          [&copy_tokenizer_off](int64_t on) { copy_tokenizer_off = on < 0; },
+          "Copy the tokenizer's files (default)")
+      ->group("mergekit");
 }
 
 void run_merge(Options& o) {
@@ -85,40 +100,48 @@ void run_merge(Options& o) {
   const MergeCost cost = merge_cost(recipe, threads.count());
   check_merge_target(recipe, o.merge);  // before the calibration: an hour later is too late
   if (o.dry_run) {
-    fmt::print("Would read {}, write {} ({} tensors) to {} with about {} of memory.\n", human_bytes(cost.bytes_read),
-               human_bytes(cost.bytes_written), with_commas(cost.tensors), o.merge.out.string(),
-               human_bytes(cost.peak_memory));
+    fmt::print("Would read {}, write {} ({} tensors) to {} with about {} of memory.\n",
+               human_bytes(cost.bytes_read), human_bytes(cost.bytes_written),
+               with_commas(cost.tensors), o.merge.out.string(), human_bytes(cost.peak_memory));
     return;
   }
   const Guidance guidance = guide(recipe, o.cache, threads, progress.callback());
   o.merge.progress = progress.callback();
   const MergeReport report = merge(guidance.recipe, o.merge, threads);
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  for (const std::string& warning : report.warnings) fmt::print(stderr, "lewis: note: {}\n", warning);
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  for (const std::string& warning : report.warnings)
+    fmt::print(stderr, "lewis: note: {}\n", warning);
   if (o.common->json) {
-    const Json json = {{"out", o.merge.out.string()}, {"merged", report.merged}, {"copied", report.copied},
-                       {"parameters", report.parameters}, {"bytes_read", report.bytes_read},
-                       {"bytes_written", report.bytes_written}, {"shards", report.shards},
-                       {"guided_models", guidance.plans.size()}, {"warnings", report.warnings}, {"seconds", seconds}};
+    const Json json = {{"out", o.merge.out.string()},     {"merged", report.merged},
+                       {"copied", report.copied},         {"parameters", report.parameters},
+                       {"bytes_read", report.bytes_read}, {"bytes_written", report.bytes_written},
+                       {"shards", report.shards},         {"guided_models", guidance.plans.size()},
+                       {"warnings", report.warnings},     {"seconds", seconds}};
     fmt::print("{}\n", json.dump(2));
     return;
   }
   fmt::print("{}: {} tensors: {} merged, {} copied; {} in {} shard{}, {}\n", o.merge.out.string(),
-             report.merged + report.copied, report.merged, report.copied, human_bytes(report.bytes_written),
-             report.shards, report.shards == 1 ? "" : "s", human_seconds(seconds));
+             report.merged + report.copied, report.merged, report.copied,
+             human_bytes(report.bytes_written), report.shards, report.shards == 1 ? "" : "s",
+             human_seconds(seconds));
 }
 
 }  // namespace
 
 void add_merge_verb(CLI::App& app) {
   auto o = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("merge", "Merge the models of a recipe: calibrate if asked, plan, merge");
-  verb->add_option("RECIPE", o->recipe, "mergekit recipe, with a lewis: section for guidance")->required();
+  CLI::App* verb =
+      app.add_subcommand("merge", "Merge the models of a recipe: calibrate if asked, plan, merge");
+  verb->add_option("RECIPE", o->recipe, "mergekit recipe, with a lewis: section for guidance")
+      ->required();
   verb->add_option("OUT", o->merge.out, "Folder of the merged model")->required();
   verb->add_flag("--force", o->merge.force, "Replace OUT if it exists");
   verb->add_flag("--dry-run", o->dry_run, "Check everything, say what would be done, do nothing");
-  verb->add_flag("--no-guidance", o->no_guidance, "Ignore the lewis: section: densities as written");
-  verb->add_option("--out-shard-size", o->shard_size, "Largest shard in bytes (K, M, B: decimal); default 5B");
+  verb->add_flag("--no-guidance", o->no_guidance,
+                 "Ignore the lewis: section: densities as written");
+  verb->add_option("--out-shard-size", o->shard_size,
+                   "Largest shard in bytes (K, M, B: decimal); default 5B");
   verb->add_option("--random-seed,--seed", o->merge.seed, "Seed of random masks (dare)");
   verb->add_option("--cache", o->cache, "Folder of the statistics' cache");
   add_mergekit_flags(*verb, o->merge.no_tokenizer);

@@ -46,7 +46,8 @@ DensityMean mean_density(const ModelPlan& plan, const Checkpoint& expert, double
 
 // Components in the order in which a block computes them; others behind, sorted.
 std::vector<std::string> components_of(const ModelPlan& plan) {
-  std::vector<std::string> order = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
+  std::vector<std::string> order = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
+                                    "gate_proj", "up_proj", "down_proj"};
   std::set<std::string> there;
   for (const auto& [module, _] : plan.density) there.insert(component_of(module));
   std::erase_if(order, [&](const std::string& c) { return !there.contains(c); });
@@ -70,8 +71,10 @@ std::string density_table(const ModelPlan& plan, const LewisSection& lewis, bool
     std::vector<std::string> line = {std::to_string(layer)};
     for (const std::string& c : components) {
       const auto it = row.find(c);
-      line.push_back(it == row.end() ? "" : heat_cell(fmt::format(" {:.3f} ", it->second),
-                                                      span > 0 ? (it->second - lewis.gamma) / span : 0.5, color));
+      line.push_back(it == row.end()
+                         ? ""
+                         : heat_cell(fmt::format(" {:.3f} ", it->second),
+                                     span > 0 ? (it->second - lewis.gamma) / span : 0.5, color));
     }
     table.add(std::move(line));
   }
@@ -87,27 +90,31 @@ void print_plan(const Recipe& recipe, const Guidance& guidance) {
     fmt::print("{}: densities from {}\n{} -> {}, protocol {}, gamma {}, epsilon {}\n\n",
                styled(model.model, "1", color),
                std::find_if(lewis.calibration.begin(), lewis.calibration.end(),
-                            [&](const auto& e) { return e.folder == model.folder; })->data.string(),
+                            [&](const auto& e) { return e.folder == model.folder; })
+                   ->data.string(),
                lewis.importance, lewis.allocation, lewis.protocol, lewis.gamma, lewis.epsilon);
     fmt::print("{}\n", density_table(plan, lewis, color));
-    fmt::print("mean density {:.4f} over {} linear layers, {:.4f} weighted by parameters;\n"
-               "{:.4f} of the whole model (embeddings, norms, head: {})\n\n",
-               mean.plain, plan.density.size(), mean.weighted, mean.whole, lewis.uncovered);
+    fmt::print(
+        "mean density {:.4f} over {} linear layers, {:.4f} weighted by parameters;\n"
+        "{:.4f} of the whole model (embeddings, norms, head: {})\n\n",
+        mean.plain, plan.density.size(), mean.weighted, mean.whole, lewis.uncovered);
   }
-  if (guidance.plans.empty()) fmt::print("The recipe asks for no calibration: densities are as written.\n\n");
+  if (guidance.plans.empty())
+    fmt::print("The recipe asks for no calibration: densities are as written.\n\n");
 }
 
 void print_cost(const MergeCost& cost) {
-  fmt::print("The merge will read {}, write {} ({} tensors, {} parameters) and need about {} of memory.\n",
-             human_bytes(cost.bytes_read), human_bytes(cost.bytes_written), with_commas(cost.tensors),
-             with_commas(cost.parameters), human_bytes(cost.peak_memory));
+  fmt::print(
+      "The merge will read {}, write {} ({} tensors, {} parameters) and need about {} of memory.\n",
+      human_bytes(cost.bytes_read), human_bytes(cost.bytes_written), with_commas(cost.tensors),
+      with_commas(cost.parameters), human_bytes(cost.peak_memory));
 }
 
 Json plan_json(const Recipe& recipe, const Guidance& guidance, const MergeCost& cost) {
   Json models = Json::array();
   for (const ModelPlan& plan : guidance.plans) {
-    const DensityMean mean =
-        mean_density(plan, Checkpoint::open(recipe.models[plan.model].folder), recipe.lewis->uncovered);
+    const DensityMean mean = mean_density(plan, Checkpoint::open(recipe.models[plan.model].folder),
+                                          recipe.lewis->uncovered);
     Json layers = Json::object();
     for (const auto& [module, density] : plan.density) {
       Json layer = {{"density", density}, {"importance", plan.importance.at(module)}};
@@ -122,8 +129,12 @@ Json plan_json(const Recipe& recipe, const Guidance& guidance, const MergeCost& 
                       {"layers", layers}});
   }
   return {{"models", models},
-          {"cost", {{"tensors", cost.tensors}, {"parameters", cost.parameters}, {"bytes_read", cost.bytes_read},
-                    {"bytes_written", cost.bytes_written}, {"peak_memory", cost.peak_memory}}}};
+          {"cost",
+           {{"tensors", cost.tensors},
+            {"parameters", cost.parameters},
+            {"bytes_read", cost.bytes_read},
+            {"bytes_written", cost.bytes_written},
+            {"peak_memory", cost.peak_memory}}}};
 }
 
 void write_plan(const std::filesystem::path& file, const std::string& text) {
@@ -144,7 +155,8 @@ void run_plan(const Options& o) {
   ProgressPrinter progress(o.common->quiet);
   const Recipe recipe = read_recipe(o.recipe);
   check_plan_settings(recipe);
-  const MergeCost cost = merge_cost(recipe, threads.count());  // also checks what can be checked early
+  const MergeCost cost =
+      merge_cost(recipe, threads.count());  // also checks what can be checked early
   const Guidance guidance = guide(recipe, o.cache, threads, progress.callback());
   if (!o.out.empty()) write_plan(o.out, to_yaml(guidance.recipe, true));
   if (o.common->json) {
@@ -161,7 +173,8 @@ void run_plan(const Options& o) {
 void add_plan_verb(CLI::App& app) {
   auto o = std::make_shared<Options>();
   CLI::App* verb = app.add_subcommand("plan", "Show the densities that LEWIS finds for a recipe");
-  verb->add_option("RECIPE", o->recipe, "mergekit recipe, with a lewis: section for guidance")->required();
+  verb->add_option("RECIPE", o->recipe, "mergekit recipe, with a lewis: section for guidance")
+      ->required();
   verb->add_option("-o,--out", o->out, "Write the recipe with densities, as mergekit reads it");
   verb->add_option("--cache", o->cache, "Folder of the statistics' cache");
   o->common = add_common_options(*verb);

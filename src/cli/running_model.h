@@ -19,8 +19,8 @@ struct RunningModel {
   Checkpoint checkpoint;
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Transformer> transformer;
-  std::optional<Tokenizer> tokenizer;   // none for a folder without tokenizer.json
-  std::vector<int32_t> stop_ids;        // end of sequence
+  std::optional<Tokenizer> tokenizer;  // none for a folder without tokenizer.json
+  std::vector<int32_t> stop_ids;       // end of sequence
 
   // `needs_tokenizer`: a folder without one is an Error(kInput).
   static std::unique_ptr<RunningModel> open(const std::filesystem::path& folder, Threads& threads,

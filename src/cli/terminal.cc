@@ -52,7 +52,8 @@ void check_interrupt() {
   if (interrupted) throw Error(ExitCode::kInterrupted, "interrupted");
 }
 
-ProgressPrinter::ProgressPrinter(bool quiet) : terminal_(Terminal::of(STDERR_FILENO)), quiet_(quiet) {}
+ProgressPrinter::ProgressPrinter(bool quiet)
+    : terminal_(Terminal::of(STDERR_FILENO)), quiet_(quiet) {}
 
 ProgressPrinter::~ProgressPrinter() {
   if (line_open_) fmt::print(stderr, "\r\x1b[K");
@@ -68,7 +69,8 @@ void ProgressPrinter::operator()(const Progress& p) {
     begun_ = now;
     shown_ = terminal_.interactive ? Clock::time_point{} : now;
   }
-  const auto pause = terminal_.interactive ? std::chrono::milliseconds(100) : std::chrono::seconds(10);
+  const auto pause =
+      terminal_.interactive ? std::chrono::milliseconds(100) : std::chrono::seconds(10);
   if (finished || now - shown_ >= pause) {
     shown_ = now;
     print(p, now);
@@ -86,8 +88,9 @@ void ProgressPrinter::print(const Progress& p, Clock::time_point now) {
   };
   const bool finished = p.done >= p.total;
   std::string text = fmt::format("{} {:3.0f} %  {}/s", p.what, 100 * share, amount(rate));
-  text += finished ? fmt::format("  in {}", human_seconds(seconds))
-          : rate > 0 ? fmt::format("  {} left", human_seconds(static_cast<double>(p.total - p.done) / rate))
+  text += finished   ? fmt::format("  in {}", human_seconds(seconds))
+          : rate > 0 ? fmt::format("  {} left",
+                                   human_seconds(static_cast<double>(p.total - p.done) / rate))
                      : "";
   if (!terminal_.interactive) {
     fmt::print(stderr, "{}\n", text);
@@ -100,7 +103,8 @@ void ProgressPrinter::print(const Progress& p, Clock::time_point now) {
   const std::string line = fmt::format("{} {}", bar, text);
   // A line that wraps could not be overwritten: leave the bar away where it does not fit.
   const bool fits = display_width(line) < static_cast<size_t>(terminal_.width);
-  fmt::print(stderr, "\r\x1b[K{}{}", fits ? line : text.substr(0, static_cast<size_t>(terminal_.width) - 1),
+  fmt::print(stderr, "\r\x1b[K{}{}",
+             fits ? line : text.substr(0, static_cast<size_t>(terminal_.width) - 1),
              finished ? "\n" : "");
   line_open_ = !finished;
   std::fflush(stderr);
@@ -114,7 +118,8 @@ std::string human_bytes(uint64_t bytes) {
     value /= 1000;
     ++unit;
   }
-  return unit == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.{}f} {}", value, value < 9.95 ? 1 : 0, kUnits[unit]);
+  return unit == 0 ? fmt::format("{} B", bytes)
+                   : fmt::format("{:.{}f} {}", value, value < 9.95 ? 1 : 0, kUnits[unit]);
 }
 
 std::string human_seconds(double seconds) {

@@ -36,7 +36,7 @@ class ProgressPrinter {
 
   Terminal terminal_;
   bool quiet_;
-  std::string what_;             // the work that is shown now
+  std::string what_;  // the work that is shown now
   bool line_open_ = false;
   Clock::time_point begun_{}, shown_{};
 };

@@ -44,8 +44,8 @@ class Backend {
   virtual void linear(const PackedWeight& weight, std::span<const float> bias, const float* x,
                       int64_t rows, float* y) = 0;
   // y = x * rsqrt(mean(x^2) + epsilon) * weight, per row of `columns`; y may be x.
-  virtual void rms_norm(const float* x, int64_t rows, int64_t columns, std::span<const float> weight,
-                        float epsilon, float* y) = 0;
+  virtual void rms_norm(const float* x, int64_t rows, int64_t columns,
+                        std::span<const float> weight, float epsilon, float* y) = 0;
   // In place on x [rows, heads, head_dim]: rotate-half pairs (i, i + rotary/2) by the angle
   // positions[row] * inverse_frequency[i]; cos and sin times `factor`.
   virtual void rope(float* x, int64_t rows, int64_t heads, int64_t head_dim,

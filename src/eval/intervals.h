@@ -18,7 +18,7 @@ Mean mean_of(std::span<const double> values);
 // b - a over the same items.
 struct PairedDifference {
   double difference = 0;
-  double low = 0, high = 0;   // 95 % percentile bootstrap over items; infinite for one item
+  double low = 0, high = 0;  // 95 % percentile bootstrap over items; infinite for one item
   bool shown() const { return low > 0 || high < 0; }  // the interval does not cover zero
 };
 // Resamples items with a counter-based generator: the same seed gives the same interval anywhere.

@@ -29,7 +29,8 @@ std::map<std::string, std::string> read_index(const fs::path& index) {
   }
   std::map<std::string, std::string> shard_of;
   for (const auto& [tensor, shard] : json["weight_map"].items()) {
-    if (!shard.is_string()) throw input_error("{}: the shard of tensor {} is not a name", index.string(), tensor);
+    if (!shard.is_string())
+      throw input_error("{}: the shard of tensor {} is not a name", index.string(), tensor);
     check_shard_name(shard.get<std::string>(), index);
     shard_of[tensor] = shard.get<std::string>();
   }
@@ -41,14 +42,19 @@ std::map<std::string, std::string> read_index(const fs::path& index) {
   for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
     if (name.ends_with(".bin") || name.ends_with(".pt") || name.ends_with(".pth")) {
-      throw input_error("{}: a pickle can run any code and is never opened; convert it first: python -c \"from "
-                        "transformers import AutoModelForCausalLM as M; M.from_pretrained('{}').save_pretrained('NEW')\"",
-                        entry.path().string(), folder.string());
+      throw input_error(
+          "{}: a pickle can run any code and is never opened; convert it first: python -c \"from "
+          "transformers import AutoModelForCausalLM as M; "
+          "M.from_pretrained('{}').save_pretrained('NEW')\"",
+          entry.path().string(), folder.string());
     }
-    if (name == "adapter_config.json") throw input_error("{}: a LoRA adapter, expected a whole model", folder.string());
-    if (name.ends_with(".gguf")) throw input_error("{}: GGUF is not read, expected safetensors", entry.path().string());
+    if (name == "adapter_config.json")
+      throw input_error("{}: a LoRA adapter, expected a whole model", folder.string());
+    if (name.ends_with(".gguf"))
+      throw input_error("{}: GGUF is not read, expected safetensors", entry.path().string());
   }
-  throw input_error("{}: holds neither model.safetensors nor model.safetensors.index.json", folder.string());
+  throw input_error("{}: holds neither model.safetensors nor model.safetensors.index.json",
+                    folder.string());
 }
 
 }  // namespace
@@ -58,7 +64,8 @@ Checkpoint Checkpoint::open(const fs::path& folder) {
   Checkpoint c;
   c.folder_ = folder;
   c.label_ = folder.string();
-  const fs::path single = folder / "model.safetensors", index = folder / "model.safetensors.index.json";
+  const fs::path single = folder / "model.safetensors",
+                 index = folder / "model.safetensors.index.json";
   std::map<std::string, std::string> shard_of_tensor;
   std::vector<std::string> names;
   if (fs::exists(single)) {
@@ -74,20 +81,23 @@ Checkpoint Checkpoint::open(const fs::path& folder) {
   std::map<std::string, std::pair<TensorInfo, size_t>> all;
   for (size_t s = 0; s < names.size(); ++s) {
     if (!fs::exists(folder / names[s])) {
-      throw input_error("{}: shard is missing (named by {})", (folder / names[s]).string(), index.string());
+      throw input_error("{}: shard is missing (named by {})", (folder / names[s]).string(),
+                        index.string());
     }
     c.shards_.push_back(std::make_unique<SafetensorsFile>(folder / names[s]));
     for (const auto& entry : c.shards_[s]->entries()) {
       const auto it = shard_of_tensor.find(entry.info.name);
       if (!shard_of_tensor.empty() && (it == shard_of_tensor.end() || it->second != names[s])) {
-        throw input_error("{}: tensor {} is in this shard, but the index {}", c.shards_[s]->path().string(),
-                          entry.info.name, it == shard_of_tensor.end() ? "does not name it" : "says " + it->second);
+        throw input_error("{}: tensor {} is in this shard, but the index {}",
+                          c.shards_[s]->path().string(), entry.info.name,
+                          it == shard_of_tensor.end() ? "does not name it" : "says " + it->second);
       }
       all[entry.info.name] = {entry.info, s};
     }
   }
   for (const auto& [tensor, shard] : shard_of_tensor) {
-    if (!all.contains(tensor)) throw input_error("{}: tensor {} is not in shard {}", index.string(), tensor, shard);
+    if (!all.contains(tensor))
+      throw input_error("{}: tensor {} is not in shard {}", index.string(), tensor, shard);
   }
   for (auto& [_, where] : all) {
     c.tensors_.push_back(std::move(where.first));
@@ -95,16 +105,19 @@ Checkpoint Checkpoint::open(const fs::path& folder) {
   }
   if (fs::exists(folder / "config.json")) {
     c.config_ = read_json(folder / "config.json");
-    if (!c.config_.is_object()) throw input_error("{}: not a JSON object", (folder / "config.json").string());
+    if (!c.config_.is_object())
+      throw input_error("{}: not a JSON object", (folder / "config.json").string());
   }
   return c;
 }
 
 void Checkpoint::read(const TensorInfo& tensor, int64_t first, std::span<std::byte> out) const {
-  const auto it = std::lower_bound(tensors_.begin(), tensors_.end(), tensor.name,
-                                   [](const TensorInfo& t, const std::string& n) { return t.name < n; });
+  const auto it =
+      std::lower_bound(tensors_.begin(), tensors_.end(), tensor.name,
+                       [](const TensorInfo& t, const std::string& n) { return t.name < n; });
   const SafetensorsFile& shard = *shards_[shard_of_[static_cast<size_t>(it - tensors_.begin())]];
-  shard.read(*shard.find(tensor.name), static_cast<uint64_t>(first) * dtype_size(tensor.dtype), out);
+  shard.read(*shard.find(tensor.name), static_cast<uint64_t>(first) * dtype_size(tensor.dtype),
+             out);
 }
 
 const Json& Checkpoint::config() const {
@@ -122,9 +135,10 @@ std::string Checkpoint::fingerprint() const {
   Sha256 hash;
   for (const auto& shard : shards_) {
     struct stat info {};
-    if (::stat(shard->path().c_str(), &info) != 0) throw input_error("{}: is gone", shard->path().string());
-    hash.add(fmt::format("{} {} {}.{:09}\n", shard->path().filename().string(), info.st_size, info.st_mtim.tv_sec,
-                         info.st_mtim.tv_nsec));
+    if (::stat(shard->path().c_str(), &info) != 0)
+      throw input_error("{}: is gone", shard->path().string());
+    hash.add(fmt::format("{} {} {}.{:09}\n", shard->path().filename().string(), info.st_size,
+                         info.st_mtim.tv_sec, info.st_mtim.tv_nsec));
     hash.add(shard->header());
   }
   if (!config_.is_null()) hash.add(read_text_file(folder_ / "config.json"));

@@ -38,8 +38,8 @@ class Checkpoint final : public TensorSource {
 
   std::filesystem::path folder_;
   std::string label_;
-  std::vector<TensorInfo> tensors_;           // sorted by name
-  std::vector<size_t> shard_of_;              // per tensor: index into shards_
+  std::vector<TensorInfo> tensors_;  // sorted by name
+  std::vector<size_t> shard_of_;     // per tensor: index into shards_
   std::vector<std::unique_ptr<SafetensorsFile>> shards_;
   Json config_;
 };

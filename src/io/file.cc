@@ -15,7 +15,8 @@ namespace {
 
 Error write_error(const std::filesystem::path& path, const char* doing) {
   const int code = errno;
-  const ExitCode exit = code == ENOSPC || code == EDQUOT || code == ENOMEM ? ExitCode::kResource : ExitCode::kFailed;
+  const ExitCode exit =
+      code == ENOSPC || code == EDQUOT || code == ENOMEM ? ExitCode::kResource : ExitCode::kFailed;
   return Error(exit, fmt::format("{}: {}: {}", path.string(), doing, std::strerror(code)));
 }
 
@@ -39,7 +40,8 @@ File File::create(const std::filesystem::path& path) {
   return File(fd, path);
 }
 
-File::File(File&& other) noexcept : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)) {}
+File::File(File&& other) noexcept
+    : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)) {}
 
 File& File::operator=(File&& other) noexcept {
   std::swap(fd_, other.fd_);
@@ -53,19 +55,21 @@ File::~File() {
 
 uint64_t File::size() const {
   struct stat info {};
-  if (::fstat(fd_, &info) != 0) throw input_error("{}: cannot be read: {}", path_.string(), std::strerror(errno));
+  if (::fstat(fd_, &info) != 0)
+    throw input_error("{}: cannot be read: {}", path_.string(), std::strerror(errno));
   return static_cast<uint64_t>(info.st_size);
 }
 
 void File::read_at(uint64_t offset, std::span<std::byte> out) const {
   size_t done = 0;
   while (done < out.size()) {
-    const ssize_t n = ::pread(fd_, out.data() + done, out.size() - done, static_cast<off_t>(offset + done));
+    const ssize_t n =
+        ::pread(fd_, out.data() + done, out.size() - done, static_cast<off_t>(offset + done));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) throw input_error("{}: cannot be read: {}", path_.string(), std::strerror(errno));
     if (n == 0) {
-      throw input_error("{}: ends at byte {}, expected {} more: the file became shorter", path_.string(),
-                        offset + done, out.size() - done);
+      throw input_error("{}: ends at byte {}, expected {} more: the file became shorter",
+                        path_.string(), offset + done, out.size() - done);
     }
     done += static_cast<size_t>(n);
   }
@@ -74,7 +78,8 @@ void File::read_at(uint64_t offset, std::span<std::byte> out) const {
 void File::write_at(uint64_t offset, std::span<const std::byte> bytes) const {
   size_t done = 0;
   while (done < bytes.size()) {
-    const ssize_t n = ::pwrite(fd_, bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
+    const ssize_t n =
+        ::pwrite(fd_, bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) throw write_error(path_, "cannot be written");
     done += static_cast<size_t>(n);

@@ -10,8 +10,8 @@ namespace lewis {
 
 class File {
  public:
-  static File open_read(const std::filesystem::path& path);    // Error(kInput)
-  static File create(const std::filesystem::path& path);       // new or emptied; Error(kResource)
+  static File open_read(const std::filesystem::path& path);  // Error(kInput)
+  static File create(const std::filesystem::path& path);     // new or emptied; Error(kResource)
   File(File&& other) noexcept;
   File& operator=(File&& other) noexcept;
   ~File();
@@ -22,8 +22,8 @@ class File {
   // Error(kResource) when the disk is full.
   void write_at(uint64_t offset, std::span<const std::byte> bytes) const;
   // Takes the space for the whole file now, so that a full disk is known before the work.
-  void allocate(uint64_t bytes) const;                          // Error(kResource)
-  void sync() const;                                            // fsync
+  void allocate(uint64_t bytes) const;  // Error(kResource)
+  void sync() const;                    // fsync
   const std::filesystem::path& path() const { return path_; }
 
  private:

@@ -20,7 +20,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kMarker = ".lewis-partial";  // tells an OUT.partial of ours from anything else
+constexpr const char* kMarker =
+    ".lewis-partial";  // tells an OUT.partial of ours from anything else
 
 // True when `inner` is `outer` or lies below it; both are resolved.
 bool is_within(const fs::path& inner, const fs::path& outer) {
@@ -35,16 +36,18 @@ fs::path resolved(const fs::path& path) {
 }
 
 bool is_model_file(const std::string& name) {
-  static constexpr std::array<std::string_view, 9> kEnds = {".safetensors", ".json", ".md",  ".yml", ".yaml",
-                                                            ".model",       ".txt",  ".jinja", ".html"};
+  static constexpr std::array<std::string_view, 9> kEnds = {
+      ".safetensors", ".json", ".md", ".yml", ".yaml", ".model", ".txt", ".jinja", ".html"};
   return name == ".gitattributes" ||
-         std::any_of(kEnds.begin(), kEnds.end(), [&](std::string_view end) { return name.ends_with(end); });
+         std::any_of(kEnds.begin(), kEnds.end(),
+                     [&](std::string_view end) { return name.ends_with(end); });
 }
 
 // Swaps two folders in one step where the file system can, else through a third name.
 void replace_folder(const fs::path& fresh, const fs::path& out) {
   const fs::path old = out.string() + ".old-" + std::to_string(::getpid());
-  if (::syscall(SYS_renameat2, AT_FDCWD, fresh.c_str(), AT_FDCWD, out.c_str(), RENAME_EXCHANGE) == 0) {
+  if (::syscall(SYS_renameat2, AT_FDCWD, fresh.c_str(), AT_FDCWD, out.c_str(), RENAME_EXCHANGE) ==
+      0) {
     fs::rename(fresh, old);
   } else {
     fs::rename(out, old);
@@ -54,11 +57,13 @@ void replace_folder(const fs::path& fresh, const fs::path& out) {
 }
 
 std::string shard_name(size_t index, size_t count) {
-  return count == 1 ? "model.safetensors" : fmt::format("model-{:05}-of-{:05}.safetensors", index + 1, count);
+  return count == 1 ? "model.safetensors"
+                    : fmt::format("model-{:05}-of-{:05}.safetensors", index + 1, count);
 }
 
 std::vector<std::vector<TensorInfo>> split(std::vector<TensorInfo> tensors, uint64_t shard_bytes) {
-  std::sort(tensors.begin(), tensors.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+  std::sort(tensors.begin(), tensors.end(),
+            [](const auto& a, const auto& b) { return a.name < b.name; });
   std::vector<std::vector<TensorInfo>> shards(1);
   uint64_t bytes = 0;
   for (TensorInfo& t : tensors) {
@@ -76,10 +81,18 @@ std::vector<std::vector<TensorInfo>> split(std::vector<TensorInfo> tensors, uint
 }  // namespace
 
 std::span<const std::string_view> tokenizer_file_names() {
-  static constexpr std::array<std::string_view, 12> kNames = {
-      "tokenizer.json",       "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-      "vocab.json",           "merges.txt",            "vocab.txt",               "tokenizer.model",
-      "spiece.model",         "tekken.json",           "chat_template.jinja",     "chat_template.json"};
+  static constexpr std::array<std::string_view, 12> kNames = {"tokenizer.json",
+                                                              "tokenizer_config.json",
+                                                              "special_tokens_map.json",
+                                                              "added_tokens.json",
+                                                              "vocab.json",
+                                                              "merges.txt",
+                                                              "vocab.txt",
+                                                              "tokenizer.model",
+                                                              "spiece.model",
+                                                              "tekken.json",
+                                                              "chat_template.jinja",
+                                                              "chat_template.json"};
   return kNames;
 }
 
@@ -88,8 +101,8 @@ void refuse_out_in_sources(const fs::path& out, std::span<const fs::path> source
   for (const fs::path& source : sources) {
     const fs::path folder = resolved(source);
     if (is_within(target, folder) || is_within(folder, target)) {
-      throw usage_error("{}: OUT and the source {} lie in each other; sources are never written to", out.string(),
-                        source.string());
+      throw usage_error("{}: OUT and the source {} lie in each other; sources are never written to",
+                        out.string(), source.string());
     }
   }
 }
@@ -103,8 +116,9 @@ void refuse_existing_out(const fs::path& out, bool force) {
   for (const auto& entry : fs::directory_iterator(out)) {
     const std::string name = entry.path().filename().string();
     if (entry.is_directory() || !is_model_file(name)) {
-      throw usage_error("{}: holds '{}', which is no file of a model folder, so --force does not replace it",
-                        out.string(), name);
+      throw usage_error(
+          "{}: holds '{}', which is no file of a model folder, so --force does not replace it",
+          out.string(), name);
     }
   }
 }
@@ -119,13 +133,15 @@ struct ModelWriter::Shard {
   std::atomic<uint64_t> missing = 0;  // bytes of tensors not yet written
 };
 
-ModelWriter::ModelWriter(fs::path out, std::vector<TensorInfo> tensors, const WriterOptions& options)
+ModelWriter::ModelWriter(fs::path out, std::vector<TensorInfo> tensors,
+                         const WriterOptions& options)
     : out_(resolved(out)), partial_(out_.string() + ".partial"), force_(options.force) {
   refuse_existing_out(out_, force_);
   const auto parts = split(std::move(tensors), options.shard_bytes);
   std::vector<SafetensorsLayout> layouts;
   uint64_t needed = 0;
-  for (const auto& part : parts) needed += layouts.emplace_back(part, Metadata{{"format", "pt"}}).file_bytes();
+  for (const auto& part : parts)
+    needed += layouts.emplace_back(part, Metadata{{"format", "pt"}}).file_bytes();
   if (fs::exists(partial_)) {
     if (!fs::exists(partial_ / kMarker)) {
       throw usage_error("{}: exists and was not left by lewis; move it away", partial_.string());
@@ -141,7 +157,8 @@ ModelWriter::ModelWriter(fs::path out, std::vector<TensorInfo> tensors, const Wr
     File::create(partial_ / kMarker);
     const fs::space_info space = fs::space(partial_);
     if (space.available < needed) {
-      throw resource_error("{}: needs {} bytes of disk, {} are free", out_.string(), needed, space.available);
+      throw resource_error("{}: needs {} bytes of disk, {} are free", out_.string(), needed,
+                           space.available);
     }
     for (size_t s = 0; s < layouts.size(); ++s) {
       const std::string name = shard_name(s, layouts.size());
@@ -194,7 +211,8 @@ void ModelWriter::commit() {
   std::vector<std::pair<std::string, std::string>> pairs;
   for (const auto& shard : shards_) {
     if (shard->missing != 0) {
-      throw failed_error("{}: {} bytes of shard {} were never written", out_.string(), shard->missing.load(), shard->name);
+      throw failed_error("{}: {} bytes of shard {} were never written", out_.string(),
+                         shard->missing.load(), shard->name);
     }
     for (const std::string& t : shard->tensors) pairs.emplace_back(t, shard->name);
   }

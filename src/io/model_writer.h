@@ -38,7 +38,8 @@ std::span<const std::string_view> tokenizer_file_names();
 class ModelWriter {
  public:
   // Makes OUT.partial and allocates the shards' space. Error(kResource) when it does not fit.
-  ModelWriter(std::filesystem::path out, std::vector<TensorInfo> tensors, const WriterOptions& options);
+  ModelWriter(std::filesystem::path out, std::vector<TensorInfo> tensors,
+              const WriterOptions& options);
   ~ModelWriter();
   ModelWriter(const ModelWriter&) = delete;
   ModelWriter& operator=(const ModelWriter&) = delete;
@@ -64,8 +65,8 @@ class ModelWriter {
   std::filesystem::path out_, partial_;
   bool force_;
   std::vector<TensorInfo> tensors_;
-  std::vector<size_t> shard_of_;         // per tensor
-  std::vector<uint64_t> begin_;          // per tensor, in its shard's file
+  std::vector<size_t> shard_of_;  // per tensor
+  std::vector<uint64_t> begin_;   // per tensor, in its shard's file
   std::vector<std::unique_ptr<Shard>> shards_;
   uint64_t tensor_bytes_ = 0;
   bool committed_ = false;

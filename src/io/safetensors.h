@@ -30,7 +30,7 @@ class SafetensorsFile {
   const std::filesystem::path& path() const { return path_; }
   const std::vector<Entry>& entries() const { return entries_; }  // sorted by name
   const Metadata& metadata() const { return metadata_; }
-  const std::string& header() const { return header_; }           // the JSON text
+  const std::string& header() const { return header_; }  // the JSON text
   const Entry* find(std::string_view name) const;
 
   // Reads out.size() bytes that begin `offset` bytes into the tensor. From any thread. A file that

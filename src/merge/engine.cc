@@ -38,12 +38,12 @@ class Buffer {
 // One tensor on its way through read, merge and write. Two take turns, so that the disk works on
 // the next and the last while the processor works on this one.
 struct Station {
-  std::vector<Buffer> in;   // per model
+  std::vector<Buffer> in;  // per model
   Buffer out;
-  size_t tensor = 0;        // of ModelWriter::tensors()
+  size_t tensor = 0;  // of ModelWriter::tensors()
   std::vector<StoredTensor> inputs;
   std::span<std::byte> output;
-  std::future<void> work;   // the read or write under way
+  std::future<void> work;  // the read or write under way
   // In this order: a thread that still reads must end before its buffers go.
   ~Station() {
     if (work.valid()) work.wait();
@@ -52,7 +52,8 @@ struct Station {
 
 class Merge {
  public:
-  Merge(const MergeInputs& inputs, const MergeOptions& options, ModelWriter& writer, Threads& threads)
+  Merge(const MergeInputs& inputs, const MergeOptions& options, ModelWriter& writer,
+        Threads& threads)
       : inputs_(inputs), options_(options), writer_(writer), threads_(threads) {
     for (Station& s : stations_) s.in.resize(inputs.models().size());
   }
@@ -64,8 +65,8 @@ class Merge {
     for (size_t i = 0; i < count; ++i) {
       Station& now = stations_[i % 2];
       Station& next = stations_[(i + 1) % 2];
-      now.work.get();                               // has been read
-      if (next.work.valid()) next.work.get();       // has been written
+      now.work.get();                          // has been read
+      if (next.work.valid()) next.work.get();  // has been written
       if (i + 1 < count) begin_read(next, i + 1);
       compute(now, report);
       begin_write(now);
@@ -77,11 +78,14 @@ class Merge {
   }
 
  private:
-  const TensorInfo& main_tensor(size_t tensor) const { return inputs_.main().get(writer_.tensors()[tensor].name); }
+  const TensorInfo& main_tensor(size_t tensor) const {
+    return inputs_.main().get(writer_.tensors()[tensor].name);
+  }
 
   uint64_t bytes_in(size_t tensor) const {
     uint64_t bytes = 0;
-    for (size_t m = 0; m < inputs_.models().size(); ++m) bytes += byte_size(inputs_.tensor_of(m, main_tensor(tensor)));
+    for (size_t m = 0; m < inputs_.models().size(); ++m)
+      bytes += byte_size(inputs_.tensor_of(m, main_tensor(tensor)));
     return bytes;
   }
 
@@ -116,7 +120,8 @@ class Merge {
     std::vector<StoredTensor> models;
     for (const size_t m : inputs_.merged()) models.push_back(s.inputs[m]);
     const StoredTensor* base = inputs_.base() ? &s.inputs[*inputs_.base()] : nullptr;
-    const bool copied = merge_tensor(inputs_.method(), task, base, models, out.dtype, s.output, threads_);
+    const bool copied =
+        merge_tensor(inputs_.method(), task, base, models, out.dtype, s.output, threads_);
     ++(copied ? report.copied : report.merged);
   }
 
@@ -161,7 +166,8 @@ MergeCost merge_cost(const Recipe& recipe, size_t threads) {
     largest = std::max(largest, in + out);
   }
   constexpr uint64_t kProgram = 16 << 20;
-  const uint64_t scratch = threads * (2 * inputs.models().size() + 2) * kSlotElements * sizeof(float);
+  const uint64_t scratch =
+      threads * (2 * inputs.models().size() + 2) * kSlotElements * sizeof(float);
   // A survey collects a few per cent of the elements of each model.
   cost.peak_memory = 2 * largest + largest / 16 + scratch + kProgram;
   return cost;

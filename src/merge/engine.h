@@ -14,18 +14,18 @@ namespace lewis {
 
 struct MergeOptions {
   std::filesystem::path out;
-  bool force = false;                           // replace an existing OUT
+  bool force = false;  // replace an existing OUT
   uint64_t shard_bytes = 5'000'000'000;
-  uint64_t seed = 0;                            // of random masks
-  bool no_tokenizer = false;                    // do not copy tokenizer and chat template files
-  ProgressFn progress;                          // bytes read and written
+  uint64_t seed = 0;          // of random masks
+  bool no_tokenizer = false;  // do not copy tokenizer and chat template files
+  ProgressFn progress;        // bytes read and written
 };
 
 // Every tensor of the output, accounted for.
 struct MergeReport {
-  uint64_t merged = 0, copied = 0;              // tensors
+  uint64_t merged = 0, copied = 0;  // tensors
   uint64_t parameters = 0, bytes_read = 0, bytes_written = 0, shards = 0;
-  std::vector<std::string> warnings;            // one line each
+  std::vector<std::string> warnings;  // one line each
 };
 
 // What can be refused before any work: OUT exists and `force` is not set, OUT inside a source or a

@@ -12,7 +12,7 @@ namespace {
 
 // A model that contributes.
 struct ActiveModel {
-  size_t index = 0;            // into Chunk::models
+  size_t index = 0;  // into Chunk::models
   float weight = 1;
   float factor = 1;            // weight * rescale
   std::unique_ptr<Mask> mask;  // null: everything is kept
@@ -39,10 +39,12 @@ template <typename Real>
   }
 }
 
-// The same, of those alone that have the sign of the sum; `normalize`: over the sum of their weights.
+// The same, of those alone that have the sign of the sum; `normalize`: over the sum of their
+// weights.
 template <typename Real>
-[[gnu::always_inline]] inline void add_up_elected(const float* rows, const float* weights, size_t models, size_t n,
-                                                  bool normalize, Real* mixed) {
+[[gnu::always_inline]] inline void add_up_elected(const float* rows, const float* weights,
+                                                  size_t models, size_t n, bool normalize,
+                                                  Real* mixed) {
   Real sign[kChunkElements], divisor[kChunkElements];
   add_up(rows, models, n, sign);
   for (size_t i = 0; i < n; ++i) sign[i] = sign[i] >= 0 ? Real(1) : Real(-1);
@@ -66,19 +68,21 @@ template <typename Real>
 
 // Up to two models: the order of adding cannot matter, so float does. More: double, so that neither
 // their order nor a rounding decides an election.
-LEWIS_VECTORIZED void combine_few(const float* rows, const float* weights, size_t models, bool elect, bool normalize,
-                                  size_t n, float* mixed) {
-  elect ? add_up_elected(rows, weights, models, n, normalize, mixed) : add_up(rows, models, n, mixed);
+LEWIS_VECTORIZED void combine_few(const float* rows, const float* weights, size_t models,
+                                  bool elect, bool normalize, size_t n, float* mixed) {
+  elect ? add_up_elected(rows, weights, models, n, normalize, mixed)
+        : add_up(rows, models, n, mixed);
 }
-LEWIS_VECTORIZED void combine_many(const float* rows, const float* weights, size_t models, bool elect, bool normalize,
-                                   size_t n, float* mixed) {
+LEWIS_VECTORIZED void combine_many(const float* rows, const float* weights, size_t models,
+                                   bool elect, bool normalize, size_t n, float* mixed) {
   double sum[kChunkElements];
   elect ? add_up_elected(rows, weights, models, n, normalize, sum) : add_up(rows, models, n, sum);
   for (size_t i = 0; i < n; ++i) mixed[i] = static_cast<float>(sum[i]);
 }
 
 // base + mixed / divisor * lambda
-LEWIS_VECTORIZED void add_base(const float* base, float divisor, float lambda, size_t n, float* mixed) {
+LEWIS_VECTORIZED void add_base(const float* base, float divisor, float lambda, size_t n,
+                               float* mixed) {
   for (size_t i = 0; i < n; ++i) {
     const float scaled = mixed[i] / divisor * lambda;
     mixed[i] = scaled == 0 ? base[i] : base[i] + scaled;
@@ -94,7 +98,8 @@ LEWIS_VECTORIZED double sum_of_magnitudes(const float* x, size_t n) {
   double lanes[8] = {};  // a fixed order of adding that the compiler can vectorise
   size_t i = 0;
   for (; i + 8 <= n; i += 8) {
-    for (size_t lane = 0; lane < 8; ++lane) lanes[lane] += static_cast<double>(std::abs(x[i + lane]));
+    for (size_t lane = 0; lane < 8; ++lane)
+      lanes[lane] += static_cast<double>(std::abs(x[i + lane]));
   }
   for (; i < n; ++i) lanes[0] += static_cast<double>(std::abs(x[i]));
   double sum = 0;
@@ -124,7 +129,9 @@ void rescale(GtaSurvey& s, const ChunkPass& pass) {
       sum.all += n.all;
       sum.kept += n.kept;
     }
-    if (sum.kept > 0) s.models[i].factor = static_cast<float>(static_cast<double>(s.models[i].weight) * sum.all / sum.kept);
+    if (sum.kept > 0)
+      s.models[i].factor =
+          static_cast<float>(static_cast<double>(s.models[i].weight) * sum.all / sum.kept);
   }
 }
 
@@ -144,7 +151,8 @@ std::unique_ptr<GtaSurvey> begin_survey(const GtaStyle& style, const TensorTask&
     s->models.push_back({i, weight, weight, nullptr});
     s->weights.push_back(weight);
   }
-  if (s->normalize && !s->elect_signs && std::abs(weights) >= 1e-8) s->divisor = static_cast<float>(weights);
+  if (s->normalize && !s->elect_signs && std::abs(weights) >= 1e-8)
+    s->divisor = static_cast<float>(weights);
   return s;
 }
 
@@ -159,7 +167,8 @@ std::optional<int> copy_of(const GtaSurvey& s) {
 
 }  // namespace
 
-std::unique_ptr<Survey> gta_survey(const GtaStyle& style, const TensorTask& task, const ChunkPass& pass) {
+std::unique_ptr<Survey> gta_survey(const GtaStyle& style, const TensorTask& task,
+                                   const ChunkPass& pass) {
   auto s = begin_survey(style, task);
   if (style.sparsifier == Sparsifier::kMagnitude && s->lambda != 0) {
     std::vector<size_t> indices;
@@ -171,11 +180,13 @@ std::unique_ptr<Survey> gta_survey(const GtaStyle& style, const TensorTask& task
     for (ActiveModel& m : s->models) m.mask = random_mask(task.models[m.index]);
   }
   s->copy_of = copy_of(*s);
-  if (!s->copy_of && style.sparsifier != Sparsifier::kNone && task.rescale.value_or(style.rescale)) rescale(*s, pass);
+  if (!s->copy_of && style.sparsifier != Sparsifier::kNone && task.rescale.value_or(style.rescale))
+    rescale(*s, pass);
   return s;
 }
 
-void gta_blend(const GtaStyle&, const TensorTask&, const Survey& survey, const Chunk& chunk, std::span<float> out) {
+void gta_blend(const GtaStyle&, const TensorTask&, const Survey& survey, const Chunk& chunk,
+               std::span<float> out) {
   const auto& s = static_cast<const GtaSurvey&>(survey);
   const size_t n = out.size(), models = s.models.size();
   for (size_t i = 0; i < models; ++i) {
@@ -186,7 +197,8 @@ void gta_blend(const GtaStyle&, const TensorTask&, const Survey& survey, const C
     if (m.factor != 1) scale(m.factor, n, row.data());
   }
   const auto combine = models <= 2 ? combine_few : combine_many;
-  combine(chunk.scratch.data(), s.weights.data(), models, s.elect_signs, s.normalize, n, out.data());
+  combine(chunk.scratch.data(), s.weights.data(), models, s.elect_signs, s.normalize, n,
+          out.data());
   add_base(chunk.base.data(), s.divisor, s.lambda, n, out.data());
 }
 

@@ -24,9 +24,10 @@ struct GtaStyle {
 // v_i; with it, sign = +1 where the sum is >= 0 and else -1, and only the v_i of that sign count (a
 // zero never does). Divided by the sum of the weights that counted if normalize (a divisor near 0
 // becomes 1), times lambda, plus base. Where the sum is 0 the base stays bit for bit.
-std::unique_ptr<Survey> gta_survey(const GtaStyle& style, const TensorTask& task, const ChunkPass& pass);
-void gta_blend(const GtaStyle& style, const TensorTask& task, const Survey& survey, const Chunk& chunk,
-               std::span<float> out);
+std::unique_ptr<Survey> gta_survey(const GtaStyle& style, const TensorTask& task,
+                                   const ChunkPass& pass);
+void gta_blend(const GtaStyle& style, const TensorTask& task, const Survey& survey,
+               const Chunk& chunk, std::span<float> out);
 
 // The method of one style: `const MergeMethod kTies = gta_method<kStyle>("ties");`
 template <const GtaStyle& style>
@@ -34,7 +35,8 @@ constexpr MergeMethod gta_method(std::string_view name) {
   return {.name = name,
           .needs_base = true,
           .uses_density = style.sparsifier != Sparsifier::kNone,
-          .survey = [](const TensorTask& task, const ChunkPass& pass) { return gta_survey(style, task, pass); },
+          .survey = [](const TensorTask& task,
+                       const ChunkPass& pass) { return gta_survey(style, task, pass); },
           .blend = [](const TensorTask& task, const Survey& survey, const Chunk& chunk,
                       std::span<float> out) { gta_blend(style, task, survey, chunk, out); }};
 }

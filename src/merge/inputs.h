@@ -26,10 +26,14 @@ class MergeInputs {
   // Indices into models() of those that the method merges, in recipe order.
   const std::vector<size_t>& merged() const { return merged_; }
   // Index of the model that the method takes apart as base.
-  std::optional<size_t> base() const { return method_.needs_base ? recipe_.base_index : std::nullopt; }
+  std::optional<size_t> base() const {
+    return method_.needs_base ? recipe_.base_index : std::nullopt;
+  }
 
   // Where the tensor of main() lies in another model.
-  const TensorInfo& tensor_of(size_t model, const TensorInfo& tensor) const { return models_[model].get(tensor.name); }
+  const TensorInfo& tensor_of(size_t model, const TensorInfo& tensor) const {
+    return models_[model].get(tensor.name);
+  }
   // Merged by arithmetic; the others are copied.
   bool is_merged(const TensorInfo& tensor) const;
   // Name, shape and type in the output: out_dtype, else dtype, else the base's type, else the type

@@ -23,7 +23,8 @@ void ChunkPass::run_all(const See& see) const {
 }
 
 const MergeMethod& find_merge_method(std::string_view name) {
-  const auto it = std::find_if(kMethods.begin(), kMethods.end(), [&](const auto* m) { return m->name == name; });
+  const auto it = std::find_if(kMethods.begin(), kMethods.end(),
+                               [&](const auto* m) { return m->name == name; });
   if (it != kMethods.end()) return **it;
   throw usage_error("merge_method '{}' is not known; did you mean '{}'?", name,
                     nearest_name(name, merge_method_names()));

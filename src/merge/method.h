@@ -21,10 +21,10 @@ namespace lewis {
 constexpr size_t kChunkElements = 1024;
 struct Chunk {
   int64_t first = 0;
-  std::span<const float> base;                  // empty when the recipe has no base model
-  std::vector<std::span<const float>> models;   // the models to merge, in recipe order, without
-                                                // the base where the method takes a base apart
-  std::span<float> scratch;                     // [models, size()] to work in
+  std::span<const float> base;                 // empty when the recipe has no base model
+  std::vector<std::span<const float>> models;  // the models to merge, in recipe order, without
+                                               // the base where the method takes a base apart
+  std::span<float> scratch;                    // [models, size()] to work in
   size_t size() const { return models.empty() ? base.size() : models[0].size(); }
 };
 
@@ -38,10 +38,10 @@ struct ModelParameters {
 struct TensorTask {
   std::string_view name;
   Shape shape;
-  int64_t count = 0;                            // elements
-  std::vector<ModelParameters> models;          // as in Chunk::models
+  int64_t count = 0;                    // elements
+  std::vector<ModelParameters> models;  // as in Chunk::models
   double lambda = 1;
-  std::optional<bool> normalize, rescale;       // unset: the method's default
+  std::optional<bool> normalize, rescale;  // unset: the method's default
 };
 
 // Streams the tensor through `see(slot, chunk)`. A slot is a range of elements whose bounds do not
@@ -67,8 +67,8 @@ struct Survey {
 
 struct MergeMethod {
   std::string_view name;
-  bool needs_base = false;                      // refuses recipes without base_model, and takes
-                                                // the base apart from the models
+  bool needs_base = false;  // refuses recipes without base_model, and takes
+                            // the base apart from the models
   bool uses_density = false;
   std::unique_ptr<Survey> (*survey)(const TensorTask& task, const ChunkPass& pass) = nullptr;
   // out: chunk.size() floats.

@@ -11,7 +11,9 @@ namespace {
 namespace fs = std::filesystem;
 
 // A YAML text in double quotes.
-std::string quoted(const std::string& text) { return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace); }
+std::string quoted(const std::string& text) {
+  return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
+}
 
 // The element type of the merged tensors, if they have one.
 std::optional<DType> output_dtype(const MergeInputs& inputs) {
@@ -25,7 +27,9 @@ std::optional<DType> output_dtype(const MergeInputs& inputs) {
   return dtype;
 }
 
-std::string recipe_text(const Recipe& recipe) { return recipe.text.empty() ? to_yaml(recipe, false) : recipe.text; }
+std::string recipe_text(const Recipe& recipe) {
+  return recipe.text.empty() ? to_yaml(recipe, false) : recipe.text;
+}
 
 }  // namespace
 
@@ -35,8 +39,9 @@ std::string model_card(const MergeInputs& inputs, const std::string& name) {
   for (const RecipeModel& m : recipe.models) card += fmt::format("- {}\n", quoted(m.model));
   card += "library_name: transformers\ntags:\n- mergekit\n- merge\n- lewis\n---\n";
   card += fmt::format("# {}\n\nA merge of language models, made with lewis.\n\n", name);
-  card += fmt::format("Merge method: {}{}.\n\nModels:\n\n", recipe.merge_method,
-                      recipe.base_model ? fmt::format(", with {} as base", *recipe.base_model) : "");
+  card +=
+      fmt::format("Merge method: {}{}.\n\nModels:\n\n", recipe.merge_method,
+                  recipe.base_model ? fmt::format(", with {} as base", *recipe.base_model) : "");
   for (const size_t m : inputs.merged()) card += fmt::format("- {}\n", recipe.models[m].model);
   std::string text = recipe_text(recipe);
   if (!text.ends_with('\n')) text += '\n';
@@ -54,14 +59,17 @@ std::string patched_config(const std::string& config, DType dtype) {
       const size_t begin = patched.find_first_not_of(" \t\r\n", colon + 1);
       if (begin == std::string::npos || patched[begin] != '"') continue;
       const size_t end = patched.find('"', begin + 1);
-      if (end == std::string::npos || !dtype_from_torch_name(patched.substr(begin + 1, end - begin - 1))) continue;
+      if (end == std::string::npos ||
+          !dtype_from_torch_name(patched.substr(begin + 1, end - begin - 1)))
+        continue;
       patched.replace(begin + 1, end - begin - 1, dtype_torch_name(dtype));
     }
   }
   return patched;
 }
 
-void add_companions(const MergeInputs& inputs, const std::string& name, bool tokenizer, ModelWriter& writer) {
+void add_companions(const MergeInputs& inputs, const std::string& name, bool tokenizer,
+                    ModelWriter& writer) {
   const fs::path& folder = inputs.main().folder();
   const auto copy = [&](const std::string& file) {
     if (fs::exists(folder / file)) writer.add_file(file, read_text_file(folder / file));

@@ -11,11 +11,13 @@ namespace lewis {
 // README.md: front matter (base_model, library_name, tags), method, models, the recipe.
 std::string model_card(const MergeInputs& inputs, const std::string& name);
 
-// config.json with its "torch_dtype" or "dtype" set to what the weights are; all else byte for byte.
+// config.json with its "torch_dtype" or "dtype" set to what the weights are; all else byte for
+// byte.
 std::string patched_config(const std::string& config, DType dtype);
 
 // Adds all of them to the folder. config, generation_config, tokenizer and chat template come from
 // inputs.main(), byte for byte but for a dtype in config.json that would lie. `name`: of the model.
-void add_companions(const MergeInputs& inputs, const std::string& name, bool tokenizer, ModelWriter& writer);
+void add_companions(const MergeInputs& inputs, const std::string& name, bool tokenizer,
+                    ModelWriter& writer);
 
 }  // namespace lewis

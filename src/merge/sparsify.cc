@@ -28,7 +28,8 @@ class MagnitudeMask final : public Mask {
 
   void apply(int64_t first, std::span<float> delta) const override {
     const auto size = static_cast<int64_t>(delta.size());
-    const auto with_equal = static_cast<size_t>(std::clamp<int64_t>(top_.equal_before - first, 0, size));
+    const auto with_equal =
+        static_cast<size_t>(std::clamp<int64_t>(top_.equal_before - first, 0, size));
     keep_from(top_.threshold, with_equal, delta.data());
     keep_from(top_.threshold + 1, delta.size() - with_equal, delta.data() + with_equal);
   }
@@ -55,12 +56,15 @@ class RandomMask final : public Mask {
 
 class EmptyMask final : public Mask {
  public:
-  void apply(int64_t, std::span<float> delta) const override { std::fill(delta.begin(), delta.end(), 0.0f); }
+  void apply(int64_t, std::span<float> delta) const override {
+    std::fill(delta.begin(), delta.end(), 0.0f);
+  }
 };
 
 }  // namespace
 
-std::vector<std::unique_ptr<Mask>> magnitude_masks(const TensorTask& task, std::span<const size_t> models,
+std::vector<std::unique_ptr<Mask>> magnitude_masks(const TensorTask& task,
+                                                   std::span<const size_t> models,
                                                    const ChunkPass& pass) {
   std::vector<std::unique_ptr<Mask>> masks(models.size());
   std::vector<TopKQuery> queries;
@@ -76,7 +80,8 @@ std::vector<std::unique_ptr<Mask>> magnitude_masks(const TensorTask& task, std::
     }
   }
   const std::vector<TopK> found = find_top_k(pass, queries, task.count);
-  for (size_t i = 0; i < asked.size(); ++i) masks[asked[i]] = std::make_unique<MagnitudeMask>(found[i]);
+  for (size_t i = 0; i < asked.size(); ++i)
+    masks[asked[i]] = std::make_unique<MagnitudeMask>(found[i]);
   return masks;
 }
 

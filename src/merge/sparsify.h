@@ -18,7 +18,8 @@ class Mask {
 
 // Of each model's task vector the int(density * count) largest by magnitude, per tensor; null
 // where that keeps everything. `models`: indices into task.models.
-std::vector<std::unique_ptr<Mask>> magnitude_masks(const TensorTask& task, std::span<const size_t> models,
+std::vector<std::unique_ptr<Mask>> magnitude_masks(const TensorTask& task,
+                                                   std::span<const size_t> models,
                                                    const ChunkPass& pass);
 
 // Keeps each entry with probability density, by the model's random numbers; null at density 1.

@@ -15,7 +15,9 @@ struct Workspace {
   std::vector<std::vector<float>> models;
 
   explicit Workspace(size_t model_count)
-      : base(kChunkElements), out(kChunkElements), scratch(std::max<size_t>(1, model_count) * kChunkElements),
+      : base(kChunkElements),
+        out(kChunkElements),
+        scratch(std::max<size_t>(1, model_count) * kChunkElements),
         models(model_count, std::vector<float>(kChunkElements)) {}
 };
 
@@ -52,7 +54,8 @@ void prefetch_next(const std::byte* at, size_t bytes) {
 }
 
 // Elements [first, first + n) as floats: where they are if they are floats already, else widened.
-std::span<const float> floats_of(const StoredTensor& tensor, int64_t first, size_t n, std::vector<float>& room) {
+std::span<const float> floats_of(const StoredTensor& tensor, int64_t first, size_t n,
+                                 std::vector<float>& room) {
   const std::byte* at = tensor.bytes.data() + static_cast<size_t>(first) * dtype_size(tensor.dtype);
   prefetch_next(at, n * dtype_size(tensor.dtype));
   if (tensor.dtype == DType::kF32 && reinterpret_cast<uintptr_t>(at) % alignof(float) == 0) {
@@ -68,10 +71,13 @@ std::span<const float> floats_of(const StoredTensor& tensor, int64_t first, size
 
 class Pass final : public ChunkPass {
  public:
-  Pass(const TensorTask& task, const StoredTensor* base, std::span<const StoredTensor> models, Threads& threads)
+  Pass(const TensorTask& task, const StoredTensor* base, std::span<const StoredTensor> models,
+       Threads& threads)
       : task_(task), base_(base), models_(models), threads_(threads), workspaces_(models.size()) {}
 
-  size_t slots() const override { return static_cast<size_t>((task_.count + kSlotElements - 1) / kSlotElements); }
+  size_t slots() const override {
+    return static_cast<size_t>((task_.count + kSlotElements - 1) / kSlotElements);
+  }
 
   void run(std::span<const size_t> slots, const See& see) const override {
     run_with_room(slots, [&](size_t slot, const Chunk& chunk, Workspace&) { see(slot, chunk); });
@@ -86,7 +92,8 @@ class Pass final : public ChunkPass {
       const int64_t begin = static_cast<int64_t>(slots[i]) * kSlotElements;
       const int64_t end = std::min(task_.count, begin + kSlotElements);
       for (int64_t first = begin; first < end; first += static_cast<int64_t>(kChunkElements)) {
-        fill(chunk, first, std::min<size_t>(kChunkElements, static_cast<size_t>(end - first)), *room);
+        fill(chunk, first, std::min<size_t>(kChunkElements, static_cast<size_t>(end - first)),
+             *room);
         see(slots[i], chunk, *room);
       }
       workspaces_.give_back(std::move(room));
@@ -97,7 +104,8 @@ class Pass final : public ChunkPass {
   void fill(Chunk& chunk, int64_t first, size_t n, Workspace& room) const {
     chunk.first = first;
     if (base_) chunk.base = floats_of(*base_, first, n, room.base);
-    for (size_t m = 0; m < models_.size(); ++m) chunk.models[m] = floats_of(models_[m], first, n, room.models[m]);
+    for (size_t m = 0; m < models_.size(); ++m)
+      chunk.models[m] = floats_of(models_[m], first, n, room.models[m]);
     chunk.scratch = std::span(room.scratch).first(std::max<size_t>(1, models_.size()) * n);
   }
 
@@ -116,7 +124,8 @@ LEWIS_VECTORIZED bool finite(const float* x, size_t n) {
   return bad == 0;
 }
 
-void refuse_not_finite(std::span<const float> values, const TensorTask& task, int64_t first, std::string_view where) {
+void refuse_not_finite(std::span<const float> values, const TensorTask& task, int64_t first,
+                       std::string_view where) {
   if (finite(values.data(), values.size())) return;
   size_t i = 0;
   while (finite(values.data() + i, 1)) ++i;
@@ -124,14 +133,16 @@ void refuse_not_finite(std::span<const float> values, const TensorTask& task, in
                     first + static_cast<int64_t>(i));
 }
 
-// A result that is not finite: a survey has carried a bad input to all elements, or it is too large.
-void refuse_result(std::span<const float> values, const TensorTask& task, int64_t first, const StoredTensor* base,
-                   std::span<const StoredTensor> models) {
+// A result that is not finite: a survey has carried a bad input to all elements, or it is too
+// large.
+void refuse_result(std::span<const float> values, const TensorTask& task, int64_t first,
+                   const StoredTensor* base, std::span<const StoredTensor> models) {
   if (finite(values.data(), values.size())) return;
   std::vector<float> room(kChunkElements);
   const auto check = [&](const StoredTensor& tensor) {
     for (int64_t at = 0; at < task.count; at += static_cast<int64_t>(kChunkElements)) {
-      const auto n = static_cast<size_t>(std::min(task.count - at, static_cast<int64_t>(kChunkElements)));
+      const auto n =
+          static_cast<size_t>(std::min(task.count - at, static_cast<int64_t>(kChunkElements)));
       refuse_not_finite(floats_of(tensor, at, n, room), task, at, tensor.model);
     }
   };
@@ -159,7 +170,8 @@ LEWIS_VECTORIZED bool has_exponent(const uint16_t* x, size_t n, uint16_t exponen
 }
 
 // Finite floats beyond a narrower type become infinite there.
-void refuse_overflow(std::span<const std::byte> out, DType dtype, const TensorTask& task, int64_t first) {
+void refuse_overflow(std::span<const std::byte> out, DType dtype, const TensorTask& task,
+                     int64_t first) {
   if (dtype == DType::kF32) return;
   uint16_t bits[kChunkElements];
   std::memcpy(bits, out.data(), out.size());
@@ -168,40 +180,47 @@ void refuse_overflow(std::span<const std::byte> out, DType dtype, const TensorTa
   if (!has_exponent(bits, n, exponent)) return;
   size_t i = 0;
   while (!has_exponent(bits + i, 1, exponent)) ++i;
-  throw input_error("tensor {}: the result at element {} is too large for {}", task.name, first + static_cast<int64_t>(i),
-                    dtype_torch_name(dtype));
+  throw input_error("tensor {}: the result at element {} is too large for {}", task.name,
+                    first + static_cast<int64_t>(i), dtype_torch_name(dtype));
 }
 
 }  // namespace
 
 bool merge_tensor(const MergeMethod& method, const TensorTask& task, const StoredTensor* base,
-                  std::span<const StoredTensor> models, DType out_dtype, std::span<std::byte> out, Threads& threads) {
+                  std::span<const StoredTensor> models, DType out_dtype, std::span<std::byte> out,
+                  Threads& threads) {
   const Pass pass(task, base, models, threads);
   const auto survey = method.survey(task, pass);
   std::vector<size_t> slots(pass.slots());
   for (size_t i = 0; i < slots.size(); ++i) slots[i] = i;
   pass.run_with_room(slots, [&](size_t, const Chunk& chunk, Workspace& room) {
     if (base) refuse_not_finite(chunk.base, task, chunk.first, base->model);
-    for (size_t m = 0; m < models.size(); ++m) refuse_not_finite(chunk.models[m], task, chunk.first, models[m].model);
+    for (size_t m = 0; m < models.size(); ++m)
+      refuse_not_finite(chunk.models[m], task, chunk.first, models[m].model);
     std::span<const float> values = std::span<const float>(room.out).first(chunk.size());
     if (survey->copy_of) {
-      values = *survey->copy_of == Survey::kBaseItself ? chunk.base : chunk.models[static_cast<size_t>(*survey->copy_of)];
+      values = *survey->copy_of == Survey::kBaseItself
+                   ? chunk.base
+                   : chunk.models[static_cast<size_t>(*survey->copy_of)];
     } else {
       method.blend(task, *survey, chunk, std::span(room.out).first(chunk.size()));
       refuse_result(values, task, chunk.first, base, models);
     }
-    const auto bytes = out.subspan(static_cast<size_t>(chunk.first) * dtype_size(out_dtype), chunk.size() * dtype_size(out_dtype));
+    const auto bytes = out.subspan(static_cast<size_t>(chunk.first) * dtype_size(out_dtype),
+                                   chunk.size() * dtype_size(out_dtype));
     store(values, out_dtype, bytes.data());
     refuse_overflow(bytes, out_dtype, task, chunk.first);
   });
   return survey->copy_of.has_value();
 }
 
-void copy_tensor(std::string_view name, std::span<const StoredTensor> models, std::span<std::byte> out) {
+void copy_tensor(std::string_view name, std::span<const StoredTensor> models,
+                 std::span<std::byte> out) {
   for (const StoredTensor& m : models) {
     if (!std::ranges::equal(m.bytes, models[0].bytes)) {
-      throw input_error("tensor {} is {} and differs between {} and {}: there is no way to merge it", name,
-                        dtype_name(m.dtype), models[0].model, m.model);
+      throw input_error(
+          "tensor {} is {} and differs between {} and {}: there is no way to merge it", name,
+          dtype_name(m.dtype), models[0].model, m.model);
     }
   }
   std::ranges::copy(models[0].bytes, out.begin());

@@ -36,14 +36,16 @@ struct ChunkCount {
 };
 
 // Counts magnitudes; inside[i]: whether m[i] lies between low and high.
-LEWIS_VECTORIZED ChunkCount classify(const uint32_t* m, size_t n, uint32_t low, uint32_t high, uint8_t* inside) {
+LEWIS_VECTORIZED ChunkCount classify(const uint32_t* m, size_t n, uint32_t low, uint32_t high,
+                                     uint8_t* inside) {
   uint32_t above = 0, at_high = 0, at_low = 0;
   for (size_t i = 0; i < n; ++i) {
     above += static_cast<uint32_t>(m[i] > high);
     at_high += static_cast<uint32_t>(m[i] == high);
     at_low += static_cast<uint32_t>(m[i] == low);
   }
-  for (size_t i = 0; i < n; ++i) inside[i] = static_cast<uint8_t>(m[i] > low) & static_cast<uint8_t>(m[i] < high);
+  for (size_t i = 0; i < n; ++i)
+    inside[i] = static_cast<uint8_t>(m[i] > low) & static_cast<uint8_t>(m[i] < high);
   return {above, at_high, at_low};
 }
 
@@ -73,12 +75,12 @@ struct Search {
   TopKQuery query;
   std::vector<uint32_t> sample;
   Bracket bracket;
-  double margin = 4;             // standard errors of the sample's quantile
+  double margin = 4;  // standard errors of the sample's quantile
   std::vector<SlotCount> slots;
   bool done = false;
   TopK result;
-  size_t cut_slot = 0;           // where equal_before lies ...
-  int64_t cut_rank = 0;          // ... behind so many equal elements of that slot
+  size_t cut_slot = 0;   // where equal_before lies ...
+  int64_t cut_rank = 0;  // ... behind so many equal elements of that slot
 };
 
 void bracket_from_sample(Search& s, int64_t count) {
@@ -107,16 +109,20 @@ void draw_samples(const ChunkPass& pass, std::vector<Search>& searches, int64_t 
   std::vector<size_t> chosen;
   for (size_t i = 0; i < wanted; ++i) chosen.push_back(i * pass.slots() / wanted);
   chosen.erase(std::unique(chosen.begin(), chosen.end()), chosen.end());
-  std::vector<std::vector<std::vector<uint32_t>>> drawn(searches.size(), std::vector<std::vector<uint32_t>>(chosen.size()));
+  std::vector<std::vector<std::vector<uint32_t>>> drawn(
+      searches.size(), std::vector<std::vector<uint32_t>>(chosen.size()));
   pass.run(chosen, [&](size_t slot, const Chunk& chunk) {
-    const auto at = static_cast<size_t>(std::lower_bound(chosen.begin(), chosen.end(), slot) - chosen.begin());
+    const auto at =
+        static_cast<size_t>(std::lower_bound(chosen.begin(), chosen.end(), slot) - chosen.begin());
     for (size_t q = 0; q < searches.size(); ++q) {
       task_vector(chunk, searches[q].query.model, chunk.scratch.data());
-      for (size_t i = 0; i < chunk.size(); i += 4) drawn[q][at].push_back(magnitude_bits(chunk.scratch[i]));
+      for (size_t i = 0; i < chunk.size(); i += 4)
+        drawn[q][at].push_back(magnitude_bits(chunk.scratch[i]));
     }
   });
   for (size_t q = 0; q < searches.size(); ++q) {
-    for (const auto& part : drawn[q]) searches[q].sample.insert(searches[q].sample.end(), part.begin(), part.end());
+    for (const auto& part : drawn[q])
+      searches[q].sample.insert(searches[q].sample.end(), part.begin(), part.end());
   }
 }
 
@@ -191,7 +197,8 @@ void find_cuts(const ChunkPass& pass, std::vector<Search>& searches) {
       if (s.cut_slot != slot || s.cut_rank == 0) continue;
       magnitudes_of(chunk, s.query.model, m);
       for (size_t i = 0; i < chunk.size() && s.cut_rank > 0; ++i) {
-        if (m[i] == s.result.threshold && --s.cut_rank == 0) s.result.equal_before = chunk.first + static_cast<int64_t>(i) + 1;
+        if (m[i] == s.result.threshold && --s.cut_rank == 0)
+          s.result.equal_before = chunk.first + static_cast<int64_t>(i) + 1;
       }
     }
   });
@@ -212,7 +219,8 @@ void task_vector(const Chunk& chunk, size_t model, float* delta) {
   }
 }
 
-std::vector<TopK> find_top_k(const ChunkPass& pass, std::span<const TopKQuery> queries, int64_t count) {
+std::vector<TopK> find_top_k(const ChunkPass& pass, std::span<const TopKQuery> queries,
+                             int64_t count) {
   std::vector<Search> searches;
   for (const TopKQuery& query : queries) {
     if (query.k < 1 || query.k > count) throw failed_error("top {} of {} elements", query.k, count);

@@ -16,7 +16,7 @@ inline uint32_t magnitude_bits(float x) { return std::bit_cast<uint32_t>(x) & 0x
 // The set of the k largest: all elements above the threshold, and those equal to it whose index is
 // below equal_before (of equal magnitudes the lower indices win).
 struct TopK {
-  uint32_t threshold = 0;     // magnitude_bits of the k-th largest
+  uint32_t threshold = 0;  // magnitude_bits of the k-th largest
   int64_t equal_before = 0;
 };
 
@@ -30,7 +30,8 @@ struct TopKQuery {
 // A sample brackets each threshold; one pass counts what lies above its bracket and collects what
 // lies inside (about 2 %); the counts prove the answer, else the bracket is widened. Independent of
 // the number of threads.
-std::vector<TopK> find_top_k(const ChunkPass& pass, std::span<const TopKQuery> queries, int64_t count);
+std::vector<TopK> find_top_k(const ChunkPass& pass, std::span<const TopKQuery> queries,
+                             int64_t count);
 
 // delta = models[model] - base, or the model itself without a base.
 void task_vector(const Chunk& chunk, size_t model, float* delta);

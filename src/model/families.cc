@@ -30,7 +30,8 @@ void read_llama(const ConfigReader& config, ModelSpec& spec) {
   spec.mlp_bias = config.boolean("mlp_bias", false);
 }
 
-constexpr std::array kFamilies = {  // sorted by model_type
+constexpr std::array kFamilies = {
+    // sorted by model_type
     Family{"llama", 2048, 1e-6, 10'000, false, read_llama, {}},
 };
 
@@ -41,15 +42,45 @@ struct Mechanism {
   std::optional<double> neutral = {};  // besides null, false, [] and {}
 };
 constexpr Mechanism kMechanisms[] = {
-    {"add_cross_attention"}, {"alibi"}, {"attention_chunk_size"}, {"attention_multiplier"},
-    {"attn_logit_softcapping"}, {"clip_qkv"}, {"embedding_multiplier", 1}, {"final_logit_softcapping"},
-    {"first_k_dense_replace"}, {"head_dim_v"}, {"is_encoder_decoder"}, {"kv_lora_rank"}, {"logit_scale", 1},
-    {"logits_scaling", 1}, {"moe_intermediate_size"}, {"n_routed_experts"}, {"no_rope_layer_interval"},
-    {"no_rope_layers"}, {"num_experts"}, {"num_kv_shared_layers"}, {"num_local_experts"},
-    {"partial_rotary_factor", 1}, {"qk_layernorm"}, {"qk_norm"}, {"quantization_config"},
-    {"query_pre_attn_scalar"}, {"residual_multiplier", 1}, {"rope_interleave"}, {"rope_local_base_freq"},
-    {"rotary_dim"}, {"rotary_pct", 1}, {"sliding_window"}, {"sliding_window_pattern"}, {"text_config"},
-    {"use_alibi"}, {"use_parallel_residual"}, {"use_qk_norm"}, {"use_sliding_window"}, {"vision_config"},
+    {"add_cross_attention"},
+    {"alibi"},
+    {"attention_chunk_size"},
+    {"attention_multiplier"},
+    {"attn_logit_softcapping"},
+    {"clip_qkv"},
+    {"embedding_multiplier", 1},
+    {"final_logit_softcapping"},
+    {"first_k_dense_replace"},
+    {"head_dim_v"},
+    {"is_encoder_decoder"},
+    {"kv_lora_rank"},
+    {"logit_scale", 1},
+    {"logits_scaling", 1},
+    {"moe_intermediate_size"},
+    {"n_routed_experts"},
+    {"no_rope_layer_interval"},
+    {"no_rope_layers"},
+    {"num_experts"},
+    {"num_kv_shared_layers"},
+    {"num_local_experts"},
+    {"partial_rotary_factor", 1},
+    {"qk_layernorm"},
+    {"qk_norm"},
+    {"quantization_config"},
+    {"query_pre_attn_scalar"},
+    {"residual_multiplier", 1},
+    {"rope_interleave"},
+    {"rope_local_base_freq"},
+    {"rotary_dim"},
+    {"rotary_pct", 1},
+    {"sliding_window"},
+    {"sliding_window_pattern"},
+    {"text_config"},
+    {"use_alibi"},
+    {"use_parallel_residual"},
+    {"use_qk_norm"},
+    {"use_sliding_window"},
+    {"vision_config"},
 };
 
 bool changes_nothing(const Json& value, const Mechanism& mechanism) {
@@ -58,8 +89,8 @@ bool changes_nothing(const Json& value, const Mechanism& mechanism) {
 }
 
 void refuse_unknown_mechanisms(const ConfigReader& config, const Family& family) {
-  const std::string expected =
-      fmt::format("to be absent: model_type '{}' does not have this setting here", family.model_type);
+  const std::string expected = fmt::format(
+      "to be absent: model_type '{}' does not have this setting here", family.model_type);
   for (const Mechanism& m : kMechanisms) {
     const Json* value = config.find(m.key);
     const bool read = std::ranges::find(family.mechanisms, m.key) != family.mechanisms.end();
@@ -67,8 +98,8 @@ void refuse_unknown_mechanisms(const ConfigReader& config, const Family& family)
   }
   if (const Json* types = config.find("layer_types")) {
     const bool all_full = types->is_array() && std::ranges::all_of(*types, [](const Json& type) {
-      return type == "full_attention";
-    });
+                            return type == "full_attention";
+                          });
     if (!all_full) throw config.refuse("layer_types", "full_attention for every layer");
   }
 }
@@ -85,15 +116,18 @@ void read_heads(const ConfigReader& config, ModelSpec& spec) {
   spec.heads = config.size("num_attention_heads");
   spec.kv_heads = config.size("num_key_value_heads", spec.heads);
   if (spec.heads % spec.kv_heads != 0) {
-    throw config.refuse("num_key_value_heads", fmt::format("a divisor of num_attention_heads = {}", spec.heads));
+    throw config.refuse("num_key_value_heads",
+                        fmt::format("a divisor of num_attention_heads = {}", spec.heads));
   }
   if (!config.find("head_dim") && spec.hidden % spec.heads != 0) {
-    throw config.refuse("num_attention_heads", fmt::format("a divisor of hidden_size = {}, as there is no head_dim",
-                                                           spec.hidden));
+    throw config.refuse(
+        "num_attention_heads",
+        fmt::format("a divisor of hidden_size = {}, as there is no head_dim", spec.hidden));
   }
   spec.head_dim = config.size("head_dim", std::max<int64_t>(1, spec.hidden / spec.heads));
   if (spec.head_dim % 2 != 0 || spec.head_dim > kMaxHeadDim) {
-    throw config.refuse("head_dim", fmt::format("an even number up to {} (it is {})", kMaxHeadDim, spec.head_dim));
+    throw config.refuse(
+        "head_dim", fmt::format("an even number up to {} (it is {})", kMaxHeadDim, spec.head_dim));
   }
   spec.attention_scale = 1.0f / std::sqrt(static_cast<float>(spec.head_dim));
 }
@@ -123,8 +157,9 @@ const Family& find_family(const ConfigReader& config) {
   const std::string name = config.text("model_type", "");
   const auto family = std::ranges::find(kFamilies, std::string_view(name), &Family::model_type);
   if (family == kFamilies.end()) {
-    throw input_error("{}: model_type '{}' is not supported; supported are {} (the nearest is '{}')",
-                      config.file(), name, list, nearest_name(name, known));
+    throw input_error(
+        "{}: model_type '{}' is not supported; supported are {} (the nearest is '{}')",
+        config.file(), name, list, nearest_name(name, known));
   }
   return *family;
 }
@@ -149,8 +184,9 @@ std::vector<std::string_view> supported_model_types() {
 
 std::vector<std::string> linear_names(const ModelSpec& spec, int64_t layer) {
   std::vector<std::string> names;
-  for (const std::string_view part : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj",
-                                      "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"}) {
+  for (const std::string_view part :
+       {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+        "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"}) {
     names.push_back(fmt::format("{}layers.{}.{}", spec.prefix, layer, part));
   }
   return names;

@@ -19,9 +19,11 @@ struct Running {
 
 class Generation {
  public:
-  Generation(const Transformer& model, std::span<const std::vector<int32_t>> prompts, const GenerateOptions& options)
+  Generation(const Transformer& model, std::span<const std::vector<int32_t>> prompts,
+             const GenerateOptions& options)
       : model_(model), prompts_(prompts), options_(options), results_(prompts.size()) {
-    for (int64_t layer = 0; layer < model.spec().layers; ++layer) blocks_.push_back(model.load_block(layer));
+    for (int64_t layer = 0; layer < model.spec().layers; ++layer)
+      blocks_.push_back(model.load_block(layer));
   }
 
   std::vector<std::vector<int32_t>> run() {
@@ -30,9 +32,11 @@ class Generation {
       if (running_.empty()) return std::move(results_);
       const std::vector<int32_t> next = step();
       for (size_t i = 0; i < running_.size(); ++i) accept(running_[i], next[i]);
-      const size_t ended = std::erase_if(running_, [](const Running& r) { return r.pending.empty(); });
+      const size_t ended =
+          std::erase_if(running_, [](const Running& r) { return r.pending.empty(); });
       done_ += ended;
-      if (ended && options_.progress) options_.progress({"generating", "prompts", done_, prompts_.size()});
+      if (ended && options_.progress)
+        options_.progress({"generating", "prompts", done_, prompts_.size()});
     }
   }
 
@@ -69,7 +73,8 @@ class Generation {
     std::vector<int32_t> next(running_.size());
     model_.threads().run(next.size(), [&](size_t i) {
       const auto row = logits_.begin() + static_cast<std::ptrdiff_t>(i * vocab);
-      next[i] = static_cast<int32_t>(std::max_element(row, row + static_cast<std::ptrdiff_t>(vocab)) - row);
+      next[i] = static_cast<int32_t>(
+          std::max_element(row, row + static_cast<std::ptrdiff_t>(vocab)) - row);
     });
     return next;
   }
@@ -101,15 +106,18 @@ std::vector<std::vector<int32_t>> generate_greedy(const Transformer& model,
                                                   std::span<const std::vector<int32_t>> prompts,
                                                   const GenerateOptions& options) {
   if (options.batch < 1 || options.max_new_tokens < 1) {
-    throw usage_error("generation needs a batch and a number of new tokens of at least 1, found {} and {}",
-                      options.batch, options.max_new_tokens);
+    throw usage_error(
+        "generation needs a batch and a number of new tokens of at least 1, found {} and {}",
+        options.batch, options.max_new_tokens);
   }
   for (size_t i = 0; i < prompts.size(); ++i) {
     const auto tokens = static_cast<int64_t>(prompts[i].size());
     if (tokens == 0) throw input_error("prompt {} is empty", i);
     if (tokens >= model.spec().max_positions) {
-      throw input_error("prompt {} has {} tokens, but the model has {} positions (max_position_embeddings) for "
-                        "prompt and answer", i, tokens, model.spec().max_positions);
+      throw input_error(
+          "prompt {} has {} tokens, but the model has {} positions (max_position_embeddings) for "
+          "prompt and answer",
+          i, tokens, model.spec().max_positions);
     }
   }
   return Generation(model, prompts, options).run();

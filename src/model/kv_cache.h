@@ -17,7 +17,8 @@ class KvCache {
 
   // Appends rows of keys and values ([rows, kv_heads * head_dim]) at `position`, which must be
   // where the layer ends.
-  void append(int64_t layer, int64_t position, const float* keys, const float* values, int64_t rows) {
+  void append(int64_t layer, int64_t position, const float* keys, const float* values,
+              int64_t rows) {
     Layer& l = layers_.at(static_cast<size_t>(layer));
     if (static_cast<int64_t>(l.keys.size()) != position * width_) {
       throw failed_error("cache of layer {} ends at position {}, not {}", layer,
@@ -27,8 +28,12 @@ class KvCache {
     l.values.insert(l.values.end(), values, values + rows * width_);
   }
 
-  const float* keys(int64_t layer) const { return layers_.at(static_cast<size_t>(layer)).keys.data(); }
-  const float* values(int64_t layer) const { return layers_.at(static_cast<size_t>(layer)).values.data(); }
+  const float* keys(int64_t layer) const {
+    return layers_.at(static_cast<size_t>(layer)).keys.data();
+  }
+  const float* values(int64_t layer) const {
+    return layers_.at(static_cast<size_t>(layer)).values.data();
+  }
 
  private:
   struct Layer {

@@ -23,7 +23,7 @@ struct ModelSpec {
   int64_t layers = 0, hidden = 0, intermediate = 0, vocab = 0;
   int64_t heads = 0, kv_heads = 0, head_dim = 0;
   float norm_epsilon = 0;
-  float attention_scale = 0;             // multiplies q k^T
+  float attention_scale = 0;  // multiplies q k^T
   Activation activation = Activation::kSilu;
   RopeSpec rope;
   bool qkv_bias = false, o_bias = false, mlp_bias = false;

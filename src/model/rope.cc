@@ -8,9 +8,13 @@
 namespace lewis {
 namespace {
 
-constexpr std::array<std::string_view, 7> kRopeKeys = {
-    "rope_type", "type", "rope_theta", "factor", "low_freq_factor", "high_freq_factor",
-    "original_max_position_embeddings"};
+constexpr std::array<std::string_view, 7> kRopeKeys = {"rope_type",
+                                                       "type",
+                                                       "rope_theta",
+                                                       "factor",
+                                                       "low_freq_factor",
+                                                       "high_freq_factor",
+                                                       "original_max_position_embeddings"};
 
 void check_keys(const ConfigReader& rope) {
   for (const auto& [key, value] : rope.json().items()) {
@@ -31,13 +35,15 @@ std::vector<float> default_frequencies(double theta, int64_t dim) {
 }
 
 // Llama 3.1: long waves are slowed by `factor`, short ones kept, those between interpolated.
-void scale_llama3(const ConfigReader& config, const ConfigReader& rope, std::vector<float>& frequencies) {
+void scale_llama3(const ConfigReader& config, const ConfigReader& rope,
+                  std::vector<float>& frequencies) {
   constexpr std::string_view kOriginal = "original_max_position_embeddings";
   const double factor = rope.positive("factor");
   const double low = rope.positive("low_freq_factor"), high = rope.positive("high_freq_factor");
   if (low >= high) throw rope.refuse("low_freq_factor", "less than high_freq_factor");
-  const auto length = static_cast<double>(config.find(kOriginal) && !rope.find(kOriginal)
-                                              ? config.size(kOriginal) : rope.size(kOriginal));
+  const auto length =
+      static_cast<double>(config.find(kOriginal) && !rope.find(kOriginal) ? config.size(kOriginal)
+                                                                          : rope.size(kOriginal));
   for (float& f : frequencies) {
     const double frequency = f, wave = 2 * std::numbers::pi / frequency;
     const double smooth = std::clamp((length / wave - low) / (high - low), 0.0, 1.0);
@@ -56,7 +62,8 @@ RopeSpec read_rope(const ConfigReader& config, int64_t rotary_dim, double defaul
   const double theta = config.positive("rope_theta", default_theta);
   if (!rope) return {default_frequencies(theta, rotary_dim), 1};
 
-  const std::string_view type_key = rope->find("rope_type") || !rope->find("type") ? "rope_type" : "type";
+  const std::string_view type_key =
+      rope->find("rope_type") || !rope->find("type") ? "rope_type" : "type";
   const std::string type = rope->text(type_key, "default");
   if (type != "default" && type != "linear" && type != "llama3") {
     throw rope->refuse(type_key, "one of default, linear, llama3");

@@ -7,13 +7,15 @@ namespace lewis {
 TokenBatch make_batch(std::span<const std::vector<int32_t>> sequences) {
   TokenBatch batch;
   for (const auto& ids : sequences) {
-    batch.sequences.push_back({static_cast<int64_t>(batch.ids.size()), static_cast<int64_t>(ids.size()), 0, nullptr});
+    batch.sequences.push_back(
+        {static_cast<int64_t>(batch.ids.size()), static_cast<int64_t>(ids.size()), 0, nullptr});
     batch.ids.insert(batch.ids.end(), ids.begin(), ids.end());
   }
   return batch;
 }
 
-std::vector<std::pair<size_t, size_t>> group_sequences(const TokenBatch& batch, int64_t rows_per_group) {
+std::vector<std::pair<size_t, size_t>> group_sequences(const TokenBatch& batch,
+                                                       int64_t rows_per_group) {
   std::vector<std::pair<size_t, size_t>> groups;
   int64_t rows = 0;  // of the last group
   for (size_t i = 0; i < batch.sequences.size(); ++i) {
@@ -28,23 +30,26 @@ std::vector<std::pair<size_t, size_t>> group_sequences(const TokenBatch& batch, 
   return groups;
 }
 
-std::vector<float> run_layers(const Transformer& model, const TokenBatch& batch, const ProgressFn& progress,
-                              int64_t rows_per_group) {
+std::vector<float> run_layers(const Transformer& model, const TokenBatch& batch,
+                              const ProgressFn& progress, int64_t rows_per_group) {
   const auto width = static_cast<size_t>(model.spec().hidden);
   std::vector<float> hidden(batch.ids.size() * width);
   model.embed(batch.ids, hidden);
   const auto groups = group_sequences(batch, rows_per_group);
-  Progress done{"running the model", "tokens", 0, batch.ids.size() * static_cast<uint64_t>(model.spec().layers)};
+  Progress done{"running the model", "tokens", 0,
+                batch.ids.size() * static_cast<uint64_t>(model.spec().layers)};
   for (int64_t layer = 0; layer < model.spec().layers; ++layer) {
     const auto block = model.load_block(layer);
     for (const auto& [first, last] : groups) {
-      std::vector<SequenceRows> sequences(batch.sequences.begin() + static_cast<std::ptrdiff_t>(first),
-                                          batch.sequences.begin() + static_cast<std::ptrdiff_t>(last));
+      std::vector<SequenceRows> sequences(
+          batch.sequences.begin() + static_cast<std::ptrdiff_t>(first),
+          batch.sequences.begin() + static_cast<std::ptrdiff_t>(last));
       const int64_t first_row = sequences.front().first_row;
       const int64_t rows = sequences.back().first_row + sequences.back().rows - first_row;
       for (SequenceRows& s : sequences) s.first_row -= first_row;
       model.run_block(*block, sequences,
-                      std::span(hidden).subspan(static_cast<size_t>(first_row) * width, static_cast<size_t>(rows) * width));
+                      std::span(hidden).subspan(static_cast<size_t>(first_row) * width,
+                                                static_cast<size_t>(rows) * width));
       done.done += static_cast<uint64_t>(rows);
       if (progress) progress(done);
     }

@@ -33,9 +33,12 @@ struct LinearShape {
 // In the order of linear_names: q, k, v, o, gate, up, down.
 std::vector<LinearShape> linear_shapes(const ModelSpec& s) {
   const int64_t q = s.heads * s.head_dim, kv = s.kv_heads * s.head_dim;
-  return {{q, s.hidden, s.qkv_bias},  {kv, s.hidden, s.qkv_bias},
-          {kv, s.hidden, s.qkv_bias}, {s.hidden, q, s.o_bias},
-          {s.intermediate, s.hidden, s.mlp_bias}, {s.intermediate, s.hidden, s.mlp_bias},
+  return {{q, s.hidden, s.qkv_bias},
+          {kv, s.hidden, s.qkv_bias},
+          {kv, s.hidden, s.qkv_bias},
+          {s.hidden, q, s.o_bias},
+          {s.intermediate, s.hidden, s.mlp_bias},
+          {s.intermediate, s.hidden, s.mlp_bias},
           {s.hidden, s.intermediate, s.mlp_bias}};
 }
 
@@ -57,7 +60,7 @@ bool stored_finite(DType dtype, std::span<const std::byte> bytes, Threads& threa
   threads.run((bytes.size() + kPiece - 1) / kPiece, [&](size_t i) {
     const auto piece = bytes.subspan(i * kPiece, std::min(kPiece, bytes.size() - i * kPiece));
     const size_t n = piece.size() / dtype_size(dtype);
-    const bool ok = dtype == DType::kF32 ? all_finite_bits<uint32_t>(piece.data(), n, 0x7f800000)
+    const bool ok = dtype == DType::kF32    ? all_finite_bits<uint32_t>(piece.data(), n, 0x7f800000)
                     : dtype == DType::kBF16 ? all_finite_bits<uint16_t>(piece.data(), n, 0x7f80)
                                             : all_finite_bits<uint16_t>(piece.data(), n, 0x7c00);
     if (!ok) finite = false;
@@ -73,12 +76,14 @@ void check_rows(std::span<const SequenceRows> sequences, int64_t rows, const Mod
       throw failed_error("run_block: the sequences do not lie one after the other");
     }
     if (s.first_position + s.rows > spec.max_positions) {
-      throw input_error("{}: a sequence of {} tokens, but the model has {} positions (max_position_embeddings)",
-                        label, s.first_position + s.rows, spec.max_positions);
+      throw input_error(
+          "{}: a sequence of {} tokens, but the model has {} positions (max_position_embeddings)",
+          label, s.first_position + s.rows, spec.max_positions);
     }
     row += s.rows;
   }
-  if (row != rows) throw failed_error("run_block: {} rows of hidden states, {} in the sequences", rows, row);
+  if (row != rows)
+    throw failed_error("run_block: {} rows of hidden states, {} in the sequences", rows, row);
 }
 
 }  // namespace
@@ -103,9 +108,14 @@ struct Transformer::Workspace {
   FloatBuffer last;               // of head(): [rows, hidden]
 };
 
-Transformer::Transformer(const TensorSource& source, ModelSpec spec, Backend& backend, Threads& threads)
-    : source_(source), spec_(std::move(spec)), backend_(backend), threads_(threads),
-      tied_head_(spec_.tied_head || !source.find(kHead)), ends_(std::make_unique<Ends>()),
+Transformer::Transformer(const TensorSource& source, ModelSpec spec, Backend& backend,
+                         Threads& threads)
+    : source_(source),
+      spec_(std::move(spec)),
+      backend_(backend),
+      threads_(threads),
+      tied_head_(spec_.tied_head || !source.find(kHead)),
+      ends_(std::make_unique<Ends>()),
       workspace_(std::make_unique<Workspace>()) {
   check_tensors();
 }
@@ -145,8 +155,9 @@ void Transformer::check_tensors() const {
     const bool ours = name.starts_with(spec_.prefix) || name.starts_with("lm_head.");
     // Old checkpoints store what follows from config.json.
     if (ours && !known.contains(name) && !name.ends_with("rotary_emb.inv_freq")) {
-      throw input_error("{}: tensor {} has no place in a {} of {} layers as config.json describes it",
-                        source_.label(), name, spec_.model_type, spec_.layers);
+      throw input_error(
+          "{}: tensor {} has no place in a {} of {} layers as config.json describes it",
+          source_.label(), name, spec_.model_type, spec_.layers);
     }
   }
 }
@@ -169,18 +180,21 @@ void Transformer::embed(std::span<const int32_t> ids, std::span<float> hidden) c
   load_embedding();
   const DType dtype = source_.get(embedding_name(spec_)).dtype;
   const auto width = static_cast<size_t>(spec_.hidden);
-  if (hidden.size() != ids.size() * width) throw failed_error("embed: {} values for {} ids", hidden.size(), ids.size());
+  if (hidden.size() != ids.size() * width)
+    throw failed_error("embed: {} values for {} ids", hidden.size(), ids.size());
   for (size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] < 0 || ids[i] >= spec_.vocab) {
       throw input_error("{}: token id {} (token {} of the input) is outside the vocabulary of {}",
                         source_.label(), ids[i], i, spec_.vocab);
     }
-    const std::byte* row = ends_->embedding.data() + static_cast<size_t>(ids[i]) * width * dtype_size(dtype);
+    const std::byte* row =
+        ends_->embedding.data() + static_cast<size_t>(ids[i]) * width * dtype_size(dtype);
     widen(dtype, row, hidden.subspan(i * width, width));
   }
 }
 
-std::shared_ptr<const BlockWeights> Transformer::load_block(int64_t layer, const WeightEdit& edit) const {
+std::shared_ptr<const BlockWeights> Transformer::load_block(int64_t layer,
+                                                            const WeightEdit& edit) const {
   if (layer < 0 || layer >= spec_.layers) throw failed_error("load_block: no layer {}", layer);
   auto block = std::make_shared<BlockWeights>();
   block->layer = layer;
@@ -222,8 +236,8 @@ void Transformer::attend(const BlockWeights& block, std::span<const SequenceRows
                          int64_t rows, float* hidden, const TapFn& tap) const {
   const int64_t width = spec_.heads * spec_.head_dim, kv_width = spec_.kv_heads * spec_.head_dim;
   Workspace& w = *workspace_;
-  float* normed = w.normed.get(rows * spec_.hidden);        // [rows, hidden]
-  float* q = w.q.get(rows * width);                         // [rows, heads, head_dim]
+  float* normed = w.normed.get(rows * spec_.hidden);                   // [rows, hidden]
+  float* q = w.q.get(rows * width);                                    // [rows, heads, head_dim]
   float *k = w.k.get(rows * kv_width), *v = w.v.get(rows * kv_width);  // [rows, kv_heads, head_dim]
   backend_.rms_norm(hidden, rows, spec_.hidden, block.attention_norm, spec_.norm_epsilon, normed);
   if (tap) tap(Tap::kAttentionIn, {normed, rows, spec_.hidden});
@@ -236,8 +250,10 @@ void Transformer::attend(const BlockWeights& block, std::span<const SequenceRows
     for (int64_t i = 0; i < s.rows; ++i) positions.push_back(s.first_position + i);
   }
   const RopeSpec& rope = spec_.rope;
-  backend_.rope(q, rows, spec_.heads, spec_.head_dim, positions, rope.inverse_frequency, rope.attention_factor);
-  backend_.rope(k, rows, spec_.kv_heads, spec_.head_dim, positions, rope.inverse_frequency, rope.attention_factor);
+  backend_.rope(q, rows, spec_.heads, spec_.head_dim, positions, rope.inverse_frequency,
+                rope.attention_factor);
+  backend_.rope(k, rows, spec_.kv_heads, spec_.head_dim, positions, rope.inverse_frequency,
+                rope.attention_factor);
 
   std::vector<AttentionRows> attention;
   for (const SequenceRows& s : sequences) {
@@ -249,8 +265,9 @@ void Transformer::attend(const BlockWeights& block, std::span<const SequenceRows
     }
     attention.push_back({s.first_row, s.rows, keys, values, s.first_position});
   }
-  float* mixed = w.mixed.get(rows * width);                 // [rows, heads, head_dim]
-  backend_.attention({spec_.heads, spec_.kv_heads, spec_.head_dim, spec_.attention_scale}, attention, q, mixed);
+  float* mixed = w.mixed.get(rows * width);  // [rows, heads, head_dim]
+  backend_.attention({spec_.heads, spec_.kv_heads, spec_.head_dim, spec_.attention_scale},
+                     attention, q, mixed);
   if (tap) tap(Tap::kAttentionOut, {mixed, rows, width});
   float* projected = w.projected.get(rows * spec_.hidden);  // [rows, hidden]
   backend_.linear(*block.o.weight, block.o.bias, mixed, rows, projected);
@@ -261,9 +278,9 @@ void Transformer::attend(const BlockWeights& block, std::span<const SequenceRows
 void Transformer::feed_forward(const BlockWeights& block, int64_t rows, float* hidden,
                                const TapFn& tap) const {
   Workspace& w = *workspace_;
-  float* normed = w.normed.get(rows * spec_.hidden);        // [rows, hidden]
-  float* gate = w.gate.get(rows * spec_.intermediate);      // [rows, intermediate]
-  float* up = w.up.get(rows * spec_.intermediate);          // [rows, intermediate]
+  float* normed = w.normed.get(rows * spec_.hidden);    // [rows, hidden]
+  float* gate = w.gate.get(rows * spec_.intermediate);  // [rows, intermediate]
+  float* up = w.up.get(rows * spec_.intermediate);      // [rows, intermediate]
   backend_.rms_norm(hidden, rows, spec_.hidden, block.mlp_norm, spec_.norm_epsilon, normed);
   if (tap) tap(Tap::kMlpIn, {normed, rows, spec_.hidden});
   backend_.linear(*block.gate.weight, block.gate.bias, normed, rows, gate);
@@ -284,14 +301,16 @@ void Transformer::head(std::span<const float> hidden, std::span<const int64_t> r
     if (tied_head_) load_embedding();
     const TensorInfo& tensor = source_.get(tied_head_ ? embedding_name(spec_) : std::string(kHead));
     const auto own = tied_head_ ? std::vector<std::byte>() : read_stored(tensor);
-    ends_->head = backend_.pack(tensor.dtype, (tied_head_ ? ends_->embedding : own).data(), spec_.vocab, spec_.hidden);
+    ends_->head = backend_.pack(tensor.dtype, (tied_head_ ? ends_->embedding : own).data(),
+                                spec_.vocab, spec_.hidden);
     ends_->norm = source_.read_floats(source_.get(final_norm_name(spec_)));
   }
   const auto count = static_cast<int64_t>(rows.size());
   float* chosen = workspace_->last.get(count * spec_.hidden);  // [rows.size(), hidden]
   for (int64_t i = 0; i < count; ++i) {
-    const auto row = hidden.subspan(static_cast<size_t>(rows[static_cast<size_t>(i)] * spec_.hidden),
-                                    static_cast<size_t>(spec_.hidden));
+    const auto row =
+        hidden.subspan(static_cast<size_t>(rows[static_cast<size_t>(i)] * spec_.hidden),
+                       static_cast<size_t>(spec_.hidden));
     std::copy(row.begin(), row.end(), chosen + i * spec_.hidden);
   }
   backend_.rms_norm(chosen, count, spec_.hidden, ends_->norm, spec_.norm_epsilon, chosen);

@@ -33,8 +33,8 @@ class KvCache;
 // Consecutive rows of the hidden states that belong to one sequence.
 struct SequenceRows {
   int64_t first_row = 0, rows = 0;
-  int64_t first_position = 0;     // of the first row in its sequence (0 without a cache)
-  KvCache* cache = nullptr;       // null: the rows are the whole sequence
+  int64_t first_position = 0;  // of the first row in its sequence (0 without a cache)
+  KvCache* cache = nullptr;    // null: the rows are the whole sequence
 };
 
 // The four places where calibration looks at the input of linear layers.
@@ -98,8 +98,8 @@ class Transformer {
 // The hidden states of many sequences, carried through the model block by block: every weight is
 // read once. Sequences lie one after the other.
 struct TokenBatch {
-  std::vector<int32_t> ids;              // all tokens
-  std::vector<SequenceRows> sequences;   // without caches
+  std::vector<int32_t> ids;             // all tokens
+  std::vector<SequenceRows> sequences;  // without caches
 };
 TokenBatch make_batch(std::span<const std::vector<int32_t>> sequences);
 
@@ -110,16 +110,17 @@ std::vector<float> run_layers(const Transformer& model, const TokenBatch& batch,
                               const ProgressFn& progress, int64_t rows_per_group = 2048);
 
 // The groups that run_layers makes: ranges of sequences [first, last).
-std::vector<std::pair<size_t, size_t>> group_sequences(const TokenBatch& batch, int64_t rows_per_group);
+std::vector<std::pair<size_t, size_t>> group_sequences(const TokenBatch& batch,
+                                                       int64_t rows_per_group);
 
 // Greedy continuation of several prompts at once with KV caches.
 struct GenerateOptions {
   int64_t max_new_tokens = 256;
-  std::vector<int32_t> stop_ids;         // generation of a prompt ends when one is chosen
+  std::vector<int32_t> stop_ids;  // generation of a prompt ends when one is chosen
   // Asked after every token of prompt `i` with what was generated so far; true ends that prompt.
   std::function<bool(size_t i, std::span<const int32_t> generated)> stop;
-  int64_t batch = 32;                    // prompts that run together
-  ProgressFn progress;                   // prompts done
+  int64_t batch = 32;   // prompts that run together
+  ProgressFn progress;  // prompts done
 };
 // Returns the new tokens of each prompt, without a stop id. Prompts do not influence each other:
 // one that ends leaves the batch and the next enters. Of equal logits the lowest id is chosen.

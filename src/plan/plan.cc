@@ -20,12 +20,13 @@ std::vector<std::string_view> names_of(std::span<const Row> table) {
 }
 
 template <typename Row>
-const Row& find_row(std::span<const Row> table, std::string_view name, std::string_view what, const Recipe& recipe) {
+const Row& find_row(std::span<const Row> table, std::string_view name, std::string_view what,
+                    const Recipe& recipe) {
   for (const Row& row : table) {
     if (row.name == name) return row;
   }
-  throw usage_error("{}: lewis.{} '{}' is not known; did you mean '{}'?", recipe.file.string(), what, name,
-                    nearest_name(name, names_of(table)));
+  throw usage_error("{}: lewis.{} '{}' is not known; did you mean '{}'?", recipe.file.string(),
+                    what, name, nearest_name(name, names_of(table)));
 }
 
 // A filter that catches the module's weight and no other tensor: "model.layers.1.self_attn.q_proj"
@@ -33,8 +34,9 @@ const Row& find_row(std::span<const Row> table, std::string_view name, std::stri
 std::string filter_for(const std::string& module, std::span<const std::string> tensors) {
   for (const char* end : {"", ".weight"}) {
     const std::string filter = module + end;
-    const auto caught = std::count_if(tensors.begin(), tensors.end(),
-                                      [&](const std::string& t) { return t.find(filter) != std::string::npos; });
+    const auto caught = std::count_if(tensors.begin(), tensors.end(), [&](const std::string& t) {
+      return t.find(filter) != std::string::npos;
+    });
     if (caught == 1) return filter;
   }
   throw failed_error("no filter tells {}.weight from every other tensor of the model", module);
@@ -66,7 +68,8 @@ ModelPlan plan_model(const Recipe& recipe, size_t model, const ImportanceInput& 
   ModelPlan plan;
   plan.model = model;
   find_row(importance_table(), lewis.importance, "importance", recipe).compute(input, plan);
-  plan.density = find_row(allocation_table(), lewis.allocation, "allocation", recipe).allocate(plan.importance, lewis.gamma, lewis.epsilon);
+  plan.density = find_row(allocation_table(), lewis.allocation, "allocation", recipe)
+                     .allocate(plan.importance, lewis.gamma, lewis.epsilon);
   for (const TensorInfo& t : input.expert.tensors()) plan.tensors.push_back(t.name);
   return plan;
 }
@@ -75,7 +78,8 @@ Recipe apply_plans(const Recipe& recipe, const std::vector<ModelPlan>& plans) {
   Recipe guided = recipe;
   for (const ModelPlan& plan : plans) {
     std::vector<Condition> conditions;
-    for (const auto& [module, density] : plan.density) conditions.push_back({filter_for(module, plan.tensors), density});
+    for (const auto& [module, density] : plan.density)
+      conditions.push_back({filter_for(module, plan.tensors), density});
     conditions.push_back({"", recipe.lewis.value().uncovered});
     guided.models.at(plan.model).parameters["density"] = std::move(conditions);
   }
@@ -85,7 +89,9 @@ Recipe apply_plans(const Recipe& recipe, const std::vector<ModelPlan>& plans) {
 
 // The exact binary value printed to `digits` decimals is correctly rounded by the C library, ties
 // to even, as CPython's round() is.
-double round_decimals(double value, int digits) { return std::strtod(fmt::format("{:.{}f}", value, digits).c_str(), nullptr); }
+double round_decimals(double value, int digits) {
+  return std::strtod(fmt::format("{:.{}f}", value, digits).c_str(), nullptr);
+}
 
 std::string component_of(const std::string& module) { return module.substr(module.rfind('.') + 1); }
 

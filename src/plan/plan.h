@@ -28,11 +28,11 @@ struct ImportanceInput {
 };
 
 struct ModelPlan {
-  size_t model = 0;         // index into Recipe::models
+  size_t model = 0;                    // index into Recipe::models
   LayerValues base_norm, expert_norm;  // n_base, n_expert of norm_shift (empty for others)
-  LayerValues importance;   // after normalisation and rounding
+  LayerValues importance;              // after normalisation and rounding
   LayerValues density;
-  std::vector<std::string> tensors;    // the names of all of the model's tensors
+  std::vector<std::string> tensors;  // the names of all of the model's tensors
 };
 
 // Error(kUsage) when the recipe names an importance or an allocation that is not known.

@@ -19,25 +19,40 @@ using Kind = YamlNode::Kind;
 using Names = std::span<const std::string_view>;
 
 // Parameters of mergekit's methods that belong to one model ...
-constexpr std::array<std::string_view, 5> kModelParameters = {"density", "epsilon", "gamma", "scale", "weight"};
+constexpr std::array<std::string_view, 5> kModelParameters = {"density", "epsilon", "gamma",
+                                                              "scale", "weight"};
 // ... and those that belong to the whole merge: mergekit ignores them under a model without a word.
-constexpr std::array<std::string_view, 15> kGlobalParameters = {
-    "alpha",    "eps",       "filter_wise",       "int8_mask",       "lambda",
-    "max_iter", "normalize", "normalize_weights", "nuslerp_flatten", "nuslerp_row_wise",
-    "r",        "rescale",   "select_topk",       "t",               "tol"};
+constexpr std::array<std::string_view, 15> kGlobalParameters = {"alpha",
+                                                                "eps",
+                                                                "filter_wise",
+                                                                "int8_mask",
+                                                                "lambda",
+                                                                "max_iter",
+                                                                "normalize",
+                                                                "normalize_weights",
+                                                                "nuslerp_flatten",
+                                                                "nuslerp_row_wise",
+                                                                "r",
+                                                                "rescale",
+                                                                "select_topk",
+                                                                "t",
+                                                                "tol"};
 
 class Parser {
  public:
-  explicit Parser(const fs::path& file) : file_(file), where_(file.empty() ? "recipe" : file.string()) {}
+  explicit Parser(const fs::path& file)
+      : file_(file), where_(file.empty() ? "recipe" : file.string()) {}
 
   Recipe recipe(std::string_view text) {
     const YamlNode root = parse_yaml(text, where_);
     static constexpr std::array<std::string_view, 13> kKeys = {
-        "merge_method", "base_model", "models",    "slices",           "modules",       "parameters", "dtype",
-        "out_dtype",    "tokenizer",  "tokenizer_source", "chat_template", "lewis",     "name"};
+        "merge_method",  "base_model", "models",    "slices",    "modules",
+        "parameters",    "dtype",      "out_dtype", "tokenizer", "tokenizer_source",
+        "chat_template", "lewis",      "name"};
     check_keys(root, kKeys, "the recipe");
     for (const std::string_view key : {"slices", "modules", "tokenizer", "chat_template", "name"}) {
-      if (const YamlNode* n = root.find(key)) fail(n->line, fmt::format("'{}' is not supported yet", key));
+      if (const YamlNode* n = root.find(key))
+        fail(n->line, fmt::format("'{}' is not supported yet", key));
     }
     Recipe r;
     r.file = file_;
@@ -45,7 +60,8 @@ class Parser {
     r.merge_method = text_of(need(root, "merge_method"), "merge_method");
     if (const YamlNode* n = given(root, "dtype")) r.dtype = dtype_of(*n, "dtype");
     if (const YamlNode* n = given(root, "out_dtype")) r.out_dtype = dtype_of(*n, "out_dtype");
-    if (const YamlNode* n = given(root, "tokenizer_source")) r.tokenizer_source = text_of(*n, "tokenizer_source");
+    if (const YamlNode* n = given(root, "tokenizer_source"))
+      r.tokenizer_source = text_of(*n, "tokenizer_source");
     if (const YamlNode* n = given(root, "parameters")) r.parameters = parameters_of(*n, false);
     models(root, r);
     if (const YamlNode* n = given(root, "lewis")) r.lewis = lewis_of(*n, r);
@@ -80,7 +96,8 @@ class Parser {
   }
 
   std::string text_of(const YamlNode& n, std::string_view what) const {
-    if (n.kind != Kind::kScalar || n.is_null() || n.scalar.empty()) fail(n.line, fmt::format("'{}' must be a text", what));
+    if (n.kind != Kind::kScalar || n.is_null() || n.scalar.empty())
+      fail(n.line, fmt::format("'{}' must be a text", what));
     return n.scalar;
   }
 
@@ -93,26 +110,31 @@ class Parser {
     double value = 0;
     const char* begin = s.data() + (s.starts_with('+') ? 1 : 0);
     const auto [end, error] = std::from_chars(begin, s.data() + s.size(), value);
-    if (n.kind != Kind::kScalar || s.empty() || error != std::errc() || end != s.data() + s.size() || !std::isfinite(value)) {
+    if (n.kind != Kind::kScalar || s.empty() || error != std::errc() ||
+        end != s.data() + s.size() || !std::isfinite(value)) {
       fail(n.line, fmt::format("{} must be a number, found {}", what, shown(n)));
     }
     return value;
   }
 
   static std::string shown(const YamlNode& n) {
-    return n.kind == Kind::kScalar ? "'" + n.scalar + "'" : n.kind == Kind::kList ? "a list" : "a map";
+    return n.kind == Kind::kScalar ? "'" + n.scalar + "'"
+           : n.kind == Kind::kList ? "a list"
+                                   : "a map";
   }
 
   uint64_t count_of(const YamlNode& n, std::string_view what) const {
     const double value = number_of(n, what);
-    if (value < 0 || value != std::floor(value) || value > 1e15) fail(n.line, fmt::format("{} must be a whole number, found {}", what, shown(n)));
+    if (value < 0 || value != std::floor(value) || value > 1e15)
+      fail(n.line, fmt::format("{} must be a whole number, found {}", what, shown(n)));
     return static_cast<uint64_t>(value);
   }
 
   DType dtype_of(const YamlNode& n, std::string_view what) const {
     const auto dtype = dtype_from_torch_name(text_of(n, what));
     if (!dtype || !is_arithmetic(*dtype)) {
-      fail(n.line, fmt::format("{} {} is not known; expected bfloat16, float16 or float32", what, shown(n)));
+      fail(n.line, fmt::format("{} {} is not known; expected bfloat16, float16 or float32", what,
+                               shown(n)));
     }
     return *dtype;
   }
@@ -121,7 +143,8 @@ class Parser {
 
   double checked(const YamlNode& n, std::string_view name) const {
     const double value = number_of(n, name);
-    if (name == "density" && !(value >= 0 && value <= 1)) fail(n.line, fmt::format("density {} is outside [0, 1]", n.scalar));
+    if (name == "density" && !(value >= 0 && value <= 1))
+      fail(n.line, fmt::format("density {} is outside [0, 1]", n.scalar));
     return value;
   }
 
@@ -146,8 +169,10 @@ class Parser {
   ParameterSetting setting_of(const YamlNode& n, std::string_view name) const {
     if (n.kind == Kind::kMap) return std::vector<Condition>{condition_of(n, name)};
     const bool conditional =
-        n.kind == Kind::kList && std::any_of(n.items.begin(), n.items.end(), [](const auto& i) { return i.kind == Kind::kMap; });
-    if (!conditional) return std::visit([](auto v) { return ParameterSetting(v); }, value_of(n, name));
+        n.kind == Kind::kList && std::any_of(n.items.begin(), n.items.end(),
+                                             [](const auto& i) { return i.kind == Kind::kMap; });
+    if (!conditional)
+      return std::visit([](auto v) { return ParameterSetting(v); }, value_of(n, name));
     std::vector<Condition> conditions;
     for (const YamlNode& item : n.items) conditions.push_back(condition_of(item, name));
     return conditions;
@@ -159,9 +184,12 @@ class Parser {
     check_keys(map, known, "parameters");
     Parameters parameters;
     for (const auto& [key, value] : map.entries) {
-      const bool global = std::find(kGlobalParameters.begin(), kGlobalParameters.end(), key.scalar) != kGlobalParameters.end();
+      const bool global = std::find(kGlobalParameters.begin(), kGlobalParameters.end(),
+                                    key.scalar) != kGlobalParameters.end();
       if (of_model && global) {
-        fail(key.line, fmt::format("'{}' is a parameter of the whole merge: write it under the recipe's own parameters", key.scalar));
+        fail(key.line, fmt::format("'{}' is a parameter of the whole merge: write it under the "
+                                   "recipe's own parameters",
+                                   key.scalar));
       }
       if (!value.is_null()) parameters[key.scalar] = setting_of(value, key.scalar);
     }
@@ -171,25 +199,35 @@ class Parser {
   // ---- models ----
 
   // As written, then beside the recipe.
-  fs::path resolve_path(const std::string& written, int line, std::string_view what, bool folder) const {
-    const auto fits = [&](const fs::path& p) { return folder ? fs::is_directory(p) : fs::is_regular_file(p); };
+  fs::path resolve_path(const std::string& written, int line, std::string_view what,
+                        bool folder) const {
+    const auto fits = [&](const fs::path& p) {
+      return folder ? fs::is_directory(p) : fs::is_regular_file(p);
+    };
     if (fits(written)) return written;
     const fs::path beside = file_.parent_path() / written;
     if (!file_.empty() && fits(beside)) return beside;
-    fail(line, fmt::format("{} {}: no such {} (looked from the working directory and beside the recipe{})", what, written,
-                           folder ? "folder" : "file", folder ? "; ids of a hub are not supported yet" : ""));
+    fail(line, fmt::format(
+                   "{} {}: no such {} (looked from the working directory and beside the recipe{})",
+                   what, written, folder ? "folder" : "file",
+                   folder ? "; ids of a hub are not supported yet" : ""));
   }
 
   std::string model_name(const YamlNode& n, std::string_view what) const {
-    if (n.kind == Kind::kMap) fail(n.line, fmt::format("{} as a map (revision, lora) is not supported yet: write the folder", what));
+    if (n.kind == Kind::kMap)
+      fail(
+          n.line,
+          fmt::format("{} as a map (revision, lora) is not supported yet: write the folder", what));
     const std::string name = text_of(n, what);
-    if (name.find('+') != std::string::npos && !fs::is_directory(name)) fail(n.line, fmt::format("{} {}: '+lora' is not supported yet", what, name));
+    if (name.find('+') != std::string::npos && !fs::is_directory(name))
+      fail(n.line, fmt::format("{} {}: '+lora' is not supported yet", what, name));
     return name;
   }
 
   void models(const YamlNode& root, Recipe& r) const {
     const YamlNode& list = need(root, "models");
-    if (list.kind != Kind::kList || list.items.empty()) fail(list.line, "'models' must be a list of models");
+    if (list.kind != Kind::kList || list.items.empty())
+      fail(list.line, "'models' must be a list of models");
     static constexpr std::array<std::string_view, 2> kKeys = {"model", "parameters"};
     for (const YamlNode& item : list.items) {
       check_keys(item, kKeys, "a model");
@@ -198,7 +236,8 @@ class Parser {
       m.model = model_name(need(item, "model"), "model");
       m.folder = resolve_path(m.model, item.line, "model", true);
       for (const RecipeModel& other : r.models) {
-        if (fs::equivalent(other.folder, m.folder)) fail(item.line, fmt::format("model {} is listed twice", m.model));
+        if (fs::equivalent(other.folder, m.folder))
+          fail(item.line, fmt::format("model {} is listed twice", m.model));
       }
       if (const YamlNode* p = given(item, "parameters")) m.parameters = parameters_of(*p, true);
       r.models.push_back(std::move(m));
@@ -220,13 +259,14 @@ class Parser {
 
   double share_of(const YamlNode& n, std::string_view what) const {
     const double value = number_of(n, what);
-    if (!(value >= 0 && value <= 1)) fail(n.line, fmt::format("{} {} is outside [0, 1]", what, n.scalar));
+    if (!(value >= 0 && value <= 1))
+      fail(n.line, fmt::format("{} {} is outside [0, 1]", what, n.scalar));
     return value;
   }
 
   CalibrationEntry calibration_of(const YamlNode& n, const Recipe& r) const {
-    static constexpr std::array<std::string_view, 8> kKeys = {"model", "data", "format", "prompt_field",
-                                                              "answer_field", "samples", "seed", "max_tokens"};
+    static constexpr std::array<std::string_view, 8> kKeys = {
+        "model", "data", "format", "prompt_field", "answer_field", "samples", "seed", "max_tokens"};
     check_keys(n, kKeys, "lewis.calibration");
     CalibrationEntry e;
     e.line = n.line;
@@ -234,8 +274,13 @@ class Parser {
     e.folder = resolve_path(e.model, n.line, "lewis.calibration model", true);
     const auto same = [&](const RecipeModel& m) { return fs::equivalent(m.folder, e.folder); };
     const auto it = std::find_if(r.models.begin(), r.models.end(), same);
-    if (it == r.models.end()) fail(n.line, fmt::format("lewis.calibration model {} is none of the recipe's models", e.model));
-    if (r.base_index && &*it == &r.models[*r.base_index]) fail(n.line, "lewis.calibration is given for the fine-tuned models; the base is run on each text as well");
+    if (it == r.models.end())
+      fail(n.line,
+           fmt::format("lewis.calibration model {} is none of the recipe's models", e.model));
+    if (r.base_index && &*it == &r.models[*r.base_index])
+      fail(n.line,
+           "lewis.calibration is given for the fine-tuned models; the base is run on each text as "
+           "well");
     e.folder = it->folder;
     const YamlNode& data = need(n, "data");
     e.data = resolve_path(text_of(data, "data"), data.line, "data", false);
@@ -250,9 +295,9 @@ class Parser {
   }
 
   LewisSection lewis_of(const YamlNode& n, const Recipe& r) const {
-    static constexpr std::array<std::string_view, 10> kKeys = {"calibration", "protocol", "importance", "allocation",
-                                                               "gamma", "epsilon", "uncovered", "skip_first_token", "seed",
-                                                               "refine"};
+    static constexpr std::array<std::string_view, 10> kKeys = {
+        "calibration", "protocol",  "importance",       "allocation", "gamma",
+        "epsilon",     "uncovered", "skip_first_token", "seed",       "refine"};
     check_keys(n, kKeys, "lewis");
     LewisSection s;
     if (const YamlNode* v = given(n, "refine")) fail(v->line, "'refine' is not supported yet");
@@ -260,17 +305,22 @@ class Parser {
       if (v->kind != Kind::kList) fail(v->line, "lewis.calibration must be a list");
       for (const YamlNode& item : v->items) {
         s.calibration.push_back(calibration_of(item, r));
-        const auto same = [&](const CalibrationEntry& e) { return e.folder == s.calibration.back().folder; };
+        const auto same = [&](const CalibrationEntry& e) {
+          return e.folder == s.calibration.back().folder;
+        };
         if (std::count_if(s.calibration.begin(), s.calibration.end(), same) > 1) {
-          fail(item.line, fmt::format("model {} has two calibration entries", s.calibration.back().model));
+          fail(item.line,
+               fmt::format("model {} has two calibration entries", s.calibration.back().model));
         }
       }
-      if (!s.calibration.empty() && !r.base_index) fail(v->line, "lewis.calibration needs base_model: importance is the distance from it");
+      if (!s.calibration.empty() && !r.base_index)
+        fail(v->line, "lewis.calibration needs base_model: importance is the distance from it");
     }
     if (const YamlNode* v = given(n, "protocol")) s.protocol = text_of(*v, "protocol");
     static constexpr std::array<std::string_view, 2> kProtocols = {"clean", "reference"};
     if (std::find(kProtocols.begin(), kProtocols.end(), s.protocol) == kProtocols.end()) {
-      fail(n.find("protocol")->line, fmt::format("protocol '{}' is not known; did you mean '{}'?", s.protocol, nearest_name(s.protocol, kProtocols)));
+      fail(n.find("protocol")->line, fmt::format("protocol '{}' is not known; did you mean '{}'?",
+                                                 s.protocol, nearest_name(s.protocol, kProtocols)));
     }
     if (const YamlNode* v = given(n, "importance")) s.importance = text_of(*v, "importance");
     if (const YamlNode* v = given(n, "allocation")) s.allocation = text_of(*v, "allocation");
@@ -278,7 +328,10 @@ class Parser {
     if (const YamlNode* v = given(n, "epsilon")) s.epsilon = share_of(*v, "epsilon");
     if (s.gamma > s.epsilon) {
       const YamlNode* v = n.find("gamma") ? n.find("gamma") : n.find("epsilon");
-      fail(v->line, fmt::format("gamma {} is above epsilon {}: gamma is the smallest density, epsilon the largest", s.gamma, s.epsilon));
+      fail(v->line,
+           fmt::format(
+               "gamma {} is above epsilon {}: gamma is the smallest density, epsilon the largest",
+               s.gamma, s.epsilon));
     }
     if (const YamlNode* v = given(n, "uncovered")) {
       static constexpr std::array<std::string_view, 1> kDensity = {"density"};
@@ -288,8 +341,10 @@ class Parser {
       }
       s.uncovered = share_of(*v, "uncovered");
     }
-    if (const YamlNode* v = given(n, "skip_first_token")) s.skip_first_token = number_of(*v, "skip_first_token") != 0;
-    if (s.skip_first_token && s.protocol == "reference") fail(n.find("skip_first_token")->line, "skip_first_token belongs to the protocol clean");
+    if (const YamlNode* v = given(n, "skip_first_token"))
+      s.skip_first_token = number_of(*v, "skip_first_token") != 0;
+    if (s.skip_first_token && s.protocol == "reference")
+      fail(n.find("skip_first_token")->line, "skip_first_token belongs to the protocol clean");
     if (const YamlNode* v = given(n, "seed")) s.seed = count_of(*v, "seed");
     return s;
   }
@@ -300,7 +355,9 @@ class Parser {
 
 }  // namespace
 
-Recipe parse_recipe(std::string_view text, const fs::path& file) { return Parser(file).recipe(text); }
+Recipe parse_recipe(std::string_view text, const fs::path& file) {
+  return Parser(file).recipe(text);
+}
 
 Recipe read_recipe(const fs::path& file) { return parse_recipe(read_text_file(file), file); }
 

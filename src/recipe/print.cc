@@ -20,13 +20,22 @@ std::string number(double value) {
 
 // A text as a YAML scalar: plain where nothing can go wrong, else in double quotes.
 std::string scalar(const std::string& text) {
-  const auto harmless = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '/' || c == '.' || c == '-'; };
+  const auto harmless = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '/' || c == '.' ||
+           c == '-';
+  };
   const bool word = !text.empty() && std::all_of(text.begin(), text.end(), harmless) &&
-                    (std::isalpha(static_cast<unsigned char>(text[0])) || text[0] == '/' || text.starts_with("./") || text.starts_with("../"));
-  static constexpr const char* kWords[] = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"};
+                    (std::isalpha(static_cast<unsigned char>(text[0])) || text[0] == '/' ||
+                     text.starts_with("./") || text.starts_with("../"));
+  static constexpr const char* kWords[] = {"true", "false", "yes", "no", "on",
+                                           "off",  "null",  "y",   "n"};
   std::string lower = text;
-  std::transform(lower.begin(), lower.end(), lower.begin(), [](char c) { return static_cast<char>(std::tolower(static_cast<unsigned char>(c))); });
-  if (word && std::none_of(std::begin(kWords), std::end(kWords), [&](const char* w) { return lower == w; })) return text;
+  std::transform(lower.begin(), lower.end(), lower.begin(), [](char c) {
+    return static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  });
+  if (word &&
+      std::none_of(std::begin(kWords), std::end(kWords), [&](const char* w) { return lower == w; }))
+    return text;
   std::string quoted = "\"";
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);
@@ -56,7 +65,8 @@ std::string parameters_text(const Parameters& parameters, const std::string& ind
     if (const auto* conditions = std::get_if<std::vector<Condition>>(&setting)) {
       text += "\n";
       for (const Condition& c : *conditions) {
-        text += indent + "  - {" + (c.filter.empty() ? "" : "filter: " + scalar(c.filter) + ", ") + "value: " + value_text(c.value) + "}\n";
+        text += indent + "  - {" + (c.filter.empty() ? "" : "filter: " + scalar(c.filter) + ", ") +
+                "value: " + value_text(c.value) + "}\n";
       }
     } else if (const double* single = std::get_if<double>(&setting)) {
       text += " " + number(*single) + "\n";
@@ -75,10 +85,13 @@ std::string lewis_text(const LewisSection& s) {
     if (!e.format.empty()) text += "      format: " + scalar(e.format) + "\n";
     if (!e.prompt_field.empty()) text += "      prompt_field: " + scalar(e.prompt_field) + "\n";
     if (!e.answer_field.empty()) text += "      answer_field: " + scalar(e.answer_field) + "\n";
-    text += fmt::format("      samples: {}\n      seed: {}\n      max_tokens: {}\n", e.samples, e.seed, e.max_tokens);
+    text += fmt::format("      samples: {}\n      seed: {}\n      max_tokens: {}\n", e.samples,
+                        e.seed, e.max_tokens);
   }
-  text += fmt::format("  protocol: {}\n  importance: {}\n  allocation: {}\n", scalar(s.protocol), scalar(s.importance), scalar(s.allocation));
-  text += fmt::format("  gamma: {}\n  epsilon: {}\n  uncovered: {}\n", number(s.gamma), number(s.epsilon), number(s.uncovered));
+  text += fmt::format("  protocol: {}\n  importance: {}\n  allocation: {}\n", scalar(s.protocol),
+                      scalar(s.importance), scalar(s.allocation));
+  text += fmt::format("  gamma: {}\n  epsilon: {}\n  uncovered: {}\n", number(s.gamma),
+                      number(s.epsilon), number(s.uncovered));
   text += fmt::format("  skip_first_token: {}\n  seed: {}\n", s.skip_first_token, s.seed);
   return text;
 }
@@ -92,12 +105,15 @@ std::string to_yaml(const Recipe& recipe, bool stock) {
   for (const RecipeModel& m : recipe.models) {
     if (!m.listed) continue;
     text += "  - model: " + scalar(m.model) + "\n";
-    if (!m.parameters.empty()) text += "    parameters:\n" + parameters_text(m.parameters, "      ");
+    if (!m.parameters.empty())
+      text += "    parameters:\n" + parameters_text(m.parameters, "      ");
   }
-  if (!recipe.parameters.empty()) text += "parameters:\n" + parameters_text(recipe.parameters, "  ");
+  if (!recipe.parameters.empty())
+    text += "parameters:\n" + parameters_text(recipe.parameters, "  ");
   if (recipe.dtype) text += fmt::format("dtype: {}\n", dtype_torch_name(*recipe.dtype));
   if (recipe.out_dtype) text += fmt::format("out_dtype: {}\n", dtype_torch_name(*recipe.out_dtype));
-  if (recipe.tokenizer_source) text += "tokenizer_source: " + scalar(*recipe.tokenizer_source) + "\n";
+  if (recipe.tokenizer_source)
+    text += "tokenizer_source: " + scalar(*recipe.tokenizer_source) + "\n";
   if (recipe.lewis && !stock) text += lewis_text(*recipe.lewis);
   return text;
 }

@@ -29,21 +29,21 @@ using ParameterSetting = std::variant<double, Gradient, std::vector<Condition>>;
 using Parameters = std::map<std::string, ParameterSetting>;
 
 struct RecipeModel {
-  std::string model;                // as written
-  std::filesystem::path folder;     // resolved; absolute or relative to the working directory
+  std::string model;             // as written
+  std::filesystem::path folder;  // resolved; absolute or relative to the working directory
   Parameters parameters;
-  bool listed = true;               // false: the base, appended because `models:` lacks it
-  int line = 0;                     // of the recipe
+  bool listed = true;  // false: the base, appended because `models:` lacks it
+  int line = 0;        // of the recipe
 };
 
 // lewis.calibration[]: text that shows the skill of one fine-tuned model.
 struct CalibrationEntry {
-  std::string model;                // must be one of the recipe's
+  std::string model;  // must be one of the recipe's
   std::filesystem::path folder;
   std::filesystem::path data;
-  std::string format;               // of text/dataset.h; "" : by the file's ending
+  std::string format;                      // of text/dataset.h; "" : by the file's ending
   std::string prompt_field, answer_field;  // format jsonl
-  uint64_t samples = 15;            // 0: all
+  uint64_t samples = 15;                   // 0: all
   uint64_t seed = 42;
   uint64_t max_tokens = 512;
   int line = 0;
@@ -54,20 +54,20 @@ struct LewisSection {
   std::string protocol = "clean";
   std::string importance = "norm_shift";
   std::string allocation = "min_max";
-  double gamma = 0.3;               // smallest density
-  double epsilon = 0.8;             // largest density
-  double uncovered = 1.0;           // of tensors without an importance
-  bool skip_first_token = false;    // clean protocol: do not count position 0
-  uint64_t seed = 0;                // of random masks
+  double gamma = 0.3;             // smallest density
+  double epsilon = 0.8;           // largest density
+  double uncovered = 1.0;         // of tensors without an importance
+  bool skip_first_token = false;  // clean protocol: do not count position 0
+  uint64_t seed = 0;              // of random masks
 };
 
 struct Recipe {
-  std::filesystem::path file;       // "" when built from text
-  std::string text;                 // as read, for mergekit_config.yml
+  std::filesystem::path file;  // "" when built from text
+  std::string text;            // as read, for mergekit_config.yml
   std::string merge_method;
   std::vector<RecipeModel> models;  // in the order written; the base appended if not listed
   std::optional<std::string> base_model;
-  std::optional<size_t> base_index; // into models
+  std::optional<size_t> base_index;  // into models
   Parameters parameters;
   std::optional<DType> dtype, out_dtype;
   std::optional<std::string> tokenizer_source;  // "base", "union" or a model
@@ -88,7 +88,8 @@ double tensor_depth(std::string_view tensor_name, int64_t layers);
 std::optional<int64_t> tensor_layer(std::string_view tensor_name);
 
 // The value of a setting for a tensor at depth t in [0, 1]; nullopt when no condition matches.
-std::optional<double> evaluate(const ParameterSetting& setting, std::string_view tensor_name, double t);
+std::optional<double> evaluate(const ParameterSetting& setting, std::string_view tensor_name,
+                               double t);
 
 // Precedence: the model's parameters (model given), the recipe's, else nullopt. Global parameters
 // (lambda, normalize, ...) are read with model nullopt.

@@ -28,7 +28,8 @@ std::optional<int64_t> tensor_layer(std::string_view name) {
     const size_t end = std::min(name.find('.', begin), name.size());
     int64_t number = 0;
     const auto [stop, error] = std::from_chars(name.data() + begin, name.data() + end, number);
-    if (error == std::errc() && stop == name.data() + end && begin > 0 && number >= 0) return number;
+    if (error == std::errc() && stop == name.data() + end && begin > 0 && number >= 0)
+      return number;
     begin = end + 1;
   }
   return std::nullopt;
@@ -37,10 +38,12 @@ std::optional<int64_t> tensor_layer(std::string_view name) {
 double tensor_depth(std::string_view name, int64_t layers) {
   const auto layer = tensor_layer(name);
   if (!layer) return 0;
-  return layers > 1 ? std::min(1.0, static_cast<double>(*layer) / static_cast<double>(layers - 1)) : 1;
+  return layers > 1 ? std::min(1.0, static_cast<double>(*layer) / static_cast<double>(layers - 1))
+                    : 1;
 }
 
-std::optional<double> evaluate(const ParameterSetting& setting, std::string_view tensor_name, double t) {
+std::optional<double> evaluate(const ParameterSetting& setting, std::string_view tensor_name,
+                               double t) {
   if (const double* number = std::get_if<double>(&setting)) return *number;
   if (const Gradient* gradient = std::get_if<Gradient>(&setting)) return interpolate(*gradient, t);
   for (const Condition& c : std::get<std::vector<Condition>>(setting)) {
@@ -49,8 +52,8 @@ std::optional<double> evaluate(const ParameterSetting& setting, std::string_view
   return std::nullopt;
 }
 
-std::optional<double> resolve(const Recipe& recipe, std::string_view parameter, std::optional<size_t> model,
-                              std::string_view tensor_name, double t) {
+std::optional<double> resolve(const Recipe& recipe, std::string_view parameter,
+                              std::optional<size_t> model, std::string_view tensor_name, double t) {
   const auto look = [&](const Parameters& parameters) -> std::optional<double> {
     const auto it = parameters.find(std::string(parameter));
     return it == parameters.end() ? std::nullopt : evaluate(it->second, tensor_name, t);

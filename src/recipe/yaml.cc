@@ -117,8 +117,10 @@ class TreeBuilder {
         n.kind = YamlNode::Kind::kMap;
         read_entries(n, depth);
         break;
-      case FYET_ALIAS: fail("aliases are not accepted: write the value out");
-      default: fail("not valid YAML");
+      case FYET_ALIAS:
+        fail("aliases are not accepted: write the value out");
+      default:
+        fail("not valid YAML");
     }
     return n;
   }
@@ -217,7 +219,8 @@ std::optional<double> YamlNode::number() const {
 
 YamlNode parse_yaml(std::string_view text, std::string_view where) {
   if (text.size() > kMaxBytes) {
-    throw usage_error("{}: {} bytes, expected a recipe of at most {}", where, text.size(), kMaxBytes);
+    throw usage_error("{}: {} bytes, expected a recipe of at most {}", where, text.size(),
+                      kMaxBytes);
   }
   if (!is_utf8(text)) throw usage_error("{}:1: the text is not UTF-8", where);
   return TreeBuilder(text, where).document();

@@ -15,7 +15,7 @@ namespace lewis {
 struct ChatOptions {
   bool add_generation_prompt = false;  // end with what begins the assistant's answer
   Json tools;                          // null, or a list of JSON schemas
-  Json variables = Json::object();     // more variables for the template: {"enable_thinking": false}
+  Json variables = Json::object();  // more variables for the template: {"enable_thinking": false}
   // What strftime_now formats, in seconds since 1970-01-01 00:00 of the clock on the wall. Unset:
   // now, here.
   std::optional<int64_t> now;

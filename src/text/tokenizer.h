@@ -14,9 +14,9 @@ namespace lewis {
 
 // The special tokens that a model folder names. Empty or missing: the folder names none.
 struct SpecialTokens {
-  std::string bos, eos, pad, unk;          // as text: "<|endoftext|>"
-  std::vector<int32_t> config_eos;         // eos_token_id of generation_config.json, config.json
-  bool pads_left = false;                  // padding_side
+  std::string bos, eos, pad, unk;   // as text: "<|endoftext|>"
+  std::vector<int32_t> config_eos;  // eos_token_id of generation_config.json, config.json
+  bool pads_left = false;           // padding_side
   bool operator==(const SpecialTokens&) const = default;
 };
 

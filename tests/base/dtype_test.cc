@@ -15,10 +15,12 @@ namespace {
 double plain_value(uint32_t bits, int exponent_bits, int mantissa_bits) {
   const int bias = (1 << (exponent_bits - 1)) - 1;
   const int exponent = static_cast<int>(bits >> mantissa_bits) & ((1 << exponent_bits) - 1);
-  const double fraction = static_cast<double>(bits & ((1u << mantissa_bits) - 1)) / (1 << mantissa_bits);
+  const double fraction =
+      static_cast<double>(bits & ((1u << mantissa_bits) - 1)) / (1 << mantissa_bits);
   const double sign = bits >> (exponent_bits + mantissa_bits) & 1 ? -1 : 1;
   if (exponent == (1 << exponent_bits) - 1) return fraction == 0 ? sign * INFINITY : NAN;
-  return sign * (exponent == 0 ? std::ldexp(fraction, 1 - bias) : std::ldexp(1 + fraction, exponent - bias));
+  return sign * (exponent == 0 ? std::ldexp(fraction, 1 - bias)
+                               : std::ldexp(1 + fraction, exponent - bias));
 }
 
 void expect_same(float found, double expected, uint32_t bits) {
@@ -87,7 +89,7 @@ TEST(Float8, AllValuesWiden) {
     expect_same(f8e5m2_to_float(static_cast<uint8_t>(bits)), plain_value(bits, 5, 2), bits);
     // E4M3 has no infinities: its top exponent holds numbers, but for the last pattern.
     const double sign = bits & 0x80 ? -1 : 1;
-    const double plain = (bits & 0x7f) == 0x7f ? NAN
+    const double plain = (bits & 0x7f) == 0x7f   ? NAN
                          : (bits & 0x78) == 0x78 ? sign * std::ldexp(1 + (bits & 7) / 8.0, 8)
                                                  : plain_value(bits, 4, 3);
     expect_same(f8e4m3_to_float(static_cast<uint8_t>(bits)), plain, bits);
@@ -95,10 +97,12 @@ TEST(Float8, AllValuesWiden) {
 }
 
 TEST(DType, NamesGoBothWays) {
-  for (const char* name : {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "I64", "I32", "I16", "I8", "U8", "BOOL"}) {
+  for (const char* name : {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "I64", "I32", "I16",
+                           "I8", "U8", "BOOL"}) {
     ASSERT_TRUE(dtype_from_name(name)) << name;
     EXPECT_EQ(dtype_name(*dtype_from_name(name)), name);
-    EXPECT_EQ(visit_dtype(*dtype_from_name(name), [](auto zero) { return sizeof zero; }), dtype_size(*dtype_from_name(name)));
+    EXPECT_EQ(visit_dtype(*dtype_from_name(name), [](auto zero) { return sizeof zero; }),
+              dtype_size(*dtype_from_name(name)));
   }
   EXPECT_FALSE(dtype_from_name("F4"));
   EXPECT_EQ(dtype_from_torch_name("torch.bfloat16"), DType::kBF16);
@@ -112,7 +116,8 @@ TEST(DType, WidenAndNarrowArraysAtAnyAddress) {
     narrow(values, dtype, stored.data() + 1);
     std::vector<float> back(values.size());
     widen(dtype, stored.data() + 1, back);
-    for (size_t i = 0; i < 4; ++i) EXPECT_EQ(std::bit_cast<uint32_t>(back[i]), std::bit_cast<uint32_t>(values[i]));
+    for (size_t i = 0; i < 4; ++i)
+      EXPECT_EQ(std::bit_cast<uint32_t>(back[i]), std::bit_cast<uint32_t>(values[i]));
   }
 }
 

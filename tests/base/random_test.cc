@@ -20,11 +20,13 @@ TEST(Philox, KnownAnswers) {
 
 TEST(TensorRandom, FillIsElementByElement) {
   const TensorRandom random(7, 1, "model.norm.weight");
-  for (const uint64_t first : {uint64_t{0}, uint64_t{1}, uint64_t{3}, uint64_t{64}, (uint64_t{1} << 34) - 40}) {
+  for (const uint64_t first :
+       {uint64_t{0}, uint64_t{1}, uint64_t{3}, uint64_t{64}, (uint64_t{1} << 34) - 40}) {
     for (const size_t n : {0, 1, 5, 63, 64, 65, 200}) {
       std::vector<uint32_t> filled(n);
       random.fill(first, filled);
-      for (size_t i = 0; i < n; ++i) ASSERT_EQ(filled[i], random.element(first + i)) << first << " " << i;
+      for (size_t i = 0; i < n; ++i)
+        ASSERT_EQ(filled[i], random.element(first + i)) << first << " " << i;
     }
   }
 }

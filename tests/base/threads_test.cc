@@ -24,7 +24,11 @@ TEST(Threads, EachPieceOnce) {
 TEST(Threads, ErrorsComeBackAndThePoolGoesOn) {
   Threads threads(4);
   for (int round = 0; round < 50; ++round) {
-    EXPECT_THROW(threads.run(100, [](size_t i) { if (i == 37) throw std::runtime_error("37"); }), std::runtime_error);
+    EXPECT_THROW(threads.run(100,
+                             [](size_t i) {
+                               if (i == 37) throw std::runtime_error("37");
+                             }),
+                 std::runtime_error);
     std::atomic<size_t> sum = 0;
     threads.run(100, [&](size_t i) { sum += i; });
     EXPECT_EQ(sum, 4950u);

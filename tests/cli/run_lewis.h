@@ -30,8 +30,8 @@ inline Run run_lewis(const std::filesystem::path& scratch, const std::string& ar
                      const std::filesystem::path& working_directory = LEWIS_SOURCE) {
   const std::string err = (scratch / "stderr.txt").string();
   const std::string command = "cd '" + working_directory.string() + "' && LEWIS_CACHE='" +
-                              (scratch / "cache").string() + "' '" + LEWIS_BINARY + "' " + arguments +
-                              " 2>'" + err + "' </dev/null";
+                              (scratch / "cache").string() + "' '" + LEWIS_BINARY + "' " +
+                              arguments + " 2>'" + err + "' </dev/null";
   Run run;
   FILE* pipe = popen(command.c_str(), "r");
   if (!pipe) return run;

@@ -28,7 +28,7 @@ std::vector<float> linear(Backend& backend, const PackedWeight& weight,
 struct LinearShape {
   int64_t rows, in, out;
 };
-const LinearShape kShapes[] = {{1, 1, 1},     {3, 5, 7},      {17, 33, 64},   {255, 64, 112},
+const LinearShape kShapes[] = {{1, 1, 1},      {3, 5, 7},      {17, 33, 64},    {255, 64, 112},
                                {256, 112, 64}, {321, 100, 77}, {40, 576, 1100}, {1, 2049, 513}};
 
 TEST(CpuLinear, EqualsDoublePrecisionOnOddShapes) {
@@ -45,10 +45,12 @@ TEST(CpuLinear, EqualsDoublePrecisionOnOddShapes) {
       EXPECT_EQ(packed->in, in);
       const double tolerance = 1e-6 * std::sqrt(static_cast<double>(in)) + 1e-6;
       EXPECT_LT(largest_difference(linear(*backend, *packed, bias, x),
-                                   plain_linear(x, weight, bias, rows, out, in)), tolerance)
+                                   plain_linear(x, weight, bias, rows, out, in)),
+                tolerance)
           << rows << " " << in << " " << out << " " << dtype_name(dtype);
       EXPECT_LT(largest_difference(linear(*backend, *packed, {}, x),
-                                   plain_linear(x, weight, {}, rows, out, in)), tolerance);
+                                   plain_linear(x, weight, {}, rows, out, in)),
+                tolerance);
     }
   }
 }
@@ -72,9 +74,10 @@ TEST(CpuLinear, SameBitsForAnyNumberOfThreads) {
 TEST(CpuLinear, ARowDoesNotDependOnTheOtherRows) {
   Threads threads(2);
   const auto backend = make_cpu_backend(threads);
-  for (const auto& [rows, in, out] : {LinearShape{600, 96, 130}, LinearShape{330, 2049, 77},
-                                      LinearShape{90, 1536, 576}}) {
-    const auto packed = backend->pack(DType::kF32, stored(random_floats(out * in, 3), DType::kF32).data(), out, in);
+  for (const auto& [rows, in, out] :
+       {LinearShape{600, 96, 130}, LinearShape{330, 2049, 77}, LinearShape{90, 1536, 576}}) {
+    const auto packed =
+        backend->pack(DType::kF32, stored(random_floats(out * in, 3), DType::kF32).data(), out, in);
     const auto x = random_floats(rows * in, 1);
     const auto all = linear(*backend, *packed, {}, x);
     for (const int64_t part : {1, 2, 3, 7, 8, 16, 31, 33, 70}) {
@@ -91,7 +94,8 @@ TEST(CpuLinear, ARowDoesNotDependOnTheOtherRows) {
 TEST(CpuLinear, NoRowsIsNothing) {
   Threads threads(2);
   const auto backend = make_cpu_backend(threads);
-  const auto packed = backend->pack(DType::kF32, stored(random_floats(6, 3), DType::kF32).data(), 2, 3);
+  const auto packed =
+      backend->pack(DType::kF32, stored(random_floats(6, 3), DType::kF32).data(), 2, 3);
   EXPECT_TRUE(linear(*backend, *packed, {}, {}).empty());
 }
 
@@ -104,10 +108,12 @@ TEST(CpuRmsNorm, EqualsDoublePrecision) {
     std::vector<double> expected;
     for (int64_t r = 0; r < rows; ++r) {
       double sum = 0;
-      for (int64_t i = 0; i < columns; ++i) sum += std::pow(static_cast<double>(x[r * columns + i]), 2);
+      for (int64_t i = 0; i < columns; ++i)
+        sum += std::pow(static_cast<double>(x[r * columns + i]), 2);
       const double factor = 1 / std::sqrt(sum / static_cast<double>(columns) + 1e-5);
       for (int64_t i = 0; i < columns; ++i) {
-        expected.push_back(static_cast<double>(x[r * columns + i]) * factor * static_cast<double>(weight[i]));
+        expected.push_back(static_cast<double>(x[r * columns + i]) * factor *
+                           static_cast<double>(weight[i]));
       }
     }
     std::vector<float> y(x.size());
@@ -121,7 +127,8 @@ TEST(CpuRmsNorm, EqualsDoublePrecision) {
 TEST(CpuRope, RotatesHalvesAndLeavesTheRest) {
   Threads threads(2);
   const auto backend = make_cpu_backend(threads);
-  for (const auto& [head_dim, half] : {std::pair<int64_t, int64_t>{2, 1}, {24, 12}, {64, 32}, {80, 19}}) {
+  for (const auto& [head_dim, half] :
+       {std::pair<int64_t, int64_t>{2, 1}, {24, 12}, {64, 32}, {80, 19}}) {
     const int64_t rows = 70, heads = 3;
     std::vector<float> frequency;
     for (int64_t i = 0; i < half; ++i) frequency.push_back(std::pow(0.1f, static_cast<float>(i)));
@@ -132,9 +139,11 @@ TEST(CpuRope, RotatesHalvesAndLeavesTheRest) {
     for (int64_t r = 0; r < rows; ++r) {
       for (int64_t h = 0; h < heads; ++h) {
         for (int64_t i = 0; i < half; ++i) {
-          const double angle = static_cast<double>(positions[r]) * static_cast<double>(frequency[i]);
+          const double angle =
+              static_cast<double>(positions[r]) * static_cast<double>(frequency[i]);
           double* head = expected.data() + (r * heads + h) * head_dim;
-          const double a = head[i], b = head[i + half], c = 1.5 * std::cos(angle), s = 1.5 * std::sin(angle);
+          const double a = head[i], b = head[i + half], c = 1.5 * std::cos(angle),
+                       s = 1.5 * std::sin(angle);
           head[i] = a * c - b * s;
           head[i + half] = b * c + a * s;
         }
@@ -197,8 +206,10 @@ AttentionInput attention_input(const AttentionShape& s, const std::vector<Sequen
     keys += sequence.first_position + sequence.queries;
   }
   const int64_t kv = s.kv_heads * s.head_dim;
-  AttentionInput in{random_floats(queries * s.heads * s.head_dim, 1, 2), random_floats(keys * kv, 2),
-                    random_floats(keys * kv, 3), {}};
+  AttentionInput in{random_floats(queries * s.heads * s.head_dim, 1, 2),
+                    random_floats(keys * kv, 2),
+                    random_floats(keys * kv, 3),
+                    {}};
   queries = keys = 0;
   for (const Sequence& sequence : sequences) {
     in.rows.push_back({queries, sequence.queries, in.k.data() + keys * kv, in.v.data() + keys * kv,
@@ -209,10 +220,11 @@ AttentionInput attention_input(const AttentionShape& s, const std::vector<Sequen
   return in;
 }
 
-const AttentionShape kAttentionShapes[] = {{4, 2, 16, 0.25f}, {3, 3, 24, 0.2f}, {9, 3, 64, 0.125f},
-                                           {8, 1, 10, 0.3f}};
+const AttentionShape kAttentionShapes[] = {
+    {4, 2, 16, 0.25f}, {3, 3, 24, 0.2f}, {9, 3, 64, 0.125f}, {8, 1, 10, 0.3f}};
 // Longer than a tile of queries and one of keys; one query; few; none; queries behind a cache.
-const std::vector<Sequence> kSequences = {{0, 1}, {0, 5}, {0, 0}, {37, 1}, {600, 3}, {0, 131}, {500, 45}};
+const std::vector<Sequence> kSequences = {{0, 1},   {0, 5},   {0, 0},   {37, 1},
+                                          {600, 3}, {0, 131}, {500, 45}};
 
 TEST(CpuAttention, EqualsDoublePrecision) {
   Threads threads(2);
@@ -224,7 +236,8 @@ TEST(CpuAttention, EqualsDoublePrecision) {
     std::vector<double> expected;
     for (const AttentionRows& r : in.rows) {
       const auto one = plain_attention(shape, r.first_position, r.queries,
-                                       in.q.data() + r.first_query * shape.heads * shape.head_dim, r.keys, r.values);
+                                       in.q.data() + r.first_query * shape.heads * shape.head_dim,
+                                       r.keys, r.values);
       expected.insert(expected.end(), one.begin(), one.end());
     }
     EXPECT_LT(largest_difference(out, expected), 1e-5) << shape.head_dim;

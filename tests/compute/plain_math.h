@@ -19,7 +19,8 @@ inline std::vector<float> random_floats(int64_t n, uint32_t seed, float scale = 
   return values;
 }
 
-inline std::vector<double> plain_linear(const std::vector<float>& x, const std::vector<float>& weight,
+inline std::vector<double> plain_linear(const std::vector<float>& x,
+                                        const std::vector<float>& weight,
                                         const std::vector<float>& bias, int64_t rows, int64_t out,
                                         int64_t in) {
   std::vector<double> y(static_cast<size_t>(rows * out));
@@ -58,7 +59,8 @@ inline std::vector<double> plain_attention(const AttentionShape& s, int64_t firs
       for (size_t j = 0; j < p.size(); ++j) {
         for (int64_t i = 0; i < s.head_dim; ++i) {
           out[(t * s.heads + h) * s.head_dim + i] +=
-              p[j] / sum * static_cast<double>(v[(static_cast<int64_t>(j) * s.kv_heads + kv) * s.head_dim + i]);
+              p[j] / sum *
+              static_cast<double>(v[(static_cast<int64_t>(j) * s.kv_heads + kv) * s.head_dim + i]);
         }
       }
     }

@@ -28,8 +28,9 @@ const Rooms kArrows = {
     {"eval", {"model"}},
     {"refine", {"model", "calibrate", "merge"}},
     {"report", {"base"}},
-    {"cli", {"base", "io", "recipe", "text", "compute", "model", "calibrate", "plan", "merge",
-             "refine", "eval", "report"}},
+    {"cli",
+     {"base", "io", "recipe", "text", "compute", "model", "calibrate", "plan", "merge", "refine",
+      "eval", "report"}},
 };
 
 std::set<std::string> visible_from(const std::string& room) {
@@ -77,27 +78,32 @@ TEST(House, OnlyDrawnArrows) {
     if (!kArrows.contains(target_room)) continue;  // a library's header
     ASSERT_TRUE(kArrows.contains(i.room)) << i.file << " is in a room that the house does not have";
     EXPECT_TRUE(visible_from(i.room).contains(target_room))
-        << i.file << " includes " << i.target << ": " << i.room << " may not look into " << target_room;
+        << i.file << " includes " << i.target << ": " << i.room << " may not look into "
+        << target_room;
   }
 }
 
 TEST(House, LibrariesStayBehindTheirDoor) {
   const std::vector<std::pair<std::regex, std::string>> doors = {
-      {std::regex("^nlohmann/"), "base/json.h"}, {std::regex("^libfyaml"), "recipe/"},
+      {std::regex("^nlohmann/"), "base/json.h"},
+      {std::regex("^libfyaml"), "recipe/"},
       {std::regex("^(oneapi/)?dnnl|^omp\\.h|^cuda|^Eigen/|^lapacke?"), "compute/"},
-      {std::regex("^lewis_text\\.h"), "text/"},  {std::regex("^CLI/"), "cli/"},
+      {std::regex("^lewis_text\\.h"), "text/"},
+      {std::regex("^CLI/"), "cli/"},
   };
   for (const Include& i : read_includes()) {
     for (const auto& [library, door] : doors) {
       if (std::regex_search(i.target, library)) {
-        EXPECT_TRUE(i.file.starts_with(door)) << i.file << " includes " << i.target << ", which belongs to " << door;
+        EXPECT_TRUE(i.file.starts_with(door))
+            << i.file << " includes " << i.target << ", which belongs to " << door;
       }
     }
   }
 }
 
 TEST(House, NothingBelowCliPrintsOrExits) {
-  static const std::regex kForbidden(R"((std::cout|std::cerr|\bprintf\s*\(|fmt::print|\bputs\s*\(|\b_?exit\s*\(|\babort\s*\())");
+  static const std::regex kForbidden(
+      R"((std::cout|std::cerr|\bprintf\s*\(|fmt::print|\bputs\s*\(|\b_?exit\s*\(|\babort\s*\())");
   const fs::path src = fs::path(LEWIS_SOURCE) / "src";
   for (const auto& entry : fs::recursive_directory_iterator(src)) {
     const std::string file = fs::relative(entry.path(), src).string();

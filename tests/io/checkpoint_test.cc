@@ -21,7 +21,8 @@ class CheckpointTest : public testing::Test {
   }
 
   void write_index(const std::string& weight_map) {
-    write_raw(folder_ / "model.safetensors.index.json", R"({"metadata": {}, "weight_map": )" + weight_map + "}");
+    write_raw(folder_ / "model.safetensors.index.json",
+              R"({"metadata": {}, "weight_map": )" + weight_map + "}");
   }
 
   void expect_refused(const std::string& said) {
@@ -67,7 +68,8 @@ TEST_F(CheckpointTest, RefusesWhatDoesNotFit) {
   expect_refused("three.safetensors: shard is missing");
   write_index(R"({"a": "two.safetensors", "b": "one.safetensors"})");
   expect_refused("tensor c is in this shard, but the index does not name it");
-  write_index(R"({"a": "two.safetensors", "b": "one.safetensors", "c": "two.safetensors", "d": "two.safetensors"})");
+  write_index(
+      R"({"a": "two.safetensors", "b": "one.safetensors", "c": "two.safetensors", "d": "two.safetensors"})");
   expect_refused("tensor d is not in shard two.safetensors");
   write_index(R"({"a": "two.safetensors", "b": "two.safetensors", "c": "two.safetensors"})");
   expect_refused("tensor b is not in shard");
@@ -105,7 +107,8 @@ TEST_F(CheckpointTest, FingerprintChangesWithTheModel) {
   write_raw(folder_ / "config.json", R"({"model_type": "llamb"})");
   const std::string config = Checkpoint::open(folder_).fingerprint();
   EXPECT_NE(config, before);
-  fs::last_write_time(folder_ / "one.safetensors", fs::last_write_time(folder_ / "one.safetensors") + std::chrono::seconds(1));
+  fs::last_write_time(folder_ / "one.safetensors",
+                      fs::last_write_time(folder_ / "one.safetensors") + std::chrono::seconds(1));
   EXPECT_NE(Checkpoint::open(folder_).fingerprint(), config);
 }
 
@@ -113,12 +116,18 @@ TEST(TensorSource, FloatsOfEveryArithmeticType) {
   const TempDir dir;
   const float value = 1.5f;
   const uint16_t f16 = 0x3e00, bf16 = 0x3fc0, infinite = 0x7f80;
-  const std::vector<std::span<const std::byte>> data = {std::as_bytes(std::span(&value, 1)), std::as_bytes(std::span(&f16, 1)),
-                                                        std::as_bytes(std::span(&bf16, 1)), std::as_bytes(std::span(&infinite, 1))};
+  const std::vector<std::span<const std::byte>> data = {
+      std::as_bytes(std::span(&value, 1)), std::as_bytes(std::span(&f16, 1)),
+      std::as_bytes(std::span(&bf16, 1)), std::as_bytes(std::span(&infinite, 1))};
   write_safetensors(dir.path / "model.safetensors",
-                    {{"f32", DType::kF32, {1}}, {"f16", DType::kF16, {1}}, {"bf16", DType::kBF16, {1}}, {"inf", DType::kBF16, {1}}}, data, {});
+                    {{"f32", DType::kF32, {1}},
+                     {"f16", DType::kF16, {1}},
+                     {"bf16", DType::kBF16, {1}},
+                     {"inf", DType::kBF16, {1}}},
+                    data, {});
   const Checkpoint c = Checkpoint::open(dir.path);
-  for (const char* name : {"f32", "f16", "bf16"}) EXPECT_EQ(c.read_floats(c.get(name)), std::vector<float>{1.5f});
+  for (const char* name : {"f32", "f16", "bf16"})
+    EXPECT_EQ(c.read_floats(c.get(name)), std::vector<float>{1.5f});
   EXPECT_THROW(c.read_floats(c.get("inf")), Error);
 }
 

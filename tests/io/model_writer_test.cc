@@ -17,7 +17,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const std::vector<TensorInfo> kTensors = {{"d", DType::kF32, {4}}, {"a", DType::kBF16, {4}}, {"c", DType::kU8, {3}}, {"b", DType::kF32, {2, 2}}};
+const std::vector<TensorInfo> kTensors = {{"d", DType::kF32, {4}},
+                                          {"a", DType::kBF16, {4}},
+                                          {"c", DType::kU8, {3}},
+                                          {"b", DType::kF32, {2, 2}}};
 
 void write_all(ModelWriter& writer) {
   for (size_t t = 0; t < writer.tensors().size(); ++t) {
@@ -81,7 +84,10 @@ TEST_F(ModelWriterTest, ATensorLargerThanAShardGetsOneOfItsOwn) {
 }
 
 TEST_F(ModelWriterTest, WithoutCommitNothingStays) {
-  { ModelWriter writer(out_, kTensors, {}); write_all(writer); }
+  {
+    ModelWriter writer(out_, kTensors, {});
+    write_all(writer);
+  }
   EXPECT_TRUE(fs::is_empty(dir_.path));
 }
 
@@ -133,16 +139,19 @@ TEST_F(ModelWriterTest, OutAndSourcesKeepApart) {
   fs::create_directories(dir_.path / "base/inside");
   fs::create_symlink(dir_.path / "base", dir_.path / "link");
   const std::vector<fs::path> sources = {dir_.path / "base"};
-  for (const char* out : {"base", "base/", "base/new", "base/inside/../x", "link", "link/new", "."}) {
+  for (const char* out :
+       {"base", "base/", "base/new", "base/inside/../x", "link", "link/new", "."}) {
     EXPECT_THROW(refuse_out_in_sources(dir_.path / out, sources), Error) << out;
   }
-  for (const char* out : {"base2", "bas", "new/base"}) EXPECT_NO_THROW(refuse_out_in_sources(dir_.path / out, sources)) << out;
+  for (const char* out : {"base2", "bas", "new/base"})
+    EXPECT_NO_THROW(refuse_out_in_sources(dir_.path / out, sources)) << out;
 }
 
 TEST_F(ModelWriterTest, AFullDiskIsSaidBeforeTheWork) {
   const fs::path mounted = dir_.path / "small";
   fs::create_directory(mounted);
-  if (geteuid() != 0 || ::mount("tmpfs", mounted.c_str(), "tmpfs", 0, "size=64k") != 0) GTEST_SKIP() << "needs root to mount a small tmpfs";
+  if (geteuid() != 0 || ::mount("tmpfs", mounted.c_str(), "tmpfs", 0, "size=64k") != 0)
+    GTEST_SKIP() << "needs root to mount a small tmpfs";
   out_ = mounted / "out";
   try {
     ModelWriter writer(out_, {{"large", DType::kF32, {1 << 20}}}, {});

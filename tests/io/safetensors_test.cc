@@ -37,7 +37,8 @@ class Safetensors : public testing::Test {
       EXPECT_EQ(message.find('\n'), std::string::npos) << message;
     }
   }
-  void expect_header_refused(std::string_view header, const std::string& said, std::string_view data = kEight) {
+  void expect_header_refused(std::string_view header, const std::string& said,
+                             std::string_view data = kEight) {
     expect_refused(raw_safetensors(header, data), said);
   }
 
@@ -47,7 +48,8 @@ class Safetensors : public testing::Test {
 
 TEST_F(Safetensors, Minimal) {
   const SafetensorsFile f(write(raw_safetensors(
-      R"({"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", kEight)));
+      R"({"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})",
+      kEight)));
   ASSERT_EQ(f.entries().size(), 1u);
   EXPECT_EQ(f.entries()[0].info, (TensorInfo{"a", DType::kF32, {2}}));
   EXPECT_EQ(f.metadata().at("format"), "pt");
@@ -59,7 +61,8 @@ TEST_F(Safetensors, Minimal) {
 
 TEST_F(Safetensors, EmptyTensorsScalarsAndEmptyFiles) {
   const SafetensorsFile f(write(raw_safetensors(
-      R"({"e":{"dtype":"F32","shape":[0,4],"data_offsets":[0,0]},"s":{"dtype":"F64","shape":[],"data_offsets":[0,8]}})", kEight)));
+      R"({"e":{"dtype":"F32","shape":[0,4],"data_offsets":[0,0]},"s":{"dtype":"F64","shape":[],"data_offsets":[0,8]}})",
+      kEight)));
   EXPECT_EQ(element_count(f.find("e")->info.shape), 0);
   EXPECT_EQ(element_count(f.find("s")->info.shape), 1);
   EXPECT_TRUE(SafetensorsFile(write(raw_safetensors("{}", ""))).entries().empty());
@@ -79,32 +82,49 @@ TEST_F(Safetensors, RefusesBrokenHeaders) {
   expect_header_refused("{", "JSON");
   expect_header_refused("{\"\xff\":1}", "UTF-8");
   expect_header_refused(R"({"__metadata__":{"a":1}})", "__metadata__.a", "");
-  expect_header_refused(R"({"a":{"dtype":"F4","shape":[2],"data_offsets":[0,8]}})", "\"F4\" is not known");
-  expect_header_refused(R"({"a":{"dtype":"F32","shape":[2]}})", "exactly dtype, shape and data_offsets");
-  expect_header_refused(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8],"x":1}})", "exactly");
-  expect_header_refused(R"({"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}})", "non-negative");
-  expect_header_refused(R"({"a":{"dtype":"F32","shape":[2.0],"data_offsets":[0,8]}})", "non-negative");
-  expect_header_refused(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8.0]}})", "non-negative");
+  expect_header_refused(R"({"a":{"dtype":"F4","shape":[2],"data_offsets":[0,8]}})",
+                        "\"F4\" is not known");
+  expect_header_refused(R"({"a":{"dtype":"F32","shape":[2]}})",
+                        "exactly dtype, shape and data_offsets");
+  expect_header_refused(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8],"x":1}})",
+                        "exactly");
+  expect_header_refused(R"({"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}})",
+                        "non-negative");
+  expect_header_refused(R"({"a":{"dtype":"F32","shape":[2.0],"data_offsets":[0,8]}})",
+                        "non-negative");
+  expect_header_refused(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8.0]}})",
+                        "non-negative");
   expect_header_refused(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0]}})", "two numbers");
   expect_header_refused(R"({"a":{"dtype":"F32","shape":2,"data_offsets":[0,8]}})", "not a list");
-  expect_header_refused(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,8]}})", "needs 4 bytes");
-  expect_header_refused(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}})", "data_offsets [8, 0]");
+  expect_header_refused(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,8]}})",
+                        "needs 4 bytes");
+  expect_header_refused(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}})",
+                        "data_offsets [8, 0]");
   expect_header_refused(
-      R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", "duplicate key");
+      R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})",
+      "duplicate key");
 }
 
 TEST_F(Safetensors, RefusesSizesThatOverflow) {
-  expect_header_refused(R"({"a":{"dtype":"F32","shape":[4611686018427387905],"data_offsets":[0,4]}})", "too large");
-  expect_header_refused(R"({"a":{"dtype":"U8","shape":[4294967296,4294967296],"data_offsets":[0,0]}})", "too large");
-  expect_header_refused(R"({"a":{"dtype":"U8","shape":[18446744073709551615],"data_offsets":[0,8]}})", "too large");
-  expect_header_refused(R"({"a":{"dtype":"U8","shape":[18446744073709551616],"data_offsets":[0,8]}})", "non-negative");
+  expect_header_refused(
+      R"({"a":{"dtype":"F32","shape":[4611686018427387905],"data_offsets":[0,4]}})", "too large");
+  expect_header_refused(
+      R"({"a":{"dtype":"U8","shape":[4294967296,4294967296],"data_offsets":[0,0]}})", "too large");
+  expect_header_refused(
+      R"({"a":{"dtype":"U8","shape":[18446744073709551615],"data_offsets":[0,8]}})", "too large");
+  expect_header_refused(
+      R"({"a":{"dtype":"U8","shape":[18446744073709551616],"data_offsets":[0,8]}})",
+      "non-negative");
 }
 
 TEST_F(Safetensors, RefusesHolesOverlapsAndWrongLengths) {
   const std::string a = R"("a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]})";
-  expect_header_refused("{" + a + R"(,"b":{"dtype":"U8","shape":[3],"data_offsets":[5,8]}})", "hole");
-  expect_header_refused("{" + a + R"(,"b":{"dtype":"U8","shape":[5],"data_offsets":[3,8]}})", "overlaps");
-  expect_header_refused("{" + a + R"(,"b":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})", "overlaps", "0123");
+  expect_header_refused("{" + a + R"(,"b":{"dtype":"U8","shape":[3],"data_offsets":[5,8]}})",
+                        "hole");
+  expect_header_refused("{" + a + R"(,"b":{"dtype":"U8","shape":[5],"data_offsets":[3,8]}})",
+                        "overlaps");
+  expect_header_refused("{" + a + R"(,"b":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})",
+                        "overlaps", "0123");
   expect_header_refused("{" + a + "}", "appended");
   expect_header_refused("{" + a + "}", "truncated", "012");
   expect_header_refused(R"({"b":{"dtype":"U8","shape":[4],"data_offsets":[4,8]}})", "hole");
@@ -113,12 +133,14 @@ TEST_F(Safetensors, RefusesHolesOverlapsAndWrongLengths) {
 // Bytes of a good header changed at random: a clear refusal or a file that still is what it says.
 TEST_F(Safetensors, ChangedHeadersNeverCrash) {
   const std::string good = raw_safetensors(
-      R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"BF16","shape":[2,1],"data_offsets":[4,8]}})", kEight);
+      R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"BF16","shape":[2,1],"data_offsets":[4,8]}})",
+      kEight);
   std::mt19937 random(1);
   size_t accepted = 0;
   for (int round = 0; round < 3000; ++round) {
     std::string bytes = good;
-    for (uint64_t n = random() % 3 + 1; n > 0; --n) bytes[random() % (bytes.size() - 8)] = static_cast<char>(random());
+    for (uint64_t n = random() % 3 + 1; n > 0; --n)
+      bytes[random() % (bytes.size() - 8)] = static_cast<char>(random());
     if (round % 4 == 0) bytes.resize(random() % bytes.size());
     write(bytes);
     try {
@@ -136,7 +158,8 @@ TEST_F(Safetensors, ChangedHeadersNeverCrash) {
 
 TEST_F(Safetensors, EveryTypeGoesToDiskAndBack) {
   std::vector<TensorInfo> tensors;
-  for (const char* name : {"BOOL", "F8_E4M3", "BF16", "F64", "F32", "F16", "F8_E5M2", "I64", "I32", "I16", "I8", "U8"}) {
+  for (const char* name : {"BOOL", "F8_E4M3", "BF16", "F64", "F32", "F16", "F8_E5M2", "I64", "I32",
+                           "I16", "I8", "U8"}) {
     tensors.push_back({name, *dtype_from_name(name), {3, 1}});
   }
   tensors.push_back({"empty", DType::kF32, {0}});

@@ -15,16 +15,22 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const std::string kHead = "merge_method: ties\nbase_model: base\nmodels:\n- model: math\n  parameters: {weight: 1, density: 0.5}\n"
-                          "- model: code\n  parameters: {weight: 1, density: 0.3}\n";
+const std::string kHead =
+    "merge_method: ties\nbase_model: base\nmodels:\n- model: math\n  parameters: {weight: 1, "
+    "density: 0.5}\n"
+    "- model: code\n  parameters: {weight: 1, density: 0.3}\n";
 
 class Engine : public testing::Test {
  protected:
   Engine() {
-    for (const char* name : {"base", "math", "code"}) fs::copy(std::string(LEWIS_DEMO "/models/") + name, dir_.path / name, fs::copy_options::recursive);
+    for (const char* name : {"base", "math", "code"})
+      fs::copy(std::string(LEWIS_DEMO "/models/") + name, dir_.path / name,
+               fs::copy_options::recursive);
   }
 
-  Recipe recipe(const std::string& text = kHead) const { return parse_recipe(text, dir_.path / "recipe.yml"); }
+  Recipe recipe(const std::string& text = kHead) const {
+    return parse_recipe(text, dir_.path / "recipe.yml");
+  }
   MergeReport run(const Recipe& r, size_t thread_count = 2, MergeOptions options = {}) {
     options.out = out_;
     options.force = true;
@@ -49,13 +55,15 @@ class Engine : public testing::Test {
     write_safetensors(dir_.path / name / "model.safetensors", tensors, data, {});
   }
 
-  void expect_refused(const std::string& text, ExitCode code, const std::vector<std::string>& said) {
+  void expect_refused(const std::string& text, ExitCode code,
+                      const std::vector<std::string>& said) {
     try {
       run(recipe(text));
       FAIL() << "accepted";
     } catch (const Error& e) {
       EXPECT_EQ(e.code(), code) << e.what();
-      for (const std::string& s : said) EXPECT_NE(std::string(e.what()).find(s), std::string::npos) << e.what();
+      for (const std::string& s : said)
+        EXPECT_NE(std::string(e.what()).find(s), std::string::npos) << e.what();
     }
     EXPECT_FALSE(fs::exists(out_));
     EXPECT_FALSE(fs::exists(out_.string() + ".partial"));
@@ -69,13 +77,17 @@ TEST_F(Engine, WritesAWholeModelFolder) {
   const MergeReport report = run(recipe(kHead + "dtype: bfloat16\n"));
   EXPECT_EQ(report.merged + report.copied, Checkpoint::open(dir_.path / "base").tensors().size());
   EXPECT_EQ(report.bytes_read, 3 * Checkpoint::open(dir_.path / "base").total_bytes());
-  for (const char* file : {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"}) {
+  for (const char* file :
+       {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"}) {
     if (!fs::exists(dir_.path / "base" / file)) continue;
     EXPECT_EQ(file_text(out_ / file), file_text(dir_.path / "base" / file)) << file;
   }
   EXPECT_EQ(file_text(out_ / "mergekit_config.yml"), kHead + "dtype: bfloat16\n");
   const std::string card = file_text(out_ / "README.md");
-  EXPECT_TRUE(card.starts_with("---\nbase_model:\n- \"math\"\n- \"code\"\n- \"base\"\nlibrary_name: transformers\ntags:\n- mergekit\n- merge\n- lewis\n---\n")) << card;
+  EXPECT_TRUE(
+      card.starts_with("---\nbase_model:\n- \"math\"\n- \"code\"\n- \"base\"\nlibrary_name: "
+                       "transformers\ntags:\n- mergekit\n- merge\n- lewis\n---\n"))
+      << card;
   EXPECT_NE(card.find("```yaml\n" + kHead), std::string::npos);
 }
 
@@ -88,30 +100,38 @@ TEST_F(Engine, ConfigSaysWhatTheWeightsAre) {
     }
   }
   EXPECT_EQ(Checkpoint::open(out_).tensors()[0].dtype, DType::kF32);
-  EXPECT_EQ(patched_config("{\"torch_dtype\" : \"torch.float16\", \"a\": \"float16\"}", DType::kBF16), "{\"torch_dtype\" : \"bfloat16\", \"a\": \"float16\"}");
+  EXPECT_EQ(
+      patched_config("{\"torch_dtype\" : \"torch.float16\", \"a\": \"float16\"}", DType::kBF16),
+      "{\"torch_dtype\" : \"bfloat16\", \"a\": \"float16\"}");
 }
 
 TEST_F(Engine, BytesDoNotDependOnThreadsShardsOrTheHour) {
   for (const char* method : {"ties", "dare_ties", "dare_linear", "linear", "task_arithmetic"}) {
-    const std::string text = std::string("merge_method: ") + method + kHead.substr(kHead.find('\n'));
+    const std::string text =
+        std::string("merge_method: ") + method + kHead.substr(kHead.find('\n'));
     run(recipe(text), 1, {.seed = 3});
     const std::string once = sha256_hex(file_text(out_ / "model.safetensors"));
     for (const size_t threads : {1, 2, 7}) {
       run(recipe(text), threads, {.seed = 3});
-      EXPECT_EQ(sha256_hex(file_text(out_ / "model.safetensors")), once) << method << " on " << threads;
+      EXPECT_EQ(sha256_hex(file_text(out_ / "model.safetensors")), once)
+          << method << " on " << threads;
     }
     const Checkpoint whole = Checkpoint::open(out_);
     std::map<std::string, std::vector<float>> values;
     for (const TensorInfo& t : whole.tensors()) values[t.name] = whole.read_floats(t);
     EXPECT_GT(run(recipe(text), 2, {.shard_bytes = 1'000'000, .seed = 3}).shards, 2u);
     const Checkpoint sharded = Checkpoint::open(out_);
-    for (const TensorInfo& t : sharded.tensors()) EXPECT_EQ(sharded.read_floats(t), values.at(t.name));
+    for (const TensorInfo& t : sharded.tensors())
+      EXPECT_EQ(sharded.read_floats(t), values.at(t.name));
   }
 }
 
 TEST_F(Engine, OneModelAtDensityOneIsThatModel) {
-  run(recipe("merge_method: ties\nbase_model: base\nmodels:\n- model: math\n  parameters: {weight: 1, density: 1}\n"));
-  EXPECT_EQ(file_text(out_ / "model.safetensors").size(), file_text(dir_.path / "math/model.safetensors").size());
+  run(
+      recipe("merge_method: ties\nbase_model: base\nmodels:\n- model: math\n  parameters: {weight: "
+             "1, density: 1}\n"));
+  EXPECT_EQ(file_text(out_ / "model.safetensors").size(),
+            file_text(dir_.path / "math/model.safetensors").size());
   const Checkpoint ours = Checkpoint::open(out_), math = Checkpoint::open(dir_.path / "math");
   for (const TensorInfo& t : math.tensors()) {
     std::vector<std::byte> a(byte_size(t)), b(byte_size(t));
@@ -122,24 +142,36 @@ TEST_F(Engine, OneModelAtDensityOneIsThatModel) {
 }
 
 TEST_F(Engine, TensorsThatDifferAreNamed) {
-  rewrite("math", [](auto& tensors, auto& storage) { tensors.erase(tensors.begin() + 3); storage.erase(storage.begin() + 3); });
+  rewrite("math", [](auto& tensors, auto& storage) {
+    tensors.erase(tensors.begin() + 3);
+    storage.erase(storage.begin() + 3);
+  });
   expect_refused(kHead, ExitCode::kInput, {"tensor model.layers.0", "base but not in", "math"});
 }
 
 TEST_F(Engine, TensorsThatOnlyAnExpertHasAreNamed) {
-  rewrite("code", [](auto& tensors, auto& storage) { tensors.push_back({"extra.weight", DType::kF32, {1}}); storage.emplace_back(4); });
+  rewrite("code", [](auto& tensors, auto& storage) {
+    tensors.push_back({"extra.weight", DType::kF32, {1}});
+    storage.emplace_back(4);
+  });
   expect_refused(kHead, ExitCode::kInput, {"tensor extra.weight is in", "code but not in", "base"});
 }
 
 TEST_F(Engine, ShapesThatDifferAreNamed) {
-  rewrite("code", [](auto& tensors, auto&) { std::swap(tensors[1].shape[0], tensors[1].shape.back()); tensors[1].shape.push_back(1); });
+  rewrite("code", [](auto& tensors, auto&) {
+    std::swap(tensors[1].shape[0], tensors[1].shape.back());
+    tensors[1].shape.push_back(1);
+  });
   expect_refused(kHead, ExitCode::kInput, {"tensor ", " in ", "code"});
 }
 
 TEST_F(Engine, IndicesAreCopiedWhenEqualAndRefusedWhenNot) {
   const auto add = [&](const char* model, std::byte value) {
     rewrite(model, [&](auto& tensors, auto& storage) {
-      if (tensors.back().name == "position_ids") { tensors.pop_back(); storage.pop_back(); }
+      if (tensors.back().name == "position_ids") {
+        tensors.pop_back();
+        storage.pop_back();
+      }
       std::erase_if(tensors, [](const auto& t) { return t.name == "position_ids"; });
       tensors.push_back({"position_ids", DType::kI64, {1}});
       storage.emplace_back(8, value);
@@ -153,10 +185,15 @@ TEST_F(Engine, IndicesAreCopiedWhenEqualAndRefusedWhenNot) {
 }
 
 TEST_F(Engine, RecipesThatLackSomethingAreRefused) {
-  expect_refused("merge_method: ties\nmodels:\n- model: math\n  parameters: {weight: 1}\n", ExitCode::kUsage, {"ties needs base_model"});
-  expect_refused("merge_method: ties\nbase_model: base\nmodels:\n- model: math\n", ExitCode::kUsage, {"recipe.yml:4", "math has no weight"});
-  expect_refused("merge_method: tees\nbase_model: base\nmodels:\n- model: math\n  parameters: {weight: 1}\n", ExitCode::kUsage, {"did you mean 'ties'"});
-  expect_refused("merge_method: ties\nbase_model: base\nmodels:\n- model: base\n", ExitCode::kUsage, {"no model to merge"});
+  expect_refused("merge_method: ties\nmodels:\n- model: math\n  parameters: {weight: 1}\n",
+                 ExitCode::kUsage, {"ties needs base_model"});
+  expect_refused("merge_method: ties\nbase_model: base\nmodels:\n- model: math\n", ExitCode::kUsage,
+                 {"recipe.yml:4", "math has no weight"});
+  expect_refused(
+      "merge_method: tees\nbase_model: base\nmodels:\n- model: math\n  parameters: {weight: 1}\n",
+      ExitCode::kUsage, {"did you mean 'ties'"});
+  expect_refused("merge_method: ties\nbase_model: base\nmodels:\n- model: base\n", ExitCode::kUsage,
+                 {"no model to merge"});
 }
 
 TEST_F(Engine, LinearTakesTheBaseOnlyWhenItHasAWeight) {
@@ -166,13 +203,17 @@ TEST_F(Engine, LinearTakesTheBaseOnlyWhenItHasAWeight) {
   EXPECT_NE(without.warnings[0].find("takes no base"), std::string::npos);
   const Checkpoint ours = Checkpoint::open(out_), math = Checkpoint::open(dir_.path / "math");
   EXPECT_EQ(ours.read_floats(ours.tensors()[5]), math.read_floats(math.tensors()[5]));
-  EXPECT_TRUE(run(recipe("merge_method: linear\nbase_model: base\n" + models + "parameters: {weight: 1}\n")).warnings.empty());
+  EXPECT_TRUE(
+      run(recipe("merge_method: linear\nbase_model: base\n" + models + "parameters: {weight: 1}\n"))
+          .warnings.empty());
   const Checkpoint mean = Checkpoint::open(out_);
   EXPECT_NE(mean.read_floats(mean.tensors()[5]), math.read_floats(math.tensors()[5]));
 }
 
 TEST_F(Engine, SaysThatAWeightHasNoEffect) {
-  const auto warnings = run(recipe("merge_method: ties\nbase_model: base\nmodels:\n- model: math\n  parameters: {weight: 0.5, density: 0.5}\n")).warnings;
+  const auto warnings = run(recipe("merge_method: ties\nbase_model: base\nmodels:\n- model: math\n "
+                                   " parameters: {weight: 0.5, density: 0.5}\n"))
+                            .warnings;
   ASSERT_EQ(warnings.size(), 1u);
   EXPECT_NE(warnings[0].find("weight has no effect"), std::string::npos);
 }
@@ -190,8 +231,11 @@ TEST_F(Engine, AnInterruptLeavesNothing) {
   const std::string before = sha256_hex(file_text(out_ / "model.safetensors"));
   int calls = 0;
   MergeOptions options;
-  options.progress = [&](const Progress&) { if (++calls == 20) throw Error(ExitCode::kInterrupted, "stop"); };
-  EXPECT_THROW(run(recipe("merge_method: linear" + kHead.substr(kHead.find('\n'))), 2, options), Error);
+  options.progress = [&](const Progress&) {
+    if (++calls == 20) throw Error(ExitCode::kInterrupted, "stop");
+  };
+  EXPECT_THROW(run(recipe("merge_method: linear" + kHead.substr(kHead.find('\n'))), 2, options),
+               Error);
   EXPECT_EQ(sha256_hex(file_text(out_ / "model.safetensors")), before);
   EXPECT_FALSE(fs::exists(out_.string() + ".partial"));
 }

@@ -17,7 +17,8 @@ const fs::path kGolden = LEWIS_TEST_DATA "/golden/merges";
 
 class GoldenMerge : public testing::TestWithParam<std::string> {};
 INSTANTIATE_TEST_SUITE_P(Merge, GoldenMerge,
-                         testing::Values("linear", "linear_raw", "linear_bf16_out", "task_arithmetic", "task_arithmetic_norm", "ties",
+                         testing::Values("linear", "linear_raw", "linear_bf16_out",
+                                         "task_arithmetic", "task_arithmetic_norm", "ties",
                                          "ties_raw", "ties_filters"),
                          [](const auto& test) { return test.param; });
 
@@ -25,7 +26,8 @@ TEST_P(GoldenMerge, EqualsMergekit) {
   const TempDir dir;
   const std::string text = file_text(kGolden / "recipes" / (GetParam() + ".yml"));
   Threads threads(2);
-  const MergeReport report = merge(parse_recipe(text, kGolden / "recipe.yml"), {.out = dir.path / "out"}, threads);
+  const MergeReport report =
+      merge(parse_recipe(text, kGolden / "recipe.yml"), {.out = dir.path / "out"}, threads);
   const Checkpoint ours = Checkpoint::open(dir.path / "out");
   const SafetensorsFile theirs(kGolden / "merged" / (GetParam() + ".safetensors"));
   ASSERT_EQ(ours.tensors().size(), theirs.entries().size());
@@ -40,9 +42,12 @@ TEST_P(GoldenMerge, EqualsMergekit) {
     widen(info.dtype, bytes.data(), expected);
     const std::vector<float> found = ours.read_floats(info);
     for (size_t i = 0; i < found.size(); ++i) {
-      const double difference = std::abs(static_cast<double>(found[i]) - static_cast<double>(expected[i]));
+      const double difference =
+          std::abs(static_cast<double>(found[i]) - static_cast<double>(expected[i]));
       // bfloat16: one unit in the last place of 8 bits.
-      const double tolerance = info.dtype == DType::kF32 ? 1e-6 : std::ldexp(std::abs(static_cast<double>(expected[i])), -7);
+      const double tolerance = info.dtype == DType::kF32
+                                   ? 1e-6
+                                   : std::ldexp(std::abs(static_cast<double>(expected[i])), -7);
       ASSERT_LE(difference, tolerance) << info.name << " at " << i;
       largest = std::max(largest, difference);
     }

@@ -17,7 +17,8 @@ using Vector = std::vector<double>;
 
 // Elements around the widths of registers, the borders of chunks and slots, and the size from which
 // thresholds are bracketed by a sample.
-const std::vector<size_t> kSizes = {1, 2, 7, 15, 16, 17, 63, 65, 1023, 1024, 1025, 16383, 16384, 16385, 40001};
+const std::vector<size_t> kSizes = {1,    2,    7,    15,    16,    17,    63,   65,
+                                    1023, 1024, 1025, 16383, 16384, 16385, 40001};
 constexpr size_t kSampled = 700001;
 
 // delta as the program has it: a float.
@@ -31,8 +32,10 @@ Vector plain_delta(const TestTensor& t, size_t m) {
 Vector plain_magnitude(Vector d, double density) {
   std::vector<size_t> order(d.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return std::abs(d[a]) > std::abs(d[b]); });
-  for (size_t r = static_cast<size_t>(density * static_cast<double>(d.size())); r < d.size(); ++r) d[order[r]] = 0;
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return std::abs(d[a]) > std::abs(d[b]); });
+  for (size_t r = static_cast<size_t>(density * static_cast<double>(d.size())); r < d.size(); ++r)
+    d[order[r]] = 0;
   return d;
 }
 
@@ -57,7 +60,8 @@ Vector plain_combine(const TestTensor& t, const std::vector<Vector>& deltas, Pla
   return out;
 }
 
-void expect_close(const std::vector<float>& found, const Vector& expected, const std::string& what) {
+void expect_close(const std::vector<float>& found, const Vector& expected,
+                  const std::string& what) {
   for (size_t i = 0; i < found.size(); ++i) {
     const double tolerance = 1e-45 + 4e-7 * std::abs(expected[i]) + 4e-7;
     ASSERT_NEAR(found[i], expected[i], tolerance) << what << " at " << i;
@@ -75,12 +79,14 @@ void expect_ties(size_t n, size_t models, Spread spread, double density, Plain h
   }
   t.task.normalize = how.normalize;
   expect_close(t.merge("ties"), plain_combine(t, deltas, how),
-               "n " + std::to_string(n) + " spread " + std::to_string(static_cast<int>(spread)) + " density " + std::to_string(density));
+               "n " + std::to_string(n) + " spread " + std::to_string(static_cast<int>(spread)) +
+                   " density " + std::to_string(density));
 }
 
 TEST(Ties, BruteForce) {
   for (const size_t n : kSizes) {
-    for (const Spread spread : {Spread::kNormal, Spread::kHeavyTies, Spread::kTiny, Spread::kMostlyZero}) {
+    for (const Spread spread :
+         {Spread::kNormal, Spread::kHeavyTies, Spread::kTiny, Spread::kMostlyZero}) {
       for (const double density : {0.0, 0.1, 0.5, 0.999, 1.0}) expect_ties(n, 2, spread, density);
       expect_ties(n, 3, spread, 0.4);
       expect_ties(n, 1, spread, 0.4);
@@ -90,7 +96,8 @@ TEST(Ties, BruteForce) {
 }
 
 TEST(Ties, BruteForceWhereThresholdsAreBracketed) {
-  for (const Spread spread : {Spread::kNormal, Spread::kHeavyTies, Spread::kTiny, Spread::kMostlyZero, Spread::kSorted, Spread::kFewRows}) {
+  for (const Spread spread : {Spread::kNormal, Spread::kHeavyTies, Spread::kTiny,
+                              Spread::kMostlyZero, Spread::kSorted, Spread::kFewRows}) {
     for (const double density : {0.003, 0.2, 0.9}) expect_ties(kSampled, 2, spread, density);
   }
 }
@@ -98,13 +105,17 @@ TEST(Ties, BruteForceWhereThresholdsAreBracketed) {
 TEST(Ties, OrderOfModelsDoesNotMatter) {
   TestTensor t(20000, 4);
   fill(t, Spread::kHeavyTies, 5);
-  for (size_t m = 0; m < 4; ++m) t.task.models[m] = {0.3 + 0.2 * static_cast<double>(m), 0.3 + 0.1 * static_cast<double>(m), t.task.models[m].random};
+  for (size_t m = 0; m < 4; ++m)
+    t.task.models[m] = {0.3 + 0.2 * static_cast<double>(m), 0.3 + 0.1 * static_cast<double>(m),
+                        t.task.models[m].random};
   const auto forward = t.merge("ties");
   std::reverse(t.models.begin(), t.models.end());
   std::reverse(t.task.models.begin(), t.task.models.end());
   const auto backward = t.merge("ties");
   for (size_t i = 0; i < forward.size(); ++i) {
-    EXPECT_LE(std::abs(forward[i] - backward[i]), std::nextafter(std::abs(forward[i]), INFINITY) - std::abs(forward[i])) << i;
+    EXPECT_LE(std::abs(forward[i] - backward[i]),
+              std::nextafter(std::abs(forward[i]), INFINITY) - std::abs(forward[i]))
+        << i;
   }
 }
 
@@ -155,7 +166,8 @@ TEST(Linear, BruteForce) {
       Vector expected(n);
       for (size_t m = 0; m < 3; ++m) {
         t.task.models[m].weight = weights[m];
-        for (size_t i = 0; i < n; ++i) expected[i] += weights[m] * t.models[m][i] / (normalize ? 1.75 : 1);
+        for (size_t i = 0; i < n; ++i)
+          expected[i] += weights[m] * t.models[m][i] / (normalize ? 1.75 : 1);
       }
       expect_close(t.merge("linear"), expected, "n " + std::to_string(n));
     }
@@ -177,7 +189,8 @@ std::vector<uint32_t> bits_of(const std::vector<float>& values) {
 }
 
 class EveryMethod : public testing::TestWithParam<std::string_view> {};
-INSTANTIATE_TEST_SUITE_P(Merge, EveryMethod, testing::ValuesIn(merge_method_names()), [](const auto& test) { return std::string(test.param); });
+INSTANTIATE_TEST_SUITE_P(Merge, EveryMethod, testing::ValuesIn(merge_method_names()),
+                         [](const auto& test) { return std::string(test.param); });
 
 TEST_P(EveryMethod, OneWholeModelComesBackBitForBit) {
   TestTensor t(20000, 1);
@@ -226,7 +239,10 @@ TEST_P(EveryMethod, NotFiniteIsRefusedByName) {
       t.merge(GetParam());
       ADD_FAILURE();
     } catch (const Error& e) {
-      EXPECT_NE(std::string(e.what()).find("up_proj.weight is not finite (NaN or infinity) at element 12345"), std::string::npos) << e.what();
+      EXPECT_NE(std::string(e.what()).find(
+                    "up_proj.weight is not finite (NaN or infinity) at element 12345"),
+                std::string::npos)
+          << e.what();
     }
   }
 }
@@ -249,7 +265,8 @@ TEST(Dare, DensitySumAndSeed) {
       kept += 1;
       factor = merged[i] / t.models[0][i];
     }
-    EXPECT_NEAR(kept, density * static_cast<double>(n), 4 * std::sqrt(density * (1 - density) * static_cast<double>(n)));
+    EXPECT_NEAR(kept, density * static_cast<double>(n),
+                4 * std::sqrt(density * (1 - density) * static_cast<double>(n)));
     EXPECT_NEAR(after / before, 1, 1e-6);
     EXPECT_NEAR(factor * density, 1, 0.05);
     EXPECT_EQ(merged, t.merge("dare_linear"));
@@ -292,7 +309,8 @@ TEST(Formats, HalfTypesInAndOut) {
     t.task.models[0].weight = 0.5;
     const StoredTensor base_input{dtype, base, "base"};
     const StoredTensor inputs[] = {{dtype, model, "model"}};
-    merge_tensor(find_merge_method("task_arithmetic"), t.task, &base_input, inputs, dtype, out, threads);
+    merge_tensor(find_merge_method("task_arithmetic"), t.task, &base_input, inputs, dtype, out,
+                 threads);
     std::vector<float> b(5000), m(5000);
     widen(dtype, base.data(), b);
     widen(dtype, model.data(), m);
@@ -312,8 +330,11 @@ TEST(Formats, TooLargeForTheOutputIsRefused) {
   Threads threads(1);
   const StoredTensor base = t.stored(t.base);
   const StoredTensor inputs[] = {t.stored(t.models[0])};
-  EXPECT_THROW(merge_tensor(find_merge_method("ties"), t.task, &base, inputs, DType::kF16, out, threads), Error);
-  EXPECT_NO_THROW(merge_tensor(find_merge_method("ties"), t.task, &base, inputs, DType::kBF16, out, threads));
+  EXPECT_THROW(
+      merge_tensor(find_merge_method("ties"), t.task, &base, inputs, DType::kF16, out, threads),
+      Error);
+  EXPECT_NO_THROW(
+      merge_tensor(find_merge_method("ties"), t.task, &base, inputs, DType::kBF16, out, threads));
 }
 
 TEST(Methods, UnknownNamesGetTheNearest) {

@@ -11,7 +11,7 @@
 namespace lewis {
 
 struct TestTensor {
-  std::vector<float> base;                     // empty: none
+  std::vector<float> base;  // empty: none
   std::vector<std::vector<float>> models;
   TensorTask task;
 
@@ -21,7 +21,8 @@ struct TestTensor {
     task.count = static_cast<int64_t>(count);
     base.resize(count);
     models.assign(model_count, std::vector<float>(count));
-    for (size_t m = 0; m < model_count; ++m) task.models.push_back({1.0, 1.0, TensorRandom(seed, m, task.name)});
+    for (size_t m = 0; m < model_count; ++m)
+      task.models.push_back({1.0, 1.0, TensorRandom(seed, m, task.name)});
   }
 
   StoredTensor stored(const std::vector<float>& values) const {
@@ -44,8 +45,8 @@ struct TestTensor {
 // How values of test tensors are spread.
 enum class Spread { kNormal, kHeavyTies, kTiny, kMostlyZero, kSorted, kFewRows };
 
-// A base of normal values and models = base + delta, delta spread as said. Like a bf16 checkpoint's,
-// deltas of kHeavyTies take a few values only.
+// A base of normal values and models = base + delta, delta spread as said. Like a bf16
+// checkpoint's, deltas of kHeavyTies take a few values only.
 inline void fill(TestTensor& t, Spread spread, uint32_t seed) {
   std::mt19937 random(seed);
   std::normal_distribution<float> normal;
@@ -56,12 +57,24 @@ inline void fill(TestTensor& t, Spread spread, uint32_t seed) {
       const float g = normal(random);
       float delta = 0;
       switch (spread) {
-        case Spread::kNormal: delta = g; break;
-        case Spread::kHeavyTies: delta = std::round(g * 2) / 32; break;
-        case Spread::kTiny: delta = g * 1e-40f; break;  // denormal
-        case Spread::kMostlyZero: delta = random() % 50 == 0 ? g : 0.0f; break;
-        case Spread::kSorted: delta = static_cast<float>(i) * 1e-3f; break;
-        case Spread::kFewRows: delta = i / 1000 % 97 == 13 ? g : g * 1e-6f; break;
+        case Spread::kNormal:
+          delta = g;
+          break;
+        case Spread::kHeavyTies:
+          delta = std::round(g * 2) / 32;
+          break;
+        case Spread::kTiny:
+          delta = g * 1e-40f;
+          break;  // denormal
+        case Spread::kMostlyZero:
+          delta = random() % 50 == 0 ? g : 0.0f;
+          break;
+        case Spread::kSorted:
+          delta = static_cast<float>(i) * 1e-3f;
+          break;
+        case Spread::kFewRows:
+          delta = i / 1000 % 97 == 13 ? g : g * 1e-6f;
+          break;
       }
       model[i] = t.base[i] + delta;
     }

@@ -10,8 +10,10 @@
 namespace lewis {
 namespace {
 
-const Json kConfig = {{"model_type", "llama"}, {"hidden_size", 64}, {"intermediate_size", 112}, {"num_hidden_layers", 4},
-                      {"num_attention_heads", 4}, {"num_key_value_heads", 2}, {"vocab_size", 256}};
+const Json kConfig = {{"model_type", "llama"},    {"hidden_size", 64},
+                      {"intermediate_size", 112}, {"num_hidden_layers", 4},
+                      {"num_attention_heads", 4}, {"num_key_value_heads", 2},
+                      {"vocab_size", 256}};
 
 ModelSpec spec_with(const Json& change) {
   Json config = kConfig;
@@ -42,28 +44,43 @@ TEST(Config, DefaultsAreTransformers) {
 }
 
 TEST(Config, SpellingsOfTransformers4And5AreTheSame) {
-  const Json scaling = {{"factor", 8.0}, {"low_freq_factor", 1.0}, {"high_freq_factor", 4.0}, {"original_max_position_embeddings", 64}};
+  const Json scaling = {{"factor", 8.0},
+                        {"low_freq_factor", 1.0},
+                        {"high_freq_factor", 4.0},
+                        {"original_max_position_embeddings", 64}};
   Json old_type = scaling, new_type = scaling, inside = scaling;
   old_type["type"] = "llama3";
   new_type["rope_type"] = "llama3";
   inside["rope_type"] = "llama3";
   inside["rope_theta"] = 500000.0;
   const auto expected = spec_with({{"rope_parameters", inside}}).rope.inverse_frequency;
-  EXPECT_EQ(spec_with({{"rope_theta", 500000.0}, {"rope_scaling", new_type}}).rope.inverse_frequency, expected);
-  EXPECT_EQ(spec_with({{"rope_theta", 500000.0}, {"rope_scaling", old_type}}).rope.inverse_frequency, expected);
-  EXPECT_EQ(spec_with({{"rope_scaling", nullptr}}).rope.inverse_frequency, spec_with({}).rope.inverse_frequency);
+  EXPECT_EQ(
+      spec_with({{"rope_theta", 500000.0}, {"rope_scaling", new_type}}).rope.inverse_frequency,
+      expected);
+  EXPECT_EQ(
+      spec_with({{"rope_theta", 500000.0}, {"rope_scaling", old_type}}).rope.inverse_frequency,
+      expected);
+  EXPECT_EQ(spec_with({{"rope_scaling", nullptr}}).rope.inverse_frequency,
+            spec_with({}).rope.inverse_frequency);
 }
 
 // The published formula of Llama 3.1 in its own three cases.
 TEST(Config, Llama3RopeIsThePublishedFormula) {
   const double theta = 500000, factor = 8, low = 1, high = 4, length = 64;
-  const auto found = spec_with({{"rope_parameters", {{"rope_type", "llama3"}, {"rope_theta", theta}, {"factor", factor}, {"low_freq_factor", low},
-                                                     {"high_freq_factor", high}, {"original_max_position_embeddings", 64}}}}).rope.inverse_frequency;
+  const auto found = spec_with({{"rope_parameters",
+                                 {{"rope_type", "llama3"},
+                                  {"rope_theta", theta},
+                                  {"factor", factor},
+                                  {"low_freq_factor", low},
+                                  {"high_freq_factor", high},
+                                  {"original_max_position_embeddings", 64}}}})
+                         .rope.inverse_frequency;
   ASSERT_EQ(found.size(), 8u);
   for (size_t i = 0; i < found.size(); ++i) {
     const double f = std::pow(theta, -static_cast<double>(i) / 8), wave = 2 * std::numbers::pi / f;
     double expected = f;
-    if (wave > length / low) expected = f / factor;
+    if (wave > length / low)
+      expected = f / factor;
     else if (wave >= length / high) {
       const double smooth = (length / wave - low) / (high - low);
       expected = (1 - smooth) * f / factor + smooth * f;
@@ -74,7 +91,8 @@ TEST(Config, Llama3RopeIsThePublishedFormula) {
 
 TEST(Config, LinearRopeDividesByTheFactor) {
   const auto plain = spec_with({}).rope.inverse_frequency;
-  const auto slow = spec_with({{"rope_scaling", {{"type", "linear"}, {"factor", 4.0}}}}).rope.inverse_frequency;
+  const auto slow =
+      spec_with({{"rope_scaling", {{"type", "linear"}, {"factor", 4.0}}}}).rope.inverse_frequency;
   for (size_t i = 0; i < plain.size(); ++i) EXPECT_FLOAT_EQ(slow[i], plain[i] / 4);
 }
 
@@ -84,7 +102,8 @@ TEST(Config, WhatChangesTheComputationAndIsNotKnownIsRefused) {
   expect_refused({{"hidden_act", "gelu"}}, "hidden_act");
   expect_refused({{"rope_scaling", {{"type", "yarn"}, {"factor", 4.0}}}}, "yarn");
   expect_refused({{"rope_scaling", {{"type", "linear"}}}}, "factor");
-  expect_refused({{"rope_scaling", {{"type", "linear"}, {"factor", 2.0}, {"beta_fast", 32}}}}, "beta_fast");
+  expect_refused({{"rope_scaling", {{"type", "linear"}, {"factor", 2.0}, {"beta_fast", 32}}}},
+                 "beta_fast");
   expect_refused({{"sliding_window", 128}}, "sliding_window");
   expect_refused({{"num_local_experts", 8}}, "num_local_experts");
   expect_refused({{"quantization_config", {{"quant_method", "gptq"}}}}, "quantization_config");
@@ -93,7 +112,8 @@ TEST(Config, WhatChangesTheComputationAndIsNotKnownIsRefused) {
 }
 
 TEST(Config, SizesThatMakeNoSenseAreRefused) {
-  for (const char* key : {"hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size"}) {
+  for (const char* key : {"hidden_size", "intermediate_size", "num_hidden_layers",
+                          "num_attention_heads", "vocab_size"}) {
     expect_refused({{key, nullptr}}, key);
     expect_refused({{key, 0}}, key);
     expect_refused({{key, -4}}, key);

@@ -16,7 +16,8 @@ namespace {
 
 const std::filesystem::path kLlama = LEWIS_TEST_DATA "/golden/families/llama";
 
-std::vector<float> all_logits(const Transformer& model, std::span<const std::vector<int32_t>> sequences) {
+std::vector<float> all_logits(const Transformer& model,
+                              std::span<const std::vector<int32_t>> sequences) {
   const TokenBatch batch = make_batch(sequences);
   const std::vector<float> hidden = run_layers(model, batch, {});
   std::vector<int64_t> rows(batch.ids.size());
@@ -30,7 +31,8 @@ template <typename T>
 double largest_difference(std::span<const float> a, std::span<const T> b) {
   EXPECT_EQ(a.size(), b.size());
   double largest = 0;
-  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) largest = std::max(largest, std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i])));
+  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i)
+    largest = std::max(largest, std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i])));
   return largest;
 }
 
@@ -38,7 +40,8 @@ TEST(Parity, LlamaLogits) {
   const SafetensorsFile golden(kLlama / "golden.safetensors");
   const TestModel model(kLlama);
   const auto expected = read_tensor<float>(golden, "logits");
-  const double largest = largest_difference<float>(all_logits(model.transformer, golden_sequences(golden)), expected);
+  const double largest =
+      largest_difference<float>(all_logits(model.transformer, golden_sequences(golden)), expected);
   EXPECT_LT(largest, 1e-4);
   std::printf("families/llama: largest difference of a logit %.2g\n", largest);
 }
@@ -49,7 +52,8 @@ TEST(Parity, LlamaGreedyThroughTheCache) {
   const auto expected = read_tensor<int64_t>(golden, "greedy_ids");
   std::vector<int32_t> prompt = golden_sequences(golden)[0];
   prompt.resize(16);
-  const auto found = generate_greedy(model.transformer, std::span(&prompt, 1), {.max_new_tokens = static_cast<int64_t>(expected.size())});
+  const auto found = generate_greedy(model.transformer, std::span(&prompt, 1),
+                                     {.max_new_tokens = static_cast<int64_t>(expected.size())});
   EXPECT_EQ(std::vector<int64_t>(found[0].begin(), found[0].end()), expected);
 }
 
@@ -59,7 +63,8 @@ TEST(Parity, ZooLogits) {
   const std::vector<std::vector<int32_t>> sequence = {{wide.begin(), wide.end()}};
   for (const std::string name : {"base", "math", "code"}) {
     const TestModel model(LEWIS_DEMO "/models/" + name);
-    const double largest = largest_difference<float>(all_logits(model.transformer, sequence), read_tensor<float>(golden, "logits." + name));
+    const double largest = largest_difference<float>(all_logits(model.transformer, sequence),
+                                                     read_tensor<float>(golden, "logits." + name));
     EXPECT_LT(largest, 1e-4);
     std::printf("zoo %s: largest difference of a logit %.2g\n", name.c_str(), largest);
   }
@@ -71,7 +76,8 @@ TEST(Parity, ZooGreedyIds) {
   const std::vector<int32_t> prompt = golden["token_ids"]["math_prompt_0"];
   for (const std::string name : {"base", "math", "code"}) {
     const TestModel model(LEWIS_DEMO "/models/" + name);
-    const auto found = generate_greedy(model.transformer, std::span(&prompt, 1), {.max_new_tokens = 96, .stop_ids = {0}});
+    const auto found = generate_greedy(model.transformer, std::span(&prompt, 1),
+                                       {.max_new_tokens = 96, .stop_ids = {0}});
     std::vector<int32_t> expected = golden[name]["math_greedy_ids"][0];
     if (!expected.empty() && expected.back() == 0) expected.pop_back();
     EXPECT_EQ(found[0], expected) << name;
@@ -88,10 +94,12 @@ class PlainModel {
 
   Matrix logits(const std::vector<int32_t>& ids) const {
     Matrix hidden;
-    for (const int32_t id : ids) hidden.push_back(row("model.embed_tokens.weight", id, spec_.hidden));
+    for (const int32_t id : ids)
+      hidden.push_back(row("model.embed_tokens.weight", id, spec_.hidden));
     for (int64_t l = 0; l < spec_.layers; ++l) block(fmt::format("model.layers.{}.", l), hidden);
     Matrix out;
-    const std::string head = m_.tensors.contains("lm_head.weight") ? "lm_head" : "model.embed_tokens";
+    const std::string head =
+        m_.tensors.contains("lm_head.weight") ? "lm_head" : "model.embed_tokens";
     for (const auto& h : hidden) out.push_back(linear(head, norm("model.norm", h)));
     return out;
   }
@@ -106,7 +114,9 @@ class PlainModel {
     const auto& w = m_.tensors.at(name + ".weight");
     std::vector<double> y(w.size() / x.size());
     for (size_t o = 0; o < y.size(); ++o) {
-      y[o] = m_.tensors.contains(name + ".bias") ? static_cast<double>(m_.tensors.at(name + ".bias")[o]) : 0.0;
+      y[o] = m_.tensors.contains(name + ".bias")
+                 ? static_cast<double>(m_.tensors.at(name + ".bias")[o])
+                 : 0.0;
       for (size_t i = 0; i < x.size(); ++i) y[o] += static_cast<double>(w[o * x.size() + i]) * x[i];
     }
     return y;
@@ -115,8 +125,10 @@ class PlainModel {
   std::vector<double> norm(const std::string& name, std::vector<double> x) const {
     double squares = 0;
     for (const double v : x) squares += v * v;
-    const double scale = 1 / std::sqrt(squares / static_cast<double>(x.size()) + static_cast<double>(spec_.norm_epsilon));
-    for (size_t i = 0; i < x.size(); ++i) x[i] *= scale * static_cast<double>(m_.tensors.at(name + ".weight")[i]);
+    const double scale = 1 / std::sqrt(squares / static_cast<double>(x.size()) +
+                                       static_cast<double>(spec_.norm_epsilon));
+    for (size_t i = 0; i < x.size(); ++i)
+      x[i] *= scale * static_cast<double>(m_.tensors.at(name + ".weight")[i]);
     return x;
   }
 
@@ -124,7 +136,8 @@ class PlainModel {
     const auto d = static_cast<size_t>(spec_.head_dim);
     for (size_t head = 0; head < x.size(); head += d) {
       for (size_t i = 0; i < d / 2; ++i) {
-        const double angle = static_cast<double>(position) * static_cast<double>(spec_.rope.inverse_frequency[i]);
+        const double angle =
+            static_cast<double>(position) * static_cast<double>(spec_.rope.inverse_frequency[i]);
         const double a = x[head + i], b = x[head + i + d / 2];
         x[head + i] = a * std::cos(angle) - b * std::sin(angle);
         x[head + i + d / 2] = b * std::cos(angle) + a * std::sin(angle);
@@ -154,7 +167,8 @@ class PlainModel {
     }
   }
 
-  std::vector<double> attend(const std::vector<double>& q, const Matrix& k, const Matrix& v, size_t t) const {
+  std::vector<double> attend(const std::vector<double>& q, const Matrix& k, const Matrix& v,
+                             size_t t) const {
     const auto d = static_cast<size_t>(spec_.head_dim);
     const auto group = static_cast<size_t>(spec_.heads / spec_.kv_heads);
     std::vector<double> out(q.size());
@@ -184,7 +198,10 @@ TEST(Parity, OtherSettingsAgainstThePlainVersion) {
       {{"attention_bias", true}, {"mlp_bias", true}},
       {{"tie_word_embeddings", true}},
       {{"num_attention_heads", 6}, {"num_key_value_heads", 2}, {"head_dim", 6}},
-      {{"num_attention_heads", 3}, {"num_key_value_heads", 1}, {"head_dim", 20}, {"intermediate_size", 33}},
+      {{"num_attention_heads", 3},
+       {"num_key_value_heads", 1},
+       {"head_dim", 20},
+       {"intermediate_size", 33}},
       {{"rope_scaling", {{"type", "linear"}, {"factor", 3.0}}}, {"rope_theta", 500.0}},
       {{"rms_norm_eps", 0.01}},
   };
@@ -195,7 +212,9 @@ TEST(Parity, OtherSettingsAgainstThePlainVersion) {
     const Matrix expected = PlainModel(random).logits(ids);
     std::vector<double> flat;
     for (const auto& row : expected) flat.insert(flat.end(), row.begin(), row.end());
-    EXPECT_LT((largest_difference<double>(all_logits(model.transformer, std::span(&ids, 1)), flat)), 2e-4) << setting;
+    EXPECT_LT((largest_difference<double>(all_logits(model.transformer, std::span(&ids, 1)), flat)),
+              2e-4)
+        << setting;
   }
 }
 

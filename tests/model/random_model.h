@@ -16,8 +16,10 @@ namespace lewis {
 
 struct RandomModel {
   explicit RandomModel(const Json& settings = Json::object()) {
-    config = {{"model_type", "llama"}, {"hidden_size", 24}, {"intermediate_size", 40}, {"num_hidden_layers", 3}, {"num_attention_heads", 4},
-              {"num_key_value_heads", 2}, {"head_dim", 8}, {"vocab_size", 50}, {"max_position_embeddings", 64}, {"rms_norm_eps", 1e-5}};
+    config = {{"model_type", "llama"},  {"hidden_size", 24},        {"intermediate_size", 40},
+              {"num_hidden_layers", 3}, {"num_attention_heads", 4}, {"num_key_value_heads", 2},
+              {"head_dim", 8},          {"vocab_size", 50},         {"max_position_embeddings", 64},
+              {"rms_norm_eps", 1e-5}};
     if (settings.is_object()) config.update(settings);
     spec = read_model_spec(config, "config.json");
     make_tensors();
@@ -56,14 +58,16 @@ struct RandomModel {
 
  private:
   void make_tensors() {
-    const int64_t q = spec.heads * spec.head_dim, kv = spec.kv_heads * spec.head_dim, h = spec.hidden, i = spec.intermediate;
+    const int64_t q = spec.heads * spec.head_dim, kv = spec.kv_heads * spec.head_dim,
+                  h = spec.hidden, i = spec.intermediate;
     const std::vector<Shape> linear = {{q, h}, {kv, h}, {kv, h}, {h, q}, {i, h}, {i, h}, {h, i}};
     add("model.embed_tokens.weight", {spec.vocab, h}, 1);
     add("model.norm.weight", {h}, 0.2f, 1);
     if (!spec.tied_head) add("lm_head.weight", {spec.vocab, h}, 0.3f);
     for (int64_t layer = 0; layer < spec.layers; ++layer) {
       const auto names = linear_names(spec, layer);
-      const bool bias[] = {spec.qkv_bias, spec.qkv_bias, spec.qkv_bias, spec.o_bias, spec.mlp_bias, spec.mlp_bias, spec.mlp_bias};
+      const bool bias[] = {spec.qkv_bias, spec.qkv_bias, spec.qkv_bias, spec.o_bias,
+                           spec.mlp_bias, spec.mlp_bias, spec.mlp_bias};
       for (size_t n = 0; n < names.size(); ++n) {
         add(names[n] + ".weight", linear[n], 0.3f);
         if (bias[n]) add(names[n] + ".bias", {linear[n][0]}, 0.3f);

@@ -66,30 +66,36 @@ TEST(RunLayers, ProgressCountsTokensTimesLayers) {
   const TestModel model(random.dir.path);
   const auto batch = make_batch(some_sequences(5, 50));
   uint64_t last = 0;
-  run_layers(model.transformer, batch, [&](const Progress& p) {
-    EXPECT_GT(p.done, last);
-    last = p.done;
-    EXPECT_EQ(p.total, batch.ids.size() * 3);
-  }, 7);
+  run_layers(
+      model.transformer, batch,
+      [&](const Progress& p) {
+        EXPECT_GT(p.done, last);
+        last = p.done;
+        EXPECT_EQ(p.total, batch.ids.size() * 3);
+      },
+      7);
   EXPECT_EQ(last, batch.ids.size() * 3);
 }
 
 TEST(GroupSequences, WholeSequencesUpToTheLimit) {
-  const auto batch = make_batch(std::vector<std::vector<int32_t>>{{1, 2}, {1}, {1, 2, 3, 4}, {1}, {1}});
+  const auto batch =
+      make_batch(std::vector<std::vector<int32_t>>{{1, 2}, {1}, {1, 2, 3, 4}, {1}, {1}});
   using Groups = std::vector<std::pair<size_t, size_t>>;
   EXPECT_EQ(group_sequences(batch, 3), (Groups{{0, 2}, {2, 3}, {3, 5}}));
   EXPECT_EQ(group_sequences(batch, 100), (Groups{{0, 5}}));
 }
 
 // Greedy by running the whole text anew for every token.
-std::vector<int32_t> plain_greedy(const Transformer& model, std::vector<int32_t> ids, size_t count) {
+std::vector<int32_t> plain_greedy(const Transformer& model, std::vector<int32_t> ids,
+                                  size_t count) {
   std::vector<int32_t> found;
   for (size_t n = 0; n < count; ++n) {
     const auto hidden = run_layers(model, make_batch(std::span(&ids, 1)), {});
     std::vector<float> logits(static_cast<size_t>(model.spec().vocab));
     const int64_t last = static_cast<int64_t>(ids.size()) - 1;
     model.head(hidden, std::span(&last, 1), logits);
-    ids.push_back(static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin()));
+    ids.push_back(
+        static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin()));
     found.push_back(ids.back());
   }
   return found;
@@ -99,8 +105,10 @@ TEST(Generate, CacheAndBatchChangeNothing) {
   const RandomModel random;
   const TestModel model(random.dir.path);
   const auto prompts = some_sequences(11, 50);
-  const auto found = generate_greedy(model.transformer, prompts, {.max_new_tokens = 12, .batch = 4});
-  for (size_t i = 0; i < prompts.size(); ++i) EXPECT_EQ(found[i], plain_greedy(model.transformer, prompts[i], 12)) << i;
+  const auto found =
+      generate_greedy(model.transformer, prompts, {.max_new_tokens = 12, .batch = 4});
+  for (size_t i = 0; i < prompts.size(); ++i)
+    EXPECT_EQ(found[i], plain_greedy(model.transformer, prompts[i], 12)) << i;
 }
 
 TEST(Generate, EndsAtStopsAndAtThePositions) {
@@ -109,12 +117,18 @@ TEST(Generate, EndsAtStopsAndAtThePositions) {
   const std::vector<std::vector<int32_t>> prompts = {{1, 2, 3}};
   const auto whole = generate_greedy(model.transformer, prompts, {.max_new_tokens = 1000})[0];
   EXPECT_EQ(whole.size(), 64u - 3 + 1);  // the last token needs no position of its own
-  const auto stopped = generate_greedy(model.transformer, prompts, {.max_new_tokens = 1000, .stop_ids = {whole[5]}})[0];
-  const auto at = static_cast<size_t>(std::find(whole.begin(), whole.end(), whole[5]) - whole.begin());
-  EXPECT_EQ(stopped, std::vector<int32_t>(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(at)));
-  const auto asked = generate_greedy(model.transformer, prompts, {.max_new_tokens = 1000, .stop = [](size_t, auto ids) { return ids.size() == 4; }})[0];
+  const auto stopped = generate_greedy(model.transformer, prompts,
+                                       {.max_new_tokens = 1000, .stop_ids = {whole[5]}})[0];
+  const auto at =
+      static_cast<size_t>(std::find(whole.begin(), whole.end(), whole[5]) - whole.begin());
+  EXPECT_EQ(stopped,
+            std::vector<int32_t>(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(at)));
+  const auto asked = generate_greedy(
+      model.transformer, prompts,
+      {.max_new_tokens = 1000, .stop = [](size_t, auto ids) { return ids.size() == 4; }})[0];
   EXPECT_EQ(asked, std::vector<int32_t>(whole.begin(), whole.begin() + 4));
-  EXPECT_THROW(generate_greedy(model.transformer, std::vector<std::vector<int32_t>>{{}}, {}), Error);
+  EXPECT_THROW(generate_greedy(model.transformer, std::vector<std::vector<int32_t>>{{}}, {}),
+               Error);
   const std::vector<int32_t> full(64, 1);
   EXPECT_THROW(generate_greedy(model.transformer, std::span(&full, 1), {}), Error);
 }
@@ -123,12 +137,13 @@ TEST(LoadBlock, EditSeesAndChangesEveryLinear) {
   const RandomModel random;
   const TestModel model(random.dir.path);
   std::vector<std::string> seen;
-  const auto zeroed = model.transformer.load_block(1, [&](std::string_view module, std::span<float> weight, int64_t out, int64_t in) {
-    seen.emplace_back(module);
-    EXPECT_EQ(weight.size(), static_cast<size_t>(out * in));
-    EXPECT_TRUE(std::ranges::equal(weight, random.tensors.at(std::string(module) + ".weight")));
-    std::fill(weight.begin(), weight.end(), 0.0f);
-  });
+  const auto zeroed = model.transformer.load_block(
+      1, [&](std::string_view module, std::span<float> weight, int64_t out, int64_t in) {
+        seen.emplace_back(module);
+        EXPECT_EQ(weight.size(), static_cast<size_t>(out * in));
+        EXPECT_TRUE(std::ranges::equal(weight, random.tensors.at(std::string(module) + ".weight")));
+        std::fill(weight.begin(), weight.end(), 0.0f);
+      });
   EXPECT_EQ(seen, linear_names(model.transformer.spec(), 1));
   // A block of zero weights adds nothing to the stream.
   std::vector<float> hidden(3 * 24);
@@ -146,18 +161,31 @@ TEST(Transformer, RefusesTensorsThatDoNotFit) {
     model->write();
     return model;
   };
-  expect_refused(*spoil([](RandomModel& m) { m.tensors.erase("model.layers.1.mlp.up_proj.weight"); }), "tensor model.layers.1.mlp.up_proj.weight is missing");
-  expect_refused(*spoil([](RandomModel& m) { m.add("model.layers.2.self_attn.k_proj.weight", {8, 24}, 1); }), "model.layers.2.self_attn.k_proj.weight has shape [8, 24]");
-  expect_refused(*spoil([](RandomModel& m) { m.add("model.layers.0.self_attn.q_norm.weight", {8}, 1); }), "q_norm.weight has no place");
-  expect_refused(*spoil([](RandomModel& m) { m.add("model.layers.3.mlp.up_proj.weight", {40, 24}, 1); }), "model.layers.3.mlp.up_proj.weight has no place");
-  expect_refused(*spoil([](RandomModel& m) { m.tensors["model.layers.1.mlp.up_proj.weight"][17] = NAN; }), "model.layers.1.mlp.up_proj.weight holds a value that is not finite");
+  expect_refused(
+      *spoil([](RandomModel& m) { m.tensors.erase("model.layers.1.mlp.up_proj.weight"); }),
+      "tensor model.layers.1.mlp.up_proj.weight is missing");
+  expect_refused(*spoil([](RandomModel& m) {
+    m.add("model.layers.2.self_attn.k_proj.weight", {8, 24}, 1);
+  }),
+                 "model.layers.2.self_attn.k_proj.weight has shape [8, 24]");
+  expect_refused(
+      *spoil([](RandomModel& m) { m.add("model.layers.0.self_attn.q_norm.weight", {8}, 1); }),
+      "q_norm.weight has no place");
+  expect_refused(*spoil([](RandomModel& m) {
+    m.add("model.layers.3.mlp.up_proj.weight", {40, 24}, 1);
+  }),
+                 "model.layers.3.mlp.up_proj.weight has no place");
+  expect_refused(
+      *spoil([](RandomModel& m) { m.tensors["model.layers.1.mlp.up_proj.weight"][17] = NAN; }),
+      "model.layers.1.mlp.up_proj.weight holds a value that is not finite");
 }
 
 TEST(Transformer, RefusesTokensAndTextsThatDoNotFit) {
   const RandomModel random;
   const TestModel model(random.dir.path);
   std::vector<float> hidden(24 * 65);
-  for (const int32_t id : {-1, 50}) EXPECT_THROW(model.transformer.embed(std::span(&id, 1), std::span(hidden).first(24)), Error);
+  for (const int32_t id : {-1, 50})
+    EXPECT_THROW(model.transformer.embed(std::span(&id, 1), std::span(hidden).first(24)), Error);
   const std::vector<int32_t> too_long(65, 1);
   EXPECT_THROW(run_layers(model.transformer, make_batch(std::span(&too_long, 1)), {}), Error);
 }

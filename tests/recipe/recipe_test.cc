@@ -33,7 +33,8 @@ class RecipeTest : public testing::Test {
     } catch (const Error& e) {
       const std::string message = e.what();
       EXPECT_EQ(e.code(), ExitCode::kUsage) << message;
-      EXPECT_NE(message.find(fmt::format("r.yml:{}:", line)), std::string::npos) << message << "\n" << text;
+      EXPECT_NE(message.find(fmt::format("r.yml:{}:", line)), std::string::npos) << message << "\n"
+                                                                                 << text;
       EXPECT_NE(message.find(said), std::string::npos) << message << "\nexpected: " << said;
       EXPECT_EQ(message.find('\n'), std::string::npos) << message;
     }
@@ -41,8 +42,11 @@ class RecipeTest : public testing::Test {
 
   // A recipe of two models whose first has these parameters.
   Recipe with_density(const std::string& density, const std::string& global = "") const {
-    return parse("merge_method: ties\nbase_model: base\nmodels:\n  - model: math\n    parameters:\n      weight: 1\n      density: " +
-                 density + "\n  - model: code\n    parameters: {weight: 1}\n" + (global.empty() ? "" : "parameters:\n" + global));
+    return parse(
+        "merge_method: ties\nbase_model: base\nmodels:\n  - model: math\n    parameters:\n      "
+        "weight: 1\n      density: " +
+        density + "\n  - model: code\n    parameters: {weight: 1}\n" +
+        (global.empty() ? "" : "parameters:\n" + global));
   }
 
   TempDir dir_;
@@ -55,7 +59,8 @@ double density_at(const Recipe& recipe, const std::string& tensor, double t) {
 TEST_F(RecipeTest, Scalars) {
   EXPECT_EQ(density_at(with_density("0.25"), "x", 0.3), 0.25);
   EXPECT_EQ(density_at(with_density("1"), "x", 0.3), 1.0);
-  EXPECT_EQ(density_at(with_density("\"0.5\""), "x", 0.3), 0.5);  // pydantic takes numbers in quotes
+  EXPECT_EQ(density_at(with_density("\"0.5\""), "x", 0.3),
+            0.5);  // pydantic takes numbers in quotes
   EXPECT_EQ(density_at(with_density("true"), "x", 0.3), 1.0);
 }
 
@@ -71,16 +76,20 @@ TEST_F(RecipeTest, Gradients) {
 }
 
 TEST_F(RecipeTest, FiltersTakeTheFirstThatMatches) {
-  const Recipe r = with_density("[{filter: layers.1.self_attn, value: 0.1}, {filter: mlp, value: [0, 1]}, {filter: '*', value: 0.9}, {value: 0.2}]");
+  const Recipe r = with_density(
+      "[{filter: layers.1.self_attn, value: 0.1}, {filter: mlp, value: [0, 1]}, {filter: '*', "
+      "value: 0.9}, {value: 0.2}]");
   EXPECT_EQ(density_at(r, "model.layers.1.self_attn.q_proj.weight", 0), 0.1);
   EXPECT_EQ(density_at(r, "model.layers.11.self_attn.q_proj.weight", 0), 0.9);
   EXPECT_EQ(density_at(r, "model.layers.1.mlp.up_proj.weight", 0.25), 0.25);
   EXPECT_EQ(density_at(r, "lm_head.weight", 0), 0.9);
-  EXPECT_EQ(density_at(with_density("{filter: mlp, value: 0.5}"), "a.mlp.b", 0), 0.5);  // one condition without a list
+  EXPECT_EQ(density_at(with_density("{filter: mlp, value: 0.5}"), "a.mlp.b", 0),
+            0.5);  // one condition without a list
 }
 
 TEST_F(RecipeTest, WithoutAMatchTheNextLevelDecides) {
-  const Recipe r = with_density("[{filter: mlp, value: 0.5}]", "  density: 0.7\n  lambda: [{filter: norm, value: 2}]\n");
+  const Recipe r = with_density("[{filter: mlp, value: 0.5}]",
+                                "  density: 0.7\n  lambda: [{filter: norm, value: 2}]\n");
   EXPECT_EQ(density_at(r, "mlp", 0), 0.5);
   EXPECT_EQ(density_at(r, "attn", 0), 0.7);
   EXPECT_EQ(resolve(r, "density", 1, "mlp", 0), 0.7);
@@ -104,16 +113,21 @@ TEST_F(RecipeTest, BaseIsFoundOrAppended) {
   ASSERT_EQ(appended.models.size(), 3u);
   EXPECT_EQ(appended.base_index, 2u);
   EXPECT_FALSE(appended.models[2].listed);
-  const Recipe listed = parse("merge_method: ties\nbase_model: base\nmodels:\n- model: ./base\n- model: math\n  parameters: {weight: 1}\n");
+  const Recipe listed = parse(
+      "merge_method: ties\nbase_model: base\nmodels:\n- model: ./base\n- model: math\n  "
+      "parameters: {weight: 1}\n");
   EXPECT_EQ(listed.base_index, 0u);
   EXPECT_EQ(listed.models.size(), 2u);
 }
 
 TEST_F(RecipeTest, LewisSection) {
   const Recipe r = parse(
-      "merge_method: ties\nbase_model: base\nmodels:\n- model: math\n  parameters: {weight: 1}\ndtype: torch.bfloat16\nout_dtype: float16\n"
-      "lewis:\n  calibration:\n  - {model: math, data: data.jsonl, format: gsm8k, samples: 3, seed: 7, max_tokens: 99}\n"
-      "  protocol: reference\n  gamma: 0.2\n  epsilon: 0.9\n  uncovered: {density: 0.6}\n  seed: 5\n");
+      "merge_method: ties\nbase_model: base\nmodels:\n- model: math\n  parameters: {weight: "
+      "1}\ndtype: torch.bfloat16\nout_dtype: float16\n"
+      "lewis:\n  calibration:\n  - {model: math, data: data.jsonl, format: gsm8k, samples: 3, "
+      "seed: 7, max_tokens: 99}\n"
+      "  protocol: reference\n  gamma: 0.2\n  epsilon: 0.9\n  uncovered: {density: 0.6}\n  seed: "
+      "5\n");
   ASSERT_TRUE(r.lewis);
   EXPECT_EQ(r.lewis->protocol, "reference");
   EXPECT_EQ(r.lewis->gamma, 0.2);
@@ -126,26 +140,33 @@ TEST_F(RecipeTest, LewisSection) {
 }
 
 TEST_F(RecipeTest, ErrorsNameLineAndNearestKey) {
-  const std::string head = "merge_method: ties\nbase_model: base\nmodels:\n- model: math\n  parameters: {weight: 1}\n";
+  const std::string head =
+      "merge_method: ties\nbase_model: base\nmodels:\n- model: math\n  parameters: {weight: 1}\n";
   expect_refused("merge_metod: ties\nmodels: []\n", 1, "did you mean 'merge_method'");
   expect_refused(head + "paramters: {}\n", 6, "did you mean 'parameters'");
-  expect_refused("merge_method: ties\nmodels:\n- model: math\n  parameters:\n    wieght: 1\n", 5, "did you mean 'weight'");
+  expect_refused("merge_method: ties\nmodels:\n- model: math\n  parameters:\n    wieght: 1\n", 5,
+                 "did you mean 'weight'");
   expect_refused("merge_method: ties\nmodels:\n- modle: math\n", 3, "did you mean 'model'");
   expect_refused(head + "lewis:\n  gama: 0.3\n", 7, "did you mean 'gamma'");
-  expect_refused(head + "lewis:\n  gamma: 0.9\n  epsilon: 0.5\n", 7, "gamma 0.9 is above epsilon 0.5");
+  expect_refused(head + "lewis:\n  gamma: 0.9\n  epsilon: 0.5\n", 7,
+                 "gamma 0.9 is above epsilon 0.5");
   expect_refused(head + "lewis:\n  gamma: 2\n", 7, "outside [0, 1]");
   expect_refused(head + "lewis:\n  protocol: clan\n", 7, "did you mean 'clean'");
-  expect_refused(head + "lewis:\n  calibration: [{model: code, data: data.jsonl}]\n", 7, "none of the recipe's models");
-  expect_refused(head + "lewis:\n  calibration: [{model: math, data: none.jsonl}]\n", 7, "no such file");
+  expect_refused(head + "lewis:\n  calibration: [{model: code, data: data.jsonl}]\n", 7,
+                 "none of the recipe's models");
+  expect_refused(head + "lewis:\n  calibration: [{model: math, data: none.jsonl}]\n", 7,
+                 "no such file");
   expect_refused(head + "merge_method: dare_ties\n", 6, "duplicate key");
   expect_refused(head + "dtype: float8\n", 6, "bfloat16");
   expect_refused(head + "parameters: {density: 1.5}\n", 6, "outside [0, 1]");
   expect_refused(head + "parameters: {density: high}\n", 6, "must be a number");
   expect_refused(head + "parameters: {density: []}\n", 6, "empty list");
   expect_refused(head + "parameters: {density: .nan}\n", 6, "must be a number");
-  expect_refused(head + "parameters: {density: [{filtr: mlp, value: 1}]}\n", 6, "did you mean 'filter'");
+  expect_refused(head + "parameters: {density: [{filtr: mlp, value: 1}]}\n", 6,
+                 "did you mean 'filter'");
   expect_refused(head + "parameters: {density: [{filter: mlp}]}\n", 6, "'value' is missing");
-  expect_refused("merge_method: ties\nmodels:\n- model: math\n  parameters: {normalize: true}\n", 4, "whole merge");
+  expect_refused("merge_method: ties\nmodels:\n- model: math\n  parameters: {normalize: true}\n", 4,
+                 "whole merge");
   expect_refused("merge_method: ties\nmodels:\n- model: nowhere\n", 3, "nowhere");
   expect_refused("merge_method: ties\nmodels:\n- model: math\n- model: ./math\n", 4, "twice");
   expect_refused("merge_method: ties\nslices: []\n", 2, "'slices' is not supported yet");
@@ -175,9 +196,14 @@ TEST_F(RecipeTest, ChangedTextNeverCrashes) {
     for (uint64_t n = random() % 4 + 1; n > 0; --n) {
       const size_t at = random() % text.size();
       switch (random() % 3) {
-        case 0: text[at] = static_cast<char>(random()); break;
-        case 1: text.erase(at, random() % 20); break;
-        default: text.insert(at, text.substr(random() % text.size(), random() % 20));
+        case 0:
+          text[at] = static_cast<char>(random());
+          break;
+        case 1:
+          text.erase(at, random() % 20);
+          break;
+        default:
+          text.insert(at, text.substr(random() % text.size(), random() % 20));
       }
       if (text.empty()) text = " ";
     }
@@ -196,10 +222,12 @@ void expect_same(const Recipe& a, const Recipe& b) {
   EXPECT_EQ(a.out_dtype, b.out_dtype);
   EXPECT_EQ(a.base_index, b.base_index);
   ASSERT_EQ(a.models.size(), b.models.size());
-  for (const char* tensor : {"model.layers.0.self_attn.q_proj.weight", "model.layers.1.mlp.up_proj.weight", "lm_head.weight"}) {
+  for (const char* tensor : {"model.layers.0.self_attn.q_proj.weight",
+                             "model.layers.1.mlp.up_proj.weight", "lm_head.weight"}) {
     for (const char* parameter : {"weight", "density", "lambda", "normalize", "int8_mask"}) {
       for (const double t : {0.0, 0.3, 1.0}) {
-        for (size_t m = 0; m < a.models.size(); ++m) EXPECT_EQ(resolve(a, parameter, m, tensor, t), resolve(b, parameter, m, tensor, t));
+        for (size_t m = 0; m < a.models.size(); ++m)
+          EXPECT_EQ(resolve(a, parameter, m, tensor, t), resolve(b, parameter, m, tensor, t));
       }
     }
   }
@@ -213,7 +241,8 @@ TEST(GoldenRecipes, PrintAndReadAgain) {
     const std::string text = read_text_file(entry.path());
     if (text.find("\nslices:") != std::string::npos || text.find("slices:") == 0) continue;
     const Recipe recipe = parse_recipe(text, folder / "recipe.yml");
-    for (const bool stock : {false, true}) expect_same(recipe, parse_recipe(to_yaml(recipe, stock), folder / "recipe.yml"));
+    for (const bool stock : {false, true})
+      expect_same(recipe, parse_recipe(to_yaml(recipe, stock), folder / "recipe.yml"));
     ++parsed;
   }
   EXPECT_GT(parsed, 10u);
@@ -221,7 +250,8 @@ TEST(GoldenRecipes, PrintAndReadAgain) {
 
 TEST(Print, ModelNamesThatYamlWouldReadOtherwise) {
   const TempDir dir;
-  for (const std::string name : {"true", "1e5", "a: b", "#x", "it's", "say \"hi\"", "*", "- a", "010", "null"}) {
+  for (const std::string name :
+       {"true", "1e5", "a: b", "#x", "it's", "say \"hi\"", "*", "- a", "010", "null"}) {
     fs::create_directories(dir.path / name);
     Recipe recipe;
     recipe.merge_method = "linear";

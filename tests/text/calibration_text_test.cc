@@ -89,7 +89,8 @@ TEST(CalibrationText, PadsOnTheTokenizersSide) {
   item.kind = DataItem::Kind::kDocument;
   item.reference_text = "a b";
   const auto text = left.encode("a b", true);
-  const auto padded = calibration_sequences({item}, &left, {.max_tokens = text.size() + 2, .reference = true});
+  const auto padded =
+      calibration_sequences({item}, &left, {.max_tokens = text.size() + 2, .reference = true});
   Ids expected = {0, 0};
   expected.insert(expected.end(), text.begin(), text.end());
   EXPECT_EQ(padded[0].ids, expected);
@@ -129,13 +130,14 @@ TEST(CalibrationText, NothingToFeedIsAnError) {
   empty.answer = "a";
   empty.reference_text = "a";
   EXPECT_TRUE(contains(error_of([&] { calibration_sequences({empty}, nullptr, {}); }),
-              "data.jsonl:7: a text needs a tokenizer"));
+                       "data.jsonl:7: a text needs a tokenizer"));
   ModelFolder folder;
   folder.config.erase("eos_token");
   folder.write();
   const Tokenizer no_eos = Tokenizer::load(folder.path);
-  EXPECT_TRUE(contains(error_of([&] { calibration_sequences({empty}, &no_eos, {.reference = true}); }),
-              "pads with EOS, but the model names no EOS"));
+  EXPECT_TRUE(
+      contains(error_of([&] { calibration_sequences({empty}, &no_eos, {.reference = true}); }),
+               "pads with EOS, but the model names no EOS"));
 }
 
 }  // namespace

@@ -26,11 +26,12 @@ TEST(ChatTemplate, RendersAsTransformers) {
     options.tools = c.value("tools", Json());
     options.now = recorded["now"].get<int64_t>();
     const Json& messages = recorded["conversations"][c["conversation"].get<std::string>()];
-    const std::string name = c["template"].get<std::string>() + ", " +
-                             c["conversation"].get<std::string>();
+    const std::string name =
+        c["template"].get<std::string>() + ", " + c["conversation"].get<std::string>();
     if (c.contains("raises")) {
       EXPECT_TRUE(contains(error_of([&] { chat.render(messages, options); }),
-                  c["raises"].get<std::string>())) << name;
+                           c["raises"].get<std::string>()))
+          << name;
     } else {
       EXPECT_EQ(chat.render(messages, options), c["text"].get<std::string>()) << name;
     }
@@ -78,7 +79,8 @@ TEST(ChatTemplate, LoadsFromTheModelFolder) {
 }
 
 TEST(ChatTemplate, HasNoAccessToAnythingElse) {
-  EXPECT_TRUE(contains(error_of([] { render("{% include '/etc/passwd' %}"); }), "cannot be rendered"));
+  EXPECT_TRUE(
+      contains(error_of([] { render("{% include '/etc/passwd' %}"); }), "cannot be rendered"));
   EXPECT_TRUE(contains(error_of([] { render("{% extends 'x' %}"); }), "cannot be rendered"));
   EXPECT_EQ(render("{{ messages.__class__ }}"), "");
 }
@@ -89,18 +91,18 @@ TEST(ChatTemplate, RunawayTemplatesEnd) {
       "{% endfor %}{% endfor %}{% endfor %}";
   EXPECT_TRUE(contains(error_of([&] { render(loops); }), "cannot be rendered"));
   EXPECT_TRUE(contains(error_of([] { render("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}"); }),
-              "cannot be rendered"));
+                       "cannot be rendered"));
   EXPECT_TRUE(contains(error_of([] { render("{{ 'x' * 99999999999 }}"); }), "cannot be rendered"));
   const auto nested = [](const char* item) {
-    return std::string("{% set ns = namespace(x=[]) %}{% for i in range(99) %}{% set ns.x = ") + item +
-           " %}{% endfor %}{{ ns.x | tojson }}";
+    return std::string("{% set ns = namespace(x=[]) %}{% for i in range(99) %}{% set ns.x = ") +
+           item + " %}{% endfor %}{{ ns.x | tojson }}";
   };
   EXPECT_EQ(render(nested("[ns.x]")).size(), 200u);
   EXPECT_TRUE(contains(error_of([&] { render(nested("[[ns.x]]")); }), "nested too deeply"));
   EXPECT_TRUE(contains(error_of([&] { render(nested("[ns.x, ns.x]")); }), "tojson: too long"));
   EXPECT_EQ(render(std::string(100000, '(')).size(), 100000u);
-  EXPECT_TRUE(contains(error_of([] { render("{{ " + std::string(100000, '(')); }),
-              "not a chat template"));
+  EXPECT_TRUE(
+      contains(error_of([] { render("{{ " + std::string(100000, '(')); }), "not a chat template"));
   std::string ifs;
   for (int i = 0; i < 100000; ++i) ifs += "{% if 1 %}";
   EXPECT_TRUE(contains(error_of([&] { render(ifs); }), "not a chat template"));

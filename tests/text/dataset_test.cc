@@ -31,8 +31,9 @@ struct DataSet : TempDir {
 };
 
 TEST(Dataset, Gsm8k) {
-  const DataSet data("gsm8k", "{\"question\": \"1+1?\", \"answer\": \"2\\n#### 2\", \"more\": 1}\r\n"
-                              "\n  \n{\"question\": \"é\", \"answer\": \"\"}");
+  const DataSet data("gsm8k",
+                     "{\"question\": \"1+1?\", \"answer\": \"2\\n#### 2\", \"more\": 1}\r\n"
+                     "\n  \n{\"question\": \"é\", \"answer\": \"\"}");
   const auto items = data.read();
   ASSERT_EQ(items.size(), 2u);
   EXPECT_EQ(items[0].kind, Kind::kDocument);
@@ -102,7 +103,9 @@ const char* const kChatMl =
     "{% if add_generation_prompt %}<assistant>{% endif %}";
 
 TEST(Dataset, ChatAnswersWithTheLastMessageOfTheAssistant) {
-  const DataSet data("chat", R"({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}, {"role": "assistant", "content": "d"}, {"role": "user", "content": "e"}]})");
+  const DataSet data(
+      "chat",
+      R"({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}, {"role": "assistant", "content": "d"}, {"role": "user", "content": "e"}]})");
   const ChatTemplate chat(kChatMl, "template");
   const auto items = data.read(&chat);
   ASSERT_EQ(items.size(), 1u);
@@ -110,7 +113,8 @@ TEST(Dataset, ChatAnswersWithTheLastMessageOfTheAssistant) {
   EXPECT_EQ(items[0].prompt, "<user>a</s>\n<assistant>b</s>\n<user>c</s>\n<assistant>");
   EXPECT_EQ(items[0].answer, "d</s>\n");
   EXPECT_EQ(items[0].reference_text, items[0].prompt + items[0].answer);
-  EXPECT_TRUE(contains(data.error(nullptr, ExitCode::kUsage), "needs a model with a chat template"));
+  EXPECT_TRUE(
+      contains(data.error(nullptr, ExitCode::kUsage), "needs a model with a chat template"));
 }
 
 const char* const kOneChat =
@@ -131,32 +135,38 @@ TEST(Dataset, ChatWhereTheGenerationPromptSaysMore) {
 TEST(Dataset, ChatRefusesWhatIsNoConversation) {
   const ChatTemplate chat(kChatMl, "template");
   const auto error = [&](const char* line) { return DataSet("chat", line).error(&chat); };
-  EXPECT_TRUE(contains(error(R"({"messages": "x"})"), "data.jsonl:1: the field 'messages' must be"));
+  EXPECT_TRUE(
+      contains(error(R"({"messages": "x"})"), "data.jsonl:1: the field 'messages' must be"));
   EXPECT_TRUE(contains(error(R"({"messages": []})"), "the field 'messages' must be"));
-  EXPECT_TRUE(contains(error(R"({"messages": [{"content": "x"}]})"), "message 1 must be an object"));
+  EXPECT_TRUE(
+      contains(error(R"({"messages": [{"content": "x"}]})"), "message 1 must be an object"));
   EXPECT_TRUE(contains(error(R"({"messages": [{"role": "user", "content": "x"}]})"),
-              "no message has the role 'assistant'"));
+                       "no message has the role 'assistant'"));
   EXPECT_TRUE(contains(error(R"({"messages": [{"role": "assistant", "content": "x"}]})"),
-              "no message stands before"));
+                       "no message stands before"));
   const ChatTemplate raises("{{ raise_exception('no such role') }}", "template");
-  EXPECT_TRUE(contains(DataSet("chat", kOneChat).error(&raises),
-              "data.jsonl:1: template: cannot be rendered: invalid operation: no such role"));
+  EXPECT_TRUE(
+      contains(DataSet("chat", kOneChat).error(&raises),
+               "data.jsonl:1: template: cannot be rendered: invalid operation: no such role"));
 }
 
 TEST(Dataset, BrokenLinesAreNamed) {
   const std::string good = R"({"question": "q", "answer": "a"})";
-  const auto error = [&](const std::string& line) { return DataSet("gsm8k", good + "\n" + line).error(); };
+  const auto error = [&](const std::string& line) {
+    return DataSet("gsm8k", good + "\n" + line).error();
+  };
   EXPECT_TRUE(contains(error("{\"question\": "), "data.jsonl:2: not valid JSON"));
   EXPECT_TRUE(contains(error("plain words"), "data.jsonl:2: not valid JSON"));
   EXPECT_TRUE(contains(error("{\"question\": \"\xff\"}"), "data.jsonl:2: not valid JSON"));
-  EXPECT_TRUE(contains(error(R"({"question": "\ud800", "answer": ""})"), "data.jsonl:2: not valid"));
+  EXPECT_TRUE(
+      contains(error(R"({"question": "\ud800", "answer": ""})"), "data.jsonl:2: not valid"));
   EXPECT_TRUE(contains(error(std::string(100000, '[')), "data.jsonl:2: not valid JSON"));
   EXPECT_EQ(error("[1]"), "data.jsonl:2: expected a JSON object, found array");
   EXPECT_EQ(error("{}"), "data.jsonl:2: the field 'question' is missing; the line has: nothing");
   EXPECT_EQ(error(R"({"question": 5, "answer": ""})"),
             "data.jsonl:2: the field 'question' must be a string, found number");
   EXPECT_TRUE(contains(DataSet("mbpp", R"({"text": "", "code": "", "test_list": []})").error(),
-              "data.jsonl:1: the field 'test_list' must be a list of strings"));
+                       "data.jsonl:1: the field 'test_list' must be a list of strings"));
 }
 
 TEST(Dataset, FilesWithoutItemsAndUnknownFormats) {
@@ -165,8 +175,9 @@ TEST(Dataset, FilesWithoutItemsAndUnknownFormats) {
     EXPECT_TRUE(contains(DataSet(std::string(format), "").error(&chat), "the file is empty"));
   }
   EXPECT_TRUE(contains(DataSet("ids", "\n \n").error(), "the file is empty"));
-  EXPECT_TRUE(contains(DataSet("gsm8", "").error(nullptr, ExitCode::kUsage),
-              "unknown data format 'gsm8'; did you mean 'gsm8k'? Known: gsm8k, mbpp, chat"));
+  EXPECT_TRUE(
+      contains(DataSet("gsm8", "").error(nullptr, ExitCode::kUsage),
+               "unknown data format 'gsm8'; did you mean 'gsm8k'? Known: gsm8k, mbpp, chat"));
   DataSet gone("ids", "x");
   gone.options.file = gone.path / "none.jsonl";
   EXPECT_TRUE(contains(gone.error(), "none.jsonl: cannot be opened"));

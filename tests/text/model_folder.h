@@ -14,10 +14,12 @@
 
 namespace lewis {
 
-inline const std::filesystem::path kDemoModel = std::filesystem::path(LEWIS_DEMO) / "models" / "base";
+inline const std::filesystem::path kDemoModel =
+    std::filesystem::path(LEWIS_DEMO) / "models" / "base";
 
 inline void write_file(const std::filesystem::path& file, std::string_view bytes) {
-  std::ofstream(file, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  std::ofstream(file, std::ios::binary)
+      .write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
 }
 
 struct ModelFolder : TempDir {
@@ -52,7 +54,8 @@ std::string error_of(F&& f, ExitCode expected = ExitCode::kInput) {
   try {
     f();
   } catch (const Error& error) {
-    return error.code() == expected ? error.what() : std::string("wrong exit code: ") + error.what();
+    return error.code() == expected ? error.what()
+                                    : std::string("wrong exit code: ") + error.what();
   }
   return "no error";
 }

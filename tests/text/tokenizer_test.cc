@@ -189,7 +189,7 @@ TEST(Tokenizer, BrokenFilesAreNamed) {
   const auto expect_refused = [&](std::string_view bytes, const std::string& why) {
     write_file(folder.path / "tokenizer.json", bytes);
     EXPECT_TRUE(contains(load_error(folder),
-                (folder.path / "tokenizer.json").string() + ": not a tokenizer: " + why));
+                         (folder.path / "tokenizer.json").string() + ": not a tokenizer: " + why));
   };
   expect_refused("", "");
   expect_refused("{}", "");

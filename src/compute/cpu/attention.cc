@@ -13,9 +13,9 @@
 namespace lewis {
 namespace {
 
-constexpr int64_t kTileRows = 128;   // queries times the query heads that share a key head
+constexpr int64_t kTileRows = 128;  // queries times the query heads that share a key head
 constexpr int64_t kTileKeys = 512;
-constexpr int64_t kFewQueries = 4;   // up to here plain loops beat a multiplication's set-up
+constexpr int64_t kFewQueries = 4;  // up to here plain loops beat a multiplication's set-up
 constexpr double kParallelFlops = 2e6;
 
 // Some queries of one sequence and the query heads that share one key-value head.
@@ -80,15 +80,27 @@ void attend_tile(const TileShape& s, const Tile& t, const float* q, float* out) 
   for (int64_t key = 0; key < positions; key += kTileKeys) {
     const int64_t n = std::min(kTileKeys, positions - key);
     const int64_t kv_offset = key * s.kv_stride + t.kv_head * s.head_dim;
-    gemm({.m = rows, .n = n, .k = s.head_dim, .lda = s.head_dim, .ldb = s.kv_stride, .ldc = n,
-          .transpose_b = true}, queries, t.rows->keys + kv_offset, scores);
+    gemm({.m = rows,
+          .n = n,
+          .k = s.head_dim,
+          .lda = s.head_dim,
+          .ldb = s.kv_stride,
+          .ldc = n,
+          .transpose_b = true},
+         queries, t.rows->keys + kv_offset, scores);
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t visible = std::clamp<int64_t>(first_position + r / s.group + 1 - key, 0, n);
       softmax[static_cast<size_t>(r)].add_block(kernels, scores + r * n, visible, n,
                                                 result + r * s.head_dim, s.head_dim);
     }
-    gemm({.m = rows, .n = s.head_dim, .k = n, .lda = n, .ldb = s.kv_stride, .ldc = s.head_dim,
-          .accumulate = true}, scores, t.rows->values + kv_offset, result);
+    gemm({.m = rows,
+          .n = s.head_dim,
+          .k = n,
+          .lda = n,
+          .ldb = s.kv_stride,
+          .ldc = s.head_dim,
+          .accumulate = true},
+         scores, t.rows->values + kv_offset, result);
   }
   for (int64_t r = 0; r < rows; ++r) {
     float* to = out + query_offset(s, t, r / s.group, r % s.group);
@@ -127,7 +139,8 @@ void causal_attention(const AttentionShape& shape, std::span<const AttentionRows
   for (const AttentionRows& rows : sequences) {
     for (int64_t first = 0; first < rows.queries; first += block) {
       const int64_t count = std::min(block, rows.queries - first);
-      for (int64_t head = 0; head < shape.kv_heads; ++head) tiles.push_back({&rows, head, first, count});
+      for (int64_t head = 0; head < shape.kv_heads; ++head)
+        tiles.push_back({&rows, head, first, count});
       flops += 4.0 * static_cast<double>(count * s.query_stride) *
                static_cast<double>(rows.first_position + first + count);
     }

@@ -84,8 +84,9 @@ class CpuBackend final : public Backend {
 
   const RopeTable& rope_table(std::span<const float> inverse_frequency, float factor,
                               int64_t positions) {
-    auto table = std::find_if(rope_tables_.begin(), rope_tables_.end(),
-                              [&](const RopeTable& t) { return t.is_for(inverse_frequency, factor); });
+    auto table = std::find_if(rope_tables_.begin(), rope_tables_.end(), [&](const RopeTable& t) {
+      return t.is_for(inverse_frequency, factor);
+    });
     if (table == rope_tables_.end()) table = rope_tables_.emplace(table, inverse_frequency, factor);
     table->reach(positions);
     return *table;

@@ -60,7 +60,8 @@ dnnl::matmul::primitive_desc describe(const dnnl::engine& engine, int64_t rows,
 // Even panels of about kPanelColumns, a multiple of 64; an even number of them, so that few rows
 // (generation) still keep two, four, ... threads busy.
 std::vector<PanelWeight::Panel> cut_columns(int64_t out) {
-  const int64_t count = out <= kPanelColumns ? 1 : (out + 2 * kPanelColumns - 1) / (2 * kPanelColumns) * 2;
+  const int64_t count =
+      out <= kPanelColumns ? 1 : (out + 2 * kPanelColumns - 1) / (2 * kPanelColumns) * 2;
   const int64_t columns = ((out + count - 1) / count + 63) / 64 * 64;
   std::vector<PanelWeight::Panel> panels;
   for (int64_t first = 0; first < out; first += columns) {
@@ -101,11 +102,11 @@ void Matmul::execute(const Primitive& primitive, const memory& weights, const fl
     const auto& desc = primitive.desc;
     const dnnl::engine engine = weights.get_engine();
     dnnl::stream stream(engine);
-    primitive.run.execute(
-        stream, {{DNNL_ARG_SRC, memory(desc.src_desc(), engine, const_cast<float*>(x))},
-                 {DNNL_ARG_WEIGHTS, weights},
-                 {DNNL_ARG_DST, memory(desc.dst_desc(), engine, y)},
-                 {DNNL_ARG_SCRATCHPAD, memory(desc.scratchpad_desc(), engine)}});
+    primitive.run.execute(stream,
+                          {{DNNL_ARG_SRC, memory(desc.src_desc(), engine, const_cast<float*>(x))},
+                           {DNNL_ARG_WEIGHTS, weights},
+                           {DNNL_ARG_DST, memory(desc.dst_desc(), engine, y)},
+                           {DNNL_ARG_SCRATCHPAD, memory(desc.scratchpad_desc(), engine)}});
     stream.wait();
   });
 }
@@ -127,7 +128,8 @@ std::unique_ptr<PanelWeight> Matmul::pack(DType dtype, const std::byte* weight, 
   }
   threads.run(packed->panels.size(), [&](size_t i) {
     auto& panel = packed->panels[i];
-    pack_panel(dtype, weight + static_cast<size_t>(panel.first * in) * dtype_size(dtype), in, panel);
+    pack_panel(dtype, weight + static_cast<size_t>(panel.first * in) * dtype_size(dtype), in,
+               panel);
   });
   return packed;
 }
@@ -144,7 +146,8 @@ void Matmul::pack_panel(DType dtype, const std::byte* weight, int64_t in,
       widen(dtype, weight, {floats, static_cast<size_t>(panel.columns * in)});
       source = floats;
     }
-    const auto type = direct && dtype == DType::kBF16 ? memory::data_type::bf16 : memory::data_type::f32;
+    const auto type =
+        direct && dtype == DType::kBF16 ? memory::data_type::bf16 : memory::data_type::f32;
     memory from(matrix(in, panel.columns, 1, in, type), engine_, const_cast<void*>(source));
     dnnl::stream stream(engine_);
     dnnl::reorder(from, panel.weights).execute(stream, from, panel.weights);
@@ -201,7 +204,8 @@ void Matmul::multiply_tiles(const PanelWeight& weight, std::span<const float> bi
       kernels.add(piece_y + r * weight.out, bias.data() + panel->first, panel->columns);
     }
   };
-  const double flops = 2.0 * static_cast<double>(weight.out * weight.in) * static_cast<double>(rows);
+  const double flops =
+      2.0 * static_cast<double>(weight.out * weight.in) * static_cast<double>(rows);
   if (flops < kParallelFlops) {
     for (size_t i = 0; i < pieces.size(); ++i) run(i);
   } else {
@@ -211,9 +215,8 @@ void Matmul::multiply_tiles(const PanelWeight& weight, std::span<const float> bi
 
 void gemm(const GemmShape& s, const float* a, const float* b, float* c) {
   with_onednn([&] {
-    const dnnl_status_t status =
-        dnnl_sgemm('N', s.transpose_b ? 'T' : 'N', s.m, s.n, s.k, 1.0f, a, s.lda, b, s.ldb,
-                   s.accumulate ? 1.0f : 0.0f, c, s.ldc);
+    const dnnl_status_t status = dnnl_sgemm('N', s.transpose_b ? 'T' : 'N', s.m, s.n, s.k, 1.0f, a,
+                                            s.lda, b, s.ldb, s.accumulate ? 1.0f : 0.0f, c, s.ldc);
     dnnl::error::wrap_c_api(status, "matrix multiplication failed");
   });
 }

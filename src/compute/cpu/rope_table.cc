@@ -17,7 +17,8 @@ void RopeTable::reach(int64_t positions) {
   sin_.resize(cos_.size());
   for (size_t i = static_cast<size_t>(positions_ * half()); i < cos_.size(); ++i) {
     const size_t position = i / inverse_frequency_.size();
-    const float angle = static_cast<float>(position) * inverse_frequency_[i % inverse_frequency_.size()];
+    const float angle =
+        static_cast<float>(position) * inverse_frequency_[i % inverse_frequency_.size()];
     cos_[i] = std::cos(angle) * factor_;
     sin_[i] = std::sin(angle) * factor_;
   }

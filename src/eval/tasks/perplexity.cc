@@ -37,8 +37,8 @@ struct Windows {
   std::vector<std::string> where;  // the document's
 };
 
-void add_windows(std::span<const int32_t> ids, const DataItem& item, WindowSize size, uint64_t limit,
-                 Windows& windows) {
+void add_windows(std::span<const int32_t> ids, const DataItem& item, WindowSize size,
+                 uint64_t limit, Windows& windows) {
   const auto window = static_cast<size_t>(size.window);
   const auto stride = static_cast<size_t>(size.stride);
   size_t scored = 1;  // tokens [1, scored) have their score; token 0 has nothing before it

@@ -4,7 +4,8 @@
 
 namespace lewis {
 
-static constexpr GtaStyle kStyle = {.sparsifier = Sparsifier::kRandom, .elect_signs = true, .rescale = true};
+static constexpr GtaStyle kStyle = {
+    .sparsifier = Sparsifier::kRandom, .elect_signs = true, .rescale = true};
 extern const MergeMethod kDareTies = gta_method<kStyle>("dare_ties");
 
 }  // namespace lewis

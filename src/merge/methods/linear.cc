@@ -28,7 +28,9 @@ std::unique_ptr<Survey> survey(const TensorTask& task, const ChunkPass&) {
   }
   if (task.normalize.value_or(true)) {
     if (std::abs(sum) < 1e-8) {
-      throw usage_error("tensor {}: the weights of linear add up to {}, and normalize divides by it", task.name, sum);
+      throw usage_error(
+          "tensor {}: the weights of linear add up to {}, and normalize divides by it", task.name,
+          sum);
     }
     s->divisor = static_cast<float>(sum);
   }

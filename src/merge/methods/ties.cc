@@ -4,7 +4,8 @@
 
 namespace lewis {
 
-static constexpr GtaStyle kStyle = {.sparsifier = Sparsifier::kMagnitude, .elect_signs = true, .normalize = true};
+static constexpr GtaStyle kStyle = {
+    .sparsifier = Sparsifier::kMagnitude, .elect_signs = true, .normalize = true};
 extern const MergeMethod kTies = gta_method<kStyle>("ties");
 
 }  // namespace lewis

@@ -17,7 +17,8 @@ LayerValues allocate_min_max(const LayerValues& importance, double gamma, double
     high = std::max(high, density[module]);
   }
   for (auto& [_, value] : density) {
-    value = high > low ? gamma + (value - low) / (high - low) * (epsilon - gamma) : (gamma + epsilon) / 2;
+    value = high > low ? gamma + (value - low) / (high - low) * (epsilon - gamma)
+                       : (gamma + epsilon) / 2;
   }
   return density;
 }

@@ -1,4 +1,5 @@
-// MBPP: {"text": ..., "code": ..., "test_list": [...]}; the sanitized file says "prompt" for "text".
+// MBPP: {"text": ..., "code": ..., "test_list": [...]}; the sanitized file says "prompt" for
+// "text".
 #include "text/formats/format.h"
 
 namespace lewis {
