@@ -61,8 +61,8 @@ double method_seconds(std::string_view name, double density, Inputs& in, Threads
   const StoredTensor base = stored(in.base);
   const StoredTensor experts[] = {stored(in.experts[0]), stored(in.experts[1])};
   return median_seconds([&] {
-    merge_tensor(method, task, method.needs_base ? &base : nullptr, experts, DType::kBF16,
-                 std::as_writable_bytes(std::span(in.out)), threads);
+    merge_tensor(method, task, method.base == BaseRole::kApart ? &base : nullptr, experts,
+                 DType::kBF16, std::as_writable_bytes(std::span(in.out)), threads);
   });
 }
 
@@ -84,7 +84,7 @@ void run(std::string_view only) {
   for (const std::string_view name : merge_method_names()) {
     if (!only.empty() && name != only) continue;
     for (const double density : {0.2, 0.5}) {
-      const bool sparse = find_merge_method(name).uses_density;
+      const bool sparse = find_merge_method(name).reads("density");
       if (!sparse && density != 0.2) continue;
       const double a = method_seconds(name, density, in, one),
                    b = method_seconds(name, density, in, two);

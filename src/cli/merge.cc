@@ -9,6 +9,7 @@
 #include "cli/guidance.h"
 #include "cli/verbs.h"
 #include "merge/engine.h"
+#include "merge/inputs.h"
 
 namespace lewis {
 namespace {
@@ -17,6 +18,7 @@ struct Options {
   std::filesystem::path recipe, cache = default_cache_folder();
   MergeOptions merge;
   std::string shard_size;
+  std::string explain;  // a tensor
   bool no_guidance = false, dry_run = false;
   std::shared_ptr<CommonOptions> common;
 };
@@ -106,6 +108,12 @@ void run_merge(Options& o) {
     return;
   }
   const Guidance guidance = guide(recipe, o.cache, threads, progress.callback());
+  if (!o.explain.empty()) {
+    const MergeInputs inputs(guidance.recipe);
+    for (const std::string& line : inputs.explain(inputs.tensor(o.explain)))
+      fmt::print("{}\n", line);
+    return;
+  }
   o.merge.progress = progress.callback();
   const MergeReport report = merge(guidance.recipe, o.merge, threads);
   const double seconds =
@@ -133,6 +141,8 @@ void add_merge_verb(CLI::App& app) {
   auto o = std::make_shared<Options>();
   CLI::App* verb =
       app.add_subcommand("merge", "Merge the models of a recipe: calibrate if asked, plan, merge");
+  verb->add_option("--explain", o->explain,
+                   "Say which value each parameter has for a tensor, and why; do nothing else");
   verb->add_option("RECIPE", o->recipe, "mergekit recipe, with a lewis: section for guidance")
       ->required();
   verb->add_option("OUT", o->merge.out, "Folder of the merged model")->required();

@@ -50,17 +50,22 @@ struct Station {
   }
 };
 
+uint64_t bytes_read_for(const OutputTensor& tensor) {
+  uint64_t bytes = 0;
+  for (const MergeSource& s : tensor.sources()) bytes += byte_size(*s.tensor);
+  return bytes;
+}
+
 class Merge {
  public:
   Merge(const MergeInputs& inputs, const MergeOptions& options, ModelWriter& writer,
         Threads& threads)
-      : inputs_(inputs), options_(options), writer_(writer), threads_(threads) {
-    for (Station& s : stations_) s.in.resize(inputs.models().size());
-  }
+      : inputs_(inputs), options_(options), writer_(writer), threads_(threads) {}
 
   void run(MergeReport& report) {
     const size_t count = writer_.tensors().size();
-    for (size_t i = 0; i < count; ++i) total_ += bytes_in(i) + byte_size(writer_.tensors()[i]);
+    for (size_t i = 0; i < count; ++i)
+      total_ += bytes_read_for(output(i)) + byte_size(writer_.tensors()[i]);
     if (count > 0) begin_read(stations_[0], 0);
     for (size_t i = 0; i < count; ++i) {
       Station& now = stations_[i % 2];
@@ -70,7 +75,7 @@ class Merge {
       if (i + 1 < count) begin_read(next, i + 1);
       compute(now, report);
       begin_write(now);
-      tell(bytes_in(i) + now.output.size());
+      tell(bytes_read_for(output(i)) + now.output.size());
     }
     for (Station& s : stations_) {
       if (s.work.valid()) s.work.get();
@@ -78,26 +83,22 @@ class Merge {
   }
 
  private:
-  const TensorInfo& main_tensor(size_t tensor) const {
-    return inputs_.main().get(writer_.tensors()[tensor].name);
-  }
-
-  uint64_t bytes_in(size_t tensor) const {
-    uint64_t bytes = 0;
-    for (size_t m = 0; m < inputs_.models().size(); ++m)
-      bytes += byte_size(inputs_.tensor_of(m, main_tensor(tensor)));
-    return bytes;
+  const OutputTensor& output(size_t tensor) const {
+    return inputs_.tensor(writer_.tensors()[tensor].name);
   }
 
   void begin_read(Station& s, size_t tensor) {
     s.tensor = tensor;
     s.work = std::async(std::launch::async, [this, &s] {
       s.inputs.clear();
-      for (size_t m = 0; m < inputs_.models().size(); ++m) {
-        const TensorInfo& info = inputs_.tensor_of(m, main_tensor(s.tensor));
-        const auto bytes = s.in[m].get(byte_size(info));
-        inputs_.models()[m].read(info, 0, bytes);
-        s.inputs.push_back({info.dtype, bytes, inputs_.models()[m].label()});
+      const auto sources = output(s.tensor).sources();
+      s.in.resize(std::max(s.in.size(), sources.size()));
+      for (size_t i = 0; i < sources.size(); ++i) {
+        const TensorInfo& info = *sources[i].tensor;
+        const Checkpoint& model = inputs_.models()[sources[i].model];
+        const auto bytes = s.in[i].get(byte_size(info));
+        model.read(info, 0, bytes);
+        s.inputs.push_back({info.dtype, bytes, model.label()});
       }
     });
   }
@@ -107,21 +108,19 @@ class Merge {
   }
 
   void compute(Station& s, MergeReport& report) {
-    const TensorInfo& info = main_tensor(s.tensor);
-    const TensorInfo& out = writer_.tensors()[s.tensor];
-    s.output = s.out.get(byte_size(out));
-    report.parameters += static_cast<uint64_t>(element_count(info.shape));
-    if (!inputs_.is_merged(info)) {
-      copy_tensor(info.name, s.inputs, s.output);
+    const OutputTensor& out = output(s.tensor);
+    s.output = s.out.get(byte_size(out.info));
+    report.parameters += static_cast<uint64_t>(element_count(out.info.shape));
+    if (!out.merged) {
+      copy_tensor(out.info.name, s.inputs, s.output);
       ++report.copied;
       return;
     }
-    const TensorTask task = inputs_.task(info, options_.seed);
-    std::vector<StoredTensor> models;
-    for (const size_t m : inputs_.merged()) models.push_back(s.inputs[m]);
-    const StoredTensor* base = inputs_.base() ? &s.inputs[*inputs_.base()] : nullptr;
+    const TensorTask task = inputs_.task(out, options_.seed);
+    const auto models = std::span<const StoredTensor>(s.inputs).first(out.models.size());
+    const StoredTensor* base = out.base ? &s.inputs.back() : nullptr;
     const bool copied =
-        merge_tensor(inputs_.method(), task, base, models, out.dtype, s.output, threads_);
+        merge_tensor(inputs_.method(), task, base, models, out.info.dtype, s.output, threads_);
     ++(copied ? report.copied : report.merged);
   }
 
@@ -140,7 +139,7 @@ class Merge {
 
 std::vector<TensorInfo> outputs_of(const MergeInputs& inputs) {
   std::vector<TensorInfo> outputs;
-  for (const TensorInfo& t : inputs.main().tensors()) outputs.push_back(inputs.output(t));
+  for (const OutputTensor& t : inputs.tensors()) outputs.push_back(t.info);
   return outputs;
 }
 
@@ -155,12 +154,10 @@ MergeCost merge_cost(const Recipe& recipe, size_t threads) {
   const MergeInputs inputs(recipe);
   MergeCost cost;
   uint64_t largest = 0;
-  for (const TensorInfo& t : inputs.main().tensors()) {
-    const uint64_t out = byte_size(inputs.output(t));
-    uint64_t in = 0;
-    for (size_t m = 0; m < inputs.models().size(); ++m) in += byte_size(inputs.tensor_of(m, t));
+  for (const OutputTensor& t : inputs.tensors()) {
+    const uint64_t out = byte_size(t.info), in = bytes_read_for(t);
     cost.tensors += 1;
-    cost.parameters += static_cast<uint64_t>(element_count(t.shape));
+    cost.parameters += static_cast<uint64_t>(element_count(t.info.shape));
     cost.bytes_read += in;
     cost.bytes_written += out;
     largest = std::max(largest, in + out);
@@ -182,7 +179,7 @@ MergeReport merge(const Recipe& recipe, const MergeOptions& options, Threads& th
   Merge(inputs, options, writer, threads).run(report);
   add_companions(inputs, options.out.filename().string(), !options.no_tokenizer, writer);
   writer.commit();
-  for (const Checkpoint& model : inputs.models()) report.bytes_read += model.total_bytes();
+  for (const OutputTensor& t : inputs.tensors()) report.bytes_read += bytes_read_for(t);
   report.bytes_written = writer.tensor_bytes();
   report.shards = writer.shards();
   return report;

@@ -139,7 +139,7 @@ void rescale(GtaSurvey& s, const ChunkPass& pass) {
 std::unique_ptr<GtaSurvey> begin_survey(const GtaStyle& style, const TensorTask& task) {
   auto s = std::make_unique<GtaSurvey>();
   s->elect_signs = style.elect_signs;
-  s->normalize = task.normalize.value_or(style.normalize);
+  s->normalize = task.normalize ? *task.normalize != 0 : style.normalize;
   s->lambda = static_cast<float>(task.lambda);
   double weights = 0;
   for (size_t i = 0; i < task.models.size(); ++i) {
@@ -167,26 +167,59 @@ std::optional<int> copy_of(const GtaSurvey& s) {
 
 }  // namespace
 
+namespace {
+
+std::vector<std::unique_ptr<Mask>> masks_of(Sparsifier sparsifier, const TensorTask& task,
+                                            std::span<const size_t> models, const ChunkPass& pass) {
+  switch (sparsifier) {
+    case Sparsifier::kNone:
+      break;
+    case Sparsifier::kMagnitude:
+      return magnitude_masks(task, models, pass);
+    case Sparsifier::kOutliers:
+      return outlier_masks(task, models, pass);
+    case Sparsifier::kRanked:
+      return ranked_masks(task, models, pass);
+    case Sparsifier::kRandom: {
+      std::vector<std::unique_ptr<Mask>> masks;
+      for (const size_t m : models) masks.push_back(random_mask(task.models[m]));
+      return masks;
+    }
+  }
+  return std::vector<std::unique_ptr<Mask>>(models.size());
+}
+
+}  // namespace
+
+std::vector<std::string_view> gta_parameters(Sparsifier sparsifier) {
+  switch (sparsifier) {
+    case Sparsifier::kNone:
+      return {"!weight"};
+    case Sparsifier::kOutliers:
+      return {"!weight", "density", "gamma"};
+    case Sparsifier::kRanked:
+      return {"!weight", "density", "epsilon"};
+    default:
+      return {"!weight", "density"};
+  }
+}
+
 std::unique_ptr<Survey> gta_survey(const GtaStyle& style, const TensorTask& task,
                                    const ChunkPass& pass) {
   auto s = begin_survey(style, task);
-  if (style.sparsifier == Sparsifier::kMagnitude && s->lambda != 0) {
+  if (s->lambda != 0) {
     std::vector<size_t> indices;
     for (const ActiveModel& m : s->models) indices.push_back(m.index);
-    auto masks = magnitude_masks(task, indices, pass);
+    auto masks = masks_of(style.sparsifier, task, indices, pass);
     for (size_t i = 0; i < masks.size(); ++i) s->models[i].mask = std::move(masks[i]);
   }
-  if (style.sparsifier == Sparsifier::kRandom) {
-    for (ActiveModel& m : s->models) m.mask = random_mask(task.models[m.index]);
-  }
   s->copy_of = copy_of(*s);
-  if (!s->copy_of && style.sparsifier != Sparsifier::kNone && task.rescale.value_or(style.rescale))
-    rescale(*s, pass);
+  const bool wants_rescale = task.rescale ? *task.rescale != 0 : style.rescale;
+  if (!s->copy_of && wants_rescale) rescale(*s, pass);
   return s;
 }
 
-void gta_blend(const GtaStyle&, const TensorTask&, const Survey& survey, const Chunk& chunk,
-               std::span<float> out) {
+void gta_blend(const TensorTask&, const Survey& survey, const Chunk& chunk, std::span<float> out) {
   const auto& s = static_cast<const GtaSurvey&>(survey);
   const size_t n = out.size(), models = s.models.size();
   for (size_t i = 0; i < models; ++i) {

@@ -9,7 +9,9 @@ namespace lewis {
 enum class Sparsifier {
   kNone,
   kMagnitude,  // the largest by magnitude (TIES: Yadav et al., arXiv 2306.01708, section 4)
+  kOutliers,   // the largest but for the very largest (breadcrumbs)
   kRandom,     // each with probability density (DARE: Yu et al., arXiv 2311.03099)
+  kRanked,     // each with a probability by its rank in its row (DELLA)
 };
 
 // Bounds and defaults of one method; `normalize` and `rescale` may be overridden by the recipe.
@@ -26,19 +28,26 @@ struct GtaStyle {
 // becomes 1), times lambda, plus base. Where the sum is 0 the base stays bit for bit.
 std::unique_ptr<Survey> gta_survey(const GtaStyle& style, const TensorTask& task,
                                    const ChunkPass& pass);
-void gta_blend(const GtaStyle& style, const TensorTask& task, const Survey& survey,
-               const Chunk& chunk, std::span<float> out);
+void gta_blend(const TensorTask& task, const Survey& survey, const Chunk& chunk,
+               std::span<float> out);
+
+std::vector<std::string_view> gta_parameters(Sparsifier sparsifier);
 
 // The method of one style: `const MergeMethod kTies = gta_method<kStyle>("ties");`
 template <const GtaStyle& style>
-constexpr MergeMethod gta_method(std::string_view name) {
-  return {.name = name,
-          .needs_base = true,
-          .uses_density = style.sparsifier != Sparsifier::kNone,
-          .survey = [](const TensorTask& task,
-                       const ChunkPass& pass) { return gta_survey(style, task, pass); },
-          .blend = [](const TensorTask& task, const Survey& survey, const Chunk& chunk,
-                      std::span<float> out) { gta_blend(style, task, survey, chunk, out); }};
+MergeMethod gta_method(std::string_view name) {
+  MergeMethod method;
+  method.name = name;
+  method.base = BaseRole::kApart;
+  method.model_parameters = gta_parameters(style.sparsifier);
+  method.global_parameters = {"normalize", "rescale", "lambda", "int8_mask"};
+  method.survey = [](const TensorTask& task, const ChunkPass& pass) {
+    return gta_survey(style, task, pass);
+  };
+  method.blend = gta_blend;
+  if (style.sparsifier == Sparsifier::kRanked)
+    method.row_wise = [](const TensorTask&) { return true; };
+  return method;
 }
 
 }  // namespace lewis

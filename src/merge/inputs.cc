@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 
 #include "base/error.h"
 #include "base/text_file.h"
@@ -11,11 +12,47 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// "model.layers.", 3, ".mlp.up_proj.weight"; no layer: the name alone.
+struct NameParts {
+  std::string prefix, rest;
+  std::optional<int64_t> layer;
+};
+
+NameParts split_name(const std::string& name) {
+  const auto layer = tensor_layer(name);
+  if (!layer) return {name, "", std::nullopt};
+  const std::string number = std::to_string(*layer);
+  const size_t at = name.find("." + number + ".");
+  if (at == std::string::npos) return {name, "", std::nullopt};
+  return {name.substr(0, at + 1), name.substr(at + 1 + number.size()), layer};
+}
+
 int64_t count_layers(const Checkpoint& model) {
   int64_t layers = 0;
-  for (const TensorInfo& t : model.tensors())
+  for (const TensorInfo& t : model.tensors()) {
     layers = std::max(layers, tensor_layer(t.name).value_or(-1) + 1);
+  }
   return layers;
+}
+
+// What stands before the number of a layer; there must be one stack of layers.
+std::string layer_prefix(const Checkpoint& model) {
+  std::set<std::string> prefixes;
+  for (const TensorInfo& t : model.tensors()) {
+    const NameParts parts = split_name(t.name);
+    if (parts.layer) prefixes.insert(parts.prefix);
+  }
+  if (prefixes.size() == 1) return *prefixes.begin();
+  throw usage_error("{}: slices need a model with one stack of layers, found {}", model.label(),
+                    prefixes.size());
+}
+
+// Embeddings come before the layers; all else outside of them (final norm, head) behind.
+bool is_before_layers(const std::string& name) {
+  for (const char* part : {"embed", "wte", "wpe"}) {
+    if (name.find(part) != std::string::npos) return true;
+  }
+  return false;
 }
 
 // The first key of config.json that changes what the weights mean and differs between two models.
@@ -37,59 +74,310 @@ std::optional<std::string> tokenizer_text(const Checkpoint& model) {
   return read_text_file(file);
 }
 
+bool has_config(const Checkpoint& model) { return fs::exists(model.folder() / "config.json"); }
+
 }  // namespace
+
+std::vector<MergeSource> OutputTensor::sources() const {
+  std::vector<MergeSource> all = models;
+  if (base) all.push_back(*base);
+  return all;
+}
 
 MergeInputs::MergeInputs(const Recipe& recipe)
     : recipe_(recipe), method_(find_merge_method(recipe.merge_method)) {
-  if (method_.needs_base && !recipe_.base_index) {
-    throw usage_error("{}: merge_method {} needs base_model", recipe_.file.string(), method_.name);
+  if (method_.base == BaseRole::kApart && !recipe_.base_index) {
+    throw usage_error("{}: merge_method {} needs base_model", where(), method_.name);
   }
   for (const RecipeModel& m : recipe_.models) models_.push_back(Checkpoint::open(m.folder));
   choose_models();
-  account();
-  check_tokenizers();
-  layers_ = count_layers(main());
-  for (const TensorInfo& t : main().tensors()) {
-    if (is_merged(t)) task(t, 0);  // every parameter is there
+  if (recipe_.slices.empty()) {
+    account();
+    layers_ = count_layers(main());
+    add_tensors_of_models();
+  } else {
+    add_tensors_of_slices();
   }
+  std::sort(tensors_.begin(), tensors_.end(),
+            [](const auto& a, const auto& b) { return a.info.name < b.info.name; });
+  for (OutputTensor& t : tensors_) {
+    check(t);
+    t.merged = is_arithmetic(t.sources()[0].tensor->dtype);
+    if (!t.merged) continue;
+    check_counts(t);
+    t.info.dtype = output_dtype(t);
+    task(t, 0);  // every parameter is there
+  }
+  check_tokenizers();
+}
+
+// Whether the method keeps this model apart as the base.
+bool MergeInputs::is_apart(size_t model) const {
+  return recipe_.base_index == model &&
+         (method_.base == BaseRole::kApart || method_.base == BaseRole::kOptional);
 }
 
 void MergeInputs::choose_models() {
   for (size_t i = 0; i < models_.size(); ++i) {
-    const bool is_base = recipe_.base_index == i;
+    if (is_apart(i)) continue;
     // mergekit appends a base_model that is not listed to the models of every method.
-    const bool unlisted = !recipe_.models[i].listed;
-    if (is_base && (method_.needs_base || (unlisted && !recipe_.parameters.contains("weight"))))
-      continue;
+    const bool unweighted = !recipe_.models[i].listed && !recipe_.parameters.contains("weight");
+    if (method_.base == BaseRole::kWeighted && unweighted) continue;
     merged_.push_back(i);
   }
-  if (merged_.empty())
-    throw usage_error("{}: no model to merge into the base", recipe_.file.string());
+  if (merged_.empty()) throw usage_error("{}: no model to merge into the base", where());
 }
 
 void MergeInputs::account() const {
   for (const Checkpoint& model : models_) {
     for (const TensorInfo& t : main().tensors()) {
-      const TensorInfo* other = model.find(t.name);
-      if (!other)
+      if (!model.find(t.name)) {
         throw input_error("tensor {} is in {} but not in {}", t.name, main().label(),
                           model.label());
-      if (other->shape != t.shape) {
-        throw input_error("tensor {} is {} in {} but {} in {}", t.name, to_string(t.shape),
-                          main().label(), to_string(other->shape), model.label());
-      }
-      if (is_arithmetic(other->dtype) != is_arithmetic(t.dtype) ||
-          (!is_arithmetic(t.dtype) && other->dtype != t.dtype)) {
-        throw input_error("tensor {} is {} in {} but {} in {}", t.name, dtype_name(t.dtype),
-                          main().label(), dtype_name(other->dtype), model.label());
       }
     }
     for (const TensorInfo& t : model.tensors()) {
-      if (!main().find(t.name))
+      if (!main().find(t.name)) {
         throw input_error("tensor {} is in {} but not in {}", t.name, model.label(),
                           main().label());
+      }
     }
   }
+}
+
+void MergeInputs::add_tensors_of_models() {
+  for (const TensorInfo& t : main().tensors()) {
+    OutputTensor out;
+    out.info = t;
+    out.depth = tensor_depth(t.name, layers_);
+    for (const size_t m : merged_) out.models.push_back({m, &models_[m].get(t.name), 0});
+    for (size_t m = 0; m < models_.size(); ++m) {
+      if (is_apart(m)) out.base = MergeSource{m, &models_[m].get(t.name), 0};
+    }
+    tensors_.push_back(std::move(out));
+  }
+}
+
+// The output tensor made from `first` of the slice's first source, `offset` layers into the slice.
+OutputTensor MergeInputs::output_of_slice(size_t slice, int64_t offset,
+                                          const TensorInfo& first) const {
+  const OutputSlice& s = recipe_.slices[slice];
+  const NameParts parts = split_name(first.name);
+  OutputTensor out;
+  out.info = first;
+  out.slice = slice;
+  for (size_t place = 0; place < s.sources.size(); ++place) {
+    const SliceSource& source = s.sources[place];
+    const std::string name = parts.layer
+                                 ? parts.prefix + std::to_string(source.begin + offset) + parts.rest
+                                 : first.name;
+    const MergeSource found{source.model, &models_[source.model].get(name), place};
+    if (is_apart(source.model)) {
+      out.base = found;
+    } else {
+      out.models.push_back(found);
+    }
+  }
+  if (method_.base == BaseRole::kApart && !out.base) {
+    throw usage_error("{}:{}: {} needs the base model among the sources of every slice", where(),
+                      s.line, method_.name);
+  }
+  return out;
+}
+
+void MergeInputs::add_tensors_of_slices() {
+  for (const OutputSlice& s : recipe_.slices) {
+    for (const SliceSource& source : s.sources) {
+      const int64_t layers = count_layers(models_[source.model]);
+      if (source.end <= layers) continue;
+      throw usage_error("{}:{}: layer_range [{}, {}) of {}, which has {} layers", where(), s.line,
+                        source.begin, source.end, models_[source.model].label(), layers);
+    }
+  }
+  for (size_t slice = 0; slice < recipe_.slices.size(); ++slice) {
+    const OutputSlice& s = recipe_.slices[slice];
+    const Checkpoint& model = models_[s.sources[0].model];
+    const std::string prefix = layer_prefix(model);
+    for (const TensorInfo& t : model.tensors()) {
+      const NameParts parts = split_name(t.name);
+      if (!parts.layer) {
+        const size_t wanted = is_before_layers(t.name) ? 0 : recipe_.slices.size() - 1;
+        if (slice == wanted) tensors_.push_back(output_of_slice(slice, 0, t));
+        continue;
+      }
+      const int64_t offset = *parts.layer - s.sources[0].begin;
+      if (offset < 0 || offset >= s.layers()) continue;
+      OutputTensor out = output_of_slice(slice, offset, t);
+      out.info.name = prefix + std::to_string(layers_ + offset) + parts.rest;
+      out.depth =
+          s.layers() > 1 ? static_cast<double>(offset) / static_cast<double>(s.layers() - 1) : 1;
+      tensors_.push_back(std::move(out));
+    }
+    layers_ += s.layers();
+  }
+}
+
+// All sources must have the same shape, and be all of types for arithmetic or all of one other
+// type.
+void MergeInputs::check(const OutputTensor& t) const {
+  const auto sources = t.sources();
+  const MergeSource& first = t.base ? *t.base : sources[0];
+  for (const MergeSource& s : sources) {
+    const TensorInfo &a = *first.tensor, &b = *s.tensor;
+    const std::string &in_a = models_[first.model].label(), &in_b = models_[s.model].label();
+    if (a.shape != b.shape) {
+      throw input_error("tensor {} is {} in {} but {} in {}", t.info.name, to_string(a.shape), in_a,
+                        to_string(b.shape), in_b);
+    }
+    const bool both = is_arithmetic(a.dtype) && is_arithmetic(b.dtype);
+    if (!both && a.dtype != b.dtype) {
+      throw input_error("tensor {} is {} in {} but {} in {}", t.info.name, dtype_name(a.dtype),
+                        in_a, dtype_name(b.dtype), in_b);
+    }
+  }
+}
+
+void MergeInputs::check_counts(const OutputTensor& t) const {
+  const size_t n = t.models.size();
+  if (n >= method_.min_models && n <= method_.max_models) return;
+  const bool exact = method_.min_models == method_.max_models;
+  throw usage_error(
+      "{}: {} takes {} {} model{}{}, found {} for tensor {}", where(), method_.name,
+      exact                    ? "exactly"
+      : n < method_.min_models ? "at least"
+                               : "at most",
+      n < method_.min_models ? method_.min_models : method_.max_models,
+      (n < method_.min_models ? method_.min_models : method_.max_models) == 1 ? "" : "s",
+      method_.base == BaseRole::kApart ? " besides the base" : "", n, t.info.name);
+}
+
+// out_dtype, else dtype, else the base's type, else the type that all models have, else F32.
+DType MergeInputs::output_dtype(const OutputTensor& t) const {
+  if (recipe_.out_dtype || recipe_.dtype) {
+    return recipe_.out_dtype ? *recipe_.out_dtype : *recipe_.dtype;
+  }
+  if (t.base) return t.base->tensor->dtype;
+  const DType first = t.models[0].tensor->dtype;
+  const auto other = [&](const MergeSource& s) { return s.tensor->dtype != first; };
+  return std::any_of(t.models.begin(), t.models.end(), other) ? DType::kF32 : first;
+}
+
+const OutputTensor& MergeInputs::tensor(std::string_view name) const {
+  const auto it =
+      std::lower_bound(tensors_.begin(), tensors_.end(), name,
+                       [](const OutputTensor& t, std::string_view n) { return t.info.name < n; });
+  if (it != tensors_.end() && it->info.name == name) return *it;
+  throw usage_error("the output has no tensor {}", name);
+}
+
+std::vector<ParameterLevel> MergeInputs::levels(const OutputTensor& t,
+                                                const MergeSource* source) const {
+  if (recipe_.slices.empty()) {
+    return parameter_levels(recipe_, source ? std::optional(source->model) : std::nullopt);
+  }
+  return slice_levels(recipe_, t.slice, source ? std::optional(source->place) : std::nullopt);
+}
+
+namespace {
+
+// The parameters by name, so that values, errors and explanations say the same.
+struct ModelParameter {
+  std::string_view name;
+  double ModelParameters::*member;
+};
+constexpr ModelParameter kModelParameters[] = {{"weight", &ModelParameters::weight},
+                                               {"density", &ModelParameters::density},
+                                               {"gamma", &ModelParameters::gamma},
+                                               {"epsilon", &ModelParameters::epsilon},
+                                               {"scale", &ModelParameters::scale}};
+
+struct GlobalParameter {
+  std::string_view name;
+  std::optional<double> GlobalParameters::*member;
+};
+constexpr GlobalParameter kGlobalParameters[] = {
+    {"normalize", &GlobalParameters::normalize},
+    {"rescale", &GlobalParameters::rescale},
+    {"t", &GlobalParameters::t},
+    {"filter_wise", &GlobalParameters::filter_wise},
+    {"nuslerp_flatten", &GlobalParameters::nuslerp_flatten},
+    {"nuslerp_row_wise", &GlobalParameters::nuslerp_row_wise},
+    {"normalize_weights", &GlobalParameters::normalize_weights},
+    {"eps", &GlobalParameters::eps},
+    {"max_iter", &GlobalParameters::max_iter},
+    {"tol", &GlobalParameters::tol},
+    {"select_topk", &GlobalParameters::select_topk},
+    {"r", &GlobalParameters::r},
+    {"alpha", &GlobalParameters::alpha},
+    {"epsilon", &GlobalParameters::epsilon}};
+
+}  // namespace
+
+TensorTask MergeInputs::task(const OutputTensor& t, uint64_t seed) const {
+  TensorTask task;
+  task.name = t.info.name;
+  task.shape = t.info.shape;
+  task.count = element_count(t.info.shape);
+  const auto missing = [&](std::string_view parameter, std::string_view of, int line) {
+    return usage_error("{}:{}: {}no {} for tensor {}; {} needs one", where(), line, of, parameter,
+                       t.info.name, method_.name);
+  };
+  for (const MergeSource& s : t.models) {
+    ModelParameters values{.random = TensorRandom(seed, s.model, t.info.name)};
+    for (const ModelParameter& p : kModelParameters) {
+      const auto found = find_value(levels(t, &s), p.name, s.tensor->name, t.depth);
+      if (found) values.*p.member = found->value;
+      if (!found && p.name == "weight" && method_.requires_parameter(p.name)) {
+        const RecipeModel& model = recipe_.models[s.model];
+        throw missing(p.name, fmt::format("model {} has ", model.model), model.line);
+      }
+    }
+    task.models.push_back(values);
+  }
+  const auto global = levels(t, nullptr);
+  for (const GlobalParameter& p : kGlobalParameters) {
+    const auto found = find_value(global, p.name, t.info.name, t.depth);
+    if (found) task.*p.member = found->value;
+    if (!found && method_.requires_parameter(p.name)) {
+      throw missing(p.name, "", recipe_.slices.empty() ? 1 : recipe_.slices[t.slice].line);
+    }
+  }
+  if (const auto found = find_value(global, "lambda", t.info.name, t.depth)) {
+    task.lambda = found->value;
+  }
+  return task;
+}
+
+std::vector<std::string> MergeInputs::explain(const OutputTensor& t) const {
+  std::vector<std::string> lines = {
+      fmt::format("{}: {} {}, {}", t.info.name, dtype_name(t.info.dtype), to_string(t.info.shape),
+                  t.merged ? fmt::format("merged by {}", method_.name) : "copied"),
+      fmt::format("depth t = {:.6g}", t.depth)};
+  const auto value = [&](std::string_view parameter, const MergeSource* s) {
+    const auto all = levels(t, s);
+    const auto found = find_value(all, parameter, s ? s->tensor->name : t.info.name, t.depth);
+    if (!found) return fmt::format("  {}: default", parameter);
+    const std::string filter = !found->condition ? ""
+                               : found->condition->filter.empty()
+                                   ? ", the condition without a filter"
+                                   : fmt::format(", filter '{}'", found->condition->filter);
+    return fmt::format("  {} = {} from {}{}", parameter, found->value, all[found->level].name,
+                       filter);
+  };
+  const auto plain = [](std::string_view name) {
+    return name.starts_with('!') ? name.substr(1) : name;
+  };
+  if (t.base)
+    lines.push_back(
+        fmt::format("base {} ({})", models_[t.base->model].label(), t.base->tensor->name));
+  for (const MergeSource& s : t.models) {
+    lines.push_back(fmt::format("model {} ({})", models_[s.model].label(), s.tensor->name));
+    for (const std::string_view p : method_.model_parameters) lines.push_back(value(plain(p), &s));
+  }
+  if (!method_.global_parameters.empty()) lines.push_back("whole merge");
+  for (const std::string_view p : method_.global_parameters)
+    lines.push_back(value(plain(p), nullptr));
+  return lines;
 }
 
 void MergeInputs::check_tokenizers() const {
@@ -97,75 +385,42 @@ void MergeInputs::check_tokenizers() const {
   for (const Checkpoint& model : models_) {
     if (tokenizer_text(model) == tokenizer_text(main())) continue;
     throw usage_error(
-        "{}: tokenizer_source {}: the tokenizers of {} and {} differ, and merging tokenizers is "
-        "not supported yet",
-        recipe_.file.string(), *recipe_.tokenizer_source, main().label(), model.label());
+        "{}: tokenizer_source {}: the tokenizers of {} and {} differ, and merging "
+        "tokenizers is not supported yet",
+        where(), *recipe_.tokenizer_source, main().label(), model.label());
   }
-}
-
-bool MergeInputs::is_merged(const TensorInfo& tensor) const { return is_arithmetic(tensor.dtype); }
-
-TensorInfo MergeInputs::output(const TensorInfo& tensor) const {
-  TensorInfo out = tensor;
-  if (!is_merged(tensor)) return out;
-  if (recipe_.out_dtype || recipe_.dtype) {
-    out.dtype = recipe_.out_dtype ? *recipe_.out_dtype : *recipe_.dtype;
-  } else if (!base()) {
-    const auto other_type = [&](size_t m) {
-      return tensor_of(m, tensor).dtype != tensor_of(merged_[0], tensor).dtype;
-    };
-    const bool mixed = std::any_of(merged_.begin(), merged_.end(), other_type);
-    out.dtype = mixed ? DType::kF32 : tensor_of(merged_[0], tensor).dtype;
-  }
-  return out;
-}
-
-TensorTask MergeInputs::task(const TensorInfo& tensor, uint64_t seed) const {
-  TensorTask task;
-  task.name = tensor.name;
-  task.shape = tensor.shape;
-  task.count = element_count(tensor.shape);
-  const double t = depth(tensor);
-  const auto global = [&](std::string_view name) {
-    return resolve(recipe_, name, std::nullopt, tensor.name, t);
-  };
-  const auto flag = [](std::optional<double> v) {
-    return v ? std::optional<bool>(*v != 0) : std::nullopt;
-  };
-  for (const size_t m : merged_) {
-    const auto weight = resolve(recipe_, "weight", m, tensor.name, t);
-    if (!weight) {
-      throw usage_error("{}:{}: model {} has no weight for tensor {}; {} needs one",
-                        recipe_.file.string(), recipe_.models[m].line, recipe_.models[m].model,
-                        tensor.name, method_.name);
-    }
-    const double density = resolve(recipe_, "density", m, tensor.name, t).value_or(1.0);
-    task.models.push_back({*weight, density, TensorRandom(seed, m, tensor.name)});
-  }
-  task.lambda = global("lambda").value_or(1.0);
-  task.normalize = flag(global("normalize"));
-  task.rescale = flag(global("rescale"));
-  return task;
 }
 
 std::vector<std::string> MergeInputs::warnings() const {
   std::vector<std::string> lines;
-  if (recipe_.base_index && !base() &&
+  if (recipe_.base_index && method_.base == BaseRole::kWeighted &&
       std::find(merged_.begin(), merged_.end(), *recipe_.base_index) == merged_.end()) {
     lines.push_back(fmt::format("{} takes no base: {} only gives config and tokenizer",
                                 method_.name, main().label()));
   }
-  const TensorTask any = task(main().tensors().front(), 0);
-  if (method_.name == "ties" && merged_.size() == 1 && any.normalize.value_or(true) &&
-      any.models[0].weight != 1) {
-    lines.push_back(
-        "ties with one model and normalize: true divides by the weight again, so weight has no "
-        "effect");
+  const auto first =
+      std::find_if(tensors_.begin(), tensors_.end(), [](const auto& t) { return t.merged; });
+  if (first != tensors_.end() && method_.name == "ties" && merged_.size() == 1) {
+    const TensorTask any = task(*first, 0);
+    if (any.normalize.value_or(1) != 0 && any.models[0].weight != 1) {
+      lines.push_back(
+          "ties with one model and normalize: true divides by the weight again, so "
+          "weight has no effect");
+    }
+  }
+  std::set<std::string> unread;
+  const auto look = [&](const Parameters& parameters) {
+    for (const auto& [name, _] : parameters) {
+      if (!method_.reads(name)) unread.insert(name);
+    }
+  };
+  look(recipe_.parameters);
+  look(recipe_.module_parameters);
+  for (const RecipeModel& m : recipe_.models) look(m.parameters);
+  for (const std::string& name : unread) {
+    lines.push_back(fmt::format("{} does not read the parameter {}", method_.name, name));
   }
   for (const Checkpoint& model : models_) {
-    const auto has_config = [](const Checkpoint& c) {
-      return fs::exists(c.folder() / "config.json");
-    };
     if (!has_config(model) || !has_config(main())) continue;
     if (const auto key = differing_key(main(), model)) {
       lines.push_back(

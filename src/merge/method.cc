@@ -10,11 +10,35 @@
 namespace lewis {
 
 // Each in methods/NAME.cc.
-extern const MergeMethod kDareLinear, kDareTies, kLinear, kTaskArithmetic, kTies;
+extern const MergeMethod kArceeFusion, kBreadcrumbs, kBreadcrumbsTies, kDareLinear, kDareTies,
+    kDella, kDellaLinear, kKarcher, kLinear, kModelStock, kMultislerp, kNearswap, kNuslerp,
+    kPassthrough, kRam, kRamplusTl, kSce, kSlerp, kTaskArithmetic, kTies;
 
 namespace {
-constexpr std::array kMethods = {&kDareLinear, &kDareTies, &kLinear, &kTaskArithmetic, &kTies};
+
+constexpr std::array kMethods = {
+    &kArceeFusion, &kBreadcrumbs, &kBreadcrumbsTies, &kDareLinear,     &kDareTies,
+    &kDella,       &kDellaLinear, &kKarcher,         &kLinear,         &kModelStock,
+    &kMultislerp,  &kNearswap,    &kNuslerp,         &kPassthrough,    &kRam,
+    &kRamplusTl,   &kSce,         &kSlerp,           &kTaskArithmetic, &kTies};
+
+bool listed(const std::vector<std::string_view>& names, std::string_view name, bool only_required) {
+  return std::any_of(names.begin(), names.end(), [&](std::string_view n) {
+    const bool required = n.starts_with('!');
+    if (required) n.remove_prefix(1);
+    return n == name && (required || !only_required);
+  });
+}
+
 }  // namespace
+
+bool MergeMethod::reads(std::string_view parameter) const {
+  return listed(model_parameters, parameter, false) || listed(global_parameters, parameter, false);
+}
+
+bool MergeMethod::requires_parameter(std::string_view parameter) const {
+  return listed(model_parameters, parameter, true) || listed(global_parameters, parameter, true);
+}
 
 void ChunkPass::run_all(const See& see) const {
   std::vector<size_t> all(slots());

@@ -32,26 +32,42 @@ struct Chunk {
 struct ModelParameters {
   double weight = 1, density = 1;
   TensorRandom random;
+  double gamma = 0.01;    // breadcrumbs: share of the largest entries that is dropped
+  double epsilon = 0.15;  // della: half the range of the keep probabilities
+  double scale = 1;       // passthrough
+};
+
+// Parameters of the whole merge; unset: the method's default. Flags are 0 or 1.
+struct GlobalParameters {
+  std::optional<double> normalize, rescale;
+  double lambda = 1;
+  std::optional<double> t, filter_wise, nuslerp_flatten, nuslerp_row_wise, normalize_weights, eps,
+      max_iter, tol, select_topk, r, alpha, epsilon;
 };
 
 // What a method knows of a tensor before it sees numbers.
-struct TensorTask {
+struct TensorTask : GlobalParameters {
   std::string_view name;
   Shape shape;
   int64_t count = 0;                    // elements
   std::vector<ModelParameters> models;  // as in Chunk::models
-  double lambda = 1;
-  std::optional<bool> normalize, rescale;  // unset: the method's default
+
+  // Rows are what lies along the last dimension; a scalar or a vector is one row.
+  int64_t columns() const { return shape.size() < 2 ? count : shape.back(); }
+  int64_t rows() const { return count == 0 ? 0 : count / columns(); }
 };
 
 // Streams the tensor through `see(slot, chunk)`. A slot is a range of elements whose bounds do not
 // depend on the number of threads; its chunks come in order on one thread, different slots come in
-// parallel. A method that reduces keeps one result per slot and combines them in slot order.
+// parallel. A method that reduces keeps one result per slot and combines them in slot order. Where
+// the method is row_wise, slots hold whole rows (chunks need not).
 class ChunkPass {
  public:
   using See = std::function<void(size_t slot, const Chunk& chunk)>;
   virtual ~ChunkPass() = default;
   virtual size_t slots() const = 0;
+  virtual int64_t slot_elements() const = 0;  // of every slot but the last
+  virtual bool has_base() const = 0;
   // Only the slots that are listed, or all of them.
   virtual void run(std::span<const size_t> slots, const See& see) const = 0;
   void run_all(const See& see) const;
@@ -65,15 +81,29 @@ struct Survey {
   std::optional<int> copy_of;
 };
 
+// What a method makes of the recipe's base model.
+enum class BaseRole {
+  kApart,     // needs one, and takes it apart from the models
+  kOptional,  // takes it apart if there is one
+  kWeighted,  // a model like others where it has a weight, else not merged
+  kModel,     // a model like others
+};
+
 struct MergeMethod {
   std::string_view name;
-  bool needs_base = false;  // refuses recipes without base_model, and takes
-                            // the base apart from the models
-  bool uses_density = false;
+  BaseRole base = BaseRole::kApart;
+  size_t min_models = 1, max_models = SIZE_MAX;  // without a base that is taken apart
+  // The parameters that it reads; others in a recipe get a note. A '!' before a name: required.
+  std::vector<std::string_view> model_parameters, global_parameters;
   std::unique_ptr<Survey> (*survey)(const TensorTask& task, const ChunkPass& pass) = nullptr;
   // out: chunk.size() floats.
   void (*blend)(const TensorTask& task, const Survey& survey, const Chunk& chunk,
                 std::span<float> out) = nullptr;
+  // Whether slots must hold whole rows; null: never.
+  bool (*row_wise)(const TensorTask& task) = nullptr;
+
+  bool reads(std::string_view parameter) const;
+  bool requires_parameter(std::string_view parameter) const;
 };
 
 // Throws Error(kUsage) with the nearest name when there is no method of that name.

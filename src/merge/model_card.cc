@@ -18,13 +18,34 @@ std::string quoted(const std::string& text) {
 // The element type of the merged tensors, if they have one.
 std::optional<DType> output_dtype(const MergeInputs& inputs) {
   std::optional<DType> dtype;
-  for (const TensorInfo& t : inputs.main().tensors()) {
-    if (!inputs.is_merged(t)) continue;
-    const DType out = inputs.output(t).dtype;
-    if (dtype && dtype != out) return std::nullopt;
-    dtype = out;
+  for (const OutputTensor& t : inputs.tensors()) {
+    if (!t.merged) continue;
+    if (dtype && dtype != t.info.dtype) return std::nullopt;
+    dtype = t.info.dtype;
   }
   return dtype;
+}
+
+// config.json of a stack of slices: the number of layers, and what is listed layer by layer.
+std::string stacked_config(const MergeInputs& inputs, const std::string& config) {
+  Json json = parse_json(config, "config.json");
+  Json& text = json.contains("text_config") ? json["text_config"] : json;
+  if (!text.contains("num_hidden_layers")) return config;
+  const Recipe& recipe = inputs.recipe();
+  for (const char* list : {"layer_types", "no_rope_layers", "mlp_layer_types"}) {
+    if (!text.contains(list) || !text[list].is_array()) continue;
+    Json layers = Json::array();
+    for (const OutputSlice& slice : recipe.slices) {
+      const SliceSource& source = slice.sources[0];
+      const Json& whole = inputs.models()[source.model].config();
+      const Json& own = whole.contains("text_config") ? whole["text_config"] : whole;
+      for (int64_t l = source.begin; l < source.end; ++l)
+        layers.push_back(own.at(list).at(static_cast<size_t>(l)));
+    }
+    text[list] = layers;
+  }
+  text["num_hidden_layers"] = inputs.layers();
+  return json.dump(2) + "\n";
 }
 
 std::string recipe_text(const Recipe& recipe) {
@@ -75,7 +96,8 @@ void add_companions(const MergeInputs& inputs, const std::string& name, bool tok
     if (fs::exists(folder / file)) writer.add_file(file, read_text_file(folder / file));
   };
   if (fs::exists(folder / "config.json")) {
-    const std::string config = read_text_file(folder / "config.json");
+    std::string config = read_text_file(folder / "config.json");
+    if (!inputs.recipe().slices.empty()) config = stacked_config(inputs, config);
     const auto dtype = output_dtype(inputs);
     writer.add_file("config.json", dtype ? patched_config(config, *dtype) : config);
   }

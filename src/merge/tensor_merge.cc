@@ -71,13 +71,19 @@ std::span<const float> floats_of(const StoredTensor& tensor, int64_t first, size
 
 class Pass final : public ChunkPass {
  public:
-  Pass(const TensorTask& task, const StoredTensor* base, std::span<const StoredTensor> models,
-       Threads& threads)
-      : task_(task), base_(base), models_(models), threads_(threads), workspaces_(models.size()) {}
+  Pass(const MergeMethod& method, const TensorTask& task, const StoredTensor* base,
+       std::span<const StoredTensor> models, Threads& threads)
+      : task_(task), base_(base), models_(models), threads_(threads), workspaces_(models.size()) {
+    if (method.row_wise && method.row_wise(task) && task.columns() > 0) {
+      slot_elements_ = std::max<int64_t>(1, kSlotElements / task.columns()) * task.columns();
+    }
+  }
 
   size_t slots() const override {
-    return static_cast<size_t>((task_.count + kSlotElements - 1) / kSlotElements);
+    return static_cast<size_t>((task_.count + slot_elements_ - 1) / slot_elements_);
   }
+  int64_t slot_elements() const override { return slot_elements_; }
+  bool has_base() const override { return base_ != nullptr; }
 
   void run(std::span<const size_t> slots, const See& see) const override {
     run_with_room(slots, [&](size_t slot, const Chunk& chunk, Workspace&) { see(slot, chunk); });
@@ -89,8 +95,8 @@ class Pass final : public ChunkPass {
       auto room = workspaces_.take();
       Chunk chunk;
       chunk.models.resize(models_.size());
-      const int64_t begin = static_cast<int64_t>(slots[i]) * kSlotElements;
-      const int64_t end = std::min(task_.count, begin + kSlotElements);
+      const int64_t begin = static_cast<int64_t>(slots[i]) * slot_elements_;
+      const int64_t end = std::min(task_.count, begin + slot_elements_);
       for (int64_t first = begin; first < end; first += static_cast<int64_t>(kChunkElements)) {
         fill(chunk, first, std::min<size_t>(kChunkElements, static_cast<size_t>(end - first)),
              *room);
@@ -109,6 +115,7 @@ class Pass final : public ChunkPass {
     chunk.scratch = std::span(room.scratch).first(std::max<size_t>(1, models_.size()) * n);
   }
 
+  int64_t slot_elements_ = kSlotElements;
   const TensorTask& task_;
   const StoredTensor* base_;
   std::span<const StoredTensor> models_;
@@ -133,11 +140,9 @@ void refuse_not_finite(std::span<const float> values, const TensorTask& task, in
                     first + static_cast<int64_t>(i));
 }
 
-// A result that is not finite: a survey has carried a bad input to all elements, or it is too
-// large.
-void refuse_result(std::span<const float> values, const TensorTask& task, int64_t first,
-                   const StoredTensor* base, std::span<const StoredTensor> models) {
-  if (finite(values.data(), values.size())) return;
+// For what only shows after a survey, which may carry a bad value to all elements or fail on it.
+void refuse_inputs(const TensorTask& task, const StoredTensor* base,
+                   std::span<const StoredTensor> models) {
   std::vector<float> room(kChunkElements);
   const auto check = [&](const StoredTensor& tensor) {
     for (int64_t at = 0; at < task.count; at += static_cast<int64_t>(kChunkElements)) {
@@ -148,7 +153,6 @@ void refuse_result(std::span<const float> values, const TensorTask& task, int64_
   };
   if (base) check(*base);
   for (const StoredTensor& m : models) check(m);
-  refuse_not_finite(values, task, first, "the result");
 }
 
 LEWIS_VECTORIZED void narrow_bf16(const float* in, size_t n, uint16_t* out) {
@@ -189,8 +193,14 @@ void refuse_overflow(std::span<const std::byte> out, DType dtype, const TensorTa
 bool merge_tensor(const MergeMethod& method, const TensorTask& task, const StoredTensor* base,
                   std::span<const StoredTensor> models, DType out_dtype, std::span<std::byte> out,
                   Threads& threads) {
-  const Pass pass(task, base, models, threads);
-  const auto survey = method.survey(task, pass);
+  const Pass pass(method, task, base, models, threads);
+  std::unique_ptr<Survey> survey;
+  try {
+    survey = method.survey(task, pass);
+  } catch (const Error&) {
+    refuse_inputs(task, base, models);
+    throw;
+  }
   std::vector<size_t> slots(pass.slots());
   for (size_t i = 0; i < slots.size(); ++i) slots[i] = i;
   pass.run_with_room(slots, [&](size_t, const Chunk& chunk, Workspace& room) {
@@ -204,7 +214,10 @@ bool merge_tensor(const MergeMethod& method, const TensorTask& task, const Store
                    : chunk.models[static_cast<size_t>(*survey->copy_of)];
     } else {
       method.blend(task, *survey, chunk, std::span(room.out).first(chunk.size()));
-      refuse_result(values, task, chunk.first, base, models);
+      if (!finite(values.data(), values.size())) {
+        refuse_inputs(task, base, models);
+        refuse_not_finite(values, task, chunk.first, "the result");
+      }
     }
     const auto bytes = out.subspan(static_cast<size_t>(chunk.first) * dtype_size(out_dtype),
                                    chunk.size() * dtype_size(out_dtype));

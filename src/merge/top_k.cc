@@ -65,9 +65,10 @@ void count_chunk(const uint32_t* m, size_t n, const Bracket& bracket, SlotCount&
   }
 }
 
-void magnitudes_of(const Chunk& chunk, size_t model, uint32_t* m) {
-  task_vector(chunk, model, chunk.scratch.data());
-  to_magnitudes(chunk.scratch.data(), chunk.size(), m);
+void magnitudes_of(const Chunk& chunk, const ValueFn& values, uint32_t* m) {
+  float ranked[kChunkElements];
+  values(chunk, ranked);
+  to_magnitudes(ranked, chunk.size(), m);
 }
 
 // One query on its way: its sample, its bracket, what the last pass found.
@@ -114,10 +115,11 @@ void draw_samples(const ChunkPass& pass, std::vector<Search>& searches, int64_t 
   pass.run(chosen, [&](size_t slot, const Chunk& chunk) {
     const auto at =
         static_cast<size_t>(std::lower_bound(chosen.begin(), chosen.end(), slot) - chosen.begin());
+    float ranked[kChunkElements];
     for (size_t q = 0; q < searches.size(); ++q) {
-      task_vector(chunk, searches[q].query.model, chunk.scratch.data());
+      searches[q].query.values(chunk, ranked);
       for (size_t i = 0; i < chunk.size(); i += 4)
-        drawn[q][at].push_back(magnitude_bits(chunk.scratch[i]));
+        drawn[q][at].push_back(magnitude_bits(ranked[i]));
     }
   });
   for (size_t q = 0; q < searches.size(); ++q) {
@@ -179,7 +181,7 @@ void count_all(const ChunkPass& pass, std::vector<Search>& searches) {
     uint32_t m[kChunkElements];
     for (Search& s : searches) {
       if (s.done) continue;
-      magnitudes_of(chunk, s.query.model, m);
+      magnitudes_of(chunk, s.query.values, m);
       count_chunk(m, chunk.size(), s.bracket, s.slots[slot]);
     }
   });
@@ -195,7 +197,7 @@ void find_cuts(const ChunkPass& pass, std::vector<Search>& searches) {
     uint32_t m[kChunkElements];
     for (Search& s : searches) {  // a search's cut is in one slot, so one thread changes it
       if (s.cut_slot != slot || s.cut_rank == 0) continue;
-      magnitudes_of(chunk, s.query.model, m);
+      magnitudes_of(chunk, s.query.values, m);
       for (size_t i = 0; i < chunk.size() && s.cut_rank > 0; ++i) {
         if (m[i] == s.result.threshold && --s.cut_rank == 0)
           s.result.equal_before = chunk.first + static_cast<int64_t>(i) + 1;
@@ -217,6 +219,28 @@ void task_vector(const Chunk& chunk, size_t model, float* delta) {
   } else {
     subtract(values.data(), chunk.base.data(), values.size(), delta);
   }
+}
+
+ValueFn task_vector_values(size_t model) {
+  return [model](const Chunk& chunk, float* values) { task_vector(chunk, model, values); };
+}
+
+LEWIS_VECTORIZED static void keep_from(uint32_t smallest, const float* ranked, size_t n,
+                                       float* data) {
+  for (size_t i = 0; i < n; ++i) {
+    const uint32_t bits = std::bit_cast<uint32_t>(data[i]);
+    data[i] = std::bit_cast<float>(magnitude_bits(ranked[i]) >= smallest ? bits : 0u);
+  }
+}
+
+void keep_top(const TopK& top, int64_t first, std::span<const float> ranked,
+              std::span<float> data) {
+  const auto size = static_cast<int64_t>(data.size());
+  const auto with_equal =
+      static_cast<size_t>(std::clamp<int64_t>(top.equal_before - first, 0, size));
+  keep_from(top.threshold, ranked.data(), with_equal, data.data());
+  keep_from(top.threshold + 1, ranked.data() + with_equal, data.size() - with_equal,
+            data.data() + with_equal);
 }
 
 std::vector<TopK> find_top_k(const ChunkPass& pass, std::span<const TopKQuery> queries,

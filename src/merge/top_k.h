@@ -3,6 +3,7 @@
 
 #include <bit>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -20,10 +21,12 @@ struct TopK {
   int64_t equal_before = 0;
 };
 
-// Which k of which model: |models[model] - base|, or |models[model]| without a base. 1 <= k <= the
-// tensor's elements.
+// Writes chunk.size() numbers that are ranked by their magnitude. May use chunk.scratch.
+using ValueFn = std::function<void(const Chunk& chunk, float* values)>;
+
+// Which k, 1 <= k <= the tensor's elements, of which values.
 struct TopKQuery {
-  size_t model = 0;
+  ValueFn values;
   int64_t k = 0;
 };
 
@@ -35,5 +38,11 @@ std::vector<TopK> find_top_k(const ChunkPass& pass, std::span<const TopKQuery> q
 
 // delta = models[model] - base, or the model itself without a base.
 void task_vector(const Chunk& chunk, size_t model, float* delta);
+// The same as a ValueFn.
+ValueFn task_vector_values(size_t model);
+
+// Sets what is not among the top k to 0: values are those that were ranked, of the elements from
+// `first` on.
+void keep_top(const TopK& top, int64_t first, std::span<const float> ranked, std::span<float> data);
 
 }  // namespace lewis

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/suggest.h"
 #include "base/text_file.h"
+#include "io/hub_cache.h"
 #include "recipe/recipe.h"
 #include "recipe/yaml.h"
 
@@ -50,7 +51,7 @@ class Parser {
         "parameters",    "dtype",      "out_dtype", "tokenizer", "tokenizer_source",
         "chat_template", "lewis",      "name"};
     check_keys(root, kKeys, "the recipe");
-    for (const std::string_view key : {"slices", "modules", "tokenizer", "chat_template", "name"}) {
+    for (const std::string_view key : {"tokenizer", "chat_template", "name"}) {
       if (const YamlNode* n = root.find(key))
         fail(n->line, fmt::format("'{}' is not supported yet", key));
     }
@@ -63,7 +64,7 @@ class Parser {
     if (const YamlNode* n = given(root, "tokenizer_source"))
       r.tokenizer_source = text_of(*n, "tokenizer_source");
     if (const YamlNode* n = given(root, "parameters")) r.parameters = parameters_of(*n, false);
-    models(root, r);
+    inputs(root, r);
     if (const YamlNode* n = given(root, "lewis")) r.lewis = lewis_of(*n, r);
     return r;
   }
@@ -198,7 +199,7 @@ class Parser {
 
   // ---- models ----
 
-  // As written, then beside the recipe.
+  // As written, then beside the recipe; a model also in the local cache of the Hugging Face hub.
   fs::path resolve_path(const std::string& written, int line, std::string_view what,
                         bool folder) const {
     const auto fits = [&](const fs::path& p) {
@@ -207,10 +208,16 @@ class Parser {
     if (fits(written)) return written;
     const fs::path beside = file_.parent_path() / written;
     if (!file_.empty() && fits(beside)) return beside;
-    fail(line, fmt::format(
-                   "{} {}: no such {} (looked from the working directory and beside the recipe{})",
-                   what, written, folder ? "folder" : "file",
-                   folder ? "; ids of a hub are not supported yet" : ""));
+    if (!folder) {
+      fail(line,
+           fmt::format("{} {}: no such file (looked from the working directory and beside the "
+                       "recipe)",
+                       what, written));
+    }
+    if (const auto cached = find_in_hub_cache(written)) return *cached;
+    fail(line, fmt::format("{} {}: no such folder (looked from the working directory, beside the "
+                           "recipe and in the hub cache {})",
+                           what, written, hub_cache_folder().string()));
   }
 
   std::string model_name(const YamlNode& n, std::string_view what) const {
@@ -224,24 +231,110 @@ class Parser {
     return name;
   }
 
-  void models(const YamlNode& root, Recipe& r) const {
-    const YamlNode& list = need(root, "models");
+  // Exactly one of models, slices and modules.
+  void inputs(const YamlNode& root, Recipe& r) const {
+    const YamlNode* found = nullptr;
+    for (const std::string_view key : {"models", "slices", "modules"}) {
+      const YamlNode* n = given(root, key);
+      if (n && found)
+        fail(n->line, "a recipe has one of models, slices and modules, found several");
+      if (n) found = n;
+    }
+    if (!found) fail(root.line, "'models' is missing (or slices, or modules)");
+    if (found == given(root, "models")) models(*found, r);
+    if (found == given(root, "slices")) slices(*found, r);
+    if (found == given(root, "modules")) modules(*found, r);
+    add_base(root, r);
+  }
+
+  void models(const YamlNode& list, Recipe& r) const {
     if (list.kind != Kind::kList || list.items.empty())
       fail(list.line, "'models' must be a list of models");
     static constexpr std::array<std::string_view, 2> kKeys = {"model", "parameters"};
     for (const YamlNode& item : list.items) {
       check_keys(item, kKeys, "a model");
-      RecipeModel m;
+      const size_t before = r.models.size();
+      RecipeModel& m = r.models[add_model(need(item, "model"), "model", r)];
+      if (r.models.size() == before)
+        fail(item.line, fmt::format("model {} is listed twice", m.model));
       m.line = item.line;
-      m.model = model_name(need(item, "model"), "model");
-      m.folder = resolve_path(m.model, item.line, "model", true);
-      for (const RecipeModel& other : r.models) {
-        if (fs::equivalent(other.folder, m.folder))
-          fail(item.line, fmt::format("model {} is listed twice", m.model));
-      }
       if (const YamlNode* p = given(item, "parameters")) m.parameters = parameters_of(*p, true);
-      r.models.push_back(std::move(m));
     }
+  }
+
+  // The model's place in r.models, where it is put if it is not there.
+  size_t add_model(const YamlNode& n, std::string_view what, Recipe& r) const {
+    RecipeModel m;
+    m.line = n.line;
+    m.model = model_name(n, what);
+    m.folder = resolve_path(m.model, n.line, what, true);
+    for (size_t i = 0; i < r.models.size(); ++i) {
+      if (fs::equivalent(r.models[i].folder, m.folder)) return i;
+    }
+    r.models.push_back(std::move(m));
+    return r.models.size() - 1;
+  }
+
+  // modules: NAME: {models or slices, parameters}. A model of several modules needs to know which
+  // tensors belong to which, which names do not tell.
+  void modules(const YamlNode& map, Recipe& r) const {
+    if (map.kind != Kind::kMap || map.entries.size() != 1)
+      fail(map.line, "'modules' must be a map of one module: several are not supported yet");
+    const YamlNode& module = map.entries[0].second;
+    static constexpr std::array<std::string_view, 3> kKeys = {"models", "parameters", "slices"};
+    check_keys(module, kKeys, "a module");
+    if (const YamlNode* p = given(module, "parameters"))
+      r.module_parameters = parameters_of(*p, false);
+    const YamlNode *m = given(module, "models"), *s = given(module, "slices");
+    if (!m == !s) fail(module.line, "a module has either models or slices");
+    m ? models(*m, r) : slices(*s, r);
+  }
+
+  void slices(const YamlNode& list, Recipe& r) const {
+    if (list.kind != Kind::kList || list.items.empty())
+      fail(list.line, "'slices' must be a list of slices");
+    static constexpr std::array<std::string_view, 4> kKeys = {"sources", "parameters", "base_model",
+                                                              "residual_weight"};
+    for (const YamlNode& item : list.items) {
+      check_keys(item, kKeys, "a slice");
+      if (const YamlNode* n = given(item, "base_model"))
+        fail(n->line, "base_model of one slice is not supported yet");
+      OutputSlice slice;
+      slice.line = item.line;
+      if (const YamlNode* p = given(item, "parameters"))
+        slice.parameters = parameters_of(*p, false);
+      const YamlNode& sources = need(item, "sources");
+      if (sources.kind != Kind::kList || sources.items.empty())
+        fail(sources.line, "'sources' must be a list of models with layer_range");
+      for (const YamlNode& n : sources.items) add_source(n, slice, r);
+      r.slices.push_back(std::move(slice));
+    }
+  }
+
+  void add_source(const YamlNode& n, OutputSlice& slice, Recipe& r) const {
+    static constexpr std::array<std::string_view, 3> kKeys = {"model", "layer_range", "parameters"};
+    check_keys(n, kKeys, "a source");
+    SliceSource source;
+    source.model = add_model(need(n, "model"), "model", r);
+    const YamlNode& range = need(n, "layer_range");
+    if (range.kind != Kind::kList || range.items.size() != 2)
+      fail(range.line, "layer_range must be [first, end)");
+    source.begin = static_cast<int64_t>(count_of(range.items[0], "layer_range"));
+    source.end = static_cast<int64_t>(count_of(range.items[1], "layer_range"));
+    if (source.begin >= source.end)
+      fail(range.line,
+           fmt::format("layer_range [{}, {}) holds no layer", source.begin, source.end));
+    if (const YamlNode* p = given(n, "parameters")) source.parameters = parameters_of(*p, true);
+    for (const SliceSource& other : slice.sources) {
+      if (other.model == source.model) fail(n.line, "a slice has the same model twice");
+      if (other.end - other.begin != source.end - source.begin)
+        fail(range.line, fmt::format("layer_range has {} layers, the slice's first source {}",
+                                     source.end - source.begin, other.end - other.begin));
+    }
+    slice.sources.push_back(std::move(source));
+  }
+
+  void add_base(const YamlNode& root, Recipe& r) const {
     const YamlNode* base = given(root, "base_model");
     if (base == nullptr) return;
     r.base_model = model_name(*base, "base_model");

@@ -77,6 +77,22 @@ std::string parameters_text(const Parameters& parameters, const std::string& ind
   return text;
 }
 
+std::string slices_text(const Recipe& recipe) {
+  std::string text = "slices:\n";
+  for (const OutputSlice& slice : recipe.slices) {
+    text += "  - sources:\n";
+    for (const SliceSource& s : slice.sources) {
+      text += "      - model: " + scalar(recipe.models[s.model].model) + "\n";
+      text += fmt::format("        layer_range: [{}, {}]\n", s.begin, s.end);
+      if (!s.parameters.empty())
+        text += "        parameters:\n" + parameters_text(s.parameters, "          ");
+    }
+    if (!slice.parameters.empty())
+      text += "    parameters:\n" + parameters_text(slice.parameters, "      ");
+  }
+  return text;
+}
+
 std::string lewis_text(const LewisSection& s) {
   std::string text = "lewis:\n";
   if (!s.calibration.empty()) text += "  calibration:\n";
@@ -101,12 +117,16 @@ std::string lewis_text(const LewisSection& s) {
 std::string to_yaml(const Recipe& recipe, bool stock) {
   std::string text = "merge_method: " + scalar(recipe.merge_method) + "\n";
   if (recipe.base_model) text += "base_model: " + scalar(*recipe.base_model) + "\n";
-  text += "models:\n";
-  for (const RecipeModel& m : recipe.models) {
-    if (!m.listed) continue;
-    text += "  - model: " + scalar(m.model) + "\n";
-    if (!m.parameters.empty())
-      text += "    parameters:\n" + parameters_text(m.parameters, "      ");
+  if (!recipe.slices.empty()) {
+    text += slices_text(recipe);
+  } else {
+    text += "models:\n";
+    for (const RecipeModel& m : recipe.models) {
+      if (!m.listed) continue;
+      text += "  - model: " + scalar(m.model) + "\n";
+      if (!m.parameters.empty())
+        text += "    parameters:\n" + parameters_text(m.parameters, "      ");
+    }
   }
   if (!recipe.parameters.empty())
     text += "parameters:\n" + parameters_text(recipe.parameters, "  ");

@@ -36,6 +36,21 @@ struct RecipeModel {
   int line = 0;        // of the recipe
 };
 
+// slices[].sources[]: layers [begin, end) of a model.
+struct SliceSource {
+  size_t model = 0;  // into Recipe::models
+  int64_t begin = 0, end = 0;
+  Parameters parameters;
+};
+
+// slices[]: output layers, each merged from the layers of its sources at the same place.
+struct OutputSlice {
+  std::vector<SliceSource> sources;  // of equal length
+  Parameters parameters;
+  int line = 0;
+  int64_t layers() const { return sources[0].end - sources[0].begin; }
+};
+
 // lewis.calibration[]: text that shows the skill of one fine-tuned model.
 struct CalibrationEntry {
   std::string model;  // must be one of the recipe's
@@ -68,6 +83,8 @@ struct Recipe {
   std::vector<RecipeModel> models;  // in the order written; the base appended if not listed
   std::optional<std::string> base_model;
   std::optional<size_t> base_index;  // into models
+  std::vector<OutputSlice> slices;   // empty: the form models
+  Parameters module_parameters;      // modules.NAME.parameters
   Parameters parameters;
   std::optional<DType> dtype, out_dtype;
   std::optional<std::string> tokenizer_source;  // "base", "union" or a model
@@ -91,8 +108,28 @@ std::optional<int64_t> tensor_layer(std::string_view tensor_name);
 std::optional<double> evaluate(const ParameterSetting& setting, std::string_view tensor_name,
                                double t);
 
-// Precedence: the model's parameters (model given), the recipe's, else nullopt. Global parameters
-// (lambda, normalize, ...) are read with model nullopt.
+// Where a parameter's value comes from: the levels that may hold it, in order of precedence.
+struct ParameterLevel {
+  const Parameters* parameters = nullptr;
+  std::string name;  // for people: "models[0]"
+};
+struct FoundValue {
+  double value = 0;
+  size_t level = 0;                      // into the levels
+  const Condition* condition = nullptr;  // that decided, if the setting is a list of them
+};
+std::optional<FoundValue> find_value(const std::vector<ParameterLevel>& levels,
+                                     std::string_view parameter, std::string_view tensor_name,
+                                     double t);
+
+// The levels for one model of the form models (model given) or for the whole merge.
+std::vector<ParameterLevel> parameter_levels(const Recipe& recipe, std::optional<size_t> model);
+// The levels for one source of a slice, or for what its slice as a whole has.
+std::vector<ParameterLevel> slice_levels(const Recipe& recipe, size_t slice,
+                                         std::optional<size_t> source);
+
+// The value by parameter_levels. Global parameters (lambda, normalize, ...) are read with model
+// nullopt.
 std::optional<double> resolve(const Recipe& recipe, std::string_view parameter,
                               std::optional<size_t> model, std::string_view tensor_name, double t);
 

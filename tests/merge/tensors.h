@@ -30,14 +30,20 @@ struct TestTensor {
   }
 
   std::vector<float> merge(std::string_view method, size_t thread_count = 2) const {
+    return run(method, find_merge_method(method).base == BaseRole::kApart, thread_count);
+  }
+  // Methods that take a base apart if there is one.
+  std::vector<float> merge_with_base(std::string_view method) const { return run(method, true, 2); }
+
+ private:
+  std::vector<float> run(std::string_view method, bool with_base, size_t thread_count) const {
     Threads threads(thread_count);
     std::vector<float> out(base.size());
     std::vector<StoredTensor> inputs;
     for (const auto& m : models) inputs.push_back(stored(m));
-    const MergeMethod& found = find_merge_method(method);
     const StoredTensor base_input = stored(base);
-    merge_tensor(found, task, found.needs_base ? &base_input : nullptr, inputs, DType::kF32,
-                 std::as_writable_bytes(std::span(out)), threads);
+    merge_tensor(find_merge_method(method), task, with_base ? &base_input : nullptr, inputs,
+                 DType::kF32, std::as_writable_bytes(std::span(out)), threads);
     return out;
   }
 };

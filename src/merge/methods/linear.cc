@@ -26,7 +26,7 @@ std::unique_ptr<Survey> survey(const TensorTask& task, const ChunkPass&) {
       last = i;
     }
   }
-  if (task.normalize.value_or(true)) {
+  if (task.normalize.value_or(1) != 0) {
     if (std::abs(sum) < 1e-8) {
       throw usage_error(
           "tensor {}: the weights of linear add up to {}, and normalize divides by it", task.name,
@@ -59,7 +59,11 @@ void blend(const TensorTask&, const Survey& survey, const Chunk& chunk, std::spa
 
 }  // namespace
 
-extern const MergeMethod kLinear = {
-    .name = "linear", .needs_base = false, .uses_density = false, .survey = survey, .blend = blend};
+extern const MergeMethod kLinear = {.name = "linear",
+                                    .base = BaseRole::kWeighted,
+                                    .model_parameters = {"!weight"},
+                                    .global_parameters = {"normalize"},
+                                    .survey = survey,
+                                    .blend = blend};
 
 }  // namespace lewis

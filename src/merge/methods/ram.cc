@@ -1,0 +1,130 @@
+// ram and ramplus_tl: entries that one model alone changed are added whole, those that several
+// changed are averaged; ramplus_tl makes a model's own entries larger where it shares many. As
+// mergekit has them.
+#include <algorithm>
+#include <cmath>
+
+#include "merge/top_k.h"
+
+namespace lewis {
+namespace {
+
+struct RamSurvey : Survey {
+  std::vector<float> own;  // per model: factor of the entries that it alone changed
+};
+
+float threshold(const TensorTask& task) { return static_cast<float>(task.epsilon.value_or(1e-5)); }
+
+// deltas: [models, n]. changed[i]: how many models changed entry i.
+LEWIS_VECTORIZED void count_changed(const float* deltas, size_t models, size_t n, float epsilon,
+                                    uint32_t* changed) {
+  for (size_t i = 0; i < n; ++i) changed[i] = 0;
+  for (size_t m = 0; m < models; ++m) {
+    const float* delta = deltas + m * n;
+    for (size_t i = 0; i < n; ++i) changed[i] += static_cast<uint32_t>(std::abs(delta[i]) > epsilon);
+  }
+}
+
+void read_deltas(const Chunk& chunk, float epsilon, uint32_t* changed) {
+  for (size_t m = 0; m < chunk.models.size(); ++m) {
+    task_vector(chunk, m, chunk.scratch.data() + m * chunk.size());
+  }
+  count_changed(chunk.scratch.data(), chunk.models.size(), chunk.size(), epsilon, changed);
+}
+
+std::unique_ptr<RamSurvey> plain_survey(const TensorTask& task) {
+  auto s = std::make_unique<RamSurvey>();
+  s->own.assign(task.models.size(), 1.0f);
+  return s;
+}
+
+std::unique_ptr<Survey> survey_ram(const TensorTask& task, const ChunkPass&) {
+  return plain_survey(task);
+}
+
+struct Overlap {
+  int64_t shared = 0, own = 0;
+};
+
+LEWIS_VECTORIZED Overlap count_overlap(const float* delta, const uint32_t* changed, size_t n,
+                                       float epsilon) {
+  uint32_t shared = 0, own = 0;
+  for (size_t i = 0; i < n; ++i) {
+    const auto mine = static_cast<uint32_t>(std::abs(delta[i]) > epsilon);
+    shared += mine & static_cast<uint32_t>(changed[i] > 1);
+    own += mine & static_cast<uint32_t>(changed[i] == 1);
+  }
+  return {shared, own};
+}
+
+// factor = 1 + r * min(shared / own, alpha)
+std::unique_ptr<Survey> survey_ramplus(const TensorTask& task, const ChunkPass& pass) {
+  auto s = plain_survey(task);
+  const size_t models = task.models.size();
+  const float epsilon = threshold(task);
+  std::vector<Overlap> slots(pass.slots() * models);
+  pass.run_all([&](size_t slot, const Chunk& chunk) {
+    uint32_t changed[kChunkElements];
+    read_deltas(chunk, epsilon, changed);
+    for (size_t m = 0; m < models; ++m) {
+      const Overlap o = count_overlap(chunk.scratch.data() + m * chunk.size(), changed, chunk.size(), epsilon);
+      slots[slot * models + m].shared += o.shared;
+      slots[slot * models + m].own += o.own;
+    }
+  });
+  for (size_t m = 0; m < models; ++m) {
+    Overlap sum;
+    for (size_t i = m; i < slots.size(); i += models) {
+      sum.shared += slots[i].shared;
+      sum.own += slots[i].own;
+    }
+    if (sum.own == 0) continue;
+    const double ratio = static_cast<double>(sum.shared) / static_cast<double>(sum.own);
+    const double factor = 1 + task.r.value_or(0.1) * std::clamp(ratio, 0.0, task.alpha.value_or(0.2));
+    s->own[m] = static_cast<float>(factor);
+  }
+  return s;
+}
+
+LEWIS_VECTORIZED void add_changed(const float* deltas, const uint32_t* changed, const float* own,
+                                  size_t models, size_t n, float epsilon, const float* base,
+                                  float* out) {
+  double sum[kChunkElements] = {};
+  for (size_t m = 0; m < models; ++m) {
+    const double factor = own[m];
+    for (size_t i = 0; i < n; ++i) {
+      const float delta = deltas[m * n + i];
+      const double share = changed[i] == 1 ? factor : 1.0;
+      sum[i] += std::abs(delta) > epsilon ? share * static_cast<double>(delta) : 0.0;
+    }
+  }
+  for (size_t i = 0; i < n; ++i) {
+    const double several = changed[i] > 1 ? static_cast<double>(changed[i]) : 1.0;
+    const auto delta = static_cast<float>(sum[i] / several);
+    out[i] = delta == 0 ? base[i] : base[i] + delta;
+  }
+}
+
+void blend(const TensorTask& task, const Survey& survey, const Chunk& chunk, std::span<float> out) {
+  const auto& s = static_cast<const RamSurvey&>(survey);
+  uint32_t changed[kChunkElements];
+  read_deltas(chunk, threshold(task), changed);
+  add_changed(chunk.scratch.data(), changed, s.own.data(), s.own.size(), out.size(),
+              threshold(task), chunk.base.data(), out.data());
+}
+
+}  // namespace
+
+extern const MergeMethod kRam = {.name = "ram",
+                                 .base = BaseRole::kApart,
+                                 .global_parameters = {"epsilon"},
+                                 .survey = survey_ram,
+                                 .blend = blend};
+
+extern const MergeMethod kRamplusTl = {.name = "ramplus_tl",
+                                       .base = BaseRole::kApart,
+                                       .global_parameters = {"epsilon", "r", "alpha"},
+                                       .survey = survey_ramplus,
+                                       .blend = blend};
+
+}  // namespace lewis

@@ -1,0 +1,159 @@
+// sce: Select the entries in which the models differ most, Calculate a weight for each model from
+// the size of what is left, Erase what disagrees in sign (Wan et al., "FuseChat", arXiv 2408.07990,
+// section 3.3).
+#include <algorithm>
+#include <cmath>
+
+#include "merge/top_k.h"
+
+namespace lewis {
+namespace {
+
+struct SceSurvey : Survey {
+  bool select = false, nothing = false;
+  TopK top;                     // by variance, if select
+  std::vector<double> weights;  // per model, of sum 1
+};
+
+// Population variance over the models of each entry of the task vectors.
+LEWIS_VECTORIZED void variance_of(const float* deltas, size_t models, size_t n, float* variance) {
+  double mean[kChunkElements] = {}, squares[kChunkElements] = {};
+  const double share = 1 / static_cast<double>(models);
+  for (size_t m = 0; m < models; ++m) {
+    for (size_t i = 0; i < n; ++i) mean[i] += share * static_cast<double>(deltas[m * n + i]);
+  }
+  for (size_t m = 0; m < models; ++m) {
+    for (size_t i = 0; i < n; ++i) {
+      const double d = static_cast<double>(deltas[m * n + i]) - mean[i];
+      squares[i] += share * d * d;
+    }
+  }
+  for (size_t i = 0; i < n; ++i) variance[i] = static_cast<float>(squares[i]);
+}
+
+void task_vectors(const Chunk& chunk) {
+  for (size_t m = 0; m < chunk.models.size(); ++m) {
+    task_vector(chunk, m, chunk.scratch.data() + m * chunk.size());
+  }
+}
+
+void variances(const Chunk& chunk, float* values) {
+  task_vectors(chunk);
+  variance_of(chunk.scratch.data(), chunk.models.size(), chunk.size(), values);
+}
+
+// The task vectors in chunk.scratch, zero where they are not selected.
+void selected(const SceSurvey& s, const Chunk& chunk) {
+  task_vectors(chunk);
+  if (!s.select) return;
+  float variance[kChunkElements];
+  variance_of(chunk.scratch.data(), chunk.models.size(), chunk.size(), variance);
+  for (size_t m = 0; m < chunk.models.size(); ++m) {
+    keep_top(s.top, chunk.first, {variance, chunk.size()},
+             chunk.scratch.subspan(m * chunk.size(), chunk.size()));
+  }
+}
+
+void select_entries(const TensorTask& task, const ChunkPass& pass, SceSurvey& s) {
+  const double share = task.select_topk.value_or(1);
+  if (share >= 1) return;
+  std::vector<int64_t> counts(pass.slots());
+  pass.run_all([&](size_t slot, const Chunk& chunk) {
+    float variance[kChunkElements];
+    variances(chunk, variance);
+    counts[slot] += std::count_if(variance, variance + chunk.size(), [](float v) { return v != 0; });
+  });
+  int64_t differing = 0;
+  for (const int64_t c : counts) differing += c;
+  const auto k = static_cast<int64_t>(static_cast<double>(differing) * std::max(0.0, share));
+  s.select = true;
+  s.nothing = k == 0;
+  if (k > 0) s.top = find_top_k(pass, std::vector<TopKQuery>{{variances, k}}, task.count)[0];
+}
+
+LEWIS_VECTORIZED double sum_of_squares(const float* x, size_t n) {
+  double lanes[32] = {};
+  size_t i = 0;
+  for (; i + 32 <= n; i += 32) {
+    for (size_t lane = 0; lane < 32; ++lane) {
+      lanes[lane] += static_cast<double>(x[i + lane]) * static_cast<double>(x[i + lane]);
+    }
+  }
+  for (size_t lane = 0; i < n; ++i, ++lane) lanes[lane] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  double sum = 0;
+  for (const double lane : lanes) sum += lane;
+  return sum;
+}
+
+// Each model's share of the squares of all selected entries; equal shares when there are none.
+void calculate_weights(const ChunkPass& pass, SceSurvey& s) {
+  const size_t models = s.weights.size();
+  std::vector<double> slots(pass.slots() * models);
+  pass.run_all([&](size_t slot, const Chunk& chunk) {
+    selected(s, chunk);
+    for (size_t m = 0; m < models; ++m) {
+      slots[slot * models + m] += sum_of_squares(chunk.scratch.data() + m * chunk.size(), chunk.size());
+    }
+  });
+  double all = 0;
+  for (size_t i = 0; i < slots.size(); ++i) {
+    s.weights[i % models] += slots[i];
+    all += slots[i];
+  }
+  for (double& w : s.weights) w = all > 0 ? w / all : 1 / static_cast<double>(models);
+}
+
+std::unique_ptr<Survey> survey(const TensorTask& task, const ChunkPass& pass) {
+  auto s = std::make_unique<SceSurvey>();
+  s->weights.resize(task.models.size());
+  select_entries(task, pass, *s);
+  if (s->nothing) {
+    s->copy_of = Survey::kBaseItself;
+  } else if (task.models.size() == 1 && !s->select) {
+    s->copy_of = 0;
+  } else {
+    calculate_weights(pass, *s);
+  }
+  return s;
+}
+
+// Of the deltas that have the sign of their sum, the mean by weight.
+LEWIS_VECTORIZED void erase_and_mean(const float* deltas, const double* weights, size_t models,
+                                     const float* base, size_t n, float* out) {
+  double sign[kChunkElements] = {}, mixed[kChunkElements] = {}, divisor[kChunkElements] = {};
+  for (size_t m = 0; m < models; ++m) {
+    for (size_t i = 0; i < n; ++i) sign[i] += static_cast<double>(deltas[m * n + i]);
+  }
+  for (size_t i = 0; i < n; ++i) sign[i] = sign[i] >= 0 ? 1.0 : -1.0;
+  for (size_t m = 0; m < models; ++m) {
+    const double weight = weights[m];
+    for (size_t i = 0; i < n; ++i) {
+      const auto value = static_cast<double>(deltas[m * n + i]);
+      const bool counts = value * sign[i] > 0;
+      mixed[i] += counts ? value * weight : 0.0;
+      divisor[i] += counts ? weight : 0.0;
+    }
+  }
+  for (size_t i = 0; i < n; ++i) {
+    const double d = divisor[i];
+    const auto delta = static_cast<float>(mixed[i] / (d < 1e-6 ? 1e-6 : d));
+    out[i] = delta == 0 ? base[i] : base[i] + delta;
+  }
+}
+
+void blend(const TensorTask&, const Survey& survey, const Chunk& chunk, std::span<float> out) {
+  const auto& s = static_cast<const SceSurvey&>(survey);
+  selected(s, chunk);
+  erase_and_mean(chunk.scratch.data(), s.weights.data(), s.weights.size(), chunk.base.data(),
+                 out.size(), out.data());
+}
+
+}  // namespace
+
+extern const MergeMethod kSce = {.name = "sce",
+                                 .base = BaseRole::kApart,
+                                 .global_parameters = {"select_topk", "int8_mask"},
+                                 .survey = survey,
+                                 .blend = blend};
+
+}  // namespace lewis

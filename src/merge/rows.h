@@ -1,0 +1,42 @@
+// The pieces of rows that a chunk holds.
+#pragma once
+
+#include <algorithm>
+
+#include "merge/method.h"
+
+namespace lewis {
+
+// Calls f(row, begin, size) for each row of which the chunk has elements: [begin, begin + size) of
+// the chunk.
+template <typename F>
+void for_rows(const TensorTask& task, const Chunk& chunk, const F& f) {
+  const int64_t columns = task.columns();
+  const auto size = static_cast<int64_t>(chunk.size());
+  for (int64_t at = 0; at < size;) {
+    const int64_t element = chunk.first + at;
+    const int64_t end = std::min(size, at + columns - element % columns);
+    f(element / columns, static_cast<size_t>(at), static_cast<size_t>(end - at));
+    at = end;
+  }
+}
+
+// Columns are what lies along the first dimension: element i belongs to column i % column_count.
+inline int64_t column_count(const TensorTask& task) {
+  return task.shape.empty() || task.shape[0] == 0 ? 1 : task.count / task.shape[0];
+}
+
+// Calls f(column, begin, size) for each run of consecutive columns that a chunk holds.
+template <typename F>
+void for_columns(const TensorTask& task, const Chunk& chunk, const F& f) {
+  const int64_t columns = column_count(task);
+  const auto size = static_cast<int64_t>(chunk.size());
+  for (int64_t at = 0; at < size;) {
+    const int64_t column = (chunk.first + at) % columns;
+    const int64_t end = std::min(size, at + columns - column);
+    f(static_cast<size_t>(column), static_cast<size_t>(at), static_cast<size_t>(end - at));
+    at = end;
+  }
+}
+
+}  // namespace lewis
