@@ -30,6 +30,8 @@ std::string Sha256::hex() {
 
 std::string sha256_hex(std::string_view text) { return Sha256().add(text).hex(); }
 
+std::string hash_text(uint64_t hash) { return fmt::format("{:016x}", hash); }
+
 uint64_t xxh3_64(std::span<const std::byte> bytes) {
   return XXH3_64bits(bytes.data(), bytes.size());
 }

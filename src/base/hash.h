@@ -27,5 +27,7 @@ class Sha256 {
 
 std::string sha256_hex(std::string_view text);
 uint64_t xxh3_64(std::span<const std::byte> bytes);
+// 16 hexadecimal digits.
+std::string hash_text(uint64_t hash);
 
 }  // namespace lewis

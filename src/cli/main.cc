@@ -27,6 +27,10 @@ int run(int argc, char** argv) {
   lewis::add_plan_verb(app);
   lewis::add_calibrate_verb(app);
   lewis::add_eval_verb(app);
+  lewis::add_check_verb(app);
+  lewis::add_diff_verb(app);
+  lewis::add_inspect_verb(app);
+  lewis::add_verify_verb(app);
   app.footer(
       "Exit codes: 0 done, 1 failed, 2 wrong usage or recipe, 3 input refused, 4 out of space or "
       "memory, 5 verification failed, 130 interrupted.");

@@ -121,16 +121,23 @@ void run_merge(Options& o) {
   for (const std::string& warning : report.warnings)
     fmt::print(stderr, "lewis: note: {}\n", warning);
   if (o.common->json) {
-    const Json json = {{"out", o.merge.out.string()},     {"merged", report.merged},
-                       {"copied", report.copied},         {"parameters", report.parameters},
-                       {"bytes_read", report.bytes_read}, {"bytes_written", report.bytes_written},
-                       {"shards", report.shards},         {"guided_models", guidance.plans.size()},
-                       {"warnings", report.warnings},     {"seconds", seconds}};
+    const Json json = {{"out", o.merge.out.string()},
+                       {"merged", report.merged},
+                       {"copied", report.copied},
+                       {"resumed", report.resumed},
+                       {"parameters", report.parameters},
+                       {"bytes_read", report.bytes_read},
+                       {"bytes_written", report.bytes_written},
+                       {"shards", report.shards},
+                       {"guided_models", guidance.plans.size()},
+                       {"warnings", report.warnings},
+                       {"seconds", seconds}};
     fmt::print("{}\n", json.dump(2));
     return;
   }
-  fmt::print("{}: {} tensors: {} merged, {} copied; {} in {} shard{}, {}\n", o.merge.out.string(),
-             report.merged + report.copied, report.merged, report.copied,
+  const std::string resumed = report.resumed ? fmt::format(", {} taken over", report.resumed) : "";
+  fmt::print("{}: {} tensors: {} merged, {} copied{}; {} in {} shard{}, {}\n", o.merge.out.string(),
+             report.merged + report.copied + report.resumed, report.merged, report.copied, resumed,
              human_bytes(report.bytes_written), report.shards, report.shards == 1 ? "" : "s",
              human_seconds(seconds));
 }
@@ -147,6 +154,8 @@ void add_merge_verb(CLI::App& app) {
       ->required();
   verb->add_option("OUT", o->merge.out, "Folder of the merged model")->required();
   verb->add_flag("--force", o->merge.force, "Replace OUT if it exists");
+  verb->add_flag("--resume", o->merge.resume,
+                 "Go on with OUT.partial, which an interrupted run of the same merge has left");
   verb->add_flag("--dry-run", o->dry_run, "Check everything, say what would be done, do nothing");
   verb->add_flag("--no-guidance", o->no_guidance,
                  "Ignore the lewis: section: densities as written");

@@ -22,5 +22,9 @@ void add_calibrate_verb(CLI::App& app);
 void add_plan_verb(CLI::App& app);
 void add_merge_verb(CLI::App& app);
 void add_eval_verb(CLI::App& app);
+void add_check_verb(CLI::App& app);
+void add_diff_verb(CLI::App& app);
+void add_inspect_verb(CLI::App& app);
+void add_verify_verb(CLI::App& app);
 
 }  // namespace lewis

@@ -1,6 +1,7 @@
 #include "io/file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -39,6 +40,23 @@ File File::create(const std::filesystem::path& path) {
   if (fd < 0) throw write_error(path, "cannot be created");
   return File(fd, path);
 }
+
+File File::open_append(const std::filesystem::path& path) {
+  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  if (fd < 0) throw write_error(path, "cannot be created");
+  return File(fd, path);
+}
+
+void File::append(std::string_view text) const {
+  while (!text.empty()) {
+    const ssize_t n = ::write(fd_, text.data(), text.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) throw write_error(path_, "cannot be written");
+    text.remove_prefix(static_cast<size_t>(n));
+  }
+}
+
+bool File::try_lock() const { return ::flock(fd_, LOCK_EX | LOCK_NB) == 0; }
 
 File::File(File&& other) noexcept
     : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)) {}

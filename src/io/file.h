@@ -5,13 +5,15 @@
 #include <cstdint>
 #include <filesystem>
 #include <span>
+#include <string_view>
 
 namespace lewis {
 
 class File {
  public:
-  static File open_read(const std::filesystem::path& path);  // Error(kInput)
-  static File create(const std::filesystem::path& path);     // new or emptied; Error(kResource)
+  static File open_read(const std::filesystem::path& path);    // Error(kInput)
+  static File create(const std::filesystem::path& path);       // new or emptied; Error(kResource)
+  static File open_append(const std::filesystem::path& path);  // made if it is not there
   File(File&& other) noexcept;
   File& operator=(File&& other) noexcept;
   ~File();
@@ -22,8 +24,11 @@ class File {
   // Error(kResource) when the disk is full.
   void write_at(uint64_t offset, std::span<const std::byte> bytes) const;
   // Takes the space for the whole file now, so that a full disk is known before the work.
-  void allocate(uint64_t bytes) const;  // Error(kResource)
-  void sync() const;                    // fsync
+  void allocate(uint64_t bytes) const;       // Error(kResource)
+  void sync() const;                         // fsync
+  void append(std::string_view text) const;  // to a file of open_append
+  // Takes the file for this process until it is closed; false if another process has it.
+  bool try_lock() const;
   const std::filesystem::path& path() const { return path_; }
 
  private:

@@ -1,19 +1,21 @@
 #include "io/model_writer.h"
 
 #include <fcntl.h>
-#include <linux/fs.h>
+#include <stdio.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <set>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/json.h"
 #include "io/file.h"
+#include "io/manifest.h"
 
 namespace lewis {
 namespace {
@@ -46,14 +48,31 @@ bool is_model_file(const std::string& name) {
 // Swaps two folders in one step where the file system can, else through a third name.
 void replace_folder(const fs::path& fresh, const fs::path& out) {
   const fs::path old = out.string() + ".old-" + std::to_string(::getpid());
-  if (::syscall(SYS_renameat2, AT_FDCWD, fresh.c_str(), AT_FDCWD, out.c_str(), RENAME_EXCHANGE) ==
-      0) {
+  if (::renameat2(AT_FDCWD, fresh.c_str(), AT_FDCWD, out.c_str(), RENAME_EXCHANGE) == 0) {
     fs::rename(fresh, old);
   } else {
     fs::rename(out, old);
     fs::rename(fresh, out);
   }
   fs::remove_all(old);
+}
+
+// The marker goes last: what a crash leaves is still known as ours.
+void remove_partial(const fs::path& partial) {
+  std::vector<fs::path> entries;
+  for (const auto& entry : fs::directory_iterator(partial)) {
+    if (entry.path().filename() != kMarker) entries.push_back(entry.path());
+  }
+  for (const fs::path& path : entries) fs::remove_all(path);
+  fs::remove(partial / kMarker);
+  fs::remove(partial);
+}
+
+void remove_quietly(const fs::path& partial) {
+  try {
+    if (fs::exists(partial)) remove_partial(partial);
+  } catch (const fs::filesystem_error&) {  // the error that brought us here is the one to tell
+  }
 }
 
 std::string shard_name(size_t index, size_t count) {
@@ -124,104 +143,226 @@ void refuse_existing_out(const fs::path& out, bool force) {
 }
 
 struct ModelWriter::Shard {
-  Shard(std::string shard_name, File shard_file)
-      : name(std::move(shard_name)), file(std::move(shard_file)) {}
+  Shard(std::string shard_name, const SafetensorsLayout& shard_layout)
+      : name(std::move(shard_name)), layout(shard_layout) {
+    for (const auto& entry : layout.entries()) missing += byte_size(entry.info);
+  }
 
   std::string name;
-  File file;
-  std::vector<std::string> tensors;
+  SafetensorsLayout layout;
+  std::optional<File> file;
   std::atomic<uint64_t> missing = 0;  // bytes of tensors not yet written
+  bool done = false;
+  ShardRecord record;
+  // While bytes come in the order of the file they are hashed as they come.
+  std::mutex mutex;
+  Sha256 hash;
+  uint64_t hashed = 0;
 };
 
 ModelWriter::ModelWriter(fs::path out, std::vector<TensorInfo> tensors,
                          const WriterOptions& options)
-    : out_(resolved(out)), partial_(out_.string() + ".partial"), force_(options.force) {
+    : out_(resolved(out)),
+      partial_(out_.string() + ".partial"),
+      force_(options.force),
+      plan_(options.plan) {
   refuse_existing_out(out_, force_);
   const auto parts = split(std::move(tensors), options.shard_bytes);
-  std::vector<SafetensorsLayout> layouts;
-  uint64_t needed = 0;
-  for (const auto& part : parts)
-    needed += layouts.emplace_back(part, Metadata{{"format", "pt"}}).file_bytes();
-  if (fs::exists(partial_)) {
-    if (!fs::exists(partial_ / kMarker)) {
-      throw usage_error("{}: exists and was not left by lewis; move it away", partial_.string());
+  for (size_t s = 0; s < parts.size(); ++s) {
+    const SafetensorsLayout layout(parts[s], Metadata{{"format", "pt"}});
+    shards_.push_back(std::make_unique<Shard>(shard_name(s, parts.size()), layout));
+    for (const auto& entry : layout.entries()) {
+      tensors_.push_back(entry.info);
+      shard_of_.push_back(s);
+      begin_.push_back(entry.begin);
     }
-    fs::remove_all(partial_);
+    tensor_bytes_ += shards_.back()->missing;
+  }
+  if (options.resume) {
+    take_over(options);
+  } else {
+    make_partial();
   }
   try {
-    fs::create_directories(partial_);
-  } catch (const fs::filesystem_error& e) {
-    throw resource_error("{}: cannot be made: {}", partial_.string(), e.code().message());
-  }
-  try {
-    File::create(partial_ / kMarker);
-    const fs::space_info space = fs::space(partial_);
-    if (space.available < needed) {
-      throw resource_error("{}: needs {} bytes of disk, {} are free", out_.string(), needed,
-                           space.available);
-    }
-    for (size_t s = 0; s < layouts.size(); ++s) {
-      const std::string name = shard_name(s, layouts.size());
-      auto shard = std::make_unique<Shard>(name, File::create(partial_ / (name + ".tmp")));
-      shard->file.allocate(layouts[s].file_bytes());
-      shard->file.write_at(0, std::as_bytes(std::span(layouts[s].header())));
-      for (const auto& entry : layouts[s].entries()) {
-        shard->missing += byte_size(entry.info);
-        shard->tensors.push_back(entry.info.name);
-        tensors_.push_back(entry.info);
-        shard_of_.push_back(s);
-        begin_.push_back(entry.begin);
-      }
-      tensor_bytes_ += shard->missing;
-      shards_.push_back(std::move(shard));
-      if (shards_.back()->missing == 0) finish(*shards_.back());
-    }
+    open_shards();
   } catch (...) {
-    std::error_code ignored;
-    fs::remove_all(partial_, ignored);
+    if (!options.resume) remove_quietly(partial_);
     throw;
   }
 }
 
 ModelWriter::~ModelWriter() {
-  if (committed_) return;
+  if (committed_ || keep_) return;
   shards_.clear();
-  std::error_code ignored;
-  fs::remove_all(partial_, ignored);
+  remove_quietly(partial_);
 }
+
+// A new OUT.partial, in place of one that an earlier run left.
+void ModelWriter::make_partial() {
+  if (fs::exists(partial_)) {
+    const bool ours = fs::is_empty(partial_) || fs::exists(partial_ / kMarker) ||
+                      fs::exists(partial_ / kJournalName) || fs::exists(partial_ / kManifestName);
+    if (!ours) {
+      throw usage_error("{}: exists and was not left by lewis; move it away", partial_.string());
+    }
+    if (!File::open_append(partial_ / kMarker).try_lock()) {
+      throw usage_error("{}: another lewis is writing there", partial_.string());
+    }
+    remove_partial(partial_);
+  }
+  try {
+    fs::create_directories(partial_);
+    marker_ = File::create(partial_ / kMarker);
+  } catch (const fs::filesystem_error& e) {
+    throw resource_error("{}: cannot be made: {}", partial_.string(), e.code().message());
+  }
+  marker_->try_lock();
+}
+
+// What an earlier run of the same plan has finished.
+void ModelWriter::take_over(const WriterOptions& options) {
+  const fs::path journal = partial_ / kJournalName, whole = partial_ / kManifestName;
+  if (!fs::exists(journal) && !fs::exists(whole)) {
+    throw usage_error("{}: there is nothing to resume", partial_.string());
+  }
+  marker_ = File::open_append(partial_ / kMarker);
+  if (!marker_->try_lock())
+    throw usage_error("{}: another lewis is writing there", partial_.string());
+  const Manifest found = fs::exists(journal) ? read_journal(journal) : read_manifest(whole);
+  if (found.plan != options.plan) {
+    throw usage_error(
+        "{}: was begun with another recipe, other models or other options; resume it "
+        "with those, or merge anew without --resume",
+        partial_.string());
+  }
+  for (const auto& shard : shards_) {
+    const auto it = std::find_if(found.shards.begin(), found.shards.end(),
+                                 [&](const auto& record) { return record.name == shard->name; });
+    if (it == found.shards.end() || !shard_matches(partial_, *it)) continue;
+    shard->done = true;
+    shard->missing = 0;
+    shard->record = *it;
+  }
+  // What is not a finished shard is written again.
+  std::set<std::string> kept = {kMarker};
+  for (const auto& shard : shards_) {
+    if (shard->done) kept.insert(shard->name);
+  }
+  std::vector<fs::path> rest;
+  for (const auto& entry : fs::directory_iterator(partial_)) {
+    if (!kept.contains(entry.path().filename().string())) rest.push_back(entry.path());
+  }
+  for (const fs::path& path : rest) {
+    if (path.filename() != kJournalName) fs::remove(path);
+  }
+}
+
+void ModelWriter::check_space(uint64_t needed) const {
+  const fs::space_info space = fs::space(partial_);
+  if (space.available < needed) {
+    throw resource_error("{}: needs {} bytes of disk, {} are free", out_.string(), needed,
+                         space.available);
+  }
+}
+
+// The journal anew (what was taken over is in it), and the files of the shards that are not done.
+void ModelWriter::open_shards() {
+  uint64_t needed = 0;
+  for (const auto& shard : shards_) needed += shard->done ? 0 : shard->layout.file_bytes();
+  check_space(needed);
+  std::string lines = journal_head(plan_);
+  for (const auto& shard : shards_) {
+    if (shard->done) lines += journal_line(shard->record);
+  }
+  const fs::path fresh = partial_ / (std::string(kJournalName) + ".tmp");
+  write_file_durably(fresh, std::as_bytes(std::span(lines)));
+  fs::rename(fresh, partial_ / kJournalName);
+  sync_folder(partial_);
+  journal_ = File::open_append(partial_ / kJournalName);
+  for (const auto& shard : shards_) {
+    if (shard->done) continue;
+    shard->file = File::create(partial_ / (shard->name + ".tmp"));
+    shard->file->allocate(shard->layout.file_bytes());
+    const auto header = std::as_bytes(std::span(shard->layout.header()));
+    shard->file->write_at(0, header);
+    shard->hash.add(header);
+    shard->hashed = header.size();
+    if (shard->missing == 0) finish(*shard);
+  }
+}
+
+bool ModelWriter::is_done(size_t tensor) const { return shards_[shard_of_.at(tensor)]->done; }
 
 void ModelWriter::write(size_t tensor, uint64_t offset, std::span<const std::byte> bytes) {
   if (bytes.empty()) return;
   Shard& shard = *shards_[shard_of_.at(tensor)];
-  shard.file.write_at(begin_[tensor] + offset, bytes);
+  const uint64_t at = begin_[tensor] + offset;
+  shard.file->write_at(at, bytes);
+  {
+    std::lock_guard lock(shard.mutex);
+    if (shard.hashed == at) {
+      shard.hash.add(bytes);
+      shard.hashed += bytes.size();
+    }
+    if (bytes.size() == byte_size(tensors_[tensor])) {
+      shard.record.tensors[tensors_[tensor].name] = hash_text(xxh3_64(bytes));
+    }
+  }
   if (shard.missing.fetch_sub(bytes.size()) == bytes.size()) finish(shard);
 }
 
 void ModelWriter::finish(Shard& shard) {
-  shard.file.sync();
+  shard.file->sync();
+  shard.record.name = shard.name;
+  shard.record.bytes = shard.layout.file_bytes();
+  if (shard.hashed == shard.record.bytes) {
+    shard.record.sha256 = shard.hash.hex();
+  } else {
+    shard.record.sha256 = file_sha256(*shard.file);
+  }
+  for (const auto& entry : shard.layout.entries()) {  // those that did not come in one piece
+    if (shard.record.tensors.contains(entry.info.name)) continue;
+    std::vector<std::byte> bytes(byte_size(entry.info));
+    shard.file->read_at(entry.begin, bytes);
+    shard.record.tensors[entry.info.name] = hash_text(xxh3_64(bytes));
+  }
   fs::rename(partial_ / (shard.name + ".tmp"), partial_ / shard.name);
+  sync_folder(partial_);
+  std::lock_guard lock(journal_mutex_);
+  journal_->append(journal_line(shard.record));
+  journal_->sync();
 }
 
 void ModelWriter::add_file(const std::string& name, std::string_view content) {
   write_file_durably(partial_ / name, std::as_bytes(std::span(content)));
+  files_[name] = sha256_hex(content);
 }
 
-void ModelWriter::commit() {
-  Json weight_map = Json::object();
-  std::vector<std::pair<std::string, std::string>> pairs;
+void ModelWriter::commit(const Json& about) {
+  Manifest manifest{.plan = plan_, .about = about};
+  std::map<std::string, std::string> shard_of_tensor;
   for (const auto& shard : shards_) {
     if (shard->missing != 0) {
       throw failed_error("{}: {} bytes of shard {} were never written", out_.string(),
                          shard->missing.load(), shard->name);
     }
-    for (const std::string& t : shard->tensors) pairs.emplace_back(t, shard->name);
+    manifest.shards.push_back(shard->record);
+    for (const auto& entry : shard->layout.entries())
+      shard_of_tensor[entry.info.name] = shard->name;
   }
-  std::sort(pairs.begin(), pairs.end());
-  for (const auto& [tensor, shard] : pairs) weight_map[tensor] = shard;
   if (shards_.size() > 1) {
-    const Json index = {{"metadata", {{"total_size", tensor_bytes_}}}, {"weight_map", weight_map}};
+    const Json index = {{"metadata", {{"total_size", tensor_bytes_}}},
+                        {"weight_map", shard_of_tensor}};
     add_file("model.safetensors.index.json", index.dump(2) + "\n");
   }
+  manifest.files = files_;
+  const std::string text = manifest.text();
+  const fs::path fresh = partial_ / (std::string(kManifestName) + ".tmp");
+  write_file_durably(fresh, std::as_bytes(std::span(text)));
+  fs::rename(fresh, partial_ / kManifestName);
+  sync_folder(partial_);
+  // From here on lewis_manifest.json is what a resumed run goes by.
+  fs::remove(partial_ / kJournalName);
   fs::remove(partial_ / kMarker);
   sync_folder(partial_);
   refuse_existing_out(out_, force_);

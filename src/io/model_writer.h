@@ -4,13 +4,16 @@
 #include <atomic>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/json.h"
 #include "base/tensor.h"
 #include "io/safetensors.h"
 
@@ -19,6 +22,8 @@ namespace lewis {
 struct WriterOptions {
   uint64_t shard_bytes = 5'000'000'000;  // largest shard; a larger tensor gets one of its own
   bool force = false;                    // replace an existing OUT
+  bool resume = false;                   // take over the finished shards of OUT.partial
+  std::string plan;                      // hash of all that decides the bytes; "" with no resume
 };
 
 // Refuses, with Error(kUsage), an OUT that is a source, lies inside one, or holds one; links and
@@ -33,11 +38,14 @@ void refuse_existing_out(const std::filesystem::path& out, bool force);
 std::span<const std::string_view> tokenizer_file_names();
 
 // Everything is written to OUT.partial: each shard under a temporary name, fsync, rename when its
-// last byte has come. commit() writes the index, flushes the folder and renames it to OUT. Without
-// commit the destructor removes OUT.partial.
+// last byte has come, then a line in OUT.partial/manifest.jsonl, fsync. commit() writes the index
+// and lewis_manifest.json, flushes the folder, renames it to OUT and flushes the folder above.
+// Without commit the destructor removes OUT.partial, unless keep_partial() was called.
 class ModelWriter {
  public:
-  // Makes OUT.partial and allocates the shards' space. Error(kResource) when it does not fit.
+  // Makes OUT.partial and allocates the shards' space. Error(kResource) when it does not fit;
+  // Error(kUsage) when another process writes there, or when there is nothing of the same plan to
+  // resume.
   ModelWriter(std::filesystem::path out, std::vector<TensorInfo> tensors,
               const WriterOptions& options);
   ~ModelWriter();
@@ -50,26 +58,40 @@ class ModelWriter {
   size_t shards() const { return shards_.size(); }
   uint64_t tensor_bytes() const { return tensor_bytes_; }
 
+  // Whether a tensor is in a shard that an earlier run finished: it must not be written again.
+  bool is_done(size_t tensor) const;
+
   // Bytes [offset, offset + bytes.size()) of tensors()[tensor]; each byte once; from any thread.
   void write(size_t tensor, uint64_t offset, std::span<const std::byte> bytes);
   // A small file in the folder, beside the shards.
   void add_file(const std::string& name, std::string_view content);
 
-  // Error(kFailed) when a tensor was not written whole.
-  void commit();
+  // Error(kFailed) when a tensor was not written whole. `about`: for people, into the manifest.
+  void commit(const Json& about = Json::object());
+  // Leaves OUT.partial for --resume.
+  void keep_partial() { keep_ = true; }
 
  private:
   struct Shard;
+  void make_partial();
+  void check_space(uint64_t needed) const;
+  void take_over(const WriterOptions& options);
+  void open_shards();
   void finish(Shard& shard);
 
   std::filesystem::path out_, partial_;
   bool force_;
+  std::string plan_;
   std::vector<TensorInfo> tensors_;
   std::vector<size_t> shard_of_;  // per tensor
   std::vector<uint64_t> begin_;   // per tensor, in its shard's file
   std::vector<std::unique_ptr<Shard>> shards_;
+  std::map<std::string, std::string> files_;  // added files -> SHA-256
+  std::optional<File> marker_;                // locked while this writes
+  std::optional<File> journal_;
+  std::mutex journal_mutex_;
   uint64_t tensor_bytes_ = 0;
-  bool committed_ = false;
+  bool committed_ = false, keep_ = false;
 };
 
 }  // namespace lewis

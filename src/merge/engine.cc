@@ -6,6 +6,8 @@
 #include <future>
 
 #include "base/error.h"
+#include "base/hash.h"
+#include "io/model_writer.h"
 #include "merge/inputs.h"
 #include "merge/model_card.h"
 #include "merge/tensor_merge.h"
@@ -63,19 +65,25 @@ class Merge {
       : inputs_(inputs), options_(options), writer_(writer), threads_(threads) {}
 
   void run(MergeReport& report) {
-    const size_t count = writer_.tensors().size();
-    for (size_t i = 0; i < count; ++i)
+    std::vector<size_t> todo;  // without what an earlier run has finished
+    for (size_t i = 0; i < writer_.tensors().size(); ++i) {
+      if (writer_.is_done(i)) {
+        ++report.resumed;
+        continue;
+      }
+      todo.push_back(i);
       total_ += bytes_read_for(output(i)) + byte_size(writer_.tensors()[i]);
-    if (count > 0) begin_read(stations_[0], 0);
-    for (size_t i = 0; i < count; ++i) {
+    }
+    if (!todo.empty()) begin_read(stations_[0], todo[0]);
+    for (size_t i = 0; i < todo.size(); ++i) {
       Station& now = stations_[i % 2];
       Station& next = stations_[(i + 1) % 2];
       now.work.get();                          // has been read
       if (next.work.valid()) next.work.get();  // has been written
-      if (i + 1 < count) begin_read(next, i + 1);
+      if (i + 1 < todo.size()) begin_read(next, todo[i + 1]);
       compute(now, report);
       begin_write(now);
-      tell(bytes_read_for(output(i)) + now.output.size());
+      tell(bytes_read_for(output(todo[i])) + now.output.size());
     }
     for (Station& s : stations_) {
       if (s.work.valid()) s.work.get();
@@ -170,15 +178,63 @@ MergeCost merge_cost(const Recipe& recipe, size_t threads) {
   return cost;
 }
 
+namespace {
+
+std::vector<std::string> fingerprints(const MergeInputs& inputs) {
+  std::vector<std::string> all;
+  for (const Checkpoint& model : inputs.models()) all.push_back(model.fingerprint());
+  return all;
+}
+
+// A hash of all that decides the bytes of OUT.
+std::string plan_hash(const MergeInputs& inputs, const MergeOptions& options,
+                      const std::vector<std::string>& models) {
+  const Json plan = {{"lewis", LEWIS_VERSION},
+                     {"recipe", to_yaml(inputs.recipe(), false)},
+                     {"models", models},
+                     {"seed", options.seed},
+                     {"shard_bytes", options.shard_bytes},
+                     {"name", options.out.filename().string()},
+                     {"tokenizer", !options.no_tokenizer}};
+  return sha256_hex(plan.dump());
+}
+
+Json about(const MergeInputs& inputs, const MergeOptions& options,
+           const std::vector<std::string>& models) {
+  Json sources = Json::array();
+  for (size_t m = 0; m < models.size(); ++m) {
+    sources.push_back({{"model", inputs.recipe().models[m].model}, {"fingerprint", models[m]}});
+  }
+  return {{"lewis_version", LEWIS_VERSION}, {"seed", options.seed}, {"sources", sources}};
+}
+
+}  // namespace
+
 MergeReport merge(const Recipe& recipe, const MergeOptions& options, Threads& threads) {
   check_merge_target(recipe, options);
   const MergeInputs inputs(recipe);
+  const std::vector<std::string> models = fingerprints(inputs);
   MergeReport report;
   report.warnings = inputs.warnings();
-  ModelWriter writer(options.out, outputs_of(inputs), {options.shard_bytes, options.force});
-  Merge(inputs, options, writer, threads).run(report);
+  ModelWriter writer(options.out, outputs_of(inputs),
+                     {.shard_bytes = options.shard_bytes,
+                      .force = options.force,
+                      .resume = options.resume,
+                      .plan = plan_hash(inputs, options, models)});
+  try {
+    Merge(inputs, options, writer, threads).run(report);
+  } catch (const Error& e) {
+    if (e.code() != ExitCode::kInterrupted) throw;
+    writer.keep_partial();
+    throw Error(e.code(),
+                fmt::format("{}; the finished shards stay in {}.partial, --resume goes on",
+                            e.what(), options.out.string()));
+  }
   add_companions(inputs, options.out.filename().string(), !options.no_tokenizer, writer);
-  writer.commit();
+  if (fingerprints(inputs) != models) {
+    throw input_error("{}: a model was changed while it was read", recipe.file.string());
+  }
+  writer.commit(about(inputs, options, models));
   for (const OutputTensor& t : inputs.tensors()) report.bytes_read += bytes_read_for(t);
   report.bytes_written = writer.tensor_bytes();
   report.shards = writer.shards();

@@ -14,7 +14,8 @@ namespace lewis {
 
 struct MergeOptions {
   std::filesystem::path out;
-  bool force = false;  // replace an existing OUT
+  bool resume = false;  // go on with OUT.partial
+  bool force = false;   // replace an existing OUT
   uint64_t shard_bytes = 5'000'000'000;
   uint64_t seed = 0;          // of random masks
   bool no_tokenizer = false;  // do not copy tokenizer and chat template files
@@ -24,6 +25,7 @@ struct MergeOptions {
 // Every tensor of the output, accounted for.
 struct MergeReport {
   uint64_t merged = 0, copied = 0;  // tensors
+  uint64_t resumed = 0;             // tensors that an earlier run had finished
   uint64_t parameters = 0, bytes_read = 0, bytes_written = 0, shards = 0;
   std::vector<std::string> warnings;  // one line each
 };

@@ -29,12 +29,12 @@ class Gram {
   std::vector<double> values_;
 };
 
-// What one vector is: the whole tensor, a row (then the method must be row_wise), or what lies along
-// the first dimension.
+// What one vector is: the whole tensor, a row (then the method must be row_wise), or what lies
+// along the first dimension.
 enum class Along { kTensor, kRows, kColumns };
 
-// The Gram matrices of all vectors of a tensor: one, one a row or one a column. Vectors are those of
-// the models, behind them the base's if `with_base`; or those of the task vectors if `deltas`.
+// The Gram matrices of all vectors of a tensor: one, one a row or one a column. Vectors are those
+// of the models, behind them the base's if `with_base`; or those of the task vectors if `deltas`.
 struct GramOptions {
   Along along = Along::kTensor;
   bool deltas = false, with_base = false;

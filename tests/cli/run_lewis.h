@@ -11,7 +11,7 @@
 #include <map>
 #include <string>
 
-#include "base/hash.h"
+#include "snapshot.h"
 
 namespace lewis {
 
@@ -19,11 +19,6 @@ struct Run {
   int code = -1;
   std::string out, err;
 };
-
-inline std::string file_text(const std::filesystem::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-}
 
 // `arguments` is given to a shell; the cache and the outputs stay in `scratch`.
 inline Run run_lewis(const std::filesystem::path& scratch, const std::string& arguments,
@@ -42,16 +37,6 @@ inline Run run_lewis(const std::filesystem::path& scratch, const std::string& ar
   run.err = file_text(err);
   std::filesystem::remove(err);
   return run;
-}
-
-// Every file below a folder with the hash of its bytes: equal snapshots mean an untouched disk.
-inline std::map<std::string, std::string> snapshot(const std::filesystem::path& folder) {
-  std::map<std::string, std::string> files;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
-    const std::string name = std::filesystem::relative(entry.path(), folder).string();
-    files[name] = entry.is_regular_file() ? sha256_hex(file_text(entry.path())) : "folder";
-  }
-  return files;
 }
 
 }  // namespace lewis

@@ -56,7 +56,8 @@ TEST_F(ModelWriterTest, OneShard) {
   EXPECT_FALSE(fs::exists(partial_));
   std::set<std::string> names;
   for (const auto& entry : fs::directory_iterator(out_)) names.insert(entry.path().filename());
-  EXPECT_EQ(names, (std::set<std::string>{"config.json", "model.safetensors"}));
+  EXPECT_EQ(names,
+            (std::set<std::string>{"config.json", "lewis_manifest.json", "model.safetensors"}));
   const SafetensorsFile f(out_ / "model.safetensors");
   EXPECT_EQ(f.metadata(), (Metadata{{"format", "pt"}}));
   EXPECT_EQ(f.entries().size(), 4u);

@@ -8,6 +8,7 @@
 #include "golden_file.h"
 #include "io/checkpoint.h"
 #include "merge/model_card.h"
+#include "snapshot.h"
 #include "temp_dir.h"
 
 namespace lewis {
@@ -225,19 +226,63 @@ TEST_F(Engine, TokenizersThatDifferAreNotUnited) {
   expect_refused(kHead + "tokenizer_source: union\n", ExitCode::kUsage, {"tokenizers of", "code"});
 }
 
-// An interrupt (the callback throws) leaves no OUT, and an old OUT as it was.
-TEST_F(Engine, AnInterruptLeavesNothing) {
+// An interrupt (the callback throws) leaves an old OUT as it was, and what is finished for
+// --resume, which gives the bytes of a run that was not interrupted.
+TEST_F(Engine, AnInterruptCanBeResumed) {
+  const Recipe linear = recipe("merge_method: linear" + kHead.substr(kHead.find('\n')));
+  const MergeOptions shards{.shard_bytes = 500'000};
+  run(linear, 2, shards);
+  const auto expected = snapshot(out_);
+  fs::remove_all(out_);
   run(recipe());
-  const std::string before = sha256_hex(file_text(out_ / "model.safetensors"));
+  const auto before = snapshot(out_);
   int calls = 0;
-  MergeOptions options;
+  MergeOptions options = shards;
   options.progress = [&](const Progress&) {
-    if (++calls == 20) throw Error(ExitCode::kInterrupted, "stop");
+    if (++calls == 30) throw Error(ExitCode::kInterrupted, "stop");
   };
-  EXPECT_THROW(run(recipe("merge_method: linear" + kHead.substr(kHead.find('\n'))), 2, options),
-               Error);
-  EXPECT_EQ(sha256_hex(file_text(out_ / "model.safetensors")), before);
+  try {
+    run(linear, 2, options);
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ExitCode::kInterrupted);
+    EXPECT_NE(std::string(e.what()).find("--resume"), std::string::npos);
+  }
+  EXPECT_EQ(snapshot(out_), before);
+  EXPECT_TRUE(fs::exists(out_.string() + ".partial"));
+  options = shards;
+  options.resume = true;
+  options.seed = 1;  // another plan
+  EXPECT_THROW(run(linear, 2, options), Error);
+  options.seed = 0;
+  const MergeReport report = run(linear, 2, options);
+  EXPECT_GT(report.resumed, 10u);
+  EXPECT_LT(report.resumed, 74u);
+  EXPECT_EQ(snapshot(out_), expected);
   EXPECT_FALSE(fs::exists(out_.string() + ".partial"));
+  EXPECT_THROW(run(linear, 2, options), Error);  // nothing is left to resume
+}
+
+TEST_F(Engine, AModelThatChangesMeanwhileIsRefused) {
+  MergeOptions options;
+  int calls = 0;
+  options.progress = [&](const Progress&) {
+    if (++calls == 5)
+      fs::last_write_time(dir_.path / "math/model.safetensors",
+                          fs::file_time_type::clock::now() + std::chrono::hours(1));
+  };
+  EXPECT_THROW(run(recipe(), 2, options), Error);
+  EXPECT_FALSE(fs::exists(out_));
+}
+
+TEST_F(Engine, AModelThatIsCutMeanwhileIsAnErrorNotASignal) {
+  MergeOptions options;
+  int calls = 0;
+  options.progress = [&](const Progress&) {
+    if (++calls == 5) fs::resize_file(dir_.path / "math/model.safetensors", 4096);
+  };
+  EXPECT_THROW(run(recipe(), 2, options), Error);
+  EXPECT_FALSE(fs::exists(out_));
 }
 
 TEST_F(Engine, CostIsWhatTheMergeThenDoes) {

@@ -28,7 +28,8 @@ Vector plain_slerp(double t, const Vector& a, const Vector& b, double line_from)
   const double cosine = lengths > 0 ? std::clamp(dot(a, b) / lengths, -1.0, 1.0) : 0.0;
   const double angle = std::acos(cosine);
   if (std::abs(cosine) > line_from || std::sin(angle) < 1e-8) return sum_of(1 - t, a, t, b);
-  return sum_of(std::sin((1 - t) * angle) / std::sin(angle), a, std::sin(t * angle) / std::sin(angle), b);
+  return sum_of(std::sin((1 - t) * angle) / std::sin(angle), a,
+                std::sin(t * angle) / std::sin(angle), b);
 }
 
 // Elements of vector v of a [rows, columns] tensor along the last or the first dimension.
@@ -64,7 +65,8 @@ std::vector<std::vector<size_t>> whole(size_t n) {
   return group;
 }
 
-void expect_close(const std::vector<float>& found, const Vector& expected, const std::string& what) {
+void expect_close(const std::vector<float>& found, const Vector& expected,
+                  const std::string& what) {
   for (size_t i = 0; i < found.size(); ++i) {
     ASSERT_NEAR(found[i], expected[i], 1e-6 + 1e-6 * std::abs(expected[i])) << what << " at " << i;
   }
@@ -78,7 +80,8 @@ class Geometry : public testing::Test {
     TestTensor t(n, models);
     fill(t, spread, static_cast<uint32_t>(n * 7 + models));
     t.task.t = 0.3;
-    for (size_t m = 0; m < models; ++m) t.task.models[m].weight = 0.4 + 0.3 * static_cast<double>(m);
+    for (size_t m = 0; m < models; ++m)
+      t.task.models[m].weight = 0.4 + 0.3 * static_cast<double>(m);
     return t;
   }
   const std::vector<size_t> sizes_ = {1, 2, 17, 1023, 1025, 16385, 40000};
@@ -88,7 +91,8 @@ TEST_F(Geometry, Slerp) {
   for (const size_t n : sizes_) {
     for (const Spread spread : {Spread::kNormal, Spread::kMostlyZero}) {  // an arc, and a line
       TestTensor t = tensor(n, 1, spread);
-      const Vector expected = by_vectors(t, whole(n), [](auto& m, auto& b) { return plain_slerp(0.3, b, m[0], 0.9995); });
+      const Vector expected = by_vectors(
+          t, whole(n), [](auto& m, auto& b) { return plain_slerp(0.3, b, m[0], 0.9995); });
       expect_close(t.merge("slerp"), expected, "slerp " + std::to_string(n));
     }
   }
@@ -103,7 +107,8 @@ TEST_F(Geometry, SlerpEndsAreTheModels) {
 }
 
 TEST_F(Geometry, NuslerpAlongEverything) {
-  for (const Shape& shape : {Shape{1, 40}, Shape{40, 1}, Shape{37, 53}, Shape{300, 130}, Shape{2, 20000}}) {
+  for (const Shape& shape :
+       {Shape{1, 40}, Shape{40, 1}, Shape{37, 53}, Shape{300, 130}, Shape{2, 20000}}) {
     const auto n = static_cast<size_t>(element_count(shape));
     TestTensor t = tensor(n, 2);
     t.task.shape = shape;
@@ -113,8 +118,10 @@ TEST_F(Geometry, NuslerpAlongEverything) {
       t.task.nuslerp_flatten = 0;
       t.task.nuslerp_row_wise = first;
       std::vector<std::vector<size_t>> groups;
-      for (size_t v = 0; v < static_cast<size_t>(shape[first ? 1 : 0]); ++v) groups.push_back(elements_of(shape, first, v));
-      expect_close(t.merge("nuslerp"), by_vectors(t, groups, arc), first ? "along the first" : "along the last");
+      for (size_t v = 0; v < static_cast<size_t>(shape[first ? 1 : 0]); ++v)
+        groups.push_back(elements_of(shape, first, v));
+      expect_close(t.merge("nuslerp"), by_vectors(t, groups, arc),
+                   first ? "along the first" : "along the last");
       const auto of_deltas = [](auto& m, auto& b) {
         return sum_of(1, b, 1, plain_slerp(0.7 / 1.1, difference(m[0], b), difference(m[1], b), 2));
       };
@@ -149,11 +156,17 @@ TEST_F(Geometry, Multislerp) {
   for (const size_t n : {size_t{2}, size_t{17}, size_t{1025}, size_t{20000}}) {
     TestTensor t = tensor(n, 3);
     const Vector weights = {0.4, 0.7, 1.0};
-    expect_close(t.merge("multislerp"), by_vectors(t, whole(n), [&](auto& m, auto&) { return plain_multislerp(m, weights); }), "plain");
+    expect_close(
+        t.merge("multislerp"),
+        by_vectors(t, whole(n), [&](auto& m, auto&) { return plain_multislerp(m, weights); }),
+        "plain");
     const auto of_deltas = [&](auto& m, auto& b) {
-      return sum_of(1, b, 1, plain_multislerp({difference(m[0], b), difference(m[1], b), difference(m[2], b)}, weights));
+      return sum_of(1, b, 1,
+                    plain_multislerp(
+                        {difference(m[0], b), difference(m[1], b), difference(m[2], b)}, weights));
     };
-    expect_close(t.merge_with_base("multislerp"), by_vectors(t, whole(n), of_deltas), "with a base");
+    expect_close(t.merge_with_base("multislerp"), by_vectors(t, whole(n), of_deltas),
+                 "with a base");
   }
 }
 
@@ -184,7 +197,9 @@ Vector plain_karcher(const std::vector<Vector>& x) {
 TEST_F(Geometry, Karcher) {
   for (const size_t n : {size_t{2}, size_t{17}, size_t{1025}, size_t{20000}}) {
     TestTensor t = tensor(n, 3);
-    expect_close(t.merge("karcher"), by_vectors(t, whole(n), [](auto& m, auto&) { return plain_karcher(m); }), "karcher");
+    expect_close(t.merge("karcher"),
+                 by_vectors(t, whole(n), [](auto& m, auto&) { return plain_karcher(m); }),
+                 "karcher");
   }
 }
 
@@ -217,7 +232,8 @@ TEST_F(Geometry, ModelStock) {
     expect_close(t.merge("model_stock"), by_vectors(t, whole(n), plain_stock), "whole");
     t.task.filter_wise = 1;
     std::vector<std::vector<size_t>> rows;
-    for (size_t v = 0; v < static_cast<size_t>(shape[0]); ++v) rows.push_back(elements_of(shape, false, v));
+    for (size_t v = 0; v < static_cast<size_t>(shape[0]); ++v)
+      rows.push_back(elements_of(shape, false, v));
     expect_close(t.merge("model_stock"), by_vectors(t, rows, plain_stock), "rows");
   }
 }

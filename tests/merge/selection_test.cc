@@ -13,10 +13,12 @@ namespace {
 
 using Vector = std::vector<double>;
 
-std::vector<size_t> order_by_magnitude(const Vector& v) {  // largest first, of equal ones the lower index
+std::vector<size_t> order_by_magnitude(
+    const Vector& v) {  // largest first, of equal ones the lower index
   std::vector<size_t> order(v.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return std::abs(v[a]) > std::abs(v[b]); });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return std::abs(v[a]) > std::abs(v[b]); });
   return order;
 }
 
@@ -26,7 +28,8 @@ Vector delta_of(const TestTensor& t, size_t m) {
   return d;
 }
 
-void expect_close(const std::vector<float>& found, const Vector& expected, const std::string& what) {
+void expect_close(const std::vector<float>& found, const Vector& expected,
+                  const std::string& what) {
   for (size_t i = 0; i < found.size(); ++i) {
     ASSERT_NEAR(found[i], expected[i], 1e-6 + 1e-6 * std::abs(expected[i])) << what << " at " << i;
   }
@@ -43,17 +46,20 @@ const std::vector<size_t> kSizes = {1, 2, 17, 99, 1023, 1025, 16385, 40000, 5000
 TEST(Breadcrumbs, BruteForce) {
   for (const size_t n : kSizes) {
     for (const Spread spread : {Spread::kNormal, Spread::kHeavyTies, Spread::kTiny}) {
-      for (const auto& [density, gamma] : {std::pair{0.5, 0.1}, {0.95, 0.2}, {0.7, 0.0}, {1.0, 0.1}, {0.0, 0.1}}) {
+      for (const auto& [density, gamma] :
+           {std::pair{0.5, 0.1}, {0.95, 0.2}, {0.7, 0.0}, {1.0, 0.1}, {0.0, 0.1}}) {
         TestTensor t = tensor(n, 1, spread);
         t.task.models[0].density = density;
         t.task.models[0].gamma = gamma;
         const Vector d = delta_of(t, 0);
         const auto target = static_cast<size_t>(density * static_cast<double>(n));
-        const size_t top = std::min(static_cast<size_t>(gamma * static_cast<double>(n)), n - target);
+        const size_t top =
+            std::min(static_cast<size_t>(gamma * static_cast<double>(n)), n - target);
         Vector expected(t.base.begin(), t.base.end());
         const auto order = order_by_magnitude(d);
         for (size_t r = top; r < top + target; ++r) expected[order[r]] += d[order[r]];
-        expect_close(t.merge("breadcrumbs"), expected, "n " + std::to_string(n) + " density " + std::to_string(density));
+        expect_close(t.merge("breadcrumbs"), expected,
+                     "n " + std::to_string(n) + " density " + std::to_string(density));
       }
     }
   }
@@ -117,7 +123,8 @@ TEST(Sce, BruteForce) {
           variance[i] = static_cast<float>(variance[i]);
         }
         if (share < 1) {
-          const auto differing = std::count_if(variance.begin(), variance.end(), [](double v) { return v != 0; });
+          const auto differing =
+              std::count_if(variance.begin(), variance.end(), [](double v) { return v != 0; });
           const auto order = order_by_magnitude(variance);
           for (size_t r = static_cast<size_t>(static_cast<double>(differing) * share); r < n; ++r) {
             for (Vector& v : d) v[order[r]] = 0;
@@ -139,7 +146,8 @@ TEST(Sce, BruteForce) {
           }
           expected[i] = t.base[i] + mixed / std::max(divisor, 1e-6);
         }
-        expect_close(t.merge("sce"), expected, "n " + std::to_string(n) + " share " + std::to_string(share));
+        expect_close(t.merge("sce"), expected,
+                     "n " + std::to_string(n) + " share " + std::to_string(share));
       }
     }
   }
@@ -183,7 +191,9 @@ TEST(Nearswap, BruteForce) {
     t.task.t = 0.05;
     Vector expected(n);
     for (size_t i = 0; i < n; ++i) {
-      const double w = std::clamp(0.05 / std::max(std::abs(static_cast<double>(t.models[0][i]) - t.base[i]), 1e-6), 0.0, 1.0);
+      const double w = std::clamp(
+          0.05 / std::max(std::abs(static_cast<double>(t.models[0][i]) - t.base[i]), 1e-6), 0.0,
+          1.0);
       expected[i] = w * t.models[0][i] + (1 - w) * t.base[i];
     }
     expect_close(t.merge("nearswap"), expected, "n " + std::to_string(n));
@@ -197,10 +207,11 @@ TEST(Passthrough, Scales) {
   for (size_t i = 0; i < merged.size(); ++i) EXPECT_EQ(merged[i], 0.25f * t.models[0][i]);
 }
 
-// Everything is the base's or the model's; what is taken over is what the plain importance says, but
-// for entries at the threshold itself.
+// Everything is the base's or the model's; what is taken over is what the plain importance says,
+// but for entries at the threshold itself.
 TEST(ArceeFusion, BruteForce) {
-  for (const auto& [rows, columns] : {std::pair<size_t, size_t>{1, 1}, {1, 500}, {37, 53}, {300, 130}, {3, 20001}}) {
+  for (const auto& [rows, columns] :
+       {std::pair<size_t, size_t>{1, 1}, {1, 500}, {37, 53}, {300, 130}, {3, 20001}}) {
     TestTensor t = tensor(rows * columns, 1, Spread::kNormal);
     t.task.shape = {static_cast<int64_t>(rows), static_cast<int64_t>(columns)};
     Vector importance(rows * columns);
@@ -211,14 +222,18 @@ TEST(ArceeFusion, BruteForce) {
         b += std::exp(static_cast<double>(t.base[i]));
       }
       for (size_t i = r * columns; i < (r + 1) * columns; ++i) {
-        const double p = std::exp(static_cast<double>(t.models[0][i])) / a + 1e-8, q = std::exp(static_cast<double>(t.base[i])) / b + 1e-8;
+        const double p = std::exp(static_cast<double>(t.models[0][i])) / a + 1e-8,
+                     q = std::exp(static_cast<double>(t.base[i])) / b + 1e-8;
         divergence += p * std::log(p / q);
       }
-      for (size_t i = r * columns; i < (r + 1) * columns; ++i) importance[i] = std::abs(static_cast<double>(t.models[0][i]) - t.base[i]) * divergence;
+      for (size_t i = r * columns; i < (r + 1) * columns; ++i)
+        importance[i] = std::abs(static_cast<double>(t.models[0][i]) - t.base[i]) * divergence;
     }
     Vector sorted = importance;
     std::sort(sorted.begin(), sorted.end());
-    const auto quantile = [&](double q) { return sorted[static_cast<size_t>(q * static_cast<double>(sorted.size() - 1))]; };
+    const auto quantile = [&](double q) {
+      return sorted[static_cast<size_t>(q * static_cast<double>(sorted.size() - 1))];
+    };
     const double threshold = quantile(0.5) + 1.5 * (quantile(0.75) - quantile(0.25));
     const auto merged = t.merge("arcee_fusion");
     for (size_t i = 0; i < merged.size(); ++i) {

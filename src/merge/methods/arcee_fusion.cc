@@ -74,7 +74,8 @@ std::unique_ptr<Survey> survey(const TensorTask& task, const ChunkPass& pass) {
   std::vector<TopKQuery> queries;
   for (const double q : {0.25, 0.5, 0.75}) {
     const auto index = static_cast<int64_t>(q * static_cast<double>(task.count - 1));
-    queries.push_back({[&](const Chunk& c, float* v) { importance(task, *s, c, v); }, task.count - index});
+    queries.push_back(
+        {[&](const Chunk& c, float* v) { importance(task, *s, c, v); }, task.count - index});
   }
   if (task.count == 0) return s;
   const std::vector<TopK> found = find_top_k(pass, queries, task.count);

@@ -1,5 +1,5 @@
-// breadcrumbs: task vectors without their largest and smallest entries (Davari and Belilovsky, "Model
-// breadcrumbs", arXiv 2312.06795).
+// breadcrumbs: task vectors without their largest and smallest entries (Davari and Belilovsky,
+// "Model breadcrumbs", arXiv 2312.06795).
 #include "merge/gta.h"
 
 namespace lewis {

@@ -21,7 +21,8 @@ LEWIS_VECTORIZED void count_changed(const float* deltas, size_t models, size_t n
   for (size_t i = 0; i < n; ++i) changed[i] = 0;
   for (size_t m = 0; m < models; ++m) {
     const float* delta = deltas + m * n;
-    for (size_t i = 0; i < n; ++i) changed[i] += static_cast<uint32_t>(std::abs(delta[i]) > epsilon);
+    for (size_t i = 0; i < n; ++i)
+      changed[i] += static_cast<uint32_t>(std::abs(delta[i]) > epsilon);
   }
 }
 
@@ -67,7 +68,8 @@ std::unique_ptr<Survey> survey_ramplus(const TensorTask& task, const ChunkPass& 
     uint32_t changed[kChunkElements];
     read_deltas(chunk, epsilon, changed);
     for (size_t m = 0; m < models; ++m) {
-      const Overlap o = count_overlap(chunk.scratch.data() + m * chunk.size(), changed, chunk.size(), epsilon);
+      const Overlap o =
+          count_overlap(chunk.scratch.data() + m * chunk.size(), changed, chunk.size(), epsilon);
       slots[slot * models + m].shared += o.shared;
       slots[slot * models + m].own += o.own;
     }
@@ -80,7 +82,8 @@ std::unique_ptr<Survey> survey_ramplus(const TensorTask& task, const ChunkPass& 
     }
     if (sum.own == 0) continue;
     const double ratio = static_cast<double>(sum.shared) / static_cast<double>(sum.own);
-    const double factor = 1 + task.r.value_or(0.1) * std::clamp(ratio, 0.0, task.alpha.value_or(0.2));
+    const double factor =
+        1 + task.r.value_or(0.1) * std::clamp(ratio, 0.0, task.alpha.value_or(0.2));
     s->own[m] = static_cast<float>(factor);
   }
   return s;

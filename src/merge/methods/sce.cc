@@ -61,7 +61,8 @@ void select_entries(const TensorTask& task, const ChunkPass& pass, SceSurvey& s)
   pass.run_all([&](size_t slot, const Chunk& chunk) {
     float variance[kChunkElements];
     variances(chunk, variance);
-    counts[slot] += std::count_if(variance, variance + chunk.size(), [](float v) { return v != 0; });
+    counts[slot] +=
+        std::count_if(variance, variance + chunk.size(), [](float v) { return v != 0; });
   });
   int64_t differing = 0;
   for (const int64_t c : counts) differing += c;
@@ -79,7 +80,8 @@ LEWIS_VECTORIZED double sum_of_squares(const float* x, size_t n) {
       lanes[lane] += static_cast<double>(x[i + lane]) * static_cast<double>(x[i + lane]);
     }
   }
-  for (size_t lane = 0; i < n; ++i, ++lane) lanes[lane] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  for (size_t lane = 0; i < n; ++i, ++lane)
+    lanes[lane] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
   double sum = 0;
   for (const double lane : lanes) sum += lane;
   return sum;
@@ -92,7 +94,8 @@ void calculate_weights(const ChunkPass& pass, SceSurvey& s) {
   pass.run_all([&](size_t slot, const Chunk& chunk) {
     selected(s, chunk);
     for (size_t m = 0; m < models; ++m) {
-      slots[slot * models + m] += sum_of_squares(chunk.scratch.data() + m * chunk.size(), chunk.size());
+      slots[slot * models + m] +=
+          sum_of_squares(chunk.scratch.data() + m * chunk.size(), chunk.size());
     }
   });
   double all = 0;

@@ -7,7 +7,8 @@
 namespace lewis {
 namespace {
 
-// Coefficients of (model, base). Nearly parallel vectors are mixed along the line, as mergekit does.
+// Coefficients of (model, base). Nearly parallel vectors are mixed along the line, as mergekit
+// does.
 std::vector<double> arc(const TensorTask& task, const Gram& gram) {
   const double t = task.t.value();
   const double cosine = gram.cosine(0, 1);

@@ -1,0 +1,129 @@
+// lewis diff A B: how two models differ, tensor by tensor and layer by layer.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <map>
+
+#include "base/json.h"
+#include "cli/table.h"
+#include "cli/verbs.h"
+#include "io/checkpoint.h"
+#include "io/compare.h"
+#include "recipe/recipe.h"
+
+namespace lewis {
+namespace {
+
+struct Options {
+  std::filesystem::path a, b;
+  size_t top = 20;
+  std::shared_ptr<CommonOptions> common;
+};
+
+struct NamedDifference {
+  std::string name;
+  TensorDifference difference;
+};
+
+struct ModelDifference {
+  std::vector<NamedDifference> tensors;               // largest relative change first
+  std::map<int64_t, TensorDifference> layers;         // -1: outside of layers
+  TensorDifference all;
+  std::vector<std::string> only_a, only_b, not_compared;
+};
+
+ModelDifference compare_models(const Checkpoint& a, const Checkpoint& b, Threads& threads,
+                               const ProgressFn& progress) {
+  ModelDifference d;
+  Progress told{"comparing", "tensors", 0, a.tensors().size()};
+  for (const TensorInfo& t : b.tensors()) {
+    if (!a.find(t.name)) d.only_b.push_back(t.name);
+  }
+  for (const TensorInfo& t : a.tensors()) {
+    const TensorInfo* other = b.find(t.name);
+    ++told.done;
+    if (!other) {
+      d.only_a.push_back(t.name);
+    } else if (other->shape != t.shape || !is_arithmetic(t.dtype) || !is_arithmetic(other->dtype)) {
+      d.not_compared.push_back(fmt::format("{}: {} {} and {} {}", t.name, dtype_name(t.dtype),
+                                           to_string(t.shape), dtype_name(other->dtype),
+                                           to_string(other->shape)));
+    } else {
+      const TensorDifference found = compare_tensors(a, b, t.name, 0, threads);
+      d.tensors.push_back({t.name, found});
+      d.layers[tensor_layer(t.name).value_or(-1)] += found;
+      d.all += found;
+    }
+    if (progress) progress(told);
+  }
+  std::stable_sort(d.tensors.begin(), d.tensors.end(), [](const auto& x, const auto& y) {
+    return x.difference.relative() > y.difference.relative();
+  });
+  return d;
+}
+
+Json to_json(const TensorDifference& d) {
+  return {{"relative_change", d.relative()}, {"cosine", d.cosine()}, {"equal_share", d.equal_share()},
+          {"elements", d.count}};
+}
+
+Json to_json(const ModelDifference& d) {
+  Json tensors = Json::object(), layers = Json::object();
+  for (const auto& [name, difference] : d.tensors) tensors[name] = to_json(difference);
+  for (const auto& [layer, difference] : d.layers) {
+    layers[layer < 0 ? "outside" : std::to_string(layer)] = to_json(difference);
+  }
+  return {{"all", to_json(d.all)},   {"layers", layers},   {"tensors", tensors},
+          {"only_in_a", d.only_a},   {"only_in_b", d.only_b}, {"not_compared", d.not_compared}};
+}
+
+std::vector<std::string> cells(const std::string& name, const TensorDifference& d) {
+  return {name, fmt::format("{:.3e}", d.relative()), fmt::format("{:.8f}", d.cosine()),
+          fmt::format("{:.1f} %", 100 * d.equal_share())};
+}
+
+void print(const ModelDifference& d, size_t top) {
+  const bool color = Terminal::of(STDOUT_FILENO).color;
+  const std::vector<Table::Column> columns = {{"tensor", Align::kLeft}, {"|B - A| / |A|"}, {"cosine"}, {"equal"}};
+  Table tensors(columns);
+  for (size_t i = 0; i < std::min(top, d.tensors.size()); ++i) {
+    tensors.add(cells(d.tensors[i].name, d.tensors[i].difference));
+  }
+  fmt::print("{}", tensors.text(color));
+  if (top < d.tensors.size()) fmt::print("and {} more (--top 0: all)\n", d.tensors.size() - top);
+  Table layers({{"layer", Align::kLeft}, columns[1], columns[2], columns[3]});
+  for (const auto& [layer, difference] : d.layers) {
+    layers.add(cells(layer < 0 ? "outside" : std::to_string(layer), difference));
+  }
+  layers.add_line();
+  layers.add(cells("all", d.all));
+  fmt::print("\n{}", layers.text(color));
+  for (const std::string& name : d.only_a) fmt::print("only in A: {}\n", name);
+  for (const std::string& name : d.only_b) fmt::print("only in B: {}\n", name);
+  for (const std::string& line : d.not_compared) fmt::print("not compared: {}\n", line);
+}
+
+}  // namespace
+
+void add_diff_verb(CLI::App& app) {
+  auto o = std::make_shared<Options>();
+  CLI::App* verb = app.add_subcommand("diff", "How two models differ, tensor by tensor");
+  verb->add_option("A", o->a, "Model folder")->required();
+  verb->add_option("B", o->b, "Model folder")->required();
+  verb->add_option("--top", o->top, "Tensors to show, most changed first (0: all)");
+  o->common = add_common_options(*verb);
+  verb->callback([o] {
+    Threads threads(o->common->threads);
+    ProgressPrinter progress(o->common->quiet);
+    const ModelDifference d = compare_models(Checkpoint::open(o->a), Checkpoint::open(o->b), threads,
+                                             progress.callback());
+    if (o->common->json) {
+      fmt::print("{}\n", to_json(d).dump(2));
+    } else {
+      print(d, o->top ? o->top : d.tensors.size());
+    }
+  });
+}
+
+}  // namespace lewis

@@ -1,0 +1,108 @@
+// lewis inspect MODEL [TENSOR]: what is in a model, what is in a tensor.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <map>
+
+#include "base/json.h"
+#include "cli/table.h"
+#include "cli/verbs.h"
+#include "io/checkpoint.h"
+#include "io/compare.h"
+
+namespace lewis {
+namespace {
+
+struct Options {
+  std::filesystem::path model;
+  std::string tensor;
+  std::shared_ptr<CommonOptions> common;
+};
+
+// model.layers.3.mlp -> model.layers.*.mlp: tensors that repeat layer by layer are one line.
+std::string pattern_of(const std::string& name) {
+  std::string pattern;
+  for (size_t begin = 0; begin <= name.size();) {
+    const size_t end = std::min(name.find('.', begin), name.size());
+    const std::string part = name.substr(begin, end - begin);
+    const bool number = !part.empty() && part.find_first_not_of("0123456789") == std::string::npos;
+    pattern += (begin ? "." : "") + (number ? "*" : part);
+    begin = end + 1;
+  }
+  return pattern;
+}
+
+void inspect_model(const Checkpoint& model, bool json) {
+  uint64_t parameters = 0;
+  std::map<std::string, uint64_t> of_dtype;
+  for (const TensorInfo& t : model.tensors()) {
+    parameters += static_cast<uint64_t>(element_count(t.shape));
+    of_dtype[std::string(dtype_name(t.dtype))] += static_cast<uint64_t>(element_count(t.shape));
+  }
+  if (json) {
+    Json tensors = Json::object();
+    for (const TensorInfo& t : model.tensors()) {
+      tensors[t.name] = {{"dtype", dtype_name(t.dtype)}, {"shape", t.shape}};
+    }
+    fmt::print("{}\n", Json{{"model", model.label()}, {"parameters", parameters},
+                            {"bytes", model.total_bytes()}, {"parameters_of_dtype", of_dtype},
+                            {"tensors", tensors}}.dump(2));
+    return;
+  }
+  fmt::print("{}: {} parameters in {} tensors, {}\n", model.label(), with_commas(parameters),
+             with_commas(model.tensors().size()), human_bytes(model.total_bytes()));
+  for (const auto& [dtype, count] : of_dtype) fmt::print("{}: {} parameters\n", dtype, with_commas(count));
+  struct Row {
+    TensorInfo first;
+    size_t count = 0;
+  };
+  std::map<std::string, Row> rows;
+  for (const TensorInfo& t : model.tensors()) {
+    Row& row = rows[pattern_of(t.name) + " " + to_string(t.shape) + std::string(dtype_name(t.dtype))];
+    if (row.count++ == 0) row.first = t;
+  }
+  Table table({{"tensors", Align::kLeft}, {"times"}, {"type"}, {"shape", Align::kLeft}});
+  for (const auto& [_, row] : rows) {
+    table.add({pattern_of(row.first.name), std::to_string(row.count),
+               std::string(dtype_name(row.first.dtype)), to_string(row.first.shape)});
+  }
+  fmt::print("\n{}", table.text(Terminal::of(STDOUT_FILENO).color));
+}
+
+void inspect_tensor(const Checkpoint& model, const std::string& name, bool json, Threads& threads) {
+  const TensorInfo& t = model.get(name);
+  Json all = {{"tensor", name}, {"dtype", dtype_name(t.dtype)}, {"shape", t.shape}};
+  std::string text = fmt::format("{}: {} {}\n", name, dtype_name(t.dtype), to_string(t.shape));
+  if (is_arithmetic(t.dtype)) {
+    const TensorSummary s = summarize(model, t, threads);
+    const double share = s.count ? 100.0 * static_cast<double>(s.zeros) / static_cast<double>(s.count) : 0;
+    text += fmt::format("min {:.6g}, max {:.6g}, mean {:.6g}, standard deviation {:.6g}\n"
+                        "zeros {} ({:.1f} %), not finite {}\n",
+                        s.min, s.max, s.mean, s.deviation, with_commas(static_cast<uint64_t>(s.zeros)), share,
+                        with_commas(static_cast<uint64_t>(s.not_finite)));
+    all.update({{"min", s.min}, {"max", s.max}, {"mean", s.mean}, {"standard_deviation", s.deviation},
+                {"zeros", s.zeros}, {"not_finite", s.not_finite}});
+  }
+  fmt::print("{}", json ? all.dump(2) + "\n" : text);
+}
+
+}  // namespace
+
+void add_inspect_verb(CLI::App& app) {
+  auto o = std::make_shared<Options>();
+  CLI::App* verb = app.add_subcommand("inspect", "What is in a model, or in one of its tensors");
+  verb->add_option("MODEL", o->model, "Model folder")->required();
+  verb->add_option("TENSOR", o->tensor, "Name of a tensor");
+  o->common = add_common_options(*verb);
+  verb->callback([o] {
+    Threads threads(o->common->threads);
+    const Checkpoint model = Checkpoint::open(o->model);
+    if (o->tensor.empty()) {
+      inspect_model(model, o->common->json);
+    } else {
+      inspect_tensor(model, o->tensor, o->common->json, threads);
+    }
+  });
+}
+
+}  // namespace lewis

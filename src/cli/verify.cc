@@ -1,0 +1,32 @@
+// lewis verify OUT: are the bytes those that were written?
+#include <fmt/format.h>
+
+#include "base/json.h"
+#include "cli/verbs.h"
+#include "io/manifest.h"
+
+namespace lewis {
+
+void add_verify_verb(CLI::App& app) {
+  struct Options {
+    std::filesystem::path folder;
+    std::shared_ptr<CommonOptions> common;
+  };
+  auto o = std::make_shared<Options>();
+  CLI::App* verb = app.add_subcommand("verify", "Check a merged model's bytes against its manifest");
+  verb->add_option("OUT", o->folder, "Folder that lewis merge has written")->required();
+  o->common = add_common_options(*verb);
+  verb->callback([o] {
+    Threads threads(o->common->threads);
+    ProgressPrinter progress(o->common->quiet);
+    const uint64_t bytes = verify_folder(o->folder, threads, progress.callback());
+    if (o->common->json) {
+      fmt::print("{}\n", Json{{"folder", o->folder.string()}, {"verified_bytes", bytes}}.dump(2));
+    } else {
+      fmt::print("{}: {} verified, every byte is what was written\n", o->folder.string(),
+                 human_bytes(bytes));
+    }
+  });
+}
+
+}  // namespace lewis

@@ -1,0 +1,160 @@
+#include "io/manifest.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/text_file.h"
+#include "io/safetensors.h"
+
+namespace lewis {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kFormat = "lewis-manifest-1";
+constexpr uint64_t kPiece = 8 << 20;
+
+Json to_json(const ShardRecord& s) {
+  return {{"shard", s.name}, {"bytes", s.bytes}, {"sha256", s.sha256}, {"tensors", s.tensors}};
+}
+
+ShardRecord to_shard(const Json& json) {
+  ShardRecord s;
+  s.name = json.at("shard").get<std::string>();
+  s.bytes = json.at("bytes").get<uint64_t>();
+  s.sha256 = json.at("sha256").get<std::string>();
+  s.tensors = json.at("tensors").get<std::map<std::string, std::string>>();
+  // A name from a file never leaves the folder.
+  if (s.name.empty() || s.name.find('/') != std::string::npos) throw std::runtime_error("bad name");
+  return s;
+}
+
+// The first tensor of a shard whose bytes are not those that were written.
+std::string changed_tensor(const fs::path& path, const ShardRecord& shard) {
+  const SafetensorsFile file(path);
+  std::vector<std::byte> bytes;
+  for (const auto& entry : file.entries()) {
+    bytes.resize(byte_size(entry.info));
+    file.read(entry, 0, bytes);
+    const auto it = shard.tensors.find(entry.info.name);
+    if (it == shard.tensors.end() || it->second != hash_text(xxh3_64(bytes))) return entry.info.name;
+  }
+  return "";
+}
+
+[[noreturn]] void report_change(const fs::path& path, const ShardRecord& shard) {
+  std::string where = "its header";
+  try {
+    const std::string tensor = changed_tensor(path, shard);
+    if (!tensor.empty()) where = "tensor " + tensor;
+  } catch (const Error&) {
+  }
+  throw Error(ExitCode::kVerify, fmt::format("{}: {} is not what was written (SHA-256 differs)",
+                                             path.string(), where));
+}
+
+}  // namespace
+
+std::string Manifest::text() const {
+  Json all = {{"format", kFormat}, {"plan", plan}, {"about", about}, {"files", files}};
+  all["shards"] = Json::array();
+  for (const ShardRecord& s : shards) all["shards"].push_back(to_json(s));
+  all["sha256"] = sha256_hex(all.dump(1));
+  return all.dump(1) + "\n";
+}
+
+Manifest read_manifest(const fs::path& file) {
+  const std::string text = read_text_file(file);
+  Manifest m;
+  try {
+    const Json json = parse_json(text, file.string());
+    if (json.at("format") != kFormat) throw std::runtime_error("format");
+    m.plan = json.at("plan").get<std::string>();
+    m.about = json.at("about");
+    m.files = json.at("files").get<std::map<std::string, std::string>>();
+    for (const Json& s : json.at("shards")) m.shards.push_back(to_shard(s));
+    for (const auto& [name, _] : m.files) {
+      if (name.find('/') != std::string::npos) throw std::runtime_error("bad name");
+    }
+  } catch (const std::exception&) {
+    throw input_error("{}: is no manifest of lewis ({})", file.string(), kFormat);
+  }
+  if (m.text() != text) {
+    throw Error(ExitCode::kVerify, fmt::format("{}: is not what was written", file.string()));
+  }
+  return m;
+}
+
+std::string journal_head(const std::string& plan) {
+  return Json{{"format", kFormat}, {"plan", plan}}.dump() + "\n";
+}
+std::string journal_line(const ShardRecord& shard) { return to_json(shard).dump() + "\n"; }
+
+Manifest read_journal(const fs::path& file) {
+  Manifest m;
+  const std::string text = read_text_file(file);
+  for (const std::string_view line : split_lines(text)) {
+    try {
+      const Json json = parse_json(line, file.string());
+      if (m.plan.empty()) {
+        m.plan = json.at("plan").get<std::string>();
+      } else {
+        m.shards.push_back(to_shard(json));
+      }
+    } catch (const std::exception&) {
+      break;  // torn by a crash; nothing behind it can be trusted
+    }
+  }
+  return m;
+}
+
+std::string file_sha256(const File& file) {
+  Sha256 hash;
+  std::vector<std::byte> piece;
+  const uint64_t size = file.size();
+  for (uint64_t at = 0; at < size; at += piece.size()) {
+    piece.resize(std::min(kPiece, size - at));
+    file.read_at(at, piece);
+    hash.add(piece);
+  }
+  return hash.hex();
+}
+
+bool shard_matches(const fs::path& folder, const ShardRecord& shard) {
+  const fs::path path = folder / shard.name;
+  if (!fs::is_regular_file(path) || fs::file_size(path) != shard.bytes) return false;
+  return file_sha256(File::open_read(path)) == shard.sha256;
+}
+
+uint64_t verify_folder(const fs::path& folder, Threads& threads, const ProgressFn& progress) {
+  const Manifest m = read_manifest(folder / kManifestName);
+  uint64_t total = 0, done = 0;
+  for (const ShardRecord& s : m.shards) total += s.bytes;
+  for (const auto& [name, sha256] : m.files) {
+    if (!fs::exists(folder / name)) {
+      throw Error(ExitCode::kVerify, fmt::format("{}: is missing", (folder / name).string()));
+    }
+    if (sha256_hex(read_text_file(folder / name)) != sha256) {
+      throw Error(ExitCode::kVerify, fmt::format("{}: is not what was written (SHA-256 differs)",
+                                                 (folder / name).string()));
+    }
+  }
+  // One shard a thread, a wave of them at a time, so that progress is told by this thread.
+  for (size_t first = 0; first < m.shards.size(); first += threads.count()) {
+    const size_t count = std::min(threads.count(), m.shards.size() - first);
+    threads.run(count, [&](size_t i) {
+      const ShardRecord& s = m.shards[first + i];
+      const fs::path path = folder / s.name;
+      if (!fs::exists(path)) {
+        throw Error(ExitCode::kVerify, fmt::format("{}: is missing", path.string()));
+      }
+      if (!shard_matches(folder, s)) report_change(path, s);
+    });
+    for (size_t i = first; i < first + count; ++i) done += m.shards[i].bytes;
+    if (progress) progress({"verifying", "bytes", done, total});
+  }
+  return total;
+}
+
+}  // namespace lewis

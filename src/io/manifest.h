@@ -1,0 +1,59 @@
+// What was written, so that it can be resumed and checked: OUT.partial/manifest.jsonl grows by one
+// line a finished shard; OUT/lewis_manifest.json says it all.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.h"
+#include "base/progress.h"
+#include "base/threads.h"
+#include "io/file.h"
+
+namespace lewis {
+
+struct ShardRecord {
+  std::string name;
+  uint64_t bytes = 0;
+  std::string sha256;
+  std::map<std::string, std::string> tensors;  // name -> XXH3 (64 bits) of its bytes
+};
+
+struct Manifest {
+  std::string plan;                            // hash of all that decides the bytes
+  Json about = Json::object();                 // for people: version, seed, sources
+  std::vector<ShardRecord> shards;
+  std::map<std::string, std::string> files;    // other files -> SHA-256
+
+  // The file's content, with a hash of itself: a changed bit in it is seen as well.
+  std::string text() const;
+};
+
+constexpr std::string_view kManifestName = "lewis_manifest.json";
+constexpr std::string_view kJournalName = "manifest.jsonl";
+
+// Throws Error(kInput) when the file is missing or is no manifest, Error(kVerify) when it was
+// changed.
+Manifest read_manifest(const std::filesystem::path& file);
+
+// The journal of a run that did not end: its plan and the shards that it finished. A last line that
+// was torn by a crash is left out.
+Manifest read_journal(const std::filesystem::path& file);
+std::string journal_head(const std::string& plan);
+std::string journal_line(const ShardRecord& shard);
+
+// Compares every byte of a model folder with its manifest; returns the bytes read. Throws
+// Error(kVerify) that names file and tensor; Error(kInput) when there is no manifest.
+uint64_t verify_folder(const std::filesystem::path& folder, Threads& threads,
+                       const ProgressFn& progress);
+
+// SHA-256 of a whole file.
+std::string file_sha256(const File& file);
+
+// Whether the file is there and its bytes are those of the record.
+bool shard_matches(const std::filesystem::path& folder, const ShardRecord& shard);
+
+}  // namespace lewis

@@ -1,0 +1,84 @@
+// The verbs as their user runs them, on the demo's models.
+#include <gtest/gtest.h>
+
+#include "base/json.h"
+#include "run_lewis.h"
+#include "temp_dir.h"
+
+namespace lewis {
+namespace {
+
+class Verbs : public testing::Test {
+ protected:
+  lewis::Run lewis(const std::string& arguments) { return run_lewis(dir_.path, arguments); }
+  Json json(const std::string& arguments) {
+    const lewis::Run result = lewis(arguments + " --json -q");
+    EXPECT_EQ(result.code, 0) << result.err;
+    return parse_json(result.out, "stdout");
+  }
+  std::string out() const { return (dir_.path / "out").string(); }
+  TempDir dir_;
+};
+
+TEST_F(Verbs, MergeVerifyInspectDiff) {
+  const Json merged = json("merge demo/recipe.yml " + out() + " --no-guidance --out-shard-size 1M");
+  EXPECT_EQ(merged["merged"], 74);
+  EXPECT_EQ(merged["shards"], 4);
+  EXPECT_GT(json("verify " + out())["verified_bytes"], 3'400'000);
+  EXPECT_EQ(json("inspect " + out())["parameters"], 1'706'112);
+  EXPECT_EQ(json("inspect " + out() + " model.norm.weight")["shape"], (Json{128}));
+  const Json diff = json("diff demo/models/base " + out());
+  EXPECT_EQ(diff["tensors"].size(), 74u);
+  EXPECT_LT(diff["all"]["relative_change"], 0.2);
+  EXPECT_EQ(json("diff " + out() + " " + out())["all"]["equal_share"], 1);
+  std::filesystem::remove(out() + "/model-00003-of-00004.safetensors");
+  EXPECT_EQ(lewis("verify " + out()).code, 5);
+}
+
+// The plan is a stock recipe: merged without guidance it gives the guided merge.
+TEST_F(Verbs, ThePlanIsARecipe) {
+  const std::string plan = (dir_.path / "plan.yml").string(), other = (dir_.path / "other").string();
+  EXPECT_EQ(lewis("plan demo/recipe.yml -o " + plan).code, 0);
+  EXPECT_EQ(lewis("merge demo/recipe.yml " + out()).code, 0);
+  EXPECT_EQ(file_text(plan).find("lewis:"), std::string::npos);
+  EXPECT_EQ(lewis("merge " + plan + " " + other).code, 0);
+  EXPECT_EQ(file_text(out() + "/model.safetensors"), file_text(other + "/model.safetensors"));
+  EXPECT_EQ(lewis("merge " + out() + "/mergekit_config.yml " + other + " --force").code, 0);
+  EXPECT_EQ(file_text(out() + "/model.safetensors"), file_text(other + "/model.safetensors"));
+}
+
+TEST_F(Verbs, CheckSeesModelsThatAreNotKin) {
+  const Json good = json("check demo/recipe.yml");
+  EXPECT_TRUE(good["warnings"].empty()) << good;
+  EXPECT_GT(good["models"][0]["cosine_to_base"], 0.98);
+}
+
+TEST_F(Verbs, ExplainSaysWhereValuesComeFrom) {
+  const lewis::Run result = lewis("merge demo/recipe.yml " + out() + " --no-guidance --explain model.layers.3.mlp.up_proj.weight");
+  EXPECT_EQ(result.code, 0) << result.err;
+  EXPECT_NE(result.out.find("density = 0.5 from parameters"), std::string::npos) << result.out;
+  EXPECT_NE(result.out.find("weight = 1 from models[1].parameters"), std::string::npos) << result.out;
+  const lewis::Run guided = lewis("merge demo/recipe.yml " + out() + " --explain model.layers.3.mlp.up_proj.weight");
+  EXPECT_NE(guided.out.find("filter 'model.layers.3.mlp.up_proj'"), std::string::npos) << guided.out;
+  EXPECT_FALSE(std::filesystem::exists(out()));
+}
+
+TEST_F(Verbs, MergekitsFlagsAreAccepted) {
+  const lewis::Run result = lewis("merge demo/recipe.yml " + out() + " --no-guidance --cuda --lazy-unpickle --allow-crimes --no-copy-tokenizer --random-seed 4");
+  EXPECT_EQ(result.code, 0) << result.err;
+  EXPECT_NE(result.err.find("--cuda has no meaning here"), std::string::npos);
+  EXPECT_FALSE(std::filesystem::exists(out() + "/tokenizer.json"));
+}
+
+TEST_F(Verbs, StacksLayers) {
+  std::ofstream(dir_.path / "stack.yml") << "merge_method: passthrough\nslices:\n- sources: [{model: demo/models/math, layer_range: [0, 6]}]\n"
+                                            "- sources: [{model: demo/models/code, layer_range: [2, 8]}]\n";
+  EXPECT_EQ(json("merge " + (dir_.path / "stack.yml").string() + " " + out())["copied"], 12 * 9 + 2);
+  EXPECT_EQ(read_json(out() + "/config.json")["num_hidden_layers"], 12);
+  const lewis::Run scored = lewis("eval " + out() + " --task loss:demo/data/math_test.jsonl:gsm8k --limit 5 --json -q");
+  EXPECT_EQ(scored.code, 0) << scored.err;
+  EXPECT_EQ(json("diff demo/models/base " + out())["only_in_b"].size(), 4 * 9u);
+}
+
+}  // namespace
+}  // namespace lewis

@@ -1,0 +1,105 @@
+#include "io/manifest.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "base/error.h"
+#include "io/model_writer.h"
+#include "raw_file.h"
+#include "temp_dir.h"
+
+namespace lewis {
+namespace {
+
+namespace fs = std::filesystem;
+
+class ManifestTest : public testing::Test {
+ protected:
+  ManifestTest() {
+    ModelWriter writer(out_, {{"a", DType::kF32, {16, 16}}, {"b", DType::kBF16, {200}}, {"c", DType::kU8, {9}}}, {.shard_bytes = 1100, .plan = "plan"});
+    std::mt19937 random(1);
+    for (size_t t = 0; t < writer.tensors().size(); ++t) {
+      std::vector<std::byte> bytes(byte_size(writer.tensors()[t]));
+      for (std::byte& b : bytes) b = static_cast<std::byte>(random());
+      const size_t half = bytes.size() / 2;  // in pieces, the second half first
+      writer.write(t, half, std::span(bytes).subspan(half));
+      writer.write(t, 0, std::span(bytes).first(half));
+    }
+    writer.add_file("config.json", "{\"model_type\": \"llama\"}");
+    writer.commit({{"seed", 1}});
+  }
+
+  uint64_t verify() {
+    Threads threads(2);
+    return verify_folder(out_, threads, {});
+  }
+
+  std::string refusal() {
+    try {
+      verify();
+      return "";
+    } catch (const Error& e) {
+      EXPECT_TRUE(e.code() == ExitCode::kVerify || e.code() == ExitCode::kInput) << e.what();
+      return e.what();
+    }
+  }
+
+  TempDir dir_;
+  fs::path out_ = dir_.path / "out";
+};
+
+TEST_F(ManifestTest, WhatWasWrittenIsVerified) {
+  EXPECT_GT(verify(), 1024u + 400 + 9);
+  const Manifest m = read_manifest(out_ / kManifestName);
+  EXPECT_EQ(m.plan, "plan");
+  EXPECT_EQ(m.shards.size(), 2u);
+  EXPECT_EQ(m.about["seed"], 1);
+}
+
+TEST_F(ManifestTest, EveryFlippedBitIsSeen) {
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(out_)) files.push_back(entry.path());
+  std::sort(files.begin(), files.end());
+  std::mt19937 random(2);
+  for (int flip = 0; flip < 1000; ++flip) {
+    const fs::path& file = files[random() % files.size()];
+    const std::string good = read_raw(file);
+    std::string bad = good;
+    const size_t at = random() % bad.size(), bit = random() % 8;
+    bad[at] = static_cast<char>(bad[at] ^ (1 << bit));
+    write_raw(file, bad);
+    EXPECT_NE(refusal(), "") << file << " byte " << at << " bit " << bit;
+    write_raw(file, good);
+  }
+  EXPECT_EQ(refusal(), "");
+}
+
+TEST_F(ManifestTest, NamesTheTensor) {
+  const fs::path shard = out_ / "model-00001-of-00002.safetensors";
+  std::string bytes = read_raw(shard);
+  bytes[bytes.size() - 100] ^= 1;
+  write_raw(shard, bytes);
+  EXPECT_NE(refusal().find("tensor a is not what was written"), std::string::npos) << refusal();
+}
+
+TEST_F(ManifestTest, MissingFilesAreNamed) {
+  fs::remove(out_ / "config.json");
+  EXPECT_NE(refusal().find("config.json: is missing"), std::string::npos);
+  fs::remove(out_ / kManifestName);
+  EXPECT_NE(refusal().find("lewis_manifest.json"), std::string::npos);
+}
+
+TEST(Journal, ATornLastLineIsLeftOut) {
+  const TempDir dir;
+  const std::string whole = journal_head("p") + journal_line({"s1", 5, "aa", {{"t", "1"}}}) + journal_line({"s2", 6, "bb", {}});
+  const std::string first = journal_head("p") + journal_line({"s1", 5, "aa", {{"t", "1"}}});
+  for (size_t n = 0; n <= whole.size(); ++n) {
+    write_raw(dir.path / "j", whole.substr(0, n));
+    const Manifest m = read_journal(dir.path / "j");
+    EXPECT_EQ(m.shards.size(), n + 1 >= whole.size() ? 2u : n + 1 >= first.size() ? 1u : 0u) << n;
+  }
+}
+
+}  // namespace
+}  // namespace lewis
