@@ -4,6 +4,7 @@
 #include <cmath>
 #include <random>
 
+#include "base/page_buffer.h"
 #include "bench.h"
 #include "merge/tensor_merge.h"
 
@@ -11,13 +12,18 @@ namespace lewis {
 namespace {
 
 struct Inputs {
-  std::vector<uint16_t> base, experts[2], out;
+  PageBuffer memory[4];
+  std::span<uint16_t> base, experts[2], out;
+
+  explicit Inputs(size_t n) {
+    std::span<uint16_t>* spans[] = {&base, &experts[0], &experts[1], &out};
+    for (size_t i = 0; i < 4; ++i)
+      *spans[i] = {reinterpret_cast<uint16_t*>(memory[i].get(2 * n).data()), n};
+  }
 };
 
 Inputs make_inputs(size_t n) {
-  Inputs in{std::vector<uint16_t>(n),
-            {std::vector<uint16_t>(n), std::vector<uint16_t>(n)},
-            std::vector<uint16_t>(n)};
+  Inputs in(n);
   std::mt19937_64 random(1);
   const auto uniform = [&] { return static_cast<float>(random() >> 40) * 0x1p-24f - 0.5f; };
   for (size_t i = 0; i < n; ++i) {
@@ -28,8 +34,8 @@ Inputs make_inputs(size_t n) {
   return in;
 }
 
-StoredTensor stored(const std::vector<uint16_t>& values) {
-  return {DType::kBF16, std::as_bytes(std::span(values)), "bench"};
+StoredTensor stored(std::span<const uint16_t> values) {
+  return {DType::kBF16, std::as_bytes(values), "bench"};
 }
 
 // Reads three streams and writes one.
@@ -54,15 +60,18 @@ double method_seconds(std::string_view name, double density, Inputs& in, Threads
   const MergeMethod& method = find_merge_method(name);
   TensorTask task;
   task.name = "bench";
+  task.t = 0.3;
   task.count = static_cast<int64_t>(in.base.size());
-  task.shape = {task.count};
-  for (uint64_t m = 0; m < 2; ++m)
+  task.shape = {task.count / 4096, 4096};
+  const size_t models = std::min<size_t>(2, method.max_models);
+  for (uint64_t m = 0; m < models; ++m)
     task.models.push_back({m == 0 ? 1.0 : 0.5, density, TensorRandom(0, m, task.name)});
   const StoredTensor base = stored(in.base);
   const StoredTensor experts[] = {stored(in.experts[0]), stored(in.experts[1])};
   return median_seconds([&] {
-    merge_tensor(method, task, method.base == BaseRole::kApart ? &base : nullptr, experts,
-                 DType::kBF16, std::as_writable_bytes(std::span(in.out)), threads);
+    merge_tensor(method, task, method.base == BaseRole::kApart ? &base : nullptr,
+                 std::span(experts).first(models), DType::kBF16, std::as_writable_bytes(in.out),
+                 threads);
   });
 }
 

@@ -16,7 +16,8 @@ constexpr int64_t kSample = 1 << 16;      // elements of each tensor that are co
 constexpr double kUnrelatedCosine = 0.9;  // fine-tuned models stay far above
 
 // Sampled, over the matrices of the model.
-TensorDifference sampled_difference(const Checkpoint& base, const Checkpoint& model, Threads& threads) {
+TensorDifference sampled_difference(const Checkpoint& base, const Checkpoint& model,
+                                    Threads& threads) {
   TensorDifference sum;
   for (const TensorInfo& t : base.tensors()) {
     const TensorInfo* other = model.find(t.name);
@@ -30,11 +31,13 @@ TensorDifference sampled_difference(const Checkpoint& base, const Checkpoint& mo
 }
 
 std::string kinship(const TensorDifference& d, const std::string& model, const std::string& base) {
-  if (d.norm_difference == 0) return fmt::format("{} equals {} wherever it was sampled", model, base);
+  if (d.norm_difference == 0)
+    return fmt::format("{} equals {} wherever it was sampled", model, base);
   if (d.cosine() < kUnrelatedCosine) {
-    return fmt::format("{} does not seem to descend from {}: cosine {:.3f}, task vector {:.0f} % as "
-                       "long as the base; merging task vectors makes no sense then",
-                       model, base, d.cosine(), 100 * d.relative());
+    return fmt::format(
+        "{} does not seem to descend from {}: cosine {:.3f}, task vector {:.0f} % as "
+        "long as the base; merging task vectors makes no sense then",
+        model, base, d.cosine(), 100 * d.relative());
   }
   if (d.relative() > 0.3) {
     return fmt::format("{} is far from {}: the task vector is {:.0f} % as long as the base", model,
@@ -74,15 +77,19 @@ void add_check_verb(CLI::App& app) {
       models.push_back(std::move(line));
     }
     if (o->common->json) {
-      fmt::print("{}\n", Json{{"recipe", o->recipe.string()}, {"tensors", inputs.tensors().size()},
-                              {"models", models}, {"warnings", warnings}}.dump(2));
+      fmt::print("{}\n", Json{{"recipe", o->recipe.string()},
+                              {"tensors", inputs.tensors().size()},
+                              {"models", models},
+                              {"warnings", warnings}}
+                             .dump(2));
       return;
     }
     for (const Json& m : models) {
       fmt::print("{}: {}", m["model"].get<std::string>(), human_bytes(m["bytes"].get<uint64_t>()));
       if (m.contains("cosine_to_base")) {
         fmt::print(", cosine to the base {:.6f}, task vector {:.2f} % of its length",
-                   m["cosine_to_base"].get<double>(), 100 * m["relative_task_vector"].get<double>());
+                   m["cosine_to_base"].get<double>(),
+                   100 * m["relative_task_vector"].get<double>());
       }
       fmt::print("\n");
     }

@@ -27,8 +27,8 @@ struct NamedDifference {
 };
 
 struct ModelDifference {
-  std::vector<NamedDifference> tensors;               // largest relative change first
-  std::map<int64_t, TensorDifference> layers;         // -1: outside of layers
+  std::vector<NamedDifference> tensors;        // largest relative change first
+  std::map<int64_t, TensorDifference> layers;  // -1: outside of layers
   TensorDifference all;
   std::vector<std::string> only_a, only_b, not_compared;
 };
@@ -64,7 +64,9 @@ ModelDifference compare_models(const Checkpoint& a, const Checkpoint& b, Threads
 }
 
 Json to_json(const TensorDifference& d) {
-  return {{"relative_change", d.relative()}, {"cosine", d.cosine()}, {"equal_share", d.equal_share()},
+  return {{"relative_change", d.relative()},
+          {"cosine", d.cosine()},
+          {"equal_share", d.equal_share()},
           {"elements", d.count}};
 }
 
@@ -74,8 +76,8 @@ Json to_json(const ModelDifference& d) {
   for (const auto& [layer, difference] : d.layers) {
     layers[layer < 0 ? "outside" : std::to_string(layer)] = to_json(difference);
   }
-  return {{"all", to_json(d.all)},   {"layers", layers},   {"tensors", tensors},
-          {"only_in_a", d.only_a},   {"only_in_b", d.only_b}, {"not_compared", d.not_compared}};
+  return {{"all", to_json(d.all)}, {"layers", layers},      {"tensors", tensors},
+          {"only_in_a", d.only_a}, {"only_in_b", d.only_b}, {"not_compared", d.not_compared}};
 }
 
 std::vector<std::string> cells(const std::string& name, const TensorDifference& d) {
@@ -85,7 +87,8 @@ std::vector<std::string> cells(const std::string& name, const TensorDifference& 
 
 void print(const ModelDifference& d, size_t top) {
   const bool color = Terminal::of(STDOUT_FILENO).color;
-  const std::vector<Table::Column> columns = {{"tensor", Align::kLeft}, {"|B - A| / |A|"}, {"cosine"}, {"equal"}};
+  const std::vector<Table::Column> columns = {
+      {"tensor", Align::kLeft}, {"|B - A| / |A|"}, {"cosine"}, {"equal"}};
   Table tensors(columns);
   for (size_t i = 0; i < std::min(top, d.tensors.size()); ++i) {
     tensors.add(cells(d.tensors[i].name, d.tensors[i].difference));
@@ -116,8 +119,8 @@ void add_diff_verb(CLI::App& app) {
   verb->callback([o] {
     Threads threads(o->common->threads);
     ProgressPrinter progress(o->common->quiet);
-    const ModelDifference d = compare_models(Checkpoint::open(o->a), Checkpoint::open(o->b), threads,
-                                             progress.callback());
+    const ModelDifference d = compare_models(Checkpoint::open(o->a), Checkpoint::open(o->b),
+                                             threads, progress.callback());
     if (o->common->json) {
       fmt::print("{}\n", to_json(d).dump(2));
     } else {

@@ -44,21 +44,26 @@ void inspect_model(const Checkpoint& model, bool json) {
     for (const TensorInfo& t : model.tensors()) {
       tensors[t.name] = {{"dtype", dtype_name(t.dtype)}, {"shape", t.shape}};
     }
-    fmt::print("{}\n", Json{{"model", model.label()}, {"parameters", parameters},
-                            {"bytes", model.total_bytes()}, {"parameters_of_dtype", of_dtype},
-                            {"tensors", tensors}}.dump(2));
+    fmt::print("{}\n", Json{{"model", model.label()},
+                            {"parameters", parameters},
+                            {"bytes", model.total_bytes()},
+                            {"parameters_of_dtype", of_dtype},
+                            {"tensors", tensors}}
+                           .dump(2));
     return;
   }
   fmt::print("{}: {} parameters in {} tensors, {}\n", model.label(), with_commas(parameters),
              with_commas(model.tensors().size()), human_bytes(model.total_bytes()));
-  for (const auto& [dtype, count] : of_dtype) fmt::print("{}: {} parameters\n", dtype, with_commas(count));
+  for (const auto& [dtype, count] : of_dtype)
+    fmt::print("{}: {} parameters\n", dtype, with_commas(count));
   struct Row {
     TensorInfo first;
     size_t count = 0;
   };
   std::map<std::string, Row> rows;
   for (const TensorInfo& t : model.tensors()) {
-    Row& row = rows[pattern_of(t.name) + " " + to_string(t.shape) + std::string(dtype_name(t.dtype))];
+    Row& row =
+        rows[pattern_of(t.name) + " " + to_string(t.shape) + std::string(dtype_name(t.dtype))];
     if (row.count++ == 0) row.first = t;
   }
   Table table({{"tensors", Align::kLeft}, {"times"}, {"type"}, {"shape", Align::kLeft}});
@@ -75,13 +80,19 @@ void inspect_tensor(const Checkpoint& model, const std::string& name, bool json,
   std::string text = fmt::format("{}: {} {}\n", name, dtype_name(t.dtype), to_string(t.shape));
   if (is_arithmetic(t.dtype)) {
     const TensorSummary s = summarize(model, t, threads);
-    const double share = s.count ? 100.0 * static_cast<double>(s.zeros) / static_cast<double>(s.count) : 0;
-    text += fmt::format("min {:.6g}, max {:.6g}, mean {:.6g}, standard deviation {:.6g}\n"
-                        "zeros {} ({:.1f} %), not finite {}\n",
-                        s.min, s.max, s.mean, s.deviation, with_commas(static_cast<uint64_t>(s.zeros)), share,
-                        with_commas(static_cast<uint64_t>(s.not_finite)));
-    all.update({{"min", s.min}, {"max", s.max}, {"mean", s.mean}, {"standard_deviation", s.deviation},
-                {"zeros", s.zeros}, {"not_finite", s.not_finite}});
+    const double share =
+        s.count ? 100.0 * static_cast<double>(s.zeros) / static_cast<double>(s.count) : 0;
+    text += fmt::format(
+        "min {:.6g}, max {:.6g}, mean {:.6g}, standard deviation {:.6g}\n"
+        "zeros {} ({:.1f} %), not finite {}\n",
+        s.min, s.max, s.mean, s.deviation, with_commas(static_cast<uint64_t>(s.zeros)), share,
+        with_commas(static_cast<uint64_t>(s.not_finite)));
+    all.update({{"min", s.min},
+                {"max", s.max},
+                {"mean", s.mean},
+                {"standard_deviation", s.deviation},
+                {"zeros", s.zeros},
+                {"not_finite", s.not_finite}});
   }
   fmt::print("{}", json ? all.dump(2) + "\n" : text);
 }

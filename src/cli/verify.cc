@@ -13,7 +13,8 @@ void add_verify_verb(CLI::App& app) {
     std::shared_ptr<CommonOptions> common;
   };
   auto o = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("verify", "Check a merged model's bytes against its manifest");
+  CLI::App* verb =
+      app.add_subcommand("verify", "Check a merged model's bytes against its manifest");
   verb->add_option("OUT", o->folder, "Folder that lewis merge has written")->required();
   o->common = add_common_options(*verb);
   verb->callback([o] {

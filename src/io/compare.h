@@ -13,14 +13,16 @@ struct TensorDifference {
 
   double relative() const { return norm_a > 0 ? norm_difference / norm_a : norm_difference > 0; }
   double cosine() const { return norm_a > 0 && norm_b > 0 ? dot / (norm_a * norm_b) : 1; }
-  double equal_share() const { return count ? static_cast<double>(equal) / static_cast<double>(count) : 1; }
+  double equal_share() const {
+    return count ? static_cast<double>(equal) / static_cast<double>(count) : 1;
+  }
   TensorDifference& operator+=(const TensorDifference& other);
 };
 
 // Compares elements [0, limit) (all, if limit is 0) of a tensor in two sources of the same shape;
 // both of types for arithmetic. Sums in double, in the order of fixed pieces.
-TensorDifference compare_tensors(const TensorSource& a, const TensorSource& b, std::string_view name,
-                                 int64_t limit, Threads& threads);
+TensorDifference compare_tensors(const TensorSource& a, const TensorSource& b,
+                                 std::string_view name, int64_t limit, Threads& threads);
 
 struct TensorSummary {
   double min = 0, max = 0, mean = 0, deviation = 0;

@@ -38,7 +38,8 @@ std::string changed_tensor(const fs::path& path, const ShardRecord& shard) {
     bytes.resize(byte_size(entry.info));
     file.read(entry, 0, bytes);
     const auto it = shard.tensors.find(entry.info.name);
-    if (it == shard.tensors.end() || it->second != hash_text(xxh3_64(bytes))) return entry.info.name;
+    if (it == shard.tensors.end() || it->second != hash_text(xxh3_64(bytes)))
+      return entry.info.name;
   }
   return "";
 }

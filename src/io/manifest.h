@@ -23,10 +23,10 @@ struct ShardRecord {
 };
 
 struct Manifest {
-  std::string plan;                            // hash of all that decides the bytes
-  Json about = Json::object();                 // for people: version, seed, sources
+  std::string plan;             // hash of all that decides the bytes
+  Json about = Json::object();  // for people: version, seed, sources
   std::vector<ShardRecord> shards;
-  std::map<std::string, std::string> files;    // other files -> SHA-256
+  std::map<std::string, std::string> files;  // other files -> SHA-256
 
   // The file's content, with a hash of itself: a changed bit in it is seen as well.
   std::string text() const;

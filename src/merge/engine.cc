@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/page_buffer.h"
 #include "io/model_writer.h"
 #include "merge/inputs.h"
 #include "merge/model_card.h"
@@ -21,27 +22,11 @@ std::vector<std::filesystem::path> source_folders(const Recipe& recipe) {
   return folders;
 }
 
-// Memory that grows and is used again: fresh pages cost more than the arithmetic.
-class Buffer {
- public:
-  std::span<std::byte> get(size_t bytes) {
-    if (bytes > size_) {
-      data_ = std::make_unique_for_overwrite<std::byte[]>(bytes);
-      size_ = bytes;
-    }
-    return {data_.get(), bytes};
-  }
-
- private:
-  std::unique_ptr<std::byte[]> data_;
-  size_t size_ = 0;
-};
-
 // One tensor on its way through read, merge and write. Two take turns, so that the disk works on
 // the next and the last while the processor works on this one.
 struct Station {
-  std::vector<Buffer> in;  // per model
-  Buffer out;
+  std::vector<PageBuffer> in;  // per model
+  PageBuffer out;
   size_t tensor = 0;  // of ModelWriter::tensors()
   std::vector<StoredTensor> inputs;
   std::span<std::byte> output;

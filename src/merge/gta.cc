@@ -30,62 +30,118 @@ LEWIS_VECTORIZED void scale(float factor, size_t n, float* x) {
   for (size_t i = 0; i < n; ++i) x[i] *= factor;
 }
 
-// rows: [models, n], the weighted task vectors. Adds up in Real; mixed[i] is rounded once.
-template <typename Real>
-[[gnu::always_inline]] inline void add_up(const float* rows, size_t models, size_t n, Real* mixed) {
-  for (size_t i = 0; i < n; ++i) mixed[i] = static_cast<Real>(rows[i]);
+// rows: [models, n], the weighted task vectors.
+[[gnu::always_inline]] inline void add_up(const float* rows, size_t models, size_t n,
+                                          double* mixed) {
+  for (size_t i = 0; i < n; ++i) mixed[i] = static_cast<double>(rows[i]);
   for (size_t m = 1; m < models; ++m) {
-    for (size_t i = 0; i < n; ++i) mixed[i] += static_cast<Real>(rows[m * n + i]);
+    for (size_t i = 0; i < n; ++i) mixed[i] += static_cast<double>(rows[m * n + i]);
   }
 }
 
 // The same, of those alone that have the sign of the sum; `normalize`: over the sum of their
 // weights.
-template <typename Real>
 [[gnu::always_inline]] inline void add_up_elected(const float* rows, const float* weights,
                                                   size_t models, size_t n, bool normalize,
-                                                  Real* mixed) {
-  Real sign[kChunkElements], divisor[kChunkElements];
+                                                  double* mixed) {
+  double sign[kChunkElements], divisor[kChunkElements];
   add_up(rows, models, n, sign);
-  for (size_t i = 0; i < n; ++i) sign[i] = sign[i] >= 0 ? Real(1) : Real(-1);
+  for (size_t i = 0; i < n; ++i) sign[i] = sign[i] >= 0 ? 1.0 : -1.0;
   for (size_t i = 0; i < n; ++i) mixed[i] = divisor[i] = 0;
   for (size_t m = 0; m < models; ++m) {
     const float* row = rows + m * n;
-    const auto weight = static_cast<Real>(weights[m]);
+    const auto weight = static_cast<double>(weights[m]);
     for (size_t i = 0; i < n; ++i) {  // written so that it becomes masks, not branches
-      const auto value = static_cast<Real>(row[i]);
+      const auto value = static_cast<double>(row[i]);
       const bool counts = value * sign[i] > 0;
-      mixed[i] += counts ? value : Real(0);
-      divisor[i] += counts ? weight : Real(0);
+      mixed[i] += counts ? value : 0.0;
+      divisor[i] += counts ? weight : 0.0;
     }
   }
   if (!normalize) return;
   for (size_t i = 0; i < n; ++i) {
-    const Real d = divisor[i];
-    mixed[i] /= std::abs(d) < Real(1e-8) ? Real(1) : d;
+    const double d = divisor[i];
+    mixed[i] /= std::abs(d) < 1e-8 ? 1.0 : d;
   }
 }
 
-// Up to two models: the order of adding cannot matter, so float does. More: double, so that neither
-// their order nor a rounding decides an election.
-LEWIS_VECTORIZED void combine_few(const float* rows, const float* weights, size_t models,
-                                  bool elect, bool normalize, size_t n, float* mixed) {
-  elect ? add_up_elected(rows, weights, models, n, normalize, mixed)
-        : add_up(rows, models, n, mixed);
-}
-LEWIS_VECTORIZED void combine_many(const float* rows, const float* weights, size_t models,
-                                   bool elect, bool normalize, size_t n, float* mixed) {
-  double sum[kChunkElements];
-  elect ? add_up_elected(rows, weights, models, n, normalize, sum) : add_up(rows, models, n, sum);
-  for (size_t i = 0; i < n; ++i) mixed[i] = static_cast<float>(sum[i]);
+// How the weighted task vectors of a chunk become its result.
+struct Combining {
+  bool elect = false, normalize = false;
+  float divisor = 1, lambda = 1;  // divisor: without election
+};
+
+// Where the merged difference is 0 the base stays, also a base of -0.
+[[gnu::always_inline]] inline float with_base(float base, float difference) {
+  return difference == 0 ? base : base + difference;
 }
 
-// base + mixed / divisor * lambda
-LEWIS_VECTORIZED void add_base(const float* base, float divisor, float lambda, size_t n,
-                               float* mixed) {
+// Two models without election: base + (a + b) / divisor * lambda.
+LEWIS_VECTORIZED void add_two(const float* a, const float* b, float divisor, float lambda,
+                              const float* base, size_t n, float* out) {
+  if (divisor == 1) {
+    for (size_t i = 0; i < n; ++i) out[i] = with_base(base[i], (a[i] + b[i]) * lambda);
+  } else {
+    for (size_t i = 0; i < n; ++i) out[i] = with_base(base[i], (a[i] + b[i]) / divisor * lambda);
+  }
+}
+
+// Two models with election; unit_a, unit_b: what each adds to the divisor. The order of adding
+// cannot matter, so float does.
+LEWIS_VECTORIZED void elect_two(const float* a, const float* b, float unit_a, float unit_b,
+                                float lambda, const float* base, size_t n, float* out) {
+  for (size_t i = 0; i < n; ++i) {  // masks, not branches
+    const float x = a[i], y = b[i];
+    const float sign = x + y >= 0 ? 1.0f : -1.0f;
+    const bool counts_a = x * sign > 0, counts_b = y * sign > 0;
+    const float mixed = (counts_a ? x : 0.0f) + (counts_b ? y : 0.0f);
+    const float sum = (counts_a ? unit_a : 0.0f) + (counts_b ? unit_b : 0.0f);
+    const float divisor = std::abs(sum) < 1e-8f ? 1.0f : sum;
+    out[i] = with_base(base[i], mixed / divisor * lambda);
+  }
+}
+
+// The same where every divisor is a power of two, or there is none: multiplying by its inverse is
+// exact and much faster. one_a, one_b, both: the inverse of the divisor where only a counts, ...
+LEWIS_VECTORIZED void elect_two_exact(const float* a, const float* b, float one_a, float one_b,
+                                      float both, float lambda, const float* base, size_t n,
+                                      float* out) {
   for (size_t i = 0; i < n; ++i) {
-    const float scaled = mixed[i] / divisor * lambda;
-    mixed[i] = scaled == 0 ? base[i] : base[i] + scaled;
+    const float x = a[i], y = b[i];
+    const float sign = x + y >= 0 ? 1.0f : -1.0f;
+    const bool counts_a = x * sign > 0, counts_b = y * sign > 0;
+    const float mixed = (counts_a ? x : 0.0f) + (counts_b ? y : 0.0f);
+    const float if_a = counts_b ? both : one_a;
+    const float inverse = counts_a ? if_a : one_b;
+    out[i] = with_base(base[i], mixed * inverse * lambda);
+  }
+}
+
+bool is_power_of_two(float x) {
+  int exponent = 0;
+  return std::isfinite(x) && std::abs(std::frexp(x, &exponent)) == 0.5f;
+}
+
+void combine_two(const float* rows, const float* weights, const Combining& how, const float* base,
+                 size_t n, float* out) {
+  const float *a = rows, *b = rows + n;
+  if (!how.elect) return add_two(a, b, how.divisor, how.lambda, base, n, out);
+  if (!how.normalize) return elect_two_exact(a, b, 1, 1, 1, how.lambda, base, n, out);
+  const float x = weights[0], y = weights[1];
+  if (is_power_of_two(x) && is_power_of_two(y) && is_power_of_two(x + y)) {
+    return elect_two_exact(a, b, 1 / x, 1 / y, 1 / (x + y), how.lambda, base, n, out);
+  }
+  elect_two(a, b, x, y, how.lambda, base, n, out);
+}
+
+// More: double, so that neither their order nor a rounding decides an election.
+LEWIS_VECTORIZED void combine_many(const float* rows, const float* weights, size_t models,
+                                   bool elect, bool normalize, float divisor, float lambda,
+                                   const float* base, size_t n, float* out) {
+  double sum[kChunkElements];
+  elect ? add_up_elected(rows, weights, models, n, normalize, sum) : add_up(rows, models, n, sum);
+  for (size_t i = 0; i < n; ++i) {
+    out[i] = with_base(base[i], static_cast<float>(sum[i]) / divisor * lambda);
   }
 }
 
@@ -229,10 +285,14 @@ void gta_blend(const TensorTask&, const Survey& survey, const Chunk& chunk, std:
     if (m.mask) m.mask->apply(chunk.first, row);
     if (m.factor != 1) scale(m.factor, n, row.data());
   }
-  const auto combine = models <= 2 ? combine_few : combine_many;
-  combine(chunk.scratch.data(), s.weights.data(), models, s.elect_signs, s.normalize, n,
-          out.data());
-  add_base(chunk.base.data(), s.divisor, s.lambda, n, out.data());
+  const Combining how = {s.elect_signs, s.normalize, s.divisor, s.lambda};
+  const float* rows = chunk.scratch.data();
+  if (models == 2) {
+    combine_two(rows, s.weights.data(), how, chunk.base.data(), n, out.data());
+  } else {
+    combine_many(rows, s.weights.data(), models, how.elect, how.normalize, how.divisor, how.lambda,
+                 chunk.base.data(), n, out.data());
+  }
 }
 
 }  // namespace lewis

@@ -18,7 +18,7 @@ namespace lewis {
 
 // Elements [first, first + size()) of every input of one tensor, widened to float. At most
 // kChunkElements, so that a chunk and what a method makes of it stay in the fastest cache.
-constexpr size_t kChunkElements = 1024;
+constexpr size_t kChunkElements = 512;
 struct Chunk {
   int64_t first = 0;
   std::span<const float> base;                 // empty when the recipe has no base model

@@ -13,6 +13,7 @@ namespace {
 struct Workspace {
   std::vector<float> base, out, scratch;
   std::vector<std::vector<float>> models;
+  bool finite = true;  // what was widened last
 
   explicit Workspace(size_t model_count)
       : base(kChunkElements),
@@ -43,8 +44,22 @@ class WorkspaceList {
   std::vector<std::unique_ptr<Workspace>> free_;
 };
 
-LEWIS_VECTORIZED void widen_bf16(const uint16_t* in, size_t n, float* out) {
-  for (size_t i = 0; i < n; ++i) out[i] = bf16_to_float(in[i]);
+// Returns whether all are finite.
+LEWIS_VECTORIZED bool widen_bf16(const uint16_t* in, size_t n, float* out) {
+  uint16_t bad = 0;
+  for (size_t i = 0; i < n; ++i) {
+    out[i] = bf16_to_float(in[i]);
+    bad |= static_cast<uint16_t>((in[i] & 0x7f80) == 0x7f80);
+  }
+  return bad == 0;
+}
+
+LEWIS_VECTORIZED bool finite(const float* x, size_t n) {
+  uint32_t bad = 0;
+  for (size_t i = 0; i < n; ++i) {
+    bad |= static_cast<uint32_t>((std::bit_cast<uint32_t>(x[i]) & 0x7f800000u) == 0x7f800000u);
+  }
+  return bad == 0;
 }
 
 // Asks for the chunk behind [at, at + bytes) while this one is worked on: chunks are too short for
@@ -55,18 +70,21 @@ void prefetch_next(const std::byte* at, size_t bytes) {
 
 // Elements [first, first + n) as floats: where they are if they are floats already, else widened.
 std::span<const float> floats_of(const StoredTensor& tensor, int64_t first, size_t n,
-                                 std::vector<float>& room) {
+                                 std::vector<float>& room, bool& all_are_finite) {
   const std::byte* at = tensor.bytes.data() + static_cast<size_t>(first) * dtype_size(tensor.dtype);
   prefetch_next(at, n * dtype_size(tensor.dtype));
-  if (tensor.dtype == DType::kF32 && reinterpret_cast<uintptr_t>(at) % alignof(float) == 0) {
-    return {reinterpret_cast<const float*>(at), n};
+  const auto address = reinterpret_cast<uintptr_t>(at);
+  if (tensor.dtype == DType::kBF16 && address % alignof(uint16_t) == 0) {
+    all_are_finite &= widen_bf16(reinterpret_cast<const uint16_t*>(at), n, room.data());
+    return std::span<const float>(room).first(n);
   }
-  if (tensor.dtype == DType::kBF16 && reinterpret_cast<uintptr_t>(at) % alignof(uint16_t) == 0) {
-    widen_bf16(reinterpret_cast<const uint16_t*>(at), n, room.data());
-  } else {
+  std::span<const float> values(reinterpret_cast<const float*>(at), n);
+  if (tensor.dtype != DType::kF32 || address % alignof(float) != 0) {
     widen(tensor.dtype, at, std::span(room).first(n));
+    values = std::span<const float>(room).first(n);
   }
-  return std::span<const float>(room).first(n);
+  all_are_finite &= finite(values.data(), n);
+  return values;
 }
 
 class Pass final : public ChunkPass {
@@ -109,9 +127,11 @@ class Pass final : public ChunkPass {
  private:
   void fill(Chunk& chunk, int64_t first, size_t n, Workspace& room) const {
     chunk.first = first;
-    if (base_) chunk.base = floats_of(*base_, first, n, room.base);
-    for (size_t m = 0; m < models_.size(); ++m)
-      chunk.models[m] = floats_of(models_[m], first, n, room.models[m]);
+    room.finite = true;
+    if (base_) chunk.base = floats_of(*base_, first, n, room.base, room.finite);
+    for (size_t m = 0; m < models_.size(); ++m) {
+      chunk.models[m] = floats_of(models_[m], first, n, room.models[m], room.finite);
+    }
     chunk.scratch = std::span(room.scratch).first(std::max<size_t>(1, models_.size()) * n);
   }
 
@@ -122,14 +142,6 @@ class Pass final : public ChunkPass {
   Threads& threads_;
   mutable WorkspaceList workspaces_;
 };
-
-LEWIS_VECTORIZED bool finite(const float* x, size_t n) {
-  uint32_t bad = 0;
-  for (size_t i = 0; i < n; ++i) {
-    bad |= static_cast<uint32_t>((std::bit_cast<uint32_t>(x[i]) & 0x7f800000u) == 0x7f800000u);
-  }
-  return bad == 0;
-}
 
 void refuse_not_finite(std::span<const float> values, const TensorTask& task, int64_t first,
                        std::string_view where) {
@@ -148,44 +160,53 @@ void refuse_inputs(const TensorTask& task, const StoredTensor* base,
     for (int64_t at = 0; at < task.count; at += static_cast<int64_t>(kChunkElements)) {
       const auto n =
           static_cast<size_t>(std::min(task.count - at, static_cast<int64_t>(kChunkElements)));
-      refuse_not_finite(floats_of(tensor, at, n, room), task, at, tensor.model);
+      bool good = true;
+      refuse_not_finite(floats_of(tensor, at, n, room, good), task, at, tensor.model);
     }
   };
   if (base) check(*base);
   for (const StoredTensor& m : models) check(m);
 }
 
-LEWIS_VECTORIZED void narrow_bf16(const float* in, size_t n, uint16_t* out) {
-  for (size_t i = 0; i < n; ++i) out[i] = float_to_bf16(in[i]);
-}
-
-void store(std::span<const float> values, DType dtype, std::byte* out) {
-  if (dtype == DType::kBF16 && reinterpret_cast<uintptr_t>(out) % alignof(uint16_t) == 0) {
-    narrow_bf16(values.data(), values.size(), reinterpret_cast<uint16_t*>(out));
-  } else {
-    narrow(values, dtype, out);
+// Returns whether all results are finite.
+LEWIS_VECTORIZED bool narrow_bf16(const float* in, size_t n, uint16_t* out) {
+  uint16_t bad = 0;
+  for (size_t i = 0; i < n; ++i) {
+    const uint16_t h = float_to_bf16(in[i]);
+    out[i] = h;
+    bad |= static_cast<uint16_t>((h & 0x7f80) == 0x7f80);
   }
+  return bad == 0;
 }
 
-LEWIS_VECTORIZED bool has_exponent(const uint16_t* x, size_t n, uint16_t exponent) {
-  uint32_t found = 0;
-  for (size_t i = 0; i < n; ++i) found |= static_cast<uint32_t>((x[i] & exponent) == exponent);
-  return found != 0;
+LEWIS_VECTORIZED bool finite_f16(const uint16_t* x, size_t n) {
+  uint16_t bad = 0;
+  for (size_t i = 0; i < n; ++i) bad |= static_cast<uint16_t>((x[i] & 0x7c00) == 0x7c00);
+  return bad == 0;
 }
 
-// Finite floats beyond a narrower type become infinite there.
-void refuse_overflow(std::span<const std::byte> out, DType dtype, const TensorTask& task,
-                     int64_t first) {
-  if (dtype == DType::kF32) return;
+// Rounds to the output's type; false if a result is not finite there.
+bool store(std::span<const float> values, DType dtype, std::byte* out) {
+  if (dtype == DType::kBF16 && reinterpret_cast<uintptr_t>(out) % alignof(uint16_t) == 0) {
+    return narrow_bf16(values.data(), values.size(), reinterpret_cast<uint16_t*>(out));
+  }
+  narrow(values, dtype, out);
+  if (dtype == DType::kF32) return finite(values.data(), values.size());
   uint16_t bits[kChunkElements];
-  std::memcpy(bits, out.data(), out.size());
-  const size_t n = out.size() / 2;
-  const uint16_t exponent = dtype == DType::kBF16 ? 0x7f80 : 0x7c00;
-  if (!has_exponent(bits, n, exponent)) return;
-  size_t i = 0;
-  while (!has_exponent(bits + i, 1, exponent)) ++i;
-  throw input_error("tensor {}: the result at element {} is too large for {}", task.name,
-                    first + static_cast<int64_t>(i), dtype_torch_name(dtype));
+  std::memcpy(bits, out, 2 * values.size());
+  if (dtype == DType::kF16) return finite_f16(bits, values.size());
+  return std::none_of(bits, bits + values.size(),
+                      [](uint16_t h) { return (h & 0x7f80) == 0x7f80; });
+}
+
+// Says which: an input, the result itself, or a finite result that the output's type cannot hold.
+[[noreturn]] void refuse_chunk(const TensorTask& task, const StoredTensor* base,
+                               std::span<const StoredTensor> models, std::span<const float> values,
+                               int64_t first, DType dtype) {
+  refuse_inputs(task, base, models);
+  refuse_not_finite(values, task, first, "the result");
+  throw input_error("tensor {}: a result near element {} is too large for {}", task.name, first,
+                    dtype_torch_name(dtype));
 }
 
 }  // namespace
@@ -204,9 +225,6 @@ bool merge_tensor(const MergeMethod& method, const TensorTask& task, const Store
   std::vector<size_t> slots(pass.slots());
   for (size_t i = 0; i < slots.size(); ++i) slots[i] = i;
   pass.run_with_room(slots, [&](size_t, const Chunk& chunk, Workspace& room) {
-    if (base) refuse_not_finite(chunk.base, task, chunk.first, base->model);
-    for (size_t m = 0; m < models.size(); ++m)
-      refuse_not_finite(chunk.models[m], task, chunk.first, models[m].model);
     std::span<const float> values = std::span<const float>(room.out).first(chunk.size());
     if (survey->copy_of) {
       values = *survey->copy_of == Survey::kBaseItself
@@ -214,15 +232,12 @@ bool merge_tensor(const MergeMethod& method, const TensorTask& task, const Store
                    : chunk.models[static_cast<size_t>(*survey->copy_of)];
     } else {
       method.blend(task, *survey, chunk, std::span(room.out).first(chunk.size()));
-      if (!finite(values.data(), values.size())) {
-        refuse_inputs(task, base, models);
-        refuse_not_finite(values, task, chunk.first, "the result");
-      }
     }
-    const auto bytes = out.subspan(static_cast<size_t>(chunk.first) * dtype_size(out_dtype),
-                                   chunk.size() * dtype_size(out_dtype));
-    store(values, out_dtype, bytes.data());
-    refuse_overflow(bytes, out_dtype, task, chunk.first);
+    const size_t size = dtype_size(out_dtype);
+    std::byte* to = out.data() + static_cast<size_t>(chunk.first) * size;
+    if (!store(values, out_dtype, to) || !room.finite) {
+      refuse_chunk(task, base, models, values, chunk.first, out_dtype);
+    }
   });
   return survey->copy_of.has_value();
 }

@@ -13,7 +13,7 @@
 namespace lewis {
 
 // Elements of a slot: the piece that one thread takes.
-constexpr int64_t kSlotElements = 16 * static_cast<int64_t>(kChunkElements);
+constexpr int64_t kSlotElements = 32 * static_cast<int64_t>(kChunkElements);
 
 // A whole tensor of one model, as stored.
 struct StoredTensor {

@@ -27,31 +27,28 @@ struct SlotCount {
   }
 };
 
-LEWIS_VECTORIZED void to_magnitudes(const float* delta, size_t n, uint32_t* m) {
-  for (size_t i = 0; i < n; ++i) m[i] = magnitude_bits(delta[i]);
-}
-
 struct ChunkCount {
   uint32_t above = 0, at_high = 0, at_low = 0;
 };
 
-// Counts magnitudes; inside[i]: whether m[i] lies between low and high.
-LEWIS_VECTORIZED ChunkCount classify(const uint32_t* m, size_t n, uint32_t low, uint32_t high,
+// Counts magnitudes; inside[i]: whether that of values[i] lies between low and high.
+LEWIS_VECTORIZED ChunkCount classify(const float* values, size_t n, uint32_t low, uint32_t high,
                                      uint8_t* inside) {
   uint32_t above = 0, at_high = 0, at_low = 0;
   for (size_t i = 0; i < n; ++i) {
-    above += static_cast<uint32_t>(m[i] > high);
-    at_high += static_cast<uint32_t>(m[i] == high);
-    at_low += static_cast<uint32_t>(m[i] == low);
+    const uint32_t m = magnitude_bits(values[i]);
+    above += static_cast<uint32_t>(m > high);
+    at_high += static_cast<uint32_t>(m == high);
+    at_low += static_cast<uint32_t>(m == low);
+    inside[i] = static_cast<uint8_t>(m > low) & static_cast<uint8_t>(m < high);
   }
-  for (size_t i = 0; i < n; ++i)
-    inside[i] = static_cast<uint8_t>(m[i] > low) & static_cast<uint8_t>(m[i] < high);
   return {above, at_high, at_low};
 }
 
-void count_chunk(const uint32_t* m, size_t n, const Bracket& bracket, SlotCount& slot) {
-  uint8_t inside[kChunkElements + 8] = {};
-  const ChunkCount count = classify(m, n, bracket.low, bracket.high, inside);
+void count_chunk(const float* values, size_t n, const Bracket& bracket, SlotCount& slot) {
+  uint8_t inside[kChunkElements + 8];
+  std::memset(inside + n, 0, 8);
+  const ChunkCount count = classify(values, n, bracket.low, bracket.high, inside);
   slot.above += count.above;
   slot.at_high += count.at_high;
   slot.at_low += count.at_low;
@@ -60,15 +57,9 @@ void count_chunk(const uint32_t* m, size_t n, const Bracket& bracket, SlotCount&
     std::memcpy(&any, inside + word, 8);
     if (any == 0) continue;
     for (size_t i = word; i < word + 8; ++i) {
-      if (inside[i]) slot.inside.push_back(m[i]);
+      if (inside[i]) slot.inside.push_back(magnitude_bits(values[i]));
     }
   }
-}
-
-void magnitudes_of(const Chunk& chunk, const ValueFn& values, uint32_t* m) {
-  float ranked[kChunkElements];
-  values(chunk, ranked);
-  to_magnitudes(ranked, chunk.size(), m);
 }
 
 // One query on its way: its sample, its bracket, what the last pass found.
@@ -178,11 +169,11 @@ void count_all(const ChunkPass& pass, std::vector<Search>& searches) {
     if (!s.done) s.slots.assign(pass.slots(), {});
   }
   pass.run_all([&](size_t slot, const Chunk& chunk) {
-    uint32_t m[kChunkElements];
+    float ranked[kChunkElements];
     for (Search& s : searches) {
       if (s.done) continue;
-      magnitudes_of(chunk, s.query.values, m);
-      count_chunk(m, chunk.size(), s.bracket, s.slots[slot]);
+      s.query.values(chunk, ranked);
+      count_chunk(ranked, chunk.size(), s.bracket, s.slots[slot]);
     }
   });
 }
@@ -194,12 +185,12 @@ void find_cuts(const ChunkPass& pass, std::vector<Search>& searches) {
   std::sort(slots.begin(), slots.end());
   slots.erase(std::unique(slots.begin(), slots.end()), slots.end());
   pass.run(slots, [&](size_t slot, const Chunk& chunk) {
-    uint32_t m[kChunkElements];
+    float ranked[kChunkElements];
     for (Search& s : searches) {  // a search's cut is in one slot, so one thread changes it
       if (s.cut_slot != slot || s.cut_rank == 0) continue;
-      magnitudes_of(chunk, s.query.values, m);
+      s.query.values(chunk, ranked);
       for (size_t i = 0; i < chunk.size() && s.cut_rank > 0; ++i) {
-        if (m[i] == s.result.threshold && --s.cut_rank == 0)
+        if (magnitude_bits(ranked[i]) == s.result.threshold && --s.cut_rank == 0)
           s.result.equal_before = chunk.first + static_cast<int64_t>(i) + 1;
       }
     }

@@ -37,7 +37,8 @@ TEST_F(Verbs, MergeVerifyInspectDiff) {
 
 // The plan is a stock recipe: merged without guidance it gives the guided merge.
 TEST_F(Verbs, ThePlanIsARecipe) {
-  const std::string plan = (dir_.path / "plan.yml").string(), other = (dir_.path / "other").string();
+  const std::string plan = (dir_.path / "plan.yml").string(),
+                    other = (dir_.path / "other").string();
   EXPECT_EQ(lewis("plan demo/recipe.yml -o " + plan).code, 0);
   EXPECT_EQ(lewis("merge demo/recipe.yml " + out()).code, 0);
   EXPECT_EQ(file_text(plan).find("lewis:"), std::string::npos);
@@ -54,28 +55,38 @@ TEST_F(Verbs, CheckSeesModelsThatAreNotKin) {
 }
 
 TEST_F(Verbs, ExplainSaysWhereValuesComeFrom) {
-  const lewis::Run result = lewis("merge demo/recipe.yml " + out() + " --no-guidance --explain model.layers.3.mlp.up_proj.weight");
+  const lewis::Run result = lewis("merge demo/recipe.yml " + out() +
+                                  " --no-guidance --explain model.layers.3.mlp.up_proj.weight");
   EXPECT_EQ(result.code, 0) << result.err;
   EXPECT_NE(result.out.find("density = 0.5 from parameters"), std::string::npos) << result.out;
-  EXPECT_NE(result.out.find("weight = 1 from models[1].parameters"), std::string::npos) << result.out;
-  const lewis::Run guided = lewis("merge demo/recipe.yml " + out() + " --explain model.layers.3.mlp.up_proj.weight");
-  EXPECT_NE(guided.out.find("filter 'model.layers.3.mlp.up_proj'"), std::string::npos) << guided.out;
+  EXPECT_NE(result.out.find("weight = 1 from models[1].parameters"), std::string::npos)
+      << result.out;
+  const lewis::Run guided =
+      lewis("merge demo/recipe.yml " + out() + " --explain model.layers.3.mlp.up_proj.weight");
+  EXPECT_NE(guided.out.find("filter 'model.layers.3.mlp.up_proj'"), std::string::npos)
+      << guided.out;
   EXPECT_FALSE(std::filesystem::exists(out()));
 }
 
 TEST_F(Verbs, MergekitsFlagsAreAccepted) {
-  const lewis::Run result = lewis("merge demo/recipe.yml " + out() + " --no-guidance --cuda --lazy-unpickle --allow-crimes --no-copy-tokenizer --random-seed 4");
+  const lewis::Run result = lewis(
+      "merge demo/recipe.yml " + out() +
+      " --no-guidance --cuda --lazy-unpickle --allow-crimes --no-copy-tokenizer --random-seed 4");
   EXPECT_EQ(result.code, 0) << result.err;
   EXPECT_NE(result.err.find("--cuda has no meaning here"), std::string::npos);
   EXPECT_FALSE(std::filesystem::exists(out() + "/tokenizer.json"));
 }
 
 TEST_F(Verbs, StacksLayers) {
-  std::ofstream(dir_.path / "stack.yml") << "merge_method: passthrough\nslices:\n- sources: [{model: demo/models/math, layer_range: [0, 6]}]\n"
-                                            "- sources: [{model: demo/models/code, layer_range: [2, 8]}]\n";
-  EXPECT_EQ(json("merge " + (dir_.path / "stack.yml").string() + " " + out())["copied"], 12 * 9 + 2);
+  std::ofstream(dir_.path / "stack.yml")
+      << "merge_method: passthrough\nslices:\n- sources: [{model: demo/models/math, layer_range: "
+         "[0, 6]}]\n"
+         "- sources: [{model: demo/models/code, layer_range: [2, 8]}]\n";
+  EXPECT_EQ(json("merge " + (dir_.path / "stack.yml").string() + " " + out())["copied"],
+            12 * 9 + 2);
   EXPECT_EQ(read_json(out() + "/config.json")["num_hidden_layers"], 12);
-  const lewis::Run scored = lewis("eval " + out() + " --task loss:demo/data/math_test.jsonl:gsm8k --limit 5 --json -q");
+  const lewis::Run scored =
+      lewis("eval " + out() + " --task loss:demo/data/math_test.jsonl:gsm8k --limit 5 --json -q");
   EXPECT_EQ(scored.code, 0) << scored.err;
   EXPECT_EQ(json("diff demo/models/base " + out())["only_in_b"].size(), 4 * 9u);
 }

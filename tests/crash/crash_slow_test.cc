@@ -1,8 +1,8 @@
 // A merge that is stopped at every call that changes files, that is killed at random times, whose
 // calls fail, whose disk loses power: OUT is absent or complete, sources are untouched, and a
 // resumed or repeated run ends with the bytes of one that was left in peace.
-#include <gtest/gtest.h>
 #include <fcntl.h>
+#include <gtest/gtest.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/wait.h>
@@ -31,8 +31,10 @@ class Crash : public testing::Test {
  protected:
   Crash() {
     fs::copy(LEWIS_TEST_DATA "/golden/merges/models", models_, fs::copy_options::recursive);
-    std::ofstream(dir_.path / "r.yml") << "merge_method: ties\nbase_model: models/base\nmodels:\n- model: models/a\n  parameters: {weight: 1, density: 0.5}\n"
-                                          "- model: models/b\n  parameters: {weight: 1, density: 0.5}\n";
+    std::ofstream(dir_.path / "r.yml")
+        << "merge_method: ties\nbase_model: models/base\nmodels:\n- model: models/a\n  parameters: "
+           "{weight: 1, density: 0.5}\n"
+           "- model: models/b\n  parameters: {weight: 1, density: 0.5}\n";
     EXPECT_EQ(run({}), 0);
     expected_ = snapshot(out_);
     sources_ = snapshot(models_);
@@ -44,7 +46,9 @@ class Crash : public testing::Test {
     std::vector<std::string> variables = settings;
     for (char** v = environ; *v; ++v) variables.emplace_back(*v);
     if (!settings.empty()) variables.emplace_back(std::string("LD_PRELOAD=") + LEWIS_SHIM);
-    std::vector<std::string> words = {LEWIS_BINARY, "merge", (dir_.path / "r.yml").string(), out_.string(), "-q", "--out-shard-size", "12K"};
+    std::vector<std::string> words = {LEWIS_BINARY,  "merge", (dir_.path / "r.yml").string(),
+                                      out_.string(), "-q",    "--out-shard-size",
+                                      "12K"};
     if (resume) words.emplace_back("--resume");
     std::vector<char*> argv, envp;
     for (std::string& w : words) argv.push_back(w.data());
@@ -53,7 +57,8 @@ class Crash : public testing::Test {
     envp.push_back(nullptr);
     posix_spawn_file_actions_t quiet;
     posix_spawn_file_actions_init(&quiet);
-    for (const int fd : {1, 2}) posix_spawn_file_actions_addopen(&quiet, fd, "/dev/null", O_WRONLY, 0);
+    for (const int fd : {1, 2})
+      posix_spawn_file_actions_addopen(&quiet, fd, "/dev/null", O_WRONLY, 0);
     pid_t pid = 0;
     EXPECT_EQ(posix_spawn(&pid, LEWIS_BINARY, &quiet, nullptr, argv.data(), envp.data()), 0);
     posix_spawn_file_actions_destroy(&quiet);
@@ -64,7 +69,9 @@ class Crash : public testing::Test {
     waitpid(pid, &status, 0);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   }
-  int run(const std::vector<std::string>& settings, bool resume = false) const { return wait_for(start(settings, resume)); }
+  int run(const std::vector<std::string>& settings, bool resume = false) const {
+    return wait_for(start(settings, resume));
+  }
 
   long count_calls() {
     const std::string file = (dir_.path / "count").string();
@@ -101,7 +108,8 @@ TEST_F(Crash, StoppedBeforeAndAfterEveryCall) {
   EXPECT_GT(calls, 50);
   for (long k = 1; k <= calls; ++k) {
     for (const char* after : {"0", "1"}) {
-      EXPECT_EQ(run({"SHIM_KILL=" + std::to_string(k), std::string("SHIM_AFTER=") + after}), 128 + SIGKILL);
+      EXPECT_EQ(run({"SHIM_KILL=" + std::to_string(k), std::string("SHIM_AFTER=") + after}),
+                128 + SIGKILL);
       expect_absent_or_complete();
       recover();
       ASSERT_FALSE(HasFailure()) << "call " << k << " after " << after;
@@ -143,7 +151,8 @@ TEST_F(Crash, FailingCalls) {
     for (const int error : {EIO, ENOSPC, EINTR}) {
       for (const char* forever : {"0", "1"}) {
         if (error == EINTR && *forever == '1') continue;  // a call that never succeeds nor fails
-        const int code = run({"SHIM_FAIL=" + std::to_string(k) + ":" + std::to_string(error), std::string("SHIM_FOREVER=") + forever});
+        const int code = run({"SHIM_FAIL=" + std::to_string(k) + ":" + std::to_string(error),
+                              std::string("SHIM_FOREVER=") + forever});
         expect_absent_or_complete();
         EXPECT_LT(code, 6) << "no crash";
         if (code == 0) {
@@ -169,7 +178,8 @@ struct Operation {
 
 std::string from_hex(const std::string& text) {
   std::string bytes;
-  for (size_t i = 0; text != "-" && i + 1 < text.size(); i += 2) bytes += static_cast<char>(std::stoi(text.substr(i, 2), nullptr, 16));
+  for (size_t i = 0; text != "-" && i + 1 < text.size(); i += 2)
+    bytes += static_cast<char>(std::stoi(text.substr(i, 2), nullptr, 16));
   return bytes;
 }
 
@@ -207,15 +217,18 @@ class Disk {
       const auto safe = synced.find(folder);
       if (safe != synced.end() && i < safe->second) return true;
       const auto [it, fresh] = lost_.try_emplace(folder, 0);
-      if (fresh) it->second = cut - random() % (cut - (safe == synced.end() ? 0 : safe->second) + 1);
+      if (fresh)
+        it->second = cut - random() % (cut - (safe == synced.end() ? 0 : safe->second) + 1);
       return i < it->second;
     };
     for (size_t i = 0; i < cut; ++i) {
       const Operation& o = operations[i];
       if (o.what == "sync" && files_.contains(o.path)) files_[o.path].apply_all();
-      if (o.what == "write" || o.what == "append" || o.what == "allocate") files_[o.path].pending.push_back(o);
+      if (o.what == "write" || o.what == "append" || o.what == "allocate")
+        files_[o.path].pending.push_back(o);
       if (!reaches(i, fs::path(o.path).parent_path().string())) {
-        if (o.what == "create") files_[o.path] = {};  // the file is there for its writes, but has no name
+        if (o.what == "create")
+          files_[o.path] = {};  // the file is there for its writes, but has no name
         continue;
       }
       apply_name(o);
@@ -252,7 +265,8 @@ class Disk {
     void apply_some(std::mt19937& random) {
       for (const Operation& o : pending) {
         const uint64_t luck = random() % 3;
-        if (luck > 0) put(o, luck == 1 && o.what != "append" ? random() % (o.data.size() + 1) : o.data.size());
+        if (luck > 0)
+          put(o, luck == 1 && o.what != "append" ? random() % (o.data.size() + 1) : o.data.size());
       }
       pending.clear();
     }
@@ -287,7 +301,8 @@ class Disk {
   }
 
   static fs::path moved(const std::string& path, const std::string& from, const fs::path& to) {
-    return path.starts_with(from) ? fs::path(to.string() + path.substr(from.size())) : fs::path(path);
+    return path.starts_with(from) ? fs::path(to.string() + path.substr(from.size()))
+                                  : fs::path(path);
   }
 
   std::map<std::string, size_t> lost_;
@@ -303,8 +318,10 @@ TEST_F(Crash, PowerCuts) {
   std::mt19937 random(5);
   int complete = 0;
   for (int state = 0; state < 1000; ++state) {
-    const size_t cut = state % 3 == 0 ? operations.size() - random() % 12 : 1 + random() % operations.size();
-    Disk(operations, std::min(cut, operations.size()), random).write_to(dir_.path.string(), dir_.path);
+    const size_t cut =
+        state % 3 == 0 ? operations.size() - random() % 12 : 1 + random() % operations.size();
+    Disk(operations, std::min(cut, operations.size()), random)
+        .write_to(dir_.path.string(), dir_.path);
     expect_absent_or_complete();
     complete += fs::exists(out_);
     if (state % 10 == 0) {
@@ -313,7 +330,8 @@ TEST_F(Crash, PowerCuts) {
       fs::remove_all(out_);
       fs::remove_all(out_.string() + ".partial");
     }
-    ASSERT_FALSE(HasFailure()) << "state " << state << ", cut after " << cut << " of " << operations.size();
+    ASSERT_FALSE(HasFailure()) << "state " << state << ", cut after " << cut << " of "
+                               << operations.size();
   }
   EXPECT_GT(complete, 20);
   EXPECT_LT(complete, 900);

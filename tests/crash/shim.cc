@@ -37,11 +37,14 @@ F real(const char* name) {
 void log_line(const std::string& line) {
   static const char* file = getenv("SHIM_LOG");
   static std::mutex mutex;
-  static int fd = file ? real<int (*)(const char*, int, ...)>("open")(file, O_WRONLY | O_CREAT | O_APPEND, 0644) : -1;
+  static int fd =
+      file ? real<int (*)(const char*, int, ...)>("open")(file, O_WRONLY | O_CREAT | O_APPEND, 0644)
+           : -1;
   if (fd < 0) return;
   std::lock_guard lock(mutex);
   const std::string text = line + "\n";
-  if (real<ssize_t (*)(int, const void*, size_t)>("write")(fd, text.data(), text.size()) < 0) abort();
+  if (real<ssize_t (*)(int, const void*, size_t)>("write")(fd, text.data(), text.size()) < 0)
+    abort();
 }
 
 std::string path_of(int fd) {
@@ -128,21 +131,28 @@ int open64(const char* path, int flags, ...) {
 }
 
 ssize_t write(int fd, const void* data, size_t n) {
-  const auto go = [&](size_t size) { return real<ssize_t (*)(int, const void*, size_t)>("write")(fd, data, size); };
+  const auto go = [&](size_t size) {
+    return real<ssize_t (*)(int, const void*, size_t)>("write")(fd, data, size);
+  };
   if (fd <= 2) return go(n);
   const bool half = number("SHIM_SHORT") == calls + 1;
   const size_t size = half && n > 1 ? n / 2 : n;
-  return counted([&] { return go(size); }, [&] { return "append " + path_of(fd) + " " + hex(data, size); });
+  return counted([&] { return go(size); },
+                 [&] { return "append " + path_of(fd) + " " + hex(data, size); });
 }
 ssize_t pwrite(int fd, const void* data, size_t n, off_t at) {
   const bool half = number("SHIM_SHORT") == calls + 1;
   const size_t size = half && n > 1 ? n / 2 : n;
-  return counted([&] { return real<ssize_t (*)(int, const void*, size_t, off_t)>("pwrite")(fd, data, size, at); },
-                 [&] { return "write " + path_of(fd) + " " + std::to_string(at) + " " + hex(data, size); });
+  return counted(
+      [&] {
+        return real<ssize_t (*)(int, const void*, size_t, off_t)>("pwrite")(fd, data, size, at);
+      },
+      [&] { return "write " + path_of(fd) + " " + std::to_string(at) + " " + hex(data, size); });
 }
 ssize_t pwrite64(int fd, const void* data, size_t n, off64_t at) { return pwrite(fd, data, n, at); }
 int fsync(int fd) {
-  return counted([&] { return real<int (*)(int)>("fsync")(fd); }, [&] { return "sync " + path_of(fd); });
+  return counted([&] { return real<int (*)(int)>("fsync")(fd); },
+                 [&] { return "sync " + path_of(fd); });
 }
 int posix_fallocate(int fd, off_t at, off_t n) {
   long call = 0;
@@ -157,23 +167,32 @@ int rename(const char* from, const char* to) {
                  [&] { return std::string("rename ") + from + " " + to; });
 }
 int renameat2(int a, const char* from, int b, const char* to, unsigned flags) {
-  return counted([&] { return real<int (*)(int, const char*, int, const char*, unsigned)>("renameat2")(a, from, b, to, flags); },
-                 [&] { return std::string("exchange ") + from + " " + to; });
+  return counted(
+      [&] {
+        return real<int (*)(int, const char*, int, const char*, unsigned)>("renameat2")(a, from, b,
+                                                                                        to, flags);
+      },
+      [&] { return std::string("exchange ") + from + " " + to; });
 }
 int unlink(const char* path) {
-  return counted([&] { return real<int (*)(const char*)>("unlink")(path); }, [&] { return std::string("remove ") + path; });
+  return counted([&] { return real<int (*)(const char*)>("unlink")(path); },
+                 [&] { return std::string("remove ") + path; });
 }
 int remove(const char* path) {
-  return counted([&] { return real<int (*)(const char*)>("remove")(path); }, [&] { return std::string("remove ") + path; });
+  return counted([&] { return real<int (*)(const char*)>("remove")(path); },
+                 [&] { return std::string("remove ") + path; });
 }
 int unlinkat(int folder, const char* path, int flags) {
-  return counted([&] { return real<int (*)(int, const char*, int)>("unlinkat")(folder, path, flags); },
-                 [&] { return "remove " + path_of(folder) + "/" + path; });
+  return counted(
+      [&] { return real<int (*)(int, const char*, int)>("unlinkat")(folder, path, flags); },
+      [&] { return "remove " + path_of(folder) + "/" + path; });
 }
 int mkdir(const char* path, mode_t mode) {
-  return counted([&] { return real<int (*)(const char*, mode_t)>("mkdir")(path, mode); }, [&] { return std::string("mkdir ") + path; });
+  return counted([&] { return real<int (*)(const char*, mode_t)>("mkdir")(path, mode); },
+                 [&] { return std::string("mkdir ") + path; });
 }
 int rmdir(const char* path) {
-  return counted([&] { return real<int (*)(const char*)>("rmdir")(path); }, [&] { return std::string("remove ") + path; });
+  return counted([&] { return real<int (*)(const char*)>("rmdir")(path); },
+                 [&] { return std::string("remove ") + path; });
 }
 }

@@ -16,7 +16,8 @@ class Compare : public testing::Test {
   void write(const char* name, const std::vector<float>& values) {
     std::filesystem::create_directories(dir_.path / name);
     const std::vector<std::span<const std::byte>> data = {std::as_bytes(std::span(values))};
-    write_safetensors(dir_.path / name / "model.safetensors", {{"w", DType::kF32, {static_cast<int64_t>(values.size())}}}, data, {});
+    write_safetensors(dir_.path / name / "model.safetensors",
+                      {{"w", DType::kF32, {static_cast<int64_t>(values.size())}}}, data, {});
   }
   TempDir dir_;
 };

@@ -17,7 +17,9 @@ namespace fs = std::filesystem;
 class ManifestTest : public testing::Test {
  protected:
   ManifestTest() {
-    ModelWriter writer(out_, {{"a", DType::kF32, {16, 16}}, {"b", DType::kBF16, {200}}, {"c", DType::kU8, {9}}}, {.shard_bytes = 1100, .plan = "plan"});
+    ModelWriter writer(
+        out_, {{"a", DType::kF32, {16, 16}}, {"b", DType::kBF16, {200}}, {"c", DType::kU8, {9}}},
+        {.shard_bytes = 1100, .plan = "plan"});
     std::mt19937 random(1);
     for (size_t t = 0; t < writer.tensors().size(); ++t) {
       std::vector<std::byte> bytes(byte_size(writer.tensors()[t]));
@@ -92,7 +94,8 @@ TEST_F(ManifestTest, MissingFilesAreNamed) {
 
 TEST(Journal, ATornLastLineIsLeftOut) {
   const TempDir dir;
-  const std::string whole = journal_head("p") + journal_line({"s1", 5, "aa", {{"t", "1"}}}) + journal_line({"s2", 6, "bb", {}});
+  const std::string whole = journal_head("p") + journal_line({"s1", 5, "aa", {{"t", "1"}}}) +
+                            journal_line({"s2", 6, "bb", {}});
   const std::string first = journal_head("p") + journal_line({"s1", 5, "aa", {{"t", "1"}}});
   for (size_t n = 0; n <= whole.size(); ++n) {
     write_raw(dir.path / "j", whole.substr(0, n));

@@ -13,20 +13,27 @@ struct RamSurvey : Survey {
   std::vector<float> own;  // per model: factor of the entries that it alone changed
 };
 
-float threshold(const TensorTask& task) { return static_cast<float>(task.epsilon.value_or(1e-5)); }
+// As a mask of bits: std::abs and comparisons of floats in one loop defeat the vectoriser.
+[[gnu::always_inline]] inline uint32_t is_changed(float delta, uint32_t epsilon) {
+  return static_cast<uint32_t>(magnitude_bits(delta) > epsilon);
+}
+
+// epsilon as magnitude_bits.
+uint32_t threshold(const TensorTask& task) {
+  return magnitude_bits(static_cast<float>(task.epsilon.value_or(1e-5)));
+}
 
 // deltas: [models, n]. changed[i]: how many models changed entry i.
-LEWIS_VECTORIZED void count_changed(const float* deltas, size_t models, size_t n, float epsilon,
+LEWIS_VECTORIZED void count_changed(const float* deltas, size_t models, size_t n, uint32_t epsilon,
                                     uint32_t* changed) {
   for (size_t i = 0; i < n; ++i) changed[i] = 0;
   for (size_t m = 0; m < models; ++m) {
     const float* delta = deltas + m * n;
-    for (size_t i = 0; i < n; ++i)
-      changed[i] += static_cast<uint32_t>(std::abs(delta[i]) > epsilon);
+    for (size_t i = 0; i < n; ++i) changed[i] += is_changed(delta[i], epsilon);
   }
 }
 
-void read_deltas(const Chunk& chunk, float epsilon, uint32_t* changed) {
+void read_deltas(const Chunk& chunk, uint32_t epsilon, uint32_t* changed) {
   for (size_t m = 0; m < chunk.models.size(); ++m) {
     task_vector(chunk, m, chunk.scratch.data() + m * chunk.size());
   }
@@ -48,10 +55,10 @@ struct Overlap {
 };
 
 LEWIS_VECTORIZED Overlap count_overlap(const float* delta, const uint32_t* changed, size_t n,
-                                       float epsilon) {
+                                       uint32_t epsilon) {
   uint32_t shared = 0, own = 0;
   for (size_t i = 0; i < n; ++i) {
-    const auto mine = static_cast<uint32_t>(std::abs(delta[i]) > epsilon);
+    const auto mine = is_changed(delta[i], epsilon);
     shared += mine & static_cast<uint32_t>(changed[i] > 1);
     own += mine & static_cast<uint32_t>(changed[i] == 1);
   }
@@ -62,7 +69,7 @@ LEWIS_VECTORIZED Overlap count_overlap(const float* delta, const uint32_t* chang
 std::unique_ptr<Survey> survey_ramplus(const TensorTask& task, const ChunkPass& pass) {
   auto s = plain_survey(task);
   const size_t models = task.models.size();
-  const float epsilon = threshold(task);
+  const uint32_t epsilon = threshold(task);
   std::vector<Overlap> slots(pass.slots() * models);
   pass.run_all([&](size_t slot, const Chunk& chunk) {
     uint32_t changed[kChunkElements];
@@ -90,20 +97,22 @@ std::unique_ptr<Survey> survey_ramplus(const TensorTask& task, const ChunkPass& 
 }
 
 LEWIS_VECTORIZED void add_changed(const float* deltas, const uint32_t* changed, const float* own,
-                                  size_t models, size_t n, float epsilon, const float* base,
+                                  size_t models, size_t n, uint32_t epsilon, const float* base,
                                   float* out) {
   double sum[kChunkElements] = {};
   for (size_t m = 0; m < models; ++m) {
-    const double factor = own[m];
+    const float* delta = deltas + m * n;
+    const float factor = own[m];
     for (size_t i = 0; i < n; ++i) {
-      const float delta = deltas[m * n + i];
-      const double share = changed[i] == 1 ? factor : 1.0;
-      sum[i] += std::abs(delta) > epsilon ? share * static_cast<double>(delta) : 0.0;
+      const uint32_t kept =
+          std::bit_cast<uint32_t>(delta[i]) & (0u - is_changed(delta[i], epsilon));
+      const float share = changed[i] == 1 ? factor : 1.0f;
+      sum[i] += static_cast<double>(share) * static_cast<double>(std::bit_cast<float>(kept));
     }
   }
   for (size_t i = 0; i < n; ++i) {
-    const double several = changed[i] > 1 ? static_cast<double>(changed[i]) : 1.0;
-    const auto delta = static_cast<float>(sum[i] / several);
+    const auto several = static_cast<float>(changed[i] > 1 ? static_cast<int32_t>(changed[i]) : 1);
+    const float delta = static_cast<float>(sum[i]) / several;
     out[i] = delta == 0 ? base[i] : base[i] + delta;
   }
 }
