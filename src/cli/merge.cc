@@ -2,12 +2,15 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 
 #include "base/error.h"
 #include "base/json.h"
 #include "cli/guidance.h"
 #include "cli/verbs.h"
+#include "io/checkpoint.h"
+#include "io/disk.h"
 #include "merge/engine.h"
 #include "merge/inputs.h"
 
@@ -17,14 +20,14 @@ namespace {
 struct Options {
   std::filesystem::path recipe, cache = default_cache_folder();
   MergeOptions merge;
-  std::string shard_size;
+  std::string shard_size, max_memory;
   std::string explain;  // a tensor
   bool no_guidance = false, dry_run = false;
   std::shared_ptr<CommonOptions> common;
 };
 
 // "5B", "500M", "1e9", "100K": mergekit's suffixes are decimal.
-uint64_t parse_shard_size(const std::string& text) {
+uint64_t parse_bytes(const std::string& text, std::string_view option) {
   size_t end = 0;
   double value = 0;
   try {
@@ -39,8 +42,7 @@ uint64_t parse_shard_size(const std::string& text) {
                         : unit == "B" || unit == "b" || unit == "G" || unit == "g" ? 1e9
                                                                                    : 0;
   if (!(value * factor >= 1 && value * factor < 1e18)) {
-    throw usage_error("--out-shard-size {}: expected a number of bytes, as 5000000000, 500M or 5B",
-                      text);
+    throw usage_error("{} {}: expected a number of bytes, as 5000000000, 500M or 5B", option, text);
   }
   return static_cast<uint64_t>(value * factor);
 }
@@ -91,6 +93,38 @@ void add_mergekit_flags(CLI::App& verb, bool& copy_tokenizer_off) {
       ->group("mergekit");
 }
 
+// What the merge would cost, with the time that this disk would take.
+void print_dry_run(const Options& o, const Recipe& recipe, const MergeCost& cost) {
+  const auto folder = existing_folder(o.merge.out);
+  const Checkpoint model = Checkpoint::open(recipe.models[0].folder);
+  const DiskSpeed disk = measure_disk(model.shard_paths().at(0), folder);
+  const double seconds = std::max(static_cast<double>(cost.bytes_read) / disk.read,
+                                  static_cast<double>(cost.bytes_written) / disk.write);
+  const uint64_t available = std::filesystem::space(folder).available;
+  if (o.common->json) {
+    fmt::print("{}\n", Json{{"bytes_read", cost.bytes_read},
+                            {"bytes_written", cost.bytes_written},
+                            {"tensors", cost.tensors},
+                            {"parameters", cost.parameters},
+                            {"peak_memory", cost.peak_memory},
+                            {"least_memory", cost.least_memory},
+                            {"disk_free", available},
+                            {"seconds", seconds}}
+                           .dump(2));
+    return;
+  }
+  fmt::print("Would read {} and write {} ({} tensors, {} parameters) to {}.\n",
+             human_bytes(cost.bytes_read), human_bytes(cost.bytes_written),
+             with_commas(cost.tensors), with_commas(cost.parameters), o.merge.out.string());
+  fmt::print(
+      "Memory: about {}; {} with --max-memory.\nDisk: {} needed, {} free.\nTime: about {}, "
+      "as this disk now reads {}/s and writes {}/s.\n",
+      human_bytes(cost.peak_memory), human_bytes(cost.least_memory),
+      human_bytes(cost.bytes_written), human_bytes(available), human_seconds(seconds),
+      human_bytes(static_cast<uint64_t>(disk.read)),
+      human_bytes(static_cast<uint64_t>(disk.write)));
+}
+
 void run_merge(Options& o) {
   const auto begin = std::chrono::steady_clock::now();
   Threads threads(o.common->threads);
@@ -98,15 +132,13 @@ void run_merge(Options& o) {
   Recipe recipe = read_recipe(o.recipe);
   if (o.no_guidance) recipe.lewis.reset();
   check_plan_settings(recipe);
-  if (!o.shard_size.empty()) o.merge.shard_bytes = parse_shard_size(o.shard_size);
+  if (!o.shard_size.empty()) {
+    o.merge.shard_bytes = parse_bytes(o.shard_size, "--out-shard-size");
+  }
+  if (!o.max_memory.empty()) o.merge.max_memory = parse_bytes(o.max_memory, "--max-memory");
   const MergeCost cost = merge_cost(recipe, threads.count());
   check_merge_target(recipe, o.merge);  // before the calibration: an hour later is too late
-  if (o.dry_run) {
-    fmt::print("Would read {}, write {} ({} tensors) to {} with about {} of memory.\n",
-               human_bytes(cost.bytes_read), human_bytes(cost.bytes_written),
-               with_commas(cost.tensors), o.merge.out.string(), human_bytes(cost.peak_memory));
-    return;
-  }
+  if (o.dry_run) return print_dry_run(o, recipe, cost);
   const Guidance guidance = guide(recipe, o.cache, threads, progress.callback());
   if (!o.explain.empty()) {
     const MergeInputs inputs(guidance.recipe);
@@ -161,6 +193,8 @@ void add_merge_verb(CLI::App& app) {
                  "Ignore the lewis: section: densities as written");
   verb->add_option("--out-shard-size", o->shard_size,
                    "Largest shard in bytes (K, M, B: decimal); default 5B");
+  verb->add_option("--max-memory", o->max_memory,
+                   "Bytes of memory (K, M, B: decimal): kept, or refused before any work");
   verb->add_option("--random-seed,--seed", o->merge.seed, "Seed of random masks (dare)");
   verb->add_option("--cache", o->cache, "Folder of the statistics' cache");
   add_mergekit_flags(*verb, o->merge.no_tokenizer);

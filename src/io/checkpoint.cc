@@ -125,6 +125,12 @@ const Json& Checkpoint::config() const {
   return config_;
 }
 
+std::vector<fs::path> Checkpoint::shard_paths() const {
+  std::vector<fs::path> paths;
+  for (const auto& shard : shards_) paths.push_back(shard->path());
+  return paths;
+}
+
 uint64_t Checkpoint::total_bytes() const {
   uint64_t bytes = 0;
   for (const TensorInfo& t : tensors_) bytes += byte_size(t);

@@ -25,6 +25,7 @@ class Checkpoint final : public TensorSource {
   void read(const TensorInfo& tensor, int64_t first, std::span<std::byte> out) const override;
 
   const std::filesystem::path& folder() const { return folder_; }
+  std::vector<std::filesystem::path> shard_paths() const;
   // config.json, parsed; Error(kInput) when there is none or it is not an object.
   const Json& config() const;
   // Sum of the tensors' bytes.

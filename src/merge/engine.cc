@@ -45,9 +45,9 @@ uint64_t bytes_read_for(const OutputTensor& tensor) {
 
 class Merge {
  public:
-  Merge(const MergeInputs& inputs, const MergeOptions& options, ModelWriter& writer,
+  Merge(const MergeInputs& inputs, const MergeOptions& options, bool overlap, ModelWriter& writer,
         Threads& threads)
-      : inputs_(inputs), options_(options), writer_(writer), threads_(threads) {}
+      : inputs_(inputs), options_(options), overlap_(overlap), writer_(writer), threads_(threads) {}
 
   void run(MergeReport& report) {
     std::vector<size_t> todo;  // without what an earlier run has finished
@@ -59,6 +59,11 @@ class Merge {
       todo.push_back(i);
       total_ += bytes_read_for(output(i)) + byte_size(writer_.tensors()[i]);
     }
+    overlap_ ? run_overlapping(todo, report) : run_one_by_one(todo, report);
+  }
+
+ private:
+  void run_overlapping(const std::vector<size_t>& todo, MergeReport& report) {
     if (!todo.empty()) begin_read(stations_[0], todo[0]);
     for (size_t i = 0; i < todo.size(); ++i) {
       Station& now = stations_[i % 2];
@@ -75,7 +80,18 @@ class Merge {
     }
   }
 
- private:
+  void run_one_by_one(const std::vector<size_t>& todo, MergeReport& report) {
+    Station& only = stations_[0];
+    for (const size_t tensor : todo) {
+      begin_read(only, tensor);
+      only.work.get();
+      compute(only, report);
+      begin_write(only);
+      only.work.get();
+      tell(bytes_read_for(output(tensor)) + only.output.size());
+    }
+  }
+
   const OutputTensor& output(size_t tensor) const {
     return inputs_.tensor(writer_.tensors()[tensor].name);
   }
@@ -124,6 +140,7 @@ class Merge {
 
   const MergeInputs& inputs_;
   const MergeOptions& options_;
+  bool overlap_;
   ModelWriter& writer_;
   Threads& threads_;
   Station stations_[2];
@@ -143,8 +160,9 @@ void check_merge_target(const Recipe& recipe, const MergeOptions& options) {
   refuse_existing_out(options.out, options.force);
 }
 
-MergeCost merge_cost(const Recipe& recipe, size_t threads) {
-  const MergeInputs inputs(recipe);
+namespace {
+
+MergeCost cost_of(const MergeInputs& inputs, size_t threads) {
   MergeCost cost;
   uint64_t largest = 0;
   for (const OutputTensor& t : inputs.tensors()) {
@@ -159,8 +177,23 @@ MergeCost merge_cost(const Recipe& recipe, size_t threads) {
   const uint64_t scratch =
       threads * (2 * inputs.models().size() + 2) * kSlotElements * sizeof(float);
   // A survey collects a few per cent of the elements of each model.
-  cost.peak_memory = 2 * largest + largest / 16 + scratch + kProgram;
+  cost.least_memory = largest + largest / 16 + scratch + kProgram;
+  cost.peak_memory = cost.least_memory + largest;  // one tensor is computed, another on its way
   return cost;
+}
+
+// Whether there is memory to read the next tensor while one is computed.
+bool may_overlap(const MergeCost& cost, uint64_t limit) {
+  if (limit == 0 || cost.peak_memory <= limit) return true;
+  if (cost.least_memory <= limit) return false;
+  throw resource_error("--max-memory {}: the largest tensor with all its inputs needs {} bytes",
+                       limit, cost.least_memory);
+}
+
+}  // namespace
+
+MergeCost merge_cost(const Recipe& recipe, size_t threads) {
+  return cost_of(MergeInputs(recipe), threads);
 }
 
 namespace {
@@ -198,6 +231,7 @@ Json about(const MergeInputs& inputs, const MergeOptions& options,
 MergeReport merge(const Recipe& recipe, const MergeOptions& options, Threads& threads) {
   check_merge_target(recipe, options);
   const MergeInputs inputs(recipe);
+  const bool overlap = may_overlap(cost_of(inputs, threads.count()), options.max_memory);
   const std::vector<std::string> models = fingerprints(inputs);
   MergeReport report;
   report.warnings = inputs.warnings();
@@ -207,7 +241,7 @@ MergeReport merge(const Recipe& recipe, const MergeOptions& options, Threads& th
                       .resume = options.resume,
                       .plan = plan_hash(inputs, options, models)});
   try {
-    Merge(inputs, options, writer, threads).run(report);
+    Merge(inputs, options, overlap, writer, threads).run(report);
   } catch (const Error& e) {
     if (e.code() != ExitCode::kInterrupted) throw;
     writer.keep_partial();

@@ -19,6 +19,7 @@ struct MergeOptions {
   uint64_t shard_bytes = 5'000'000'000;
   uint64_t seed = 0;          // of random masks
   bool no_tokenizer = false;  // do not copy tokenizer and chat template files
+  uint64_t max_memory = 0;    // bytes; 0: no limit. Kept, or refused before any work
   ProgressFn progress;        // bytes read and written
 };
 
@@ -37,6 +38,7 @@ void check_merge_target(const Recipe& recipe, const MergeOptions& options);
 // What a merge will do, known before any weight is read.
 struct MergeCost {
   uint64_t tensors = 0, parameters = 0, bytes_read = 0, bytes_written = 0, peak_memory = 0;
+  uint64_t least_memory = 0;  // when reading and writing wait for each other
 };
 MergeCost merge_cost(const Recipe& recipe, size_t threads);
 

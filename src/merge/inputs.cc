@@ -74,6 +74,25 @@ std::optional<std::string> tokenizer_text(const Checkpoint& model) {
   return read_text_file(file);
 }
 
+// Packed integers cannot be merged; float8 goes by name, as other types that arithmetic does not
+// know.
+void refuse_packed(const Checkpoint& model) {
+  if (!fs::exists(model.folder() / "config.json")) return;
+  const auto found = model.config().find("quantization_config");
+  if (found == model.config().end() || !found->is_object()) return;
+  const std::string method = found->contains("quant_method") && (*found)["quant_method"].is_string()
+                                 ? (*found)["quant_method"].get<std::string>()
+                                 : "";
+  for (const char* packed :
+       {"awq", "gptq", "bitsandbytes", "hqq", "aqlm", "quip", "eetq", "quanto"}) {
+    if (method != packed) continue;
+    throw input_error(
+        "{}: is quantised ({}): its weights are packed integers; merge the model that "
+        "it was made from",
+        model.label(), method);
+  }
+}
+
 bool has_config(const Checkpoint& model) { return fs::exists(model.folder() / "config.json"); }
 
 }  // namespace
@@ -89,7 +108,10 @@ MergeInputs::MergeInputs(const Recipe& recipe)
   if (method_.base == BaseRole::kApart && !recipe_.base_index) {
     throw usage_error("{}: merge_method {} needs base_model", where(), method_.name);
   }
-  for (const RecipeModel& m : recipe_.models) models_.push_back(Checkpoint::open(m.folder));
+  for (const RecipeModel& m : recipe_.models) {
+    models_.push_back(Checkpoint::open(m.folder));
+    refuse_packed(models_.back());
+  }
   choose_models();
   if (recipe_.slices.empty()) {
     account();

@@ -285,6 +285,32 @@ TEST_F(Engine, AModelThatIsCutMeanwhileIsAnErrorNotASignal) {
   EXPECT_FALSE(fs::exists(out_));
 }
 
+TEST_F(Engine, MaxMemoryIsKeptOrRefused) {
+  const MergeCost cost = merge_cost(recipe(), 2);
+  EXPECT_LT(cost.least_memory, cost.peak_memory);
+  run(recipe());
+  const auto expected = snapshot(out_);
+  MergeOptions options{.max_memory = cost.least_memory};  // one tensor after the other
+  run(recipe(), 2, options);
+  EXPECT_EQ(snapshot(out_), expected);
+  fs::remove_all(out_);
+  options.max_memory = cost.least_memory - 1;
+  try {
+    run(recipe(), 2, options);
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ExitCode::kResource);
+  }
+  EXPECT_FALSE(fs::exists(out_) || fs::exists(out_.string() + ".partial"));
+}
+
+TEST_F(Engine, QuantisedModelsAreRefused) {
+  Json config = read_json(dir_.path / "math/config.json");
+  config["quantization_config"] = {{"quant_method", "gptq"}, {"bits", 4}};
+  std::ofstream(dir_.path / "math/config.json") << config;
+  expect_refused(kHead, ExitCode::kInput, {"math", "quantised (gptq)"});
+}
+
 TEST_F(Engine, CostIsWhatTheMergeThenDoes) {
   const Recipe r = recipe();
   const MergeCost cost = merge_cost(r, 2);
