@@ -36,7 +36,8 @@ void write_model(const fs::path& folder, int64_t layers, uint64_t expert) {
   ModelWriter writer(folder, tensors_of(layers), {.shard_bytes = 500'000'000});
   for (size_t t = 0; t < writer.tensors().size(); ++t) {
     std::vector<uint16_t> values(static_cast<size_t>(element_count(writer.tensors()[t].shape)));
-    const TensorRandom base(0, 0, writer.tensors()[t].name), change(1, expert, writer.tensors()[t].name);
+    const TensorRandom base(0, 0, writer.tensors()[t].name),
+        change(1, expert, writer.tensors()[t].name);
     std::vector<uint32_t> a(4096), b(4096);
     for (size_t at = 0; at < values.size(); at += a.size()) {
       base.fill(at, a);
@@ -71,7 +72,8 @@ void copy_bytes(const std::vector<fs::path>& models, const fs::path& to, Threads
   };
   std::vector<File> files;
   for (const fs::path& model : models) {
-    for (const fs::path& shard : Checkpoint::open(model).shard_paths()) files.push_back(File::open_read(shard));
+    for (const fs::path& shard : Checkpoint::open(model).shard_paths())
+      files.push_back(File::open_read(shard));
   }
   const File out = File::create(to);
   std::vector<Piece> pieces;
@@ -114,14 +116,19 @@ void run(const fs::path& folder) {
   const std::vector<fs::path> models = {folder / "base", folder / "a", folder / "b"};
   for (size_t m = 0; m < models.size(); ++m) write_model(models[m], layers, m);
   const Recipe recipe = parse_recipe(
-      "merge_method: ties\nbase_model: base\nmodels:\n- {model: a, parameters: {weight: 1, density: 0.3}}\n"
-      "- {model: b, parameters: {weight: 1, density: 0.3}}\n", folder / "recipe.yml");
+      "merge_method: ties\nbase_model: base\nmodels:\n- {model: a, parameters: {weight: 1, "
+      "density: 0.3}}\n"
+      "- {model: b, parameters: {weight: 1, density: 0.3}}\n",
+      folder / "recipe.yml");
   Threads threads(0);
   const MergeCost cost = merge_cost(recipe, threads.count());
-  fmt::print("ties, bf16, base and 2 experts of {:.2f} G parameters: reads {:.1f} GB, writes {:.1f} GB; best of 3\n\n",
-             static_cast<double>(cost.parameters) / 1e9, static_cast<double>(cost.bytes_read) / 1e9,
-             static_cast<double>(cost.bytes_written) / 1e9);
-  fmt::print("{:<12}{:>12}{:>12}{:>22}\n", "page cache", "copy, s", "merge, s", "speed of the copy");
+  fmt::print(
+      "ties, bf16, base and 2 experts of {:.2f} G parameters: reads {:.1f} GB, writes {:.1f} GB; "
+      "best of 3\n\n",
+      static_cast<double>(cost.parameters) / 1e9, static_cast<double>(cost.bytes_read) / 1e9,
+      static_cast<double>(cost.bytes_written) / 1e9);
+  fmt::print("{:<12}{:>12}{:>12}{:>22}\n", "page cache", "copy, s", "merge, s",
+             "speed of the copy");
   for (const bool cold : {true, false}) {
     if (cold && !drop_page_cache()) continue;
     const double copy = best_seconds(cold, [&] { copy_bytes(models, folder / "copy", threads); });
@@ -131,7 +138,8 @@ void run(const fs::path& folder) {
       merge(recipe, {.out = folder / "out"}, threads);
     });
     fs::remove_all(folder / "out");
-    fmt::print("{:<12}{:>12.2f}{:>12.2f}{:>22.2f}\n", cold ? "cold" : "warm", copy, merged, copy / merged);
+    fmt::print("{:<12}{:>12.2f}{:>12.2f}{:>22.2f}\n", cold ? "cold" : "warm", copy, merged,
+               copy / merged);
   }
 }
 

@@ -12,6 +12,7 @@
 #include "cli/verbs.h"
 #include "io/checkpoint.h"
 #include "merge/engine.h"
+#include "plan/decimal.h"
 
 namespace lewis {
 namespace {
@@ -20,9 +21,6 @@ struct Options {
   std::filesystem::path recipe, out, cache = default_cache_folder();
   std::shared_ptr<CommonOptions> common;
 };
-
-// "model.layers.3.self_attn.q_proj" -> "q_proj"
-std::string component_of(const std::string& module) { return module.substr(module.rfind('.') + 1); }
 
 struct DensityMean {
   double plain = 0, weighted = 0;  // over linear layers; over their parameters

@@ -57,6 +57,14 @@ void replace_folder(const fs::path& fresh, const fs::path& out) {
   fs::remove_all(old);
 }
 
+// A small file that is there with its old content or its new one, and stays.
+void replace_file(const fs::path& folder, std::string_view name, std::string_view text) {
+  const fs::path fresh = folder / (std::string(name) + ".tmp");
+  write_file_durably(fresh, std::as_bytes(std::span(text)));
+  fs::rename(fresh, folder / name);
+  sync_folder(folder);
+}
+
 // The marker goes last: what a crash leaves is still known as ours.
 void remove_partial(const fs::path& partial) {
   std::vector<fs::path> entries;
@@ -179,7 +187,7 @@ ModelWriter::ModelWriter(fs::path out, std::vector<TensorInfo> tensors,
     tensor_bytes_ += shards_.back()->missing;
   }
   if (options.resume) {
-    take_over(options);
+    take_over();
   } else {
     make_partial();
   }
@@ -220,7 +228,7 @@ void ModelWriter::make_partial() {
 }
 
 // What an earlier run of the same plan has finished.
-void ModelWriter::take_over(const WriterOptions& options) {
+void ModelWriter::take_over() {
   const fs::path journal = partial_ / kJournalName, whole = partial_ / kManifestName;
   if (!fs::exists(journal) && !fs::exists(whole)) {
     throw usage_error("{}: there is nothing to resume", partial_.string());
@@ -229,7 +237,7 @@ void ModelWriter::take_over(const WriterOptions& options) {
   if (!marker_->try_lock())
     throw usage_error("{}: another lewis is writing there", partial_.string());
   const Manifest found = fs::exists(journal) ? read_journal(journal) : read_manifest(whole);
-  if (found.plan != options.plan) {
+  if (found.plan != plan_) {
     throw usage_error(
         "{}: was begun with another recipe, other models or other options; resume it "
         "with those, or merge anew without --resume",
@@ -244,7 +252,7 @@ void ModelWriter::take_over(const WriterOptions& options) {
     shard->record = *it;
   }
   // What is not a finished shard is written again.
-  std::set<std::string> kept = {kMarker};
+  std::set<std::string> kept = {kMarker, std::string(kJournalName)};
   for (const auto& shard : shards_) {
     if (shard->done) kept.insert(shard->name);
   }
@@ -252,9 +260,7 @@ void ModelWriter::take_over(const WriterOptions& options) {
   for (const auto& entry : fs::directory_iterator(partial_)) {
     if (!kept.contains(entry.path().filename().string())) rest.push_back(entry.path());
   }
-  for (const fs::path& path : rest) {
-    if (path.filename() != kJournalName) fs::remove(path);
-  }
+  for (const fs::path& path : rest) fs::remove(path);
 }
 
 void ModelWriter::check_space(uint64_t needed) const {
@@ -274,10 +280,7 @@ void ModelWriter::open_shards() {
   for (const auto& shard : shards_) {
     if (shard->done) lines += journal_line(shard->record);
   }
-  const fs::path fresh = partial_ / (std::string(kJournalName) + ".tmp");
-  write_file_durably(fresh, std::as_bytes(std::span(lines)));
-  fs::rename(fresh, partial_ / kJournalName);
-  sync_folder(partial_);
+  replace_file(partial_, kJournalName, lines);
   journal_ = File::open_append(partial_ / kJournalName);
   for (const auto& shard : shards_) {
     if (shard->done) continue;
@@ -356,11 +359,7 @@ void ModelWriter::commit(const Json& about) {
     add_file("model.safetensors.index.json", index.dump(2) + "\n");
   }
   manifest.files = files_;
-  const std::string text = manifest.text();
-  const fs::path fresh = partial_ / (std::string(kManifestName) + ".tmp");
-  write_file_durably(fresh, std::as_bytes(std::span(text)));
-  fs::rename(fresh, partial_ / kManifestName);
-  sync_folder(partial_);
+  replace_file(partial_, kManifestName, manifest.text());
   // From here on lewis_manifest.json is what a resumed run goes by.
   fs::remove(partial_ / kJournalName);
   fs::remove(partial_ / kMarker);

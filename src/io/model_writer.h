@@ -75,7 +75,7 @@ class ModelWriter {
   struct Shard;
   void make_partial();
   void check_space(uint64_t needed) const;
-  void take_over(const WriterOptions& options);
+  void take_over();
   void open_shards();
   void finish(Shard& shard);
 

@@ -1,8 +1,6 @@
 #include "merge/engine.h"
 
 #include <algorithm>
-#include <atomic>
-#include <cstring>
 #include <future>
 
 #include "base/error.h"

@@ -9,22 +9,6 @@
 namespace lewis {
 namespace {
 
-LEWIS_VECTORIZED double dot_product(const float* a, const float* b, size_t n) {
-  double lanes[32] = {};  // a fixed order of adding that the compiler can vectorise
-  size_t i = 0;
-  for (; i + 32 <= n; i += 32) {
-    for (size_t lane = 0; lane < 32; ++lane) {
-      lanes[lane] += static_cast<double>(a[i + lane]) * static_cast<double>(b[i + lane]);
-    }
-  }
-  for (size_t lane = 0; i < n; ++i, ++lane) {
-    lanes[lane] += static_cast<double>(a[i]) * static_cast<double>(b[i]);
-  }
-  double sum = 0;
-  for (const double lane : lanes) sum += lane;
-  return sum;
-}
-
 LEWIS_VECTORIZED void add_products(const float* a, const float* b, size_t n, double* sum) {
   for (size_t i = 0; i < n; ++i) sum[i] += static_cast<double>(a[i]) * static_cast<double>(b[i]);
 }
@@ -60,6 +44,22 @@ void mirror(Gram& gram) {
 }
 
 }  // namespace
+
+LEWIS_VECTORIZED double dot_product(const float* a, const float* b, size_t n) {
+  double lanes[32] = {};  // a fixed order of adding that the compiler can vectorise
+  size_t i = 0;
+  for (; i + 32 <= n; i += 32) {
+    for (size_t lane = 0; lane < 32; ++lane) {
+      lanes[lane] += static_cast<double>(a[i + lane]) * static_cast<double>(b[i + lane]);
+    }
+  }
+  for (size_t lane = 0; i < n; ++i, ++lane) {
+    lanes[lane] += static_cast<double>(a[i]) * static_cast<double>(b[i]);
+  }
+  double sum = 0;
+  for (const double lane : lanes) sum += lane;
+  return sum;
+}
 
 double Gram::norm(size_t i) const { return std::sqrt(std::max(0.0, at(i, i))); }
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <type_traits>
 
 #include "merge/sparsify.h"
 #include "merge/top_k.h"

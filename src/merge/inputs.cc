@@ -260,17 +260,15 @@ void MergeInputs::check(const OutputTensor& t) const {
 }
 
 void MergeInputs::check_counts(const OutputTensor& t) const {
-  const size_t n = t.models.size();
-  if (n >= method_.min_models && n <= method_.max_models) return;
-  const bool exact = method_.min_models == method_.max_models;
-  throw usage_error(
-      "{}: {} takes {} {} model{}{}, found {} for tensor {}", where(), method_.name,
-      exact                    ? "exactly"
-      : n < method_.min_models ? "at least"
-                               : "at most",
-      n < method_.min_models ? method_.min_models : method_.max_models,
-      (n < method_.min_models ? method_.min_models : method_.max_models) == 1 ? "" : "s",
-      method_.base == BaseRole::kApart ? " besides the base" : "", n, t.info.name);
+  const size_t n = t.models.size(), least = method_.min_models, most = method_.max_models;
+  if (n >= least && n <= most) return;
+  const size_t bound = n < least ? least : most;
+  throw usage_error("{}: {} takes {} {} model{}{}, found {} for tensor {}", where(), method_.name,
+                    least == most ? "exactly"
+                    : n < least   ? "at least"
+                                  : "at most",
+                    bound, bound == 1 ? "" : "s",
+                    method_.base == BaseRole::kApart ? " besides the base" : "", n, t.info.name);
 }
 
 // out_dtype, else dtype, else the base's type, else the type that all models have, else F32.

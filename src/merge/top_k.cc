@@ -236,6 +236,7 @@ void keep_top(const TopK& top, int64_t first, std::span<const float> ranked,
 
 std::vector<TopK> find_top_k(const ChunkPass& pass, std::span<const TopKQuery> queries,
                              int64_t count) {
+  if (queries.empty()) return {};  // no sample either
   std::vector<Search> searches;
   for (const TopKQuery& query : queries) {
     if (query.k < 1 || query.k > count) throw failed_error("top {} of {} elements", query.k, count);

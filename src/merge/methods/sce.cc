@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "merge/gram.h"
 #include "merge/top_k.h"
 
 namespace lewis {
@@ -72,21 +73,6 @@ void select_entries(const TensorTask& task, const ChunkPass& pass, SceSurvey& s)
   if (k > 0) s.top = find_top_k(pass, std::vector<TopKQuery>{{variances, k}}, task.count)[0];
 }
 
-LEWIS_VECTORIZED double sum_of_squares(const float* x, size_t n) {
-  double lanes[32] = {};
-  size_t i = 0;
-  for (; i + 32 <= n; i += 32) {
-    for (size_t lane = 0; lane < 32; ++lane) {
-      lanes[lane] += static_cast<double>(x[i + lane]) * static_cast<double>(x[i + lane]);
-    }
-  }
-  for (size_t lane = 0; i < n; ++i, ++lane)
-    lanes[lane] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
-  double sum = 0;
-  for (const double lane : lanes) sum += lane;
-  return sum;
-}
-
 // Each model's share of the squares of all selected entries; equal shares when there are none.
 void calculate_weights(const ChunkPass& pass, SceSurvey& s) {
   const size_t models = s.weights.size();
@@ -94,8 +80,8 @@ void calculate_weights(const ChunkPass& pass, SceSurvey& s) {
   pass.run_all([&](size_t slot, const Chunk& chunk) {
     selected(s, chunk);
     for (size_t m = 0; m < models; ++m) {
-      slots[slot * models + m] +=
-          sum_of_squares(chunk.scratch.data() + m * chunk.size(), chunk.size());
+      const float* delta = chunk.scratch.data() + m * chunk.size();
+      slots[slot * models + m] += dot_product(delta, delta, chunk.size());
     }
   });
   double all = 0;
