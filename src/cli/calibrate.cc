@@ -60,7 +60,7 @@ void calibrate_recipe(const Options& o, Threads& threads, const ProgressFn& prog
     if (o.common->json) {
       all.push_back(summary(result, result.file));
     } else {
-      print_result(result, job.model, result.file);
+      print_result(result, job.model.model, result.file);
     }
   }
   if (o.common->json) fmt::print("{}\n", Json{{"statistics", all}}.dump(2));
@@ -69,7 +69,7 @@ void calibrate_recipe(const Options& o, Threads& threads, const ProgressFn& prog
 void calibrate_model(const Options& o, Threads& threads, const ProgressFn& progress) {
   if (o.data.empty()) throw usage_error("--data is needed: the text that shows the model's skill");
   CalibrationJob job;
-  job.model = o.model_or_recipe;
+  job.model = model_in(o.model_or_recipe);
   job.protocol = protocol_of(o.protocol);
   job.skip_first_token = o.skip_first_token;
   job.text.data = o.data;

@@ -16,7 +16,7 @@ constexpr int64_t kSample = 1 << 16;      // elements of each tensor that are co
 constexpr double kUnrelatedCosine = 0.9;  // fine-tuned models stay far above
 
 // Sampled, over the matrices of the model.
-TensorDifference sampled_difference(const Checkpoint& base, const Checkpoint& model,
+TensorDifference sampled_difference(const TensorSource& base, const TensorSource& model,
                                     Threads& threads) {
   TensorDifference sum;
   for (const TensorInfo& t : base.tensors()) {
@@ -61,17 +61,19 @@ void add_check_verb(CLI::App& app) {
     Threads threads(o->common->threads);
     const Recipe recipe = read_recipe(o->recipe);
     check_plan_settings(recipe);
-    const MergeInputs inputs(recipe);
+    const MergeInputs inputs(recipe, {.threads = threads.count()});
     std::vector<std::string> warnings = inputs.warnings();
     Json models = Json::array();
-    for (size_t m = 0; m < inputs.models().size(); ++m) {
-      const Checkpoint& model = inputs.models()[m];
-      Json line = {{"model", recipe.models[m].model}, {"bytes", model.total_bytes()}};
-      if (recipe.base_index && m != *recipe.base_index) {
-        const TensorDifference d = sampled_difference(inputs.main(), model, threads);
+    for (const InputModel* model : inputs.models()) {
+      uint64_t bytes = 0;
+      for (const TensorInfo& t : model->source->tensors()) bytes += byte_size(t);
+      Json line = {{"model", model->name}, {"bytes", bytes}};
+      if (recipe.base_index && model->name != inputs.main().name) {
+        const TensorDifference d =
+            sampled_difference(*inputs.main().source, *model->source, threads);
         line["cosine_to_base"] = d.cosine();
         line["relative_task_vector"] = d.relative();
-        const std::string said = kinship(d, model.label(), inputs.main().label());
+        const std::string said = kinship(d, model->label(), inputs.main().label());
         if (!said.empty()) warnings.push_back(said);
       }
       models.push_back(std::move(line));

@@ -251,14 +251,13 @@ void run_eval(const Options& o) {
   if (!o.baseline.empty()) baseline = find_baseline(o, results);
   // Broken models are refused before the first hour of work on a good one.
   for (const auto& folder : o.models) {
-    const Checkpoint checkpoint = Checkpoint::open(folder);
-    read_model_spec(checkpoint.config(), (folder / "config.json").string());
+    spec_of(open_input(model_in(folder), {}));
   }
   for (ModelResults& result : results) {
     const bool all_ids =
         std::all_of(tasks.begin(), tasks.end(), [](const auto& t) { return t.format == "ids"; });
-    const auto model = RunningModel::open(result.folder, threads, !all_ids);
-    result.fingerprint = model->checkpoint.fingerprint();
+    const auto model = RunningModel::open(model_in(result.folder), threads, !all_ids);
+    result.fingerprint = model->input.fingerprint();
     const Tokenizer* tokenizer = model->tokenizer ? &*model->tokenizer : nullptr;
     for (TaskOptions task : tasks) {
       std::optional<ChatTemplate> chat;

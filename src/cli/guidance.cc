@@ -1,6 +1,8 @@
 #include "cli/guidance.h"
 
 #include <cstdlib>
+#include <functional>
+#include <map>
 
 #include "base/error.h"
 #include "base/hash.h"
@@ -14,8 +16,8 @@ namespace {
 
 StatisticsKey key_of(const CalibrationJob& job, const RunningModel& model) {
   StatisticsKey key;
-  key.model = job.model.string();
-  key.model_hash = model.checkpoint.fingerprint();
+  key.model = job.model.model;
+  key.model_hash = model.input.fingerprint();
   key.format = format_of(job.text.data, job.text.format);
   if (key.format != "ids" && model.tokenizer) key.tokenizer_hash = model.tokenizer->identity();
   key.data = job.text.data.string();
@@ -34,7 +36,7 @@ std::vector<std::vector<int32_t>> sequences_of(const CalibrationJob& job,
                                                const RunningModel& model) {
   const std::string format = format_of(job.text.data, job.text.format);
   std::optional<ChatTemplate> chat;
-  if (format == "chat") chat = ChatTemplate::load(job.model);
+  if (format == "chat") chat = ChatTemplate::load(model.input.folder);
   DataOptions options;
   options.file = job.text.data;
   options.format = format;
@@ -60,8 +62,8 @@ Statistics compute(const CalibrationJob& job, const RunningModel& model,
   options.protocol = job.protocol;
   options.skip_first_token = job.skip_first_token;
   options.progress = [&](Progress p) {
-    p.what =
-        "calibrate " + job.model.filename().string() + " on " + job.text.data.filename().string();
+    const std::filesystem::path name(job.model.model);
+    p.what = "calibrate " + name.filename().string() + " on " + job.text.data.filename().string();
     if (progress) progress(p);
   };
   return calibrate(*model.transformer, sequences_of(job, model), options);
@@ -101,34 +103,64 @@ std::vector<CalibrationJob> calibration_jobs(const Recipe& recipe) {
   for (const CalibrationEntry& entry : recipe.lewis->calibration) {
     const Protocol protocol =
         recipe.lewis->protocol == "reference" ? Protocol::kReference : Protocol::kClean;
-    for (const auto& folder : {recipe.models.at(recipe.base_index.value()).folder, entry.folder}) {
-      jobs.push_back({folder, entry, protocol, recipe.lewis->skip_first_token});
+    for (const size_t model : {recipe.base_index.value(), entry.index}) {
+      jobs.push_back({recipe.models.at(model), entry, protocol, recipe.lewis->skip_first_token});
     }
   }
   return jobs;
 }
 
+namespace {
+
+ModelPlan plan_entry(const Recipe& recipe, const CalibrationJob& base, const CalibrationJob& expert,
+                     const std::filesystem::path& cache, Threads& threads,
+                     const ProgressFn& progress) {
+  const Statistics on_base = run_calibration(base, cache, threads, progress).statistics;
+  const Statistics on_expert = run_calibration(expert, cache, threads, progress).statistics;
+  const OpenOptions options = {.threads = threads.count()};
+  const InputModel base_model = open_input(base.model, options),
+                   expert_model = open_input(expert.model, options);
+  return plan_model(
+      recipe, expert.text.index,
+      {*base_model.source, *expert_model.source, on_base, on_expert, threads, progress});
+}
+
+using Stage = std::shared_ptr<const Recipe>;
+
+void replace_stages(Recipe& recipe, const std::function<Stage(const Recipe&)>& replace) {
+  for (RecipeModel& m : recipe.models) {
+    if (m.stage) m.stage = replace(*m.stage);
+  }
+  for (RecipeModule& module : recipe.modules) {
+    Recipe part = *module.recipe;
+    replace_stages(part, replace);
+    module.recipe = std::make_shared<const Recipe>(std::move(part));
+  }
+}
+
+}  // namespace
+
 Guidance guide(const Recipe& recipe, const std::filesystem::path& cache, Threads& threads,
                const ProgressFn& progress) {
+  std::map<const Recipe*, Stage> guided;
   Guidance guidance{recipe, {}};
+  replace_stages(guidance.recipe, [&](const Recipe& stage) {
+    auto& result = guided[&stage];
+    if (!result)
+      result = std::make_shared<const Recipe>(guide(stage, cache, threads, progress).recipe);
+    return result;
+  });
   if (!recipe.lewis || recipe.lewis->calibration.empty()) return guidance;
   if (!recipe.base_index) {
     throw usage_error("{}: lewis.calibration needs base_model: importance is the distance from it",
                       recipe.file.string());
   }
-  const std::vector<CalibrationJob> jobs =
-      calibration_jobs(recipe);  // base, expert, base, expert ...
-  const Checkpoint base = Checkpoint::open(recipe.models[*recipe.base_index].folder);
+  const auto jobs = calibration_jobs(guidance.recipe);  // base, expert, base, expert ...
   for (size_t i = 0; i < jobs.size(); i += 2) {
-    const Statistics on_base = run_calibration(jobs[i], cache, threads, progress).statistics;
-    const Statistics on_expert = run_calibration(jobs[i + 1], cache, threads, progress).statistics;
-    const Checkpoint expert = Checkpoint::open(jobs[i + 1].model);
-    size_t index = 0;
-    while (recipe.models[index].folder != jobs[i + 1].model) ++index;
     guidance.plans.push_back(
-        plan_model(recipe, index, {base, expert, on_base, on_expert, threads, progress}));
+        plan_entry(guidance.recipe, jobs[i], jobs[i + 1], cache, threads, progress));
   }
-  guidance.recipe = apply_plans(recipe, guidance.plans);
+  guidance.recipe = apply_plans(guidance.recipe, guidance.plans);
   return guidance;
 }
 

@@ -15,7 +15,7 @@ namespace lewis {
 
 // What one model is calibrated on.
 struct CalibrationJob {
-  std::filesystem::path model;
+  RecipeModel model;
   CalibrationEntry text;
   Protocol protocol = Protocol::kClean;
   bool skip_first_token = false;
@@ -35,14 +35,15 @@ std::filesystem::path default_cache_folder();
 CalibrationResult run_calibration(const CalibrationJob& job, const std::filesystem::path& cache,
                                   Threads& threads, const ProgressFn& progress);
 
-// Every job of the recipe's lewis: section: each entry's model and the base on the entry's text.
+// Every job of the recipe's lewis: section, not those of its stages: each entry's model and the
+// base on the entry's text.
 std::vector<CalibrationJob> calibration_jobs(const Recipe& recipe);
 
 struct Guidance {
   Recipe recipe;                 // with densities
   std::vector<ModelPlan> plans;  // one for each calibrated model
 };
-// A recipe without calibration comes back as it is, without plans.
+// A recipe without calibration comes back as it is, without plans. Its stages are guided as well.
 Guidance guide(const Recipe& recipe, const std::filesystem::path& cache, Threads& threads,
                const ProgressFn& progress);
 

@@ -64,7 +64,8 @@ void add_mergekit_flags(CLI::App& verb, bool& copy_tokenizer_off) {
                                            "--safe-serialization,!--no-safe-serialization",
                                            "--verbose,-v"};
   static constexpr const char* kValues[] = {"--transformers-cache", "--lora-merge-cache",
-                                            "--lora-merge-dtype", "--device", "--write-threads"};
+                                            "--lora-merge-dtype",   "--device",
+                                            "--write-threads",      "--intermediate-dir"};
   const auto say = [](const std::string& name) {
     fmt::print(stderr, "lewis: {} has no meaning here and is ignored\n", name);
   };
@@ -96,7 +97,7 @@ void add_mergekit_flags(CLI::App& verb, bool& copy_tokenizer_off) {
 // What the merge would cost, with the time that this disk would take.
 void print_dry_run(const Options& o, const Recipe& recipe, const MergeCost& cost) {
   const auto folder = existing_folder(o.merge.out);
-  const Checkpoint model = Checkpoint::open(recipe.models[0].folder);
+  const Checkpoint model = Checkpoint::open(source_folders(recipe).at(0));
   const DiskSpeed disk = measure_disk(model.shard_paths().at(0), folder);
   const double seconds = std::max(static_cast<double>(cost.bytes_read) / disk.read,
                                   static_cast<double>(cost.bytes_written) / disk.write);
@@ -141,7 +142,7 @@ void run_merge(Options& o) {
   if (o.dry_run) return print_dry_run(o, recipe, cost);
   const Guidance guidance = guide(recipe, o.cache, threads, progress.callback());
   if (!o.explain.empty()) {
-    const MergeInputs inputs(guidance.recipe);
+    const MergeInputs inputs(guidance.recipe, {o.merge.seed, threads.count()});
     for (const std::string& line : inputs.explain(inputs.tensor(o.explain)))
       fmt::print("{}\n", line);
     return;

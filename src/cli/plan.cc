@@ -10,8 +10,8 @@
 #include "cli/guidance.h"
 #include "cli/table.h"
 #include "cli/verbs.h"
-#include "io/checkpoint.h"
 #include "merge/engine.h"
+#include "merge/input_model.h"
 #include "plan/decimal.h"
 
 namespace lewis {
@@ -27,7 +27,7 @@ struct DensityMean {
   double whole = 0;                // over all parameters of the model, the uncovered ones included
 };
 
-DensityMean mean_density(const ModelPlan& plan, const Checkpoint& expert, double uncovered) {
+DensityMean mean_density(const ModelPlan& plan, const TensorSource& expert, double uncovered) {
   DensityMean mean;
   double covered = 0, all = 0;
   for (const TensorInfo& t : expert.tensors()) all += static_cast<double>(element_count(t.shape));
@@ -84,11 +84,11 @@ void print_plan(const Recipe& recipe, const Guidance& guidance) {
   for (const ModelPlan& plan : guidance.plans) {
     const RecipeModel& model = recipe.models[plan.model];
     const LewisSection& lewis = *recipe.lewis;
-    const DensityMean mean = mean_density(plan, Checkpoint::open(model.folder), lewis.uncovered);
+    const DensityMean mean = mean_density(plan, *open_input(model, {}).source, lewis.uncovered);
     fmt::print("{}: densities from {}\n{} -> {}, protocol {}, gamma {}, epsilon {}\n\n",
                styled(model.model, "1", color),
                std::find_if(lewis.calibration.begin(), lewis.calibration.end(),
-                            [&](const auto& e) { return e.folder == model.folder; })
+                            [&](const auto& e) { return e.index == plan.model; })
                    ->data.string(),
                lewis.importance, lewis.allocation, lewis.protocol, lewis.gamma, lewis.epsilon);
     fmt::print("{}\n", density_table(plan, lewis, color));
@@ -111,7 +111,7 @@ void print_cost(const MergeCost& cost) {
 Json plan_json(const Recipe& recipe, const Guidance& guidance, const MergeCost& cost) {
   Json models = Json::array();
   for (const ModelPlan& plan : guidance.plans) {
-    const DensityMean mean = mean_density(plan, Checkpoint::open(recipe.models[plan.model].folder),
+    const DensityMean mean = mean_density(plan, *open_input(recipe.models[plan.model], {}).source,
                                           recipe.lewis->uncovered);
     Json layers = Json::object();
     for (const auto& [module, density] : plan.density) {

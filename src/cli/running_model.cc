@@ -4,15 +4,14 @@
 
 namespace lewis {
 
-std::unique_ptr<RunningModel> RunningModel::open(const std::filesystem::path& folder,
-                                                 Threads& threads, bool needs_tokenizer) {
-  auto model = std::make_unique<RunningModel>(
-      RunningModel{Checkpoint::open(folder), nullptr, nullptr, {}, {}});
-  const ModelSpec spec =
-      read_model_spec(model->checkpoint.config(), (folder / "config.json").string());
+std::unique_ptr<RunningModel> RunningModel::open(const RecipeModel& recipe_model, Threads& threads,
+                                                 bool needs_tokenizer) {
+  auto model = std::make_unique<RunningModel>(RunningModel{
+      open_input(recipe_model, {.threads = threads.count()}), nullptr, nullptr, {}, {}});
+  const std::filesystem::path& folder = model->input.folder;
   model->backend = make_cpu_backend(threads);
-  model->transformer =
-      std::make_unique<Transformer>(model->checkpoint, spec, *model->backend, threads);
+  model->transformer = std::make_unique<Transformer>(*model->input.source, spec_of(model->input),
+                                                     *model->backend, threads);
   if (std::filesystem::exists(folder / "tokenizer.json")) {
     model->tokenizer = Tokenizer::load(folder);
     model->stop_ids = model->tokenizer->stop_ids();
@@ -22,6 +21,19 @@ std::unique_ptr<RunningModel> RunningModel::open(const std::filesystem::path& fo
         folder.string());
   }
   return model;
+}
+
+RecipeModel model_in(const std::filesystem::path& folder) {
+  RecipeModel model;
+  model.model = folder.string();
+  model.folder = folder;
+  return model;
+}
+
+ModelSpec spec_of(const InputModel& model) {
+  const std::string file = (model.folder / "config.json").string();
+  if (model.config_text.empty()) throw input_error("{}: is missing", file);
+  return read_model_spec(model.config, file);
 }
 
 std::string format_of(const std::filesystem::path& data, const std::string& format) {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "compute/backend.h"
-#include "io/checkpoint.h"
+#include "merge/input_model.h"
 #include "model/transformer.h"
 #include "text/chat_template.h"
 #include "text/dataset.h"
@@ -16,16 +16,22 @@
 namespace lewis {
 
 struct RunningModel {
-  Checkpoint checkpoint;
+  InputModel input;
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Transformer> transformer;
   std::optional<Tokenizer> tokenizer;  // none for a folder without tokenizer.json
   std::vector<int32_t> stop_ids;       // end of sequence
 
   // `needs_tokenizer`: a folder without one is an Error(kInput).
-  static std::unique_ptr<RunningModel> open(const std::filesystem::path& folder, Threads& threads,
+  static std::unique_ptr<RunningModel> open(const RecipeModel& model, Threads& threads,
                                             bool needs_tokenizer);
 };
+
+// A folder as a recipe names it.
+RecipeModel model_in(const std::filesystem::path& folder);
+
+// config.json as a ModelSpec; Error(kInput) when there is none.
+ModelSpec spec_of(const InputModel& model);
 
 // The format of a data file when none is given: by its ending (.txt is text, .jsonl must be said).
 std::string format_of(const std::filesystem::path& data, const std::string& format);

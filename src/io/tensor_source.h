@@ -12,6 +12,12 @@
 
 namespace lewis {
 
+// What reading a whole tensor takes.
+struct ReadCost {
+  uint64_t disk_bytes = 0;
+  uint64_t memory = 0;  // besides the bytes that are asked for
+};
+
 class TensorSource {
  public:
   virtual ~TensorSource() = default;
@@ -26,6 +32,9 @@ class TensorSource {
   // May be called from several threads. `tensor` must be one of tensors(). Throws Error(kInput)
   // that names tensor and file when the bytes cannot be had.
   virtual void read(const TensorInfo& tensor, int64_t first, std::span<std::byte> out) const = 0;
+
+  // Of a checkpoint: the bytes themselves, and no more memory.
+  virtual ReadCost read_cost(const TensorInfo& tensor) const { return {byte_size(tensor), 0}; }
 
   // The tensor of that name, or null.
   const TensorInfo* find(std::string_view name) const;

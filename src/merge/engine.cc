@@ -14,12 +14,6 @@
 namespace lewis {
 namespace {
 
-std::vector<std::filesystem::path> source_folders(const Recipe& recipe) {
-  std::vector<std::filesystem::path> folders;
-  for (const RecipeModel& m : recipe.models) folders.push_back(m.folder);
-  return folders;
-}
-
 // One tensor on its way through read, merge and write. Two take turns, so that the disk works on
 // the next and the last while the processor works on this one.
 struct Station {
@@ -37,15 +31,20 @@ struct Station {
 
 uint64_t bytes_read_for(const OutputTensor& tensor) {
   uint64_t bytes = 0;
-  for (const MergeSource& s : tensor.sources()) bytes += byte_size(*s.tensor);
+  for (const MergeSource& s : tensor.sources())
+    bytes += s.input->source->read_cost(*s.tensor).disk_bytes;
   return bytes;
 }
 
 class Merge {
  public:
-  Merge(const MergeInputs& inputs, const MergeOptions& options, bool overlap, ModelWriter& writer,
+  Merge(const MergeInputs& inputs, const ProgressFn& progress, bool overlap, ModelWriter& writer,
         Threads& threads)
-      : inputs_(inputs), options_(options), overlap_(overlap), writer_(writer), threads_(threads) {}
+      : inputs_(inputs),
+        progress_(progress),
+        overlap_(overlap),
+        writer_(writer),
+        threads_(threads) {}
 
   void run(MergeReport& report) {
     std::vector<size_t> todo;  // without what an earlier run has finished
@@ -100,13 +99,8 @@ class Merge {
       s.inputs.clear();
       const auto sources = output(s.tensor).sources();
       s.in.resize(std::max(s.in.size(), sources.size()));
-      for (size_t i = 0; i < sources.size(); ++i) {
-        const TensorInfo& info = *sources[i].tensor;
-        const Checkpoint& model = inputs_.models()[sources[i].model];
-        const auto bytes = s.in[i].get(byte_size(info));
-        model.read(info, 0, bytes);
-        s.inputs.push_back({info.dtype, bytes, model.label()});
-      }
+      for (size_t i = 0; i < sources.size(); ++i)
+        s.inputs.push_back(read_stored(sources[i], s.in[i]));
     });
   }
 
@@ -118,26 +112,17 @@ class Merge {
     const OutputTensor& out = output(s.tensor);
     s.output = s.out.get(byte_size(out.info));
     report.parameters += static_cast<uint64_t>(element_count(out.info.shape));
-    if (!out.merged) {
-      copy_tensor(out.info.name, s.inputs, s.output);
-      ++report.copied;
-      return;
-    }
-    const TensorTask task = inputs_.task(out, options_.seed);
-    const auto models = std::span<const StoredTensor>(s.inputs).first(out.models.size());
-    const StoredTensor* base = out.base ? &s.inputs.back() : nullptr;
-    const bool copied =
-        merge_tensor(inputs_.method(), task, base, models, out.info.dtype, s.output, threads_);
+    const bool copied = inputs_.merge(out, s.inputs, s.output, threads_);
     ++(copied ? report.copied : report.merged);
   }
 
   void tell(uint64_t bytes) {
     done_ += bytes;
-    if (options_.progress) options_.progress({"merging", "bytes", done_, total_});
+    if (progress_) progress_({"merging", "bytes", done_, total_});
   }
 
   const MergeInputs& inputs_;
-  const MergeOptions& options_;
+  const ProgressFn& progress_;
   bool overlap_;
   ModelWriter& writer_;
   Threads& threads_;
@@ -164,12 +149,14 @@ MergeCost cost_of(const MergeInputs& inputs, size_t threads) {
   MergeCost cost;
   uint64_t largest = 0;
   for (const OutputTensor& t : inputs.tensors()) {
-    const uint64_t out = byte_size(t.info), in = bytes_read_for(t);
+    uint64_t memory = byte_size(t.info);
+    for (const MergeSource& s : t.sources())
+      memory += byte_size(*s.tensor) + s.input->source->read_cost(*s.tensor).memory;
     cost.tensors += 1;
     cost.parameters += static_cast<uint64_t>(element_count(t.info.shape));
-    cost.bytes_read += in;
-    cost.bytes_written += out;
-    largest = std::max(largest, in + out);
+    cost.bytes_read += bytes_read_for(t);
+    cost.bytes_written += byte_size(t.info);
+    largest = std::max(largest, memory);
   }
   constexpr uint64_t kProgram = 16 << 20;
   const uint64_t scratch =
@@ -191,14 +178,14 @@ bool may_overlap(const MergeCost& cost, uint64_t limit) {
 }  // namespace
 
 MergeCost merge_cost(const Recipe& recipe, size_t threads) {
-  return cost_of(MergeInputs(recipe), threads);
+  return cost_of(MergeInputs(recipe, {.threads = threads}), threads);
 }
 
 namespace {
 
 std::vector<std::string> fingerprints(const MergeInputs& inputs) {
   std::vector<std::string> all;
-  for (const Checkpoint& model : inputs.models()) all.push_back(model.fingerprint());
+  for (const InputModel* model : inputs.models()) all.push_back(model->fingerprint());
   return all;
 }
 
@@ -219,7 +206,7 @@ Json about(const MergeInputs& inputs, const MergeOptions& options,
            const std::vector<std::string>& models) {
   Json sources = Json::array();
   for (size_t m = 0; m < models.size(); ++m) {
-    sources.push_back({{"model", inputs.recipe().models[m].model}, {"fingerprint", models[m]}});
+    sources.push_back({{"model", inputs.models()[m]->name}, {"fingerprint", models[m]}});
   }
   return {{"lewis_version", LEWIS_VERSION}, {"seed", options.seed}, {"sources", sources}};
 }
@@ -228,7 +215,7 @@ Json about(const MergeInputs& inputs, const MergeOptions& options,
 
 MergeReport merge(const Recipe& recipe, const MergeOptions& options, Threads& threads) {
   check_merge_target(recipe, options);
-  const MergeInputs inputs(recipe);
+  const MergeInputs inputs(recipe, {options.seed, threads.count()});
   const bool overlap = may_overlap(cost_of(inputs, threads.count()), options.max_memory);
   const std::vector<std::string> models = fingerprints(inputs);
   MergeReport report;
@@ -239,7 +226,7 @@ MergeReport merge(const Recipe& recipe, const MergeOptions& options, Threads& th
                       .resume = options.resume,
                       .plan = plan_hash(inputs, options, models)});
   try {
-    Merge(inputs, options, overlap, writer, threads).run(report);
+    Merge(inputs, options.progress, overlap, writer, threads).run(report);
   } catch (const Error& e) {
     if (e.code() != ExitCode::kInterrupted) throw;
     writer.keep_partial();

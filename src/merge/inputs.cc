@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/text_file.h"
+#include "merge/modules.h"
 
 namespace lewis {
 namespace {
@@ -27,26 +28,6 @@ NameParts split_name(const std::string& name) {
   return {name.substr(0, at + 1), name.substr(at + 1 + number.size()), layer};
 }
 
-int64_t count_layers(const Checkpoint& model) {
-  int64_t layers = 0;
-  for (const TensorInfo& t : model.tensors()) {
-    layers = std::max(layers, tensor_layer(t.name).value_or(-1) + 1);
-  }
-  return layers;
-}
-
-// What stands before the number of a layer; there must be one stack of layers.
-std::string layer_prefix(const Checkpoint& model) {
-  std::set<std::string> prefixes;
-  for (const TensorInfo& t : model.tensors()) {
-    const NameParts parts = split_name(t.name);
-    if (parts.layer) prefixes.insert(parts.prefix);
-  }
-  if (prefixes.size() == 1) return *prefixes.begin();
-  throw usage_error("{}: slices need a model with one stack of layers, found {}", model.label(),
-                    prefixes.size());
-}
-
 // Embeddings come before the layers; all else outside of them (final norm, head) behind.
 bool is_before_layers(const std::string& name) {
   for (const char* part : {"embed", "wte", "wpe"}) {
@@ -56,44 +37,23 @@ bool is_before_layers(const std::string& name) {
 }
 
 // The first key of config.json that changes what the weights mean and differs between two models.
-std::optional<std::string> differing_key(const Checkpoint& a, const Checkpoint& b) {
+std::optional<std::string> differing_key(const InputModel& a, const InputModel& b) {
   static constexpr std::array<std::string_view, 11> kKeys = {
       "model_type",          "hidden_act",          "rms_norm_eps",       "rope_theta",
       "rope_scaling",        "rope_parameters",     "head_dim",           "sliding_window",
       "num_attention_heads", "num_key_value_heads", "tie_word_embeddings"};
   for (const std::string_view key : kKeys) {
-    const auto x = a.config().find(key), y = b.config().find(key);
-    if (x != a.config().end() && y != b.config().end() && *x != *y) return std::string(key);
+    const auto x = a.config.find(key), y = b.config.find(key);
+    if (x != a.config.end() && y != b.config.end() && *x != *y) return std::string(key);
   }
   return std::nullopt;
 }
 
-std::optional<std::string> tokenizer_text(const Checkpoint& model) {
-  const fs::path file = model.folder() / "tokenizer.json";
+std::optional<std::string> tokenizer_text(const InputModel& model) {
+  const fs::path file = model.folder / "tokenizer.json";
   if (!fs::exists(file)) return std::nullopt;
   return read_text_file(file);
 }
-
-// Packed integers cannot be merged; float8 goes by name, as other types that arithmetic does not
-// know.
-void refuse_packed(const Checkpoint& model) {
-  if (!fs::exists(model.folder() / "config.json")) return;
-  const auto found = model.config().find("quantization_config");
-  if (found == model.config().end() || !found->is_object()) return;
-  const std::string method = found->contains("quant_method") && (*found)["quant_method"].is_string()
-                                 ? (*found)["quant_method"].get<std::string>()
-                                 : "";
-  for (const char* packed :
-       {"awq", "gptq", "bitsandbytes", "hqq", "aqlm", "quip", "eetq", "quanto"}) {
-    if (method != packed) continue;
-    throw input_error(
-        "{}: is quantised ({}): its weights are packed integers; merge the model that "
-        "it was made from",
-        model.label(), method);
-  }
-}
-
-bool has_config(const Checkpoint& model) { return fs::exists(model.folder() / "config.json"); }
 
 }  // namespace
 
@@ -103,78 +63,178 @@ std::vector<MergeSource> OutputTensor::sources() const {
   return all;
 }
 
-MergeInputs::MergeInputs(const Recipe& recipe)
-    : recipe_(recipe), method_(find_merge_method(recipe.merge_method)) {
+StoredTensor read_stored(const MergeSource& source, PageBuffer& room) {
+  const auto bytes = room.get(byte_size(*source.tensor));
+  source.input->source->read(*source.tensor, 0, bytes);
+  return {source.tensor->dtype, bytes, source.input->label()};
+}
+
+MergeInputs::MergeInputs(const Recipe& recipe, const OpenOptions& options)
+    : MergeInputs(recipe, options, nullptr) {}
+
+MergeInputs::MergeInputs(const Recipe& recipe, const OpenOptions& options, Belongs belongs)
+    : recipe_(recipe),
+      options_(options),
+      belongs_(std::move(belongs)),
+      method_(find_merge_method(recipe.merge_method)) {
   if (method_.base == BaseRole::kApart && !recipe_.base_index) {
     throw usage_error("{}: merge_method {} needs base_model", where(), method_.name);
   }
-  for (const RecipeModel& m : recipe_.models) {
-    models_.push_back(Checkpoint::open(m.folder));
-    refuse_packed(models_.back());
-  }
-  choose_models();
-  if (recipe_.slices.empty()) {
-    account();
-    layers_ = count_layers(main());
-    add_tensors_of_models();
+  if (recipe_.modules.empty()) {
+    for (const RecipeModel& m : recipe_.models) opened_.push_back(open_input(m, options_));
+    for (const InputModel& model : opened_) models_.push_back(&model);
+    main_ = models_[recipe_.base_index.value_or(0)];
+    choose_models();
+    recipe_.slices.empty() ? add_tensors_of_models() : add_tensors_of_slices();
   } else {
-    add_tensors_of_slices();
+    open_modules();
   }
   std::sort(tensors_.begin(), tensors_.end(),
             [](const auto& a, const auto& b) { return a.info.name < b.info.name; });
+  if (!modules_.empty()) return;  // each has checked its own
   for (OutputTensor& t : tensors_) {
     check(t);
     t.merged = is_arithmetic(t.sources()[0].tensor->dtype);
     if (!t.merged) continue;
     check_counts(t);
     t.info.dtype = output_dtype(t);
-    task(t, 0);  // every parameter is there
+    task(t);  // every parameter is there
   }
   check_tokenizers();
 }
 
+void MergeInputs::open_modules() {
+  std::vector<std::string> names;
+  for (const RecipeModule& m : recipe_.modules) names.push_back(m.name);
+  for (size_t m = 0; m < names.size(); ++m) {
+    const auto belongs = [names, m, where = where()](const std::string& tensor) {
+      const auto found = module_of(tensor, names);
+      if (found) return *found == m;
+      throw usage_error("{}: tensor {} belongs to none of the modules {}; add the module 'default'",
+                        where, tensor, fmt::join(names, ", "));
+    };
+    modules_.push_back(std::unique_ptr<MergeInputs>(
+        new MergeInputs(*recipe_.modules[m].recipe, options_, belongs)));
+    take_over(m);
+  }
+}
+
+// What a module merges is part of the output.
+void MergeInputs::take_over(size_t module) {
+  const MergeInputs& part = *modules_[module];
+  const std::string& name = recipe_.modules[module].name;
+  static constexpr std::array<std::string_view, 4> kStacked = {"default", "language_model",
+                                                               "text_decoder", "text_model"};
+  if (!part.recipe_.slices.empty() && std::ranges::find(kStacked, name) == kStacked.end()) {
+    throw usage_error(
+        "{}: module '{}' has slices: only those of the language model ({}) may be "
+        "stacked",
+        where(), name, fmt::join(kStacked, ", "));
+  }
+  if (part.tensors().empty()) {
+    throw usage_error("{}: no tensor belongs to module '{}'", where(), name);
+  }
+  for (OutputTensor t : part.tensors()) {
+    t.module = module;
+    tensors_.push_back(std::move(t));
+  }
+  models_.insert(models_.end(), part.models_.begin(), part.models_.end());
+  if (!main_) main_ = &part.main();
+  layers_ = std::max(layers_, part.layers());
+}
+
 // Whether the method keeps this model apart as the base.
-bool MergeInputs::is_apart(size_t model) const {
-  return recipe_.base_index == model &&
-         (method_.base == BaseRole::kApart || method_.base == BaseRole::kOptional);
+bool MergeInputs::is_apart(size_t model, size_t slice) const {
+  std::optional<size_t> base = recipe_.base_index;
+  if (slice < recipe_.slices.size() && recipe_.slices[slice].base_index)
+    base = recipe_.slices[slice].base_index;
+  return base == model && (method_.base == BaseRole::kApart || method_.base == BaseRole::kOptional);
 }
 
 void MergeInputs::choose_models() {
-  for (size_t i = 0; i < models_.size(); ++i) {
-    if (is_apart(i)) continue;
+  std::set<size_t> chosen;
+  for (size_t slice = 0; slice < recipe_.slices.size(); ++slice) {
+    for (const SliceSource& s : recipe_.slices[slice].sources) {
+      if (!is_apart(s.model, slice)) chosen.insert(s.model);
+    }
+  }
+  for (size_t i = 0; recipe_.slices.empty() && i < models_.size(); ++i) {
+    if (is_apart(i, 0)) continue;
     // mergekit appends a base_model that is not listed to the models of every method.
     const bool unweighted = !recipe_.models[i].listed && !recipe_.parameters.contains("weight");
     if (method_.base == BaseRole::kWeighted && unweighted) continue;
-    merged_.push_back(i);
+    chosen.insert(i);
   }
+  merged_.assign(chosen.begin(), chosen.end());
   if (merged_.empty()) throw usage_error("{}: no model to merge into the base", where());
 }
 
+std::vector<std::string> MergeInputs::merged_names() const {
+  std::vector<std::string> names;
+  for (const size_t m : merged_) names.push_back(recipe_.models[m].model);
+  for (const auto& module : modules_) {
+    for (const std::string& name : module->merged_names()) {
+      if (std::ranges::find(names, name) == names.end()) names.push_back(name);
+    }
+  }
+  return names;
+}
+
+// Those that belong to this module.
+std::vector<const TensorInfo*> MergeInputs::tensors_of(const InputModel& model) const {
+  std::vector<const TensorInfo*> tensors;
+  for (const TensorInfo& t : model.source->tensors()) {
+    if (!belongs_ || belongs_(t.name)) tensors.push_back(&t);
+  }
+  return tensors;
+}
+
+int64_t MergeInputs::count_layers(const InputModel& model) const {
+  int64_t layers = 0;
+  for (const TensorInfo* t : tensors_of(model)) {
+    layers = std::max(layers, tensor_layer(t->name).value_or(-1) + 1);
+  }
+  return layers;
+}
+
+// What stands before the number of a layer; there must be one stack of layers.
+std::string MergeInputs::layer_prefix(const InputModel& model) const {
+  std::set<std::string> prefixes;
+  for (const TensorInfo* t : tensors_of(model)) {
+    const NameParts parts = split_name(t->name);
+    if (parts.layer) prefixes.insert(parts.prefix);
+  }
+  if (prefixes.size() == 1) return *prefixes.begin();
+  throw usage_error("{}: slices need a model with one stack of layers, found {}", model.label(),
+                    prefixes.size());
+}
+
 void MergeInputs::account() const {
-  for (const Checkpoint& model : models_) {
-    for (const TensorInfo& t : main().tensors()) {
-      if (!model.find(t.name)) {
-        throw input_error("tensor {} is in {} but not in {}", t.name, main().label(),
-                          model.label());
-      }
+  const auto must_have = [&](const InputModel& from, const InputModel& in) {
+    for (const TensorInfo* t : tensors_of(from)) {
+      if (in.source->find(t->name)) continue;
+      throw input_error("tensor {} is in {} but not in {}", t->name, from.label(), in.label());
     }
-    for (const TensorInfo& t : model.tensors()) {
-      if (!main().find(t.name)) {
-        throw input_error("tensor {} is in {} but not in {}", t.name, model.label(),
-                          main().label());
-      }
-    }
+  };
+  for (const InputModel& model : opened_) {
+    must_have(main(), model);
+    must_have(model, main());
   }
 }
 
 void MergeInputs::add_tensors_of_models() {
-  for (const TensorInfo& t : main().tensors()) {
+  account();
+  layers_ = count_layers(main());
+  for (const TensorInfo* t : tensors_of(main())) {
     OutputTensor out;
-    out.info = t;
-    out.depth = tensor_depth(t.name, layers_);
-    for (const size_t m : merged_) out.models.push_back({m, &models_[m].get(t.name), 0});
+    out.info = *t;
+    out.depth = tensor_depth(t->name, layers_);
+    const auto source = [&](size_t m) {
+      return MergeSource{models_[m], &models_[m]->source->get(t->name), m, 0};
+    };
+    for (const size_t m : merged_) out.models.push_back(source(m));
     for (size_t m = 0; m < models_.size(); ++m) {
-      if (is_apart(m)) out.base = MergeSource{m, &models_[m].get(t.name), 0};
+      if (is_apart(m, 0)) out.base = source(m);
     }
     tensors_.push_back(std::move(out));
   }
@@ -193,8 +253,9 @@ OutputTensor MergeInputs::output_of_slice(size_t slice, int64_t offset,
     const std::string name = parts.layer
                                  ? parts.prefix + std::to_string(source.begin + offset) + parts.rest
                                  : first.name;
-    const MergeSource found{source.model, &models_[source.model].get(name), place};
-    if (is_apart(source.model)) {
+    const InputModel& model = *models_[source.model];
+    const MergeSource found{&model, &model.source->get(name), source.model, place};
+    if (is_apart(source.model, slice)) {
       out.base = found;
     } else {
       out.models.push_back(found);
@@ -207,29 +268,33 @@ OutputTensor MergeInputs::output_of_slice(size_t slice, int64_t offset,
   return out;
 }
 
-void MergeInputs::add_tensors_of_slices() {
+void MergeInputs::check_layer_ranges() const {
   for (const OutputSlice& s : recipe_.slices) {
     for (const SliceSource& source : s.sources) {
-      const int64_t layers = count_layers(models_[source.model]);
+      const int64_t layers = count_layers(*models_[source.model]);
       if (source.end <= layers) continue;
       throw usage_error("{}:{}: layer_range [{}, {}) of {}, which has {} layers", where(), s.line,
-                        source.begin, source.end, models_[source.model].label(), layers);
+                        source.begin, source.end, models_[source.model]->label(), layers);
     }
   }
+}
+
+void MergeInputs::add_tensors_of_slices() {
+  check_layer_ranges();
   for (size_t slice = 0; slice < recipe_.slices.size(); ++slice) {
     const OutputSlice& s = recipe_.slices[slice];
-    const Checkpoint& model = models_[s.sources[0].model];
+    const InputModel& model = *models_[s.sources[0].model];
     const std::string prefix = layer_prefix(model);
-    for (const TensorInfo& t : model.tensors()) {
-      const NameParts parts = split_name(t.name);
+    for (const TensorInfo* t : tensors_of(model)) {
+      const NameParts parts = split_name(t->name);
       if (!parts.layer) {
-        const size_t wanted = is_before_layers(t.name) ? 0 : recipe_.slices.size() - 1;
-        if (slice == wanted) tensors_.push_back(output_of_slice(slice, 0, t));
+        const size_t wanted = is_before_layers(t->name) ? 0 : recipe_.slices.size() - 1;
+        if (slice == wanted) tensors_.push_back(output_of_slice(slice, 0, *t));
         continue;
       }
       const int64_t offset = *parts.layer - s.sources[0].begin;
       if (offset < 0 || offset >= s.layers()) continue;
-      OutputTensor out = output_of_slice(slice, offset, t);
+      OutputTensor out = output_of_slice(slice, offset, *t);
       out.info.name = prefix + std::to_string(layers_ + offset) + parts.rest;
       out.depth =
           s.layers() > 1 ? static_cast<double>(offset) / static_cast<double>(s.layers() - 1) : 1;
@@ -246,7 +311,7 @@ void MergeInputs::check(const OutputTensor& t) const {
   const MergeSource& first = t.base ? *t.base : sources[0];
   for (const MergeSource& s : sources) {
     const TensorInfo &a = *first.tensor, &b = *s.tensor;
-    const std::string &in_a = models_[first.model].label(), &in_b = models_[s.model].label();
+    const std::string &in_a = first.input->label(), &in_b = s.input->label();
     if (a.shape != b.shape) {
       throw input_error("tensor {} is {} in {} but {} in {}", t.info.name, to_string(a.shape), in_a,
                         to_string(b.shape), in_b);
@@ -333,7 +398,20 @@ constexpr GlobalParameter kGlobalParameters[] = {
 
 }  // namespace
 
-TensorTask MergeInputs::task(const OutputTensor& t, uint64_t seed) const {
+bool MergeInputs::merge(const OutputTensor& t, std::span<const StoredTensor> sources,
+                        std::span<std::byte> out, Threads& threads) const {
+  if (!t.merged) {
+    copy_tensor(t.info.name, sources, out);
+    return true;
+  }
+  const TensorTask how = task(t);
+  const StoredTensor* base = t.base ? &sources.back() : nullptr;
+  return merge_tensor(method_, how, base, sources.first(t.models.size()), t.info.dtype, out,
+                      threads);
+}
+
+TensorTask MergeInputs::task(const OutputTensor& t) const {
+  if (!modules_.empty()) return modules_[t.module]->task(t);
   TensorTask task;
   task.name = t.info.name;
   task.shape = t.info.shape;
@@ -343,7 +421,7 @@ TensorTask MergeInputs::task(const OutputTensor& t, uint64_t seed) const {
                        t.info.name, method_.name);
   };
   for (const MergeSource& s : t.models) {
-    ModelParameters values{.random = TensorRandom(seed, s.model, t.info.name)};
+    ModelParameters values{.random = TensorRandom(options_.seed, s.model, t.info.name)};
     for (const ModelParameter& p : kModelParameters) {
       const auto found = find_value(levels(t, &s), p.name, s.tensor->name, t.depth);
       if (found) values.*p.member = found->value;
@@ -369,6 +447,7 @@ TensorTask MergeInputs::task(const OutputTensor& t, uint64_t seed) const {
 }
 
 std::vector<std::string> MergeInputs::explain(const OutputTensor& t) const {
+  if (!modules_.empty()) return modules_[t.module]->explain(t);
   std::vector<std::string> lines = {
       fmt::format("{}: {} {}, {}", t.info.name, dtype_name(t.info.dtype), to_string(t.info.shape),
                   t.merged ? fmt::format("merged by {}", method_.name) : "copied"),
@@ -388,10 +467,9 @@ std::vector<std::string> MergeInputs::explain(const OutputTensor& t) const {
     return name.starts_with('!') ? name.substr(1) : name;
   };
   if (t.base)
-    lines.push_back(
-        fmt::format("base {} ({})", models_[t.base->model].label(), t.base->tensor->name));
+    lines.push_back(fmt::format("base {} ({})", t.base->input->label(), t.base->tensor->name));
   for (const MergeSource& s : t.models) {
-    lines.push_back(fmt::format("model {} ({})", models_[s.model].label(), s.tensor->name));
+    lines.push_back(fmt::format("model {} ({})", s.input->label(), s.tensor->name));
     for (const std::string_view p : method_.model_parameters) lines.push_back(value(plain(p), &s));
   }
   if (!method_.global_parameters.empty()) lines.push_back("whole merge");
@@ -402,7 +480,7 @@ std::vector<std::string> MergeInputs::explain(const OutputTensor& t) const {
 
 void MergeInputs::check_tokenizers() const {
   if (!recipe_.tokenizer_source || recipe_.tokenizer_source == "base") return;
-  for (const Checkpoint& model : models_) {
+  for (const InputModel& model : opened_) {
     if (tokenizer_text(model) == tokenizer_text(main())) continue;
     throw usage_error(
         "{}: tokenizer_source {}: the tokenizers of {} and {} differ, and merging "
@@ -413,6 +491,12 @@ void MergeInputs::check_tokenizers() const {
 
 std::vector<std::string> MergeInputs::warnings() const {
   std::vector<std::string> lines;
+  for (const auto& module : modules_) {
+    for (const std::string& line : module->warnings()) {
+      if (std::ranges::find(lines, line) == lines.end()) lines.push_back(line);
+    }
+  }
+  if (!modules_.empty()) return lines;
   if (recipe_.base_index && method_.base == BaseRole::kWeighted &&
       std::find(merged_.begin(), merged_.end(), *recipe_.base_index) == merged_.end()) {
     lines.push_back(fmt::format("{} takes no base: {} only gives config and tokenizer",
@@ -421,7 +505,7 @@ std::vector<std::string> MergeInputs::warnings() const {
   const auto first =
       std::find_if(tensors_.begin(), tensors_.end(), [](const auto& t) { return t.merged; });
   if (first != tensors_.end() && method_.name == "ties" && merged_.size() == 1) {
-    const TensorTask any = task(*first, 0);
+    const TensorTask any = task(*first);
     if (any.normalize.value_or(1) != 0 && any.models[0].weight != 1) {
       lines.push_back(
           "ties with one model and normalize: true divides by the weight again, so "
@@ -440,8 +524,7 @@ std::vector<std::string> MergeInputs::warnings() const {
   for (const std::string& name : unread) {
     lines.push_back(fmt::format("{} does not read the parameter {}", method_.name, name));
   }
-  for (const Checkpoint& model : models_) {
-    if (!has_config(model) || !has_config(main())) continue;
+  for (const InputModel& model : opened_) {
     if (const auto key = differing_key(main(), model)) {
       lines.push_back(
           fmt::format("config.json: '{}' differs between {} and {}; the merge has that of {}", *key,

@@ -2,28 +2,38 @@
 // the recipe says of each.
 #pragma once
 
+#include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "io/checkpoint.h"
+#include "base/page_buffer.h"
+#include "base/threads.h"
+#include "merge/input_model.h"
 #include "merge/method.h"
+#include "merge/tensor_merge.h"
 #include "recipe/recipe.h"
 
 namespace lewis {
 
 // A tensor of one model.
 struct MergeSource {
-  size_t model = 0;  // into MergeInputs::models()
+  const InputModel* input = nullptr;
   const TensorInfo* tensor = nullptr;
+  size_t model = 0;  // into Recipe::models (of the module's recipe)
   size_t place = 0;  // into the slice's sources (form slices)
 };
+
+// The whole tensor, read into `room`.
+StoredTensor read_stored(const MergeSource& source, PageBuffer& room);
 
 // A tensor of the output and what it is made of.
 struct OutputTensor {
   TensorInfo info;                  // name, shape and type in the output
   std::vector<MergeSource> models;  // those that the method merges, in recipe order
   std::optional<MergeSource> base;  // if the method takes one apart
+  size_t module = 0;                // into Recipe::modules
   size_t slice = 0;                 // into Recipe::slices
   double depth = 0;                 // t of gradients
   bool merged = true;               // by arithmetic; else copied
@@ -38,32 +48,47 @@ class MergeInputs {
   // shapes (form slices: in what the slices take), else Error(kInput) names the tensor and both
   // models. Error(kUsage): merge_method is not known, has too few or too many models, or lacks its
   // base model or a parameter that it needs.
-  explicit MergeInputs(const Recipe& recipe);
+  explicit MergeInputs(const Recipe& recipe, const OpenOptions& options = {});
 
   const Recipe& recipe() const { return recipe_; }
   const MergeMethod& method() const { return method_; }
-  const std::vector<Checkpoint>& models() const { return models_; }  // as in Recipe::models
+  const std::vector<const InputModel*>& models() const { return models_; }  // of all modules
+  // Each of several modules; empty where the recipe has none or one.
+  const std::vector<std::unique_ptr<MergeInputs>>& modules() const { return modules_; }
   // The model that gives what is not merged: config, tokenizer. The base if there is one.
-  const Checkpoint& main() const { return models_[recipe_.base_index.value_or(0)]; }
+  const InputModel& main() const { return *main_; }
   const std::vector<OutputTensor>& tensors() const { return tensors_; }  // sorted by name
   const OutputTensor& tensor(std::string_view name) const;
-  // Indices into models() of those that are merged somewhere, in recipe order.
-  const std::vector<size_t>& merged() const { return merged_; }
+  // The names of the models that are merged somewhere, in recipe order.
+  std::vector<std::string> merged_names() const;
   // Layers of the output (form slices), else of main().
   int64_t layers() const { return layers_; }
 
   // The parameters of a tensor. Error(kUsage) names tensor, model and parameter.
-  TensorTask task(const OutputTensor& tensor, uint64_t seed) const;
+  TensorTask task(const OutputTensor& tensor) const;
+  // Merges or copies a tensor whose sources() are in memory, in their order. Returns whether the
+  // result is one input's values unchanged.
+  bool merge(const OutputTensor& tensor, std::span<const StoredTensor> sources,
+             std::span<std::byte> out, Threads& threads) const;
   // What each parameter of a tensor is and which line of the recipe says so, one line each.
   std::vector<std::string> explain(const OutputTensor& tensor) const;
   // What is allowed but may surprise; one line each.
   std::vector<std::string> warnings() const;
 
  private:
-  bool is_apart(size_t model) const;
+  using Belongs = std::function<bool(const std::string& tensor)>;
+  MergeInputs(const Recipe& recipe, const OpenOptions& options, Belongs belongs);
+
+  void open_modules();
+  void take_over(size_t module);
   void choose_models();
+  bool is_apart(size_t model, size_t slice) const;
+  std::vector<const TensorInfo*> tensors_of(const InputModel& model) const;
+  int64_t count_layers(const InputModel& model) const;
+  std::string layer_prefix(const InputModel& model) const;
   void account() const;
   void add_tensors_of_models();
+  void check_layer_ranges() const;
   void add_tensors_of_slices();
   OutputTensor output_of_slice(size_t slice, int64_t offset, const TensorInfo& first) const;
   void check(const OutputTensor& tensor) const;
@@ -74,9 +99,14 @@ class MergeInputs {
   std::string where() const { return recipe_.file.string(); }
 
   Recipe recipe_;
+  OpenOptions options_;
+  Belongs belongs_;  // which tensors of the models are this module's; null: all
   const MergeMethod& method_;
-  std::vector<Checkpoint> models_;
-  std::vector<size_t> merged_;
+  std::vector<std::unique_ptr<MergeInputs>> modules_;  // of several, as in Recipe::modules
+  std::vector<InputModel> opened_;                     // as in Recipe::models; none with modules_
+  std::vector<const InputModel*> models_;
+  const InputModel* main_ = nullptr;
+  std::vector<size_t> merged_;  // into Recipe::models
   std::vector<OutputTensor> tensors_;
   int64_t layers_ = 0;
 };

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/json.h"
 #include "base/text_file.h"
 
@@ -31,13 +33,12 @@ std::string stacked_config(const MergeInputs& inputs, const std::string& config)
   Json json = parse_json(config, "config.json");
   Json& text = json.contains("text_config") ? json["text_config"] : json;
   if (!text.contains("num_hidden_layers")) return config;
-  const Recipe& recipe = inputs.recipe();
   for (const char* list : {"layer_types", "no_rope_layers", "mlp_layer_types"}) {
     if (!text.contains(list) || !text[list].is_array()) continue;
     Json layers = Json::array();
-    for (const OutputSlice& slice : recipe.slices) {
+    for (const OutputSlice& slice : inputs.recipe().slices) {
       const SliceSource& source = slice.sources[0];
-      const Json& whole = inputs.models()[source.model].config();
+      const Json& whole = inputs.models()[source.model]->config;
       const Json& own = whole.contains("text_config") ? whole["text_config"] : whole;
       for (int64_t l = source.begin; l < source.end; ++l)
         layers.push_back(own.at(list).at(static_cast<size_t>(l)));
@@ -52,18 +53,31 @@ std::string recipe_text(const Recipe& recipe) {
   return recipe.text.empty() ? to_yaml(recipe, false) : recipe.text;
 }
 
+// What the merge is made from in the end: models, not stages.
+void add_model_names(const Recipe& recipe, std::vector<std::string>& names) {
+  for (const RecipeModel& m : recipe.models) {
+    if (m.stage) {
+      add_model_names(*m.stage, names);
+    } else if (std::ranges::find(names, m.model) == names.end()) {
+      names.push_back(m.model);
+    }
+  }
+}
+
 }  // namespace
 
 std::string model_card(const MergeInputs& inputs, const std::string& name) {
   const Recipe& recipe = inputs.recipe();
   std::string card = "---\nbase_model:\n";
-  for (const RecipeModel& m : recipe.models) card += fmt::format("- {}\n", quoted(m.model));
+  std::vector<std::string> models;
+  add_model_names(recipe, models);
+  for (const std::string& model : models) card += fmt::format("- {}\n", quoted(model));
   card += "library_name: transformers\ntags:\n- mergekit\n- merge\n- lewis\n---\n";
   card += fmt::format("# {}\n\nA merge of language models, made with lewis.\n\n", name);
   card +=
       fmt::format("Merge method: {}{}.\n\nModels:\n\n", recipe.merge_method,
                   recipe.base_model ? fmt::format(", with {} as base", *recipe.base_model) : "");
-  for (const size_t m : inputs.merged()) card += fmt::format("- {}\n", recipe.models[m].model);
+  for (const std::string& model : inputs.merged_names()) card += fmt::format("- {}\n", model);
   std::string text = recipe_text(recipe);
   if (!text.ends_with('\n')) text += '\n';
   std::string fence = "```";
@@ -89,18 +103,25 @@ std::string patched_config(const std::string& config, DType dtype) {
   return patched;
 }
 
+std::string config_of(const MergeInputs& inputs) {
+  std::string config = inputs.main().config_text;
+  if (config.empty()) return config;
+  if (!inputs.recipe().slices.empty()) config = stacked_config(inputs, config);
+  for (const auto& module : inputs.modules()) {
+    if (!module->recipe().slices.empty()) config = stacked_config(*module, config);
+  }
+  const auto dtype = output_dtype(inputs);
+  return dtype ? patched_config(config, *dtype) : config;
+}
+
 void add_companions(const MergeInputs& inputs, const std::string& name, bool tokenizer,
                     ModelWriter& writer) {
-  const fs::path& folder = inputs.main().folder();
+  const fs::path& folder = inputs.main().folder;
   const auto copy = [&](const std::string& file) {
     if (fs::exists(folder / file)) writer.add_file(file, read_text_file(folder / file));
   };
-  if (fs::exists(folder / "config.json")) {
-    std::string config = read_text_file(folder / "config.json");
-    if (!inputs.recipe().slices.empty()) config = stacked_config(inputs, config);
-    const auto dtype = output_dtype(inputs);
-    writer.add_file("config.json", dtype ? patched_config(config, *dtype) : config);
-  }
+  if (const std::string config = config_of(inputs); !config.empty())
+    writer.add_file("config.json", config);
   copy("generation_config.json");
   if (tokenizer) {
     for (const std::string_view file : tokenizer_file_names()) copy(std::string(file));

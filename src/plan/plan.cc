@@ -74,6 +74,28 @@ ModelPlan plan_model(const Recipe& recipe, size_t model, const ImportanceInput& 
   return plan;
 }
 
+namespace {
+
+// In all forms of a recipe: models, slices (whose filters see the names of the source), modules.
+void set_density(Recipe& recipe, const RecipeModel& model, const ParameterSetting& density) {
+  for (RecipeModule& module : recipe.modules) {
+    Recipe part = *module.recipe;
+    set_density(part, model, density);
+    module.recipe = std::make_shared<const Recipe>(std::move(part));
+  }
+  for (OutputSlice& slice : recipe.slices) {
+    for (SliceSource& source : slice.sources) {
+      if (is_same_model(recipe.models[source.model], model)) source.parameters["density"] = density;
+    }
+  }
+  if (!recipe.modules.empty() || !recipe.slices.empty()) return;
+  for (RecipeModel& m : recipe.models) {
+    if (is_same_model(m, model)) m.parameters["density"] = density;
+  }
+}
+
+}  // namespace
+
 Recipe apply_plans(const Recipe& recipe, const std::vector<ModelPlan>& plans) {
   Recipe guided = recipe;
   for (const ModelPlan& plan : plans) {
@@ -81,7 +103,7 @@ Recipe apply_plans(const Recipe& recipe, const std::vector<ModelPlan>& plans) {
     for (const auto& [module, density] : plan.density)
       conditions.push_back({filter_for(module, plan.tensors), density});
     conditions.push_back({"", recipe.lewis.value().uncovered});
-    guided.models.at(plan.model).parameters["density"] = std::move(conditions);
+    set_density(guided, recipe.models.at(plan.model), conditions);
   }
   guided.text = to_yaml(guided, false);
   return guided;

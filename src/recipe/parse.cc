@@ -39,25 +39,33 @@ constexpr std::array<std::string_view, 15> kGlobalParameters = {"alpha",
                                                                 "t",
                                                                 "tol"};
 
+class Documents;
+
+// Parses one document.
 class Parser {
  public:
-  explicit Parser(const fs::path& file)
-      : file_(file), where_(file.empty() ? "recipe" : file.string()) {}
+  // `documents`: where the names of other documents lead.
+  Parser(const fs::path& file, Documents& documents)
+      : file_(file), where_(where_of(file)), documents_(documents) {}
 
-  Recipe recipe(std::string_view text) {
-    const YamlNode root = parse_yaml(text, where_);
+  static std::string where_of(const fs::path& file) {
+    return file.empty() ? "recipe" : file.string();
+  }
+
+  Recipe recipe(const YamlNode& root) {
     static constexpr std::array<std::string_view, 13> kKeys = {
         "merge_method",  "base_model", "models",    "slices",    "modules",
         "parameters",    "dtype",      "out_dtype", "tokenizer", "tokenizer_source",
         "chat_template", "lewis",      "name"};
     check_keys(root, kKeys, "the recipe");
-    for (const std::string_view key : {"tokenizer", "chat_template", "name"}) {
+    for (const std::string_view key : {"tokenizer", "chat_template"}) {
       if (const YamlNode* n = root.find(key))
         fail(n->line, fmt::format("'{}' is not supported yet", key));
     }
     Recipe r;
     r.file = file_;
-    r.text = text;
+    r.line = root.line;
+    if (const YamlNode* n = given(root, "name")) r.name = text_of(*n, "name");
     r.merge_method = text_of(need(root, "merge_method"), "merge_method");
     if (const YamlNode* n = given(root, "dtype")) r.dtype = dtype_of(*n, "dtype");
     if (const YamlNode* n = given(root, "out_dtype")) r.out_dtype = dtype_of(*n, "out_dtype");
@@ -202,34 +210,71 @@ class Parser {
   // As written, then beside the recipe; a model also in the local cache of the Hugging Face hub.
   fs::path resolve_path(const std::string& written, int line, std::string_view what,
                         bool folder) const {
-    const auto fits = [&](const fs::path& p) {
-      return folder ? fs::is_directory(p) : fs::is_regular_file(p);
-    };
-    if (fits(written)) return written;
-    const fs::path beside = file_.parent_path() / written;
-    if (!file_.empty() && fits(beside)) return beside;
     if (!folder) {
+      if (const auto found = find_path(written, fs::is_regular_file)) return *found;
       fail(line,
            fmt::format("{} {}: no such file (looked from the working directory and beside the "
                        "recipe)",
                        what, written));
     }
+    if (const auto found = find_folder(written)) return *found;
     if (const auto cached = find_in_hub_cache(written)) return *cached;
     fail(line, fmt::format("{} {}: no such folder (looked from the working directory, beside the "
                            "recipe and in the hub cache {})",
                            what, written, hub_cache_folder().string()));
   }
 
-  std::string model_name(const YamlNode& n, std::string_view what) const {
-    if (n.kind == Kind::kMap)
-      fail(
-          n.line,
-          fmt::format("{} as a map (revision, lora) is not supported yet: write the folder", what));
-    const std::string name = text_of(n, what);
-    if (name.find('+') != std::string::npos && !fs::is_directory(name))
-      fail(n.line, fmt::format("{} {}: '+lora' is not supported yet", what, name));
-    return name;
+  std::optional<fs::path> find_path(const std::string& written,
+                                    bool (*fits)(const fs::path& path)) const {
+    if (fits(written)) return written;
+    const fs::path beside = file_.parent_path() / written;
+    return !file_.empty() && fits(beside) ? std::optional(beside) : std::nullopt;
   }
+
+  std::optional<fs::path> find_folder(const std::string& written) const {
+    return find_path(written, fs::is_directory);
+  }
+
+  // "PATH@REVISION" of a map {path, revision}, or a text as it is.
+  std::string path_text(const YamlNode& n, std::string_view what) const {
+    if (n.kind != Kind::kMap) return text_of(n, what);
+    static constexpr std::array<std::string_view, 2> kKeys = {"path", "revision"};
+    check_keys(n, kKeys, what);
+    const std::string path = text_of(need(n, "path"), "path");
+    const YamlNode* revision = given(n, "revision");
+    return revision ? path + "@" + text_of(*revision, "revision") : path;
+  }
+
+  // A model as mergekit writes it, as one text or as a map of model and lora.
+  RecipeModel model_of(const YamlNode& n, std::string_view what) const {
+    RecipeModel m;
+    m.line = n.line;
+    std::string base, adapter;
+    if (n.kind == Kind::kMap && !n.find("path")) {
+      static constexpr std::array<std::string_view, 3> kKeys = {"model", "lora",
+                                                                "override_architecture"};
+      check_keys(n, kKeys, what);
+      base = path_text(need(n, "model"), "model");
+      if (const YamlNode* lora = given(n, "lora")) adapter = path_text(*lora, "lora");
+      m.model = adapter.empty() ? base : base + "+" + adapter;
+    } else {
+      base = m.model = path_text(n, what);
+      const size_t plus = base.find('+');
+      if (plus != std::string::npos && !find_folder(base)) {
+        adapter = base.substr(plus + 1);
+        base.resize(plus);
+        if (base.empty() || adapter.empty() || adapter.find('+') != std::string::npos)
+          fail(n.line, fmt::format("{} {}: expected MODEL+ADAPTER", what, m.model));
+      }
+    }
+    m.stage = find_stage(base, n.line);
+    if (!m.stage) m.folder = resolve_path(base, n.line, what, true);
+    if (!adapter.empty()) m.adapter = resolve_path(adapter, n.line, "adapter", true);
+    return m;
+  }
+
+  // What the document of that name merges, if there is one.
+  std::shared_ptr<const Recipe> find_stage(const std::string& name, int line) const;
 
   // Exactly one of models, slices and modules.
   void inputs(const YamlNode& root, Recipe& r) const {
@@ -243,7 +288,7 @@ class Parser {
     if (!found) fail(root.line, "'models' is missing (or slices, or modules)");
     if (found == given(root, "models")) models(*found, r);
     if (found == given(root, "slices")) slices(*found, r);
-    if (found == given(root, "modules")) modules(*found, r);
+    if (found == given(root, "modules")) modules(*found, root, r);
     add_base(root, r);
   }
 
@@ -264,23 +309,37 @@ class Parser {
 
   // The model's place in r.models, where it is put if it is not there.
   size_t add_model(const YamlNode& n, std::string_view what, Recipe& r) const {
-    RecipeModel m;
-    m.line = n.line;
-    m.model = model_name(n, what);
-    m.folder = resolve_path(m.model, n.line, what, true);
+    return add_model(model_of(n, what), r);
+  }
+  static size_t add_model(RecipeModel m, Recipe& r) {
     for (size_t i = 0; i < r.models.size(); ++i) {
-      if (fs::equivalent(r.models[i].folder, m.folder)) return i;
+      if (is_same_model(r.models[i], m)) return i;
     }
     r.models.push_back(std::move(m));
     return r.models.size() - 1;
   }
 
-  // modules: NAME: {models or slices, parameters}. A model of several modules needs to know which
-  // tensors belong to which, which names do not tell.
-  void modules(const YamlNode& map, Recipe& r) const {
-    if (map.kind != Kind::kMap || map.entries.size() != 1)
-      fail(map.line, "'modules' must be a map of one module: several are not supported yet");
-    const YamlNode& module = map.entries[0].second;
+  // modules: NAME: {models or slices, parameters}. One module is the whole model.
+  void modules(const YamlNode& map, const YamlNode& root, Recipe& r) const {
+    if (map.kind != Kind::kMap || map.entries.empty())
+      fail(map.line, "'modules' must be a map of modules");
+    if (map.entries.size() == 1) return module(map.entries[0].second, r);
+    for (const auto& [name, node] : map.entries) {
+      auto part = std::make_shared<Recipe>(r);
+      part->models.clear();
+      part->modules.clear();
+      part->line = name.line;
+      module(node, *part);
+      add_base(root, *part);
+      for (RecipeModel m : part->models) {
+        m.parameters.clear();
+        add_model(std::move(m), r);
+      }
+      r.modules.push_back({name.scalar, std::move(part)});
+    }
+  }
+
+  void module(const YamlNode& module, Recipe& r) const {
     static constexpr std::array<std::string_view, 3> kKeys = {"models", "parameters", "slices"};
     check_keys(module, kKeys, "a module");
     if (const YamlNode* p = given(module, "parameters"))
@@ -297,8 +356,6 @@ class Parser {
                                                               "residual_weight"};
     for (const YamlNode& item : list.items) {
       check_keys(item, kKeys, "a slice");
-      if (const YamlNode* n = given(item, "base_model"))
-        fail(n->line, "base_model of one slice is not supported yet");
       OutputSlice slice;
       slice.line = item.line;
       if (const YamlNode* p = given(item, "parameters"))
@@ -307,6 +364,8 @@ class Parser {
       if (sources.kind != Kind::kList || sources.items.empty())
         fail(sources.line, "'sources' must be a list of models with layer_range");
       for (const YamlNode& n : sources.items) add_source(n, slice, r);
+      if (const YamlNode* n = given(item, "base_model"))
+        slice.base_index = add_model(*n, "base_model", r);
       r.slices.push_back(std::move(slice));
     }
   }
@@ -337,15 +396,10 @@ class Parser {
   void add_base(const YamlNode& root, Recipe& r) const {
     const YamlNode* base = given(root, "base_model");
     if (base == nullptr) return;
-    r.base_model = model_name(*base, "base_model");
-    const fs::path folder = resolve_path(*r.base_model, base->line, "base_model", true);
-    for (size_t i = 0; i < r.models.size(); ++i) {
-      if (fs::equivalent(r.models[i].folder, folder)) r.base_index = i;
-    }
-    if (!r.base_index) {
-      r.base_index = r.models.size();
-      r.models.push_back({*r.base_model, folder, {}, false, base->line});
-    }
+    RecipeModel m = model_of(*base, "base_model");
+    m.listed = false;
+    r.base_model = m.model;
+    r.base_index = add_model(std::move(m), r);
   }
 
   // ---- lewis: ----
@@ -363,18 +417,18 @@ class Parser {
     check_keys(n, kKeys, "lewis.calibration");
     CalibrationEntry e;
     e.line = n.line;
-    e.model = model_name(need(n, "model"), "lewis.calibration model");
-    e.folder = resolve_path(e.model, n.line, "lewis.calibration model", true);
-    const auto same = [&](const RecipeModel& m) { return fs::equivalent(m.folder, e.folder); };
+    const RecipeModel model = model_of(need(n, "model"), "lewis.calibration model");
+    e.model = model.model;
+    const auto same = [&](const RecipeModel& m) { return is_same_model(m, model); };
     const auto it = std::find_if(r.models.begin(), r.models.end(), same);
     if (it == r.models.end())
       fail(n.line,
            fmt::format("lewis.calibration model {} is none of the recipe's models", e.model));
-    if (r.base_index && &*it == &r.models[*r.base_index])
+    e.index = static_cast<size_t>(it - r.models.begin());
+    if (r.base_index == e.index)
       fail(n.line,
            "lewis.calibration is given for the fine-tuned models; the base is run on each text as "
            "well");
-    e.folder = it->folder;
     const YamlNode& data = need(n, "data");
     e.data = resolve_path(text_of(data, "data"), data.line, "data", false);
     if (const YamlNode* v = given(n, "format")) e.format = text_of(*v, "format");
@@ -399,7 +453,7 @@ class Parser {
       for (const YamlNode& item : v->items) {
         s.calibration.push_back(calibration_of(item, r));
         const auto same = [&](const CalibrationEntry& e) {
-          return e.folder == s.calibration.back().folder;
+          return e.index == s.calibration.back().index;
         };
         if (std::count_if(s.calibration.begin(), s.calibration.end(), same) > 1) {
           fail(item.line,
@@ -444,12 +498,104 @@ class Parser {
 
   fs::path file_;
   std::string where_;
+  Documents& documents_;
 };
+
+// The documents of a recipe file: each is parsed when the first other names it.
+class Documents {
+ public:
+  Documents(const fs::path& file, std::vector<YamlNode> roots) : file_(file) {
+    for (YamlNode& root : roots) documents_.push_back({std::move(root), "", false, false, {}});
+    for (Document& d : documents_) {
+      const YamlNode* name = d.root.find("name");
+      if (!name || name->is_null()) continue;
+      for (const Document& other : documents_) {
+        if (other.name == name->scalar)
+          fail(name->line, fmt::format("two documents have the name {}", name->scalar));
+      }
+      d.name = name->scalar;
+    }
+  }
+
+  std::shared_ptr<const Recipe> find(const std::string& name, int line) {
+    for (Document& d : documents_) {
+      if (d.name != name || name.empty()) continue;
+      if (d.open) fail(line, fmt::format("document {} is made from itself", name));
+      d.used = true;
+      if (!d.recipe) d.recipe = parse(d);
+      return d.recipe;
+    }
+    return nullptr;
+  }
+
+  // The one whose result is the model.
+  Recipe last() {
+    for (Document& d : documents_) {
+      if (!d.recipe) d.recipe = parse(d);
+    }
+    const Document* found = nullptr;
+    for (const Document& d : documents_) {
+      if (d.used) continue;
+      if (found) {
+        fail(d.root.line, fmt::format("no other document uses the result of this one, nor that of "
+                                      "line {}: which is the model?",
+                                      found->root.line));
+      }
+      found = &d;
+    }
+    return *found->recipe;  // there is one: no document is made from itself
+  }
+
+ private:
+  struct Document {
+    YamlNode root;
+    std::string name;
+    bool open, used;
+    std::shared_ptr<const Recipe> recipe;
+  };
+
+  std::shared_ptr<const Recipe> parse(Document& d) {
+    d.open = true;
+    auto recipe = std::make_shared<const Recipe>(Parser(file_, *this).recipe(d.root));
+    d.open = false;
+    return recipe;
+  }
+
+  [[noreturn]] void fail(int line, std::string_view message) const {
+    throw usage_error("{}:{}: {}", Parser::where_of(file_), line, message);
+  }
+
+  fs::path file_;
+  std::vector<Document> documents_;
+};
+
+std::shared_ptr<const Recipe> Parser::find_stage(const std::string& name, int line) const {
+  return documents_.find(name, line);
+}
 
 }  // namespace
 
+bool is_same_model(const RecipeModel& a, const RecipeModel& b) {
+  const auto same_folder = [](const fs::path& x, const fs::path& y) {
+    return x.empty() || y.empty() ? x.empty() == y.empty() : fs::equivalent(x, y);
+  };
+  return a.stage == b.stage && same_folder(a.folder, b.folder) && same_folder(a.adapter, b.adapter);
+}
+
+std::vector<fs::path> source_folders(const Recipe& recipe) {
+  std::vector<fs::path> folders;
+  for (const RecipeModel& m : recipe.models) {
+    if (!m.folder.empty()) folders.push_back(m.folder);
+    if (!m.adapter.empty()) folders.push_back(m.adapter);
+    if (m.stage) std::ranges::copy(source_folders(*m.stage), std::back_inserter(folders));
+  }
+  return folders;
+}
+
 Recipe parse_recipe(std::string_view text, const fs::path& file) {
-  return Parser(file).recipe(text);
+  Recipe recipe = Documents(file, parse_yaml(text, Parser::where_of(file))).last();
+  recipe.text = text;
+  return recipe;
 }
 
 Recipe read_recipe(const fs::path& file) { return parse_recipe(read_text_file(file), file); }

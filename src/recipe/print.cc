@@ -87,10 +87,60 @@ std::string slices_text(const Recipe& recipe) {
       if (!s.parameters.empty())
         text += "        parameters:\n" + parameters_text(s.parameters, "          ");
     }
+    if (slice.base_index)
+      text += "    base_model: " + scalar(recipe.models[*slice.base_index].model) + "\n";
     if (!slice.parameters.empty())
       text += "    parameters:\n" + parameters_text(slice.parameters, "      ");
   }
   return text;
+}
+
+std::string models_text(const Recipe& recipe) {
+  std::string text = "models:\n";
+  for (const RecipeModel& m : recipe.models) {
+    if (!m.listed) continue;
+    text += "  - model: " + scalar(m.model) + "\n";
+    if (!m.parameters.empty())
+      text += "    parameters:\n" + parameters_text(m.parameters, "      ");
+  }
+  return text;
+}
+
+std::string inputs_text(const Recipe& recipe) {
+  return recipe.slices.empty() ? models_text(recipe) : slices_text(recipe);
+}
+
+std::string indented(const std::string& text, const std::string& indent) {
+  std::string out;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find('\n', at), text.size() - 1) + 1;
+    out += indent + text.substr(at, end - at);
+    at = end;
+  }
+  return out;
+}
+
+std::string module_text(const Recipe& recipe) {
+  std::string text = inputs_text(recipe);
+  if (!recipe.module_parameters.empty())
+    text += "parameters:\n" + parameters_text(recipe.module_parameters, "  ");
+  return text;
+}
+
+std::string modules_text(const Recipe& recipe) {
+  std::string text = "modules:\n";
+  for (const RecipeModule& m : recipe.modules)
+    text += "  " + scalar(m.name) + ":\n" + indented(module_text(*m.recipe), "    ");
+  return text;
+}
+
+// The stages that the recipe uses, each before those that use it, each once.
+void collect_stages(const Recipe& recipe, std::vector<const Recipe*>& stages) {
+  for (const RecipeModel& m : recipe.models) {
+    if (!m.stage || std::ranges::find(stages, m.stage.get()) != stages.end()) continue;
+    collect_stages(*m.stage, stages);
+    if (std::ranges::find(stages, m.stage.get()) == stages.end()) stages.push_back(m.stage.get());
+  }
 }
 
 std::string lewis_text(const LewisSection& s) {
@@ -112,21 +162,17 @@ std::string lewis_text(const LewisSection& s) {
   return text;
 }
 
-}  // namespace
-
-std::string to_yaml(const Recipe& recipe, bool stock) {
-  std::string text = "merge_method: " + scalar(recipe.merge_method) + "\n";
+std::string document_text(const Recipe& recipe, bool stock) {
+  std::string text;
+  if (!recipe.name.empty()) text += "name: " + scalar(recipe.name) + "\n";
+  text += "merge_method: " + scalar(recipe.merge_method) + "\n";
   if (recipe.base_model) text += "base_model: " + scalar(*recipe.base_model) + "\n";
-  if (!recipe.slices.empty()) {
-    text += slices_text(recipe);
+  if (!recipe.modules.empty()) {
+    text += modules_text(recipe);
+  } else if (!recipe.module_parameters.empty()) {
+    text += "modules:\n  default:\n" + indented(module_text(recipe), "    ");
   } else {
-    text += "models:\n";
-    for (const RecipeModel& m : recipe.models) {
-      if (!m.listed) continue;
-      text += "  - model: " + scalar(m.model) + "\n";
-      if (!m.parameters.empty())
-        text += "    parameters:\n" + parameters_text(m.parameters, "      ");
-    }
+    text += inputs_text(recipe);
   }
   if (!recipe.parameters.empty())
     text += "parameters:\n" + parameters_text(recipe.parameters, "  ");
@@ -136,6 +182,16 @@ std::string to_yaml(const Recipe& recipe, bool stock) {
     text += "tokenizer_source: " + scalar(*recipe.tokenizer_source) + "\n";
   if (recipe.lewis && !stock) text += lewis_text(*recipe.lewis);
   return text;
+}
+
+}  // namespace
+
+std::string to_yaml(const Recipe& recipe, bool stock) {
+  std::vector<const Recipe*> stages;
+  collect_stages(recipe, stages);
+  std::string text;
+  for (const Recipe* stage : stages) text += document_text(*stage, stock) + "---\n";
+  return text + document_text(recipe, stock);
 }
 
 }  // namespace lewis

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -28,13 +29,20 @@ struct Condition {
 using ParameterSetting = std::variant<double, Gradient, std::vector<Condition>>;
 using Parameters = std::map<std::string, ParameterSetting>;
 
+struct Recipe;
+
 struct RecipeModel {
-  std::string model;             // as written
+  std::string model;             // as written: "PATH[@REVISION][+ADAPTER[@REVISION]]" or a stage
   std::filesystem::path folder;  // resolved; absolute or relative to the working directory
-  Parameters parameters;
-  bool listed = true;  // false: the base, appended because `models:` lacks it
-  int line = 0;        // of the recipe
+  Parameters parameters{};
+  bool listed = true;                     // false: the base, appended because `models:` lacks it
+  int line = 0;                           // of the recipe
+  std::filesystem::path adapter{};        // a LoRA that is added to it; empty: none
+  std::shared_ptr<const Recipe> stage{};  // what another document merges; then folder is empty
 };
+
+// Whether both are the same folder (or stage) with the same adapter.
+bool is_same_model(const RecipeModel& a, const RecipeModel& b);
 
 // slices[].sources[]: layers [begin, end) of a model.
 struct SliceSource {
@@ -46,6 +54,7 @@ struct SliceSource {
 // slices[]: output layers, each merged from the layers of its sources at the same place.
 struct OutputSlice {
   std::vector<SliceSource> sources;  // of equal length
+  std::optional<size_t> base_index;  // its own base_model, into Recipe::models
   Parameters parameters;
   int line = 0;
   int64_t layers() const { return sources[0].end - sources[0].begin; }
@@ -54,7 +63,7 @@ struct OutputSlice {
 // lewis.calibration[]: text that shows the skill of one fine-tuned model.
 struct CalibrationEntry {
   std::string model;  // must be one of the recipe's
-  std::filesystem::path folder;
+  size_t index = 0;   // into Recipe::models
   std::filesystem::path data;
   std::string format;                      // of text/dataset.h; "" : by the file's ending
   std::string prompt_field, answer_field;  // format jsonl
@@ -76,25 +85,36 @@ struct LewisSection {
   uint64_t seed = 0;              // of random masks
 };
 
+// One of several modules: the tensors whose names begin with its prefix, merged by a recipe of
+// their own (merge/modules.h).
+struct RecipeModule {
+  std::string name;
+  std::shared_ptr<const Recipe> recipe;
+};
+
 struct Recipe {
   std::filesystem::path file;  // "" when built from text
-  std::string text;            // as read, for mergekit_config.yml
+  std::string text;            // as read, for mergekit_config.yml; of a stage: ""
+  std::string name;            // by which other documents use the result
+  int line = 1;                // where the document begins
   std::string merge_method;
   std::vector<RecipeModel> models;  // in the order written; the base appended if not listed
   std::optional<std::string> base_model;
-  std::optional<size_t> base_index;  // into models
-  std::vector<OutputSlice> slices;   // empty: the form models
-  Parameters module_parameters;      // modules.NAME.parameters
+  std::optional<size_t> base_index;   // into models
+  std::vector<OutputSlice> slices;    // empty: the form models
+  std::vector<RecipeModule> modules;  // several; then there are neither models nor slices here
+  Parameters module_parameters;       // modules.NAME.parameters
   Parameters parameters;
   std::optional<DType> dtype, out_dtype;
   std::optional<std::string> tokenizer_source;  // "base", "union" or a model
   std::optional<LewisSection> lewis;
 };
 
-// Parses and validates; throws Error(kUsage): one line that begins with "FILE:LINE:", names the key
-// and the nearest known one. Model and data paths that do not exist are refused too. Relative paths
-// are resolved against the working directory first, as mergekit does, then against the recipe's
-// folder.
+// Parses and validates. Of several documents the one without a name (or the one that no other uses)
+// is the recipe; the others are its stages. Throws Error(kUsage): one line that begins with
+// "FILE:LINE:", names the key and the nearest known one. Model and data paths that do not exist are
+// refused too. Relative paths are resolved against the working directory first, as mergekit does,
+// then against the recipe's folder.
 Recipe read_recipe(const std::filesystem::path& file);
 Recipe parse_recipe(std::string_view text, const std::filesystem::path& file);
 
@@ -121,6 +141,9 @@ struct FoundValue {
 std::optional<FoundValue> find_value(const std::vector<ParameterLevel>& levels,
                                      std::string_view parameter, std::string_view tensor_name,
                                      double t);
+
+// All folders that the recipe reads, those of stages, modules and adapters too.
+std::vector<std::filesystem::path> source_folders(const Recipe& recipe);
 
 // The levels for one model of the form models (model given) or for the whole merge.
 std::vector<ParameterLevel> parameter_levels(const Recipe& recipe, std::optional<size_t> model);

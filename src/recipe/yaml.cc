@@ -43,17 +43,17 @@ class TreeBuilder {
     }
   }
 
-  YamlNode document() {
+  std::vector<YamlNode> documents() {
+    std::vector<YamlNode> roots;
     expect(FYET_STREAM_START);
-    const Event start = next();
-    if (start->type == FYET_STREAM_END) fail("the file is empty");
-    if (start->type != FYET_DOCUMENT_START) fail("expected a YAML document");
-    YamlNode root = node(next(), 0);
-    expect(FYET_DOCUMENT_END);
-    if (next()->type != FYET_STREAM_END) {
-      fail("several documents in one file (stages of a merge) are not supported yet");
+    for (Event e = next(); e->type != FYET_STREAM_END; e = next()) {
+      if (e->type != FYET_DOCUMENT_START) fail("expected a YAML document");
+      YamlNode root = node(next(), 0);
+      if (!root.is_null()) roots.push_back(std::move(root));
+      expect(FYET_DOCUMENT_END);
     }
-    return root;
+    if (roots.empty()) fail("the file is empty");
+    return roots;
   }
 
  private:
@@ -217,13 +217,13 @@ std::optional<double> YamlNode::number() const {
   return value;
 }
 
-YamlNode parse_yaml(std::string_view text, std::string_view where) {
+std::vector<YamlNode> parse_yaml(std::string_view text, std::string_view where) {
   if (text.size() > kMaxBytes) {
     throw usage_error("{}: {} bytes, expected a recipe of at most {}", where, text.size(),
                       kMaxBytes);
   }
   if (!is_utf8(text)) throw usage_error("{}:1: the text is not UTF-8", where);
-  return TreeBuilder(text, where).document();
+  return TreeBuilder(text, where).documents();
 }
 
 std::string in_quotes(std::string_view text) {

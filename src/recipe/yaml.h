@@ -29,10 +29,10 @@ struct YamlNode {
   std::optional<double> number() const;
 };
 
-// One document. Throws Error(kUsage) "WHERE:LINE: ..." for what is not YAML, several documents,
-// anchors, aliases, tags, merge keys, duplicate keys, keys that are no scalars, nesting deeper than
-// 32, text that is not UTF-8 or larger than 64 MiB.
-YamlNode parse_yaml(std::string_view text, std::string_view where);
+// The documents of a text; at least one, empty ones are left out. Throws Error(kUsage)
+// "WHERE:LINE: ..." for what is not YAML, anchors, aliases, tags, merge keys, duplicate keys, keys
+// that are no scalars, nesting deeper than 32, text that is not UTF-8 or larger than 64 MiB.
+std::vector<YamlNode> parse_yaml(std::string_view text, std::string_view where);
 
 // For messages: 'text' in quotes on one line, control characters escaped, long ones cut.
 std::string in_quotes(std::string_view text);

@@ -1,0 +1,89 @@
+#include "merge/merged_source.h"
+
+#include <algorithm>
+#include <mutex>
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/page_buffer.h"
+#include "merge/inputs.h"
+#include "merge/model_card.h"
+
+namespace lewis {
+namespace {
+
+class MergedSource final : public TensorSource {
+ public:
+  MergedSource(const Recipe& recipe, const OpenOptions& options)
+      : inputs_(recipe, options),
+        label_(recipe.name.empty() ? recipe.file.string() : recipe.name),
+        threads_(options.threads) {
+    for (const OutputTensor& t : inputs_.tensors()) tensors_.push_back(t.info);
+  }
+
+  const MergeInputs& inputs() const { return inputs_; }
+  const std::string& label() const override { return label_; }
+  const std::vector<TensorInfo>& tensors() const override { return tensors_; }
+
+  void read(const TensorInfo& tensor, int64_t first, std::span<std::byte> out) const override {
+    std::lock_guard lock(mutex_);
+    if (kept_ != tensor.name) {
+      kept_.clear();
+      merge(inputs_.tensor(tensor.name));
+      kept_ = tensor.name;
+    }
+    const size_t begin = static_cast<size_t>(first) * dtype_size(tensor.dtype);
+    std::ranges::copy(merged_.subspan(begin, out.size()), out.begin());
+  }
+
+  ReadCost read_cost(const TensorInfo& tensor) const override {
+    ReadCost cost{0, byte_size(tensor)};
+    for (const MergeSource& s : inputs_.tensor(tensor.name).sources()) {
+      const ReadCost more = s.input->source->read_cost(*s.tensor);
+      cost.disk_bytes += more.disk_bytes;
+      cost.memory += byte_size(*s.tensor) + more.memory;
+    }
+    return cost;
+  }
+
+ private:
+  void merge(const OutputTensor& t) const {
+    const auto sources = t.sources();
+    buffers_.resize(std::max(buffers_.size(), sources.size()));
+    std::vector<StoredTensor> stored;
+    for (size_t i = 0; i < sources.size(); ++i)
+      stored.push_back(read_stored(sources[i], buffers_[i]));
+    merged_ = out_.get(byte_size(t.info));
+    inputs_.merge(t, stored, merged_, threads_);
+  }
+
+  MergeInputs inputs_;
+  std::string label_;
+  std::vector<TensorInfo> tensors_;
+  mutable Threads threads_;
+  mutable std::mutex mutex_;
+  mutable std::string kept_;  // the tensor that is in merged_
+  mutable std::vector<PageBuffer> buffers_;
+  mutable PageBuffer out_;
+  mutable std::span<std::byte> merged_;
+};
+
+}  // namespace
+
+InputModel open_stage(const Recipe& recipe, const OpenOptions& options) {
+  const auto source = std::make_shared<const MergedSource>(recipe, options);
+  const MergeInputs& inputs = source->inputs();
+  InputModel model;
+  model.source = source;
+  model.folder = inputs.main().folder;
+  model.config_text = config_of(inputs);
+  if (!model.config_text.empty()) model.config = parse_json(model.config_text, "config.json");
+  model.fingerprint = [source, seed = options.seed] {
+    std::string all = to_yaml(source->inputs().recipe(), false) + std::to_string(seed);
+    for (const InputModel* input : source->inputs().models()) all += input->fingerprint();
+    return sha256_hex(all);
+  };
+  return model;
+}
+
+}  // namespace lewis
