@@ -3,6 +3,8 @@
 #include <openssl/evp.h>
 #include <xxhash.h>
 
+#include <new>
+
 #include "base/error.h"
 
 namespace lewis {
@@ -26,6 +28,27 @@ std::string Sha256::hex() {
   std::string text;
   for (const unsigned char byte : digest) text += fmt::format("{:02x}", byte);
   return text;
+}
+
+Xxh3::Xxh3() : state_(XXH3_createState()) {
+  if (!state_) throw std::bad_alloc();
+  reset();
+}
+
+Xxh3::~Xxh3() { XXH3_freeState(static_cast<XXH3_state_t*>(state_)); }
+
+Xxh3& Xxh3::reset() {
+  XXH3_64bits_reset(static_cast<XXH3_state_t*>(state_));
+  return *this;
+}
+
+Xxh3& Xxh3::add(std::span<const std::byte> bytes) {
+  XXH3_64bits_update(static_cast<XXH3_state_t*>(state_), bytes.data(), bytes.size());
+  return *this;
+}
+
+uint64_t Xxh3::value() const {
+  return XXH3_64bits_digest(static_cast<const XXH3_state_t*>(state_));
 }
 
 std::string sha256_hex(std::string_view text) { return Sha256().add(text).hex(); }

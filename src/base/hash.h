@@ -25,6 +25,21 @@ class Sha256 {
   void* state_;
 };
 
+// XXH3 of 64 bits, of bytes that come in pieces.
+class Xxh3 {
+ public:
+  Xxh3();
+  ~Xxh3();
+  Xxh3(const Xxh3&) = delete;
+  Xxh3& operator=(const Xxh3&) = delete;
+  Xxh3& reset();
+  Xxh3& add(std::span<const std::byte> bytes);
+  uint64_t value() const;
+
+ private:
+  void* state_;
+};
+
 std::string sha256_hex(std::string_view text);
 uint64_t xxh3_64(std::span<const std::byte> bytes);
 // 16 hexadecimal digits.

@@ -118,7 +118,8 @@ void print_dry_run(const Options& o, const Recipe& recipe, const MergeCost& cost
              human_bytes(cost.bytes_read), human_bytes(cost.bytes_written),
              with_commas(cost.tensors), with_commas(cost.parameters), o.merge.out.string());
   fmt::print(
-      "Memory: about {}; {} with --max-memory.\nDisk: {} needed, {} free.\nTime: about {}, "
+      "Memory: about {}; --max-memory may be {} or more.\nDisk: {} needed, {} free.\nTime: about "
+      "{}, "
       "as this disk now reads {}/s and writes {}/s.\n",
       human_bytes(cost.peak_memory), human_bytes(cost.least_memory),
       human_bytes(cost.bytes_written), human_bytes(available), human_seconds(seconds),
@@ -137,7 +138,7 @@ void run_merge(Options& o) {
     o.merge.shard_bytes = parse_bytes(o.shard_size, "--out-shard-size");
   }
   if (!o.max_memory.empty()) o.merge.max_memory = parse_bytes(o.max_memory, "--max-memory");
-  const MergeCost cost = merge_cost(recipe, threads.count());
+  const MergeCost cost = merge_cost(recipe, threads.count(), o.merge.max_memory);
   check_merge_target(recipe, o.merge);  // before the calibration: an hour later is too late
   if (o.dry_run) return print_dry_run(o, recipe, cost);
   const Guidance guidance = guide(recipe, o.cache, threads, progress.callback());

@@ -30,15 +30,24 @@ ShardRecord to_shard(const Json& json) {
   return s;
 }
 
+template <typename F>
+void for_pieces(const File& file, uint64_t begin, uint64_t size, const F& f) {
+  std::vector<std::byte> piece;
+  for (uint64_t at = 0; at < size; at += piece.size()) {
+    piece.resize(std::min(kPiece, size - at));
+    file.read_at(begin + at, piece);
+    f(piece);
+  }
+}
+
 // The first tensor of a shard whose bytes are not those that were written.
 std::string changed_tensor(const fs::path& path, const ShardRecord& shard) {
-  const SafetensorsFile file(path);
-  std::vector<std::byte> bytes;
-  for (const auto& entry : file.entries()) {
-    bytes.resize(byte_size(entry.info));
-    file.read(entry, 0, bytes);
+  const SafetensorsFile header(path);
+  const File file = File::open_read(path);
+  for (const auto& entry : header.entries()) {
     const auto it = shard.tensors.find(entry.info.name);
-    if (it == shard.tensors.end() || it->second != hash_text(xxh3_64(bytes)))
+    if (it == shard.tensors.end() ||
+        it->second != xxh3_of(file, entry.begin, byte_size(entry.info)))
       return entry.info.name;
   }
   return "";
@@ -112,14 +121,14 @@ Manifest read_journal(const fs::path& file) {
 
 std::string file_sha256(const File& file) {
   Sha256 hash;
-  std::vector<std::byte> piece;
-  const uint64_t size = file.size();
-  for (uint64_t at = 0; at < size; at += piece.size()) {
-    piece.resize(std::min(kPiece, size - at));
-    file.read_at(at, piece);
-    hash.add(piece);
-  }
+  for_pieces(file, 0, file.size(), [&](std::span<const std::byte> piece) { hash.add(piece); });
   return hash.hex();
+}
+
+std::string xxh3_of(const File& file, uint64_t begin, uint64_t size) {
+  Xxh3 hash;
+  for_pieces(file, begin, size, [&](std::span<const std::byte> piece) { hash.add(piece); });
+  return hash_text(hash.value());
 }
 
 bool shard_matches(const fs::path& folder, const ShardRecord& shard) {

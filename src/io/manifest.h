@@ -50,8 +50,9 @@ std::string journal_line(const ShardRecord& shard);
 uint64_t verify_folder(const std::filesystem::path& folder, Threads& threads,
                        const ProgressFn& progress);
 
-// SHA-256 of a whole file.
+// SHA-256 of a whole file; XXH3 of a part of one.
 std::string file_sha256(const File& file);
+std::string xxh3_of(const File& file, uint64_t begin, uint64_t size);
 
 // Whether the file is there and its bytes are those of the record.
 bool shard_matches(const std::filesystem::path& folder, const ShardRecord& shard);

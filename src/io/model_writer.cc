@@ -166,6 +166,7 @@ struct ModelWriter::Shard {
   std::mutex mutex;
   Sha256 hash;
   uint64_t hashed = 0;
+  Xxh3 tensor_hash;  // of the tensor that is being written
 };
 
 ModelWriter::ModelWriter(fs::path out, std::vector<TensorInfo> tensors,
@@ -306,9 +307,10 @@ void ModelWriter::write(size_t tensor, uint64_t offset, std::span<const std::byt
     if (shard.hashed == at) {
       shard.hash.add(bytes);
       shard.hashed += bytes.size();
-    }
-    if (bytes.size() == byte_size(tensors_[tensor])) {
-      shard.record.tensors[tensors_[tensor].name] = hash_text(xxh3_64(bytes));
+      if (offset == 0) shard.tensor_hash.reset();
+      shard.tensor_hash.add(bytes);
+      if (offset + bytes.size() == byte_size(tensors_[tensor]))
+        shard.record.tensors[tensors_[tensor].name] = hash_text(shard.tensor_hash.value());
     }
   }
   if (shard.missing.fetch_sub(bytes.size()) == bytes.size()) finish(shard);
@@ -323,11 +325,9 @@ void ModelWriter::finish(Shard& shard) {
   } else {
     shard.record.sha256 = file_sha256(*shard.file);
   }
-  for (const auto& entry : shard.layout.entries()) {  // those that did not come in one piece
-    if (shard.record.tensors.contains(entry.info.name)) continue;
-    std::vector<std::byte> bytes(byte_size(entry.info));
-    shard.file->read_at(entry.begin, bytes);
-    shard.record.tensors[entry.info.name] = hash_text(xxh3_64(bytes));
+  for (const auto& entry : shard.layout.entries()) {  // those that did not come in order
+    std::string& hash = shard.record.tensors[entry.info.name];
+    if (hash.empty()) hash = xxh3_of(*shard.file, entry.begin, byte_size(entry.info));
   }
   fs::rename(partial_ / (shard.name + ".tmp"), partial_ / shard.name);
   sync_folder(partial_);

@@ -9,6 +9,7 @@
 #include "io/model_writer.h"
 #include "merge/inputs.h"
 #include "merge/model_card.h"
+#include "merge/streaming.h"
 #include "merge/tensor_merge.h"
 
 namespace lewis {
@@ -36,15 +37,30 @@ uint64_t bytes_read_for(const OutputTensor& tensor) {
   return bytes;
 }
 
+// Bytes of a tensor with all its inputs.
+uint64_t whole_bytes(const OutputTensor& tensor) {
+  uint64_t bytes = byte_size(tensor.info);
+  for (const MergeSource& s : tensor.sources()) bytes += byte_size(*s.tensor);
+  return bytes;
+}
+
+// How much of a tensor is in memory, its inputs and its result together.
+struct MemoryPlan {
+  uint64_t whole = 512 << 20;  // tensors up to this size whole, two at a time
+  uint64_t block = 128 << 20;  // of larger ones, two blocks at a time
+};
+
+int64_t block_elements(const OutputTensor& tensor, uint64_t block_bytes) {
+  uint64_t bytes_per_element = dtype_size(tensor.info.dtype);
+  for (const MergeSource& s : tensor.sources()) bytes_per_element += dtype_size(s.tensor->dtype);
+  return std::max<int64_t>(1, static_cast<int64_t>(block_bytes / bytes_per_element));
+}
+
 class Merge {
  public:
-  Merge(const MergeInputs& inputs, const ProgressFn& progress, bool overlap, ModelWriter& writer,
-        Threads& threads)
-      : inputs_(inputs),
-        progress_(progress),
-        overlap_(overlap),
-        writer_(writer),
-        threads_(threads) {}
+  Merge(const MergeInputs& inputs, const ProgressFn& progress, const MemoryPlan& memory,
+        ModelWriter& writer, Threads& threads)
+      : inputs_(inputs), progress_(progress), memory_(memory), writer_(writer), threads_(threads) {}
 
   void run(MergeReport& report) {
     std::vector<size_t> todo;  // without what an earlier run has finished
@@ -56,36 +72,45 @@ class Merge {
       todo.push_back(i);
       total_ += bytes_read_for(output(i)) + byte_size(writer_.tensors()[i]);
     }
-    overlap_ ? run_overlapping(todo, report) : run_one_by_one(todo, report);
+    for (size_t i = 0; i < todo.size();) {
+      const bool whole = is_whole(todo[i]);
+      size_t end = i;
+      while (end < todo.size() && is_whole(todo[end]) == whole) ++end;
+      const auto part = std::span(todo).subspan(i, end - i);
+      whole ? run_whole(part, report) : run_in_blocks(part, report);
+      i = end;
+    }
   }
 
  private:
-  void run_overlapping(const std::vector<size_t>& todo, MergeReport& report) {
-    if (!todo.empty()) begin_read(stations_[0], todo[0]);
+  bool is_whole(size_t tensor) const { return whole_bytes(output(tensor)) <= memory_.whole; }
+
+  void run_whole(std::span<const size_t> todo, MergeReport& report) {
+    Station stations[2];
+    begin_read(stations[0], todo[0]);
     for (size_t i = 0; i < todo.size(); ++i) {
-      Station& now = stations_[i % 2];
-      Station& next = stations_[(i + 1) % 2];
+      Station& now = stations[i % 2];
+      Station& next = stations[(i + 1) % 2];
       now.work.get();                          // has been read
       if (next.work.valid()) next.work.get();  // has been written
       if (i + 1 < todo.size()) begin_read(next, todo[i + 1]);
       compute(now, report);
       begin_write(now);
-      tell(bytes_read_for(output(todo[i])) + now.output.size());
+      tell(todo[i]);
     }
-    for (Station& s : stations_) {
+    for (Station& s : stations) {
       if (s.work.valid()) s.work.get();
     }
   }
 
-  void run_one_by_one(const std::vector<size_t>& todo, MergeReport& report) {
-    Station& only = stations_[0];
+  void run_in_blocks(std::span<const size_t> todo, MergeReport& report) {
     for (const size_t tensor : todo) {
-      begin_read(only, tensor);
-      only.work.get();
-      compute(only, report);
-      begin_write(only);
-      only.work.get();
-      tell(bytes_read_for(output(tensor)) + only.output.size());
+      const OutputTensor& t = output(tensor);
+      const StreamedInputs in(t.sources(), block_elements(t, memory_.block));
+      StreamedOutput out(writer_, tensor);
+      count(t, inputs_.merge(t, in, out, threads_), report);
+      out.finish();
+      tell(tensor);
     }
   }
 
@@ -109,24 +134,27 @@ class Merge {
   }
 
   void compute(Station& s, MergeReport& report) {
-    const OutputTensor& out = output(s.tensor);
-    s.output = s.out.get(byte_size(out.info));
-    report.parameters += static_cast<uint64_t>(element_count(out.info.shape));
-    const bool copied = inputs_.merge(out, s.inputs, s.output, threads_);
+    const OutputTensor& t = output(s.tensor);
+    s.output = s.out.get(byte_size(t.info));
+    MemoryOutput out(s.output, dtype_size(t.info.dtype));
+    count(t, inputs_.merge(t, MemoryInputs(s.inputs), out, threads_), report);
+  }
+
+  static void count(const OutputTensor& t, bool copied, MergeReport& report) {
+    report.parameters += static_cast<uint64_t>(element_count(t.info.shape));
     ++(copied ? report.copied : report.merged);
   }
 
-  void tell(uint64_t bytes) {
-    done_ += bytes;
+  void tell(size_t tensor) {
+    done_ += bytes_read_for(output(tensor)) + byte_size(output(tensor).info);
     if (progress_) progress_({"merging", "bytes", done_, total_});
   }
 
   const MergeInputs& inputs_;
   const ProgressFn& progress_;
-  bool overlap_;
+  MemoryPlan memory_;
   ModelWriter& writer_;
   Threads& threads_;
-  Station stations_[2];
   uint64_t done_ = 0, total_ = 0;
 };
 
@@ -145,40 +173,61 @@ void check_merge_target(const Recipe& recipe, const MergeOptions& options) {
 
 namespace {
 
-MergeCost cost_of(const MergeInputs& inputs, size_t threads) {
+// What is needed besides the tensors: the program, what threads work in, and the most that a survey
+// (a few per cent of the elements) and a source that is no file (a stage) keep of a tensor.
+uint64_t other_memory(const MergeInputs& inputs, size_t threads) {
+  constexpr uint64_t kProgram = 24 << 20;
+  uint64_t most = 0;
+  for (const OutputTensor& t : inputs.tensors()) {
+    uint64_t kept = whole_bytes(t) / 16;
+    for (const MergeSource& s : t.sources()) kept += s.input->source->read_cost(*s.tensor).memory;
+    most = std::max(most, kept);
+  }
+  return kProgram + most +
+         threads * (2 * inputs.models().size() + 2) * kSlotElements * sizeof(float);
+}
+
+// The smallest block that is worth a read; a smaller tensor is its own.
+uint64_t least_block(const MergeInputs& inputs) {
+  uint64_t largest = 0;
+  for (const OutputTensor& t : inputs.tensors()) largest = std::max(largest, whole_bytes(t));
+  return std::min<uint64_t>(largest, 4 << 20);
+}
+
+// Fits the limit; Error(kResource) when even the smallest blocks do not.
+MemoryPlan plan_memory(const MergeInputs& inputs, size_t threads, uint64_t limit) {
+  MemoryPlan plan;
+  if (limit == 0) return plan;
+  const uint64_t other = other_memory(inputs, threads), least = other + 2 * least_block(inputs);
+  if (limit < least)
+    throw resource_error("--max-memory {}: this merge needs at least {} bytes", limit, least);
+  plan.whole = std::min(plan.whole, (limit - other) / 2);
+  plan.block = std::min(plan.block, (limit - other) / 2);
+  return plan;
+}
+
+MergeCost cost_of(const MergeInputs& inputs, size_t threads, uint64_t max_memory) {
+  const MemoryPlan plan = plan_memory(inputs, threads, max_memory);
   MergeCost cost;
   uint64_t largest = 0;
   for (const OutputTensor& t : inputs.tensors()) {
-    uint64_t memory = byte_size(t.info);
-    for (const MergeSource& s : t.sources())
-      memory += byte_size(*s.tensor) + s.input->source->read_cost(*s.tensor).memory;
+    const uint64_t whole = whole_bytes(t);
     cost.tensors += 1;
     cost.parameters += static_cast<uint64_t>(element_count(t.info.shape));
     cost.bytes_read += bytes_read_for(t);
     cost.bytes_written += byte_size(t.info);
-    largest = std::max(largest, memory);
+    largest = std::max(largest, whole <= plan.whole ? whole : plan.block);
   }
-  constexpr uint64_t kProgram = 16 << 20;
-  const uint64_t scratch =
-      threads * (2 * inputs.models().size() + 2) * kSlotElements * sizeof(float);
-  // A survey collects a few per cent of the elements of each model.
-  cost.least_memory = largest + largest / 16 + scratch + kProgram;
-  cost.peak_memory = cost.least_memory + largest;  // one tensor is computed, another on its way
+  const uint64_t other = other_memory(inputs, threads);
+  cost.peak_memory = other + 2 * largest;
+  cost.least_memory = other + 2 * least_block(inputs);
   return cost;
-}
-
-// Whether there is memory to read the next tensor while one is computed.
-bool may_overlap(const MergeCost& cost, uint64_t limit) {
-  if (limit == 0 || cost.peak_memory <= limit) return true;
-  if (cost.least_memory <= limit) return false;
-  throw resource_error("--max-memory {}: the largest tensor with all its inputs needs {} bytes",
-                       limit, cost.least_memory);
 }
 
 }  // namespace
 
-MergeCost merge_cost(const Recipe& recipe, size_t threads) {
-  return cost_of(MergeInputs(recipe, {.threads = threads}), threads);
+MergeCost merge_cost(const Recipe& recipe, size_t threads, uint64_t max_memory) {
+  return cost_of(MergeInputs(recipe, {.threads = threads}), threads, max_memory);
 }
 
 namespace {
@@ -216,7 +265,7 @@ Json about(const MergeInputs& inputs, const MergeOptions& options,
 MergeReport merge(const Recipe& recipe, const MergeOptions& options, Threads& threads) {
   check_merge_target(recipe, options);
   const MergeInputs inputs(recipe, {options.seed, threads.count()});
-  const bool overlap = may_overlap(cost_of(inputs, threads.count()), options.max_memory);
+  const MemoryPlan memory = plan_memory(inputs, threads.count(), options.max_memory);
   const std::vector<std::string> models = fingerprints(inputs);
   MergeReport report;
   report.warnings = inputs.warnings();
@@ -226,7 +275,7 @@ MergeReport merge(const Recipe& recipe, const MergeOptions& options, Threads& th
                       .resume = options.resume,
                       .plan = plan_hash(inputs, options, models)});
   try {
-    Merge(inputs, options.progress, overlap, writer, threads).run(report);
+    Merge(inputs, options.progress, memory, writer, threads).run(report);
   } catch (const Error& e) {
     if (e.code() != ExitCode::kInterrupted) throw;
     writer.keep_partial();

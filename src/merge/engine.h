@@ -38,9 +38,10 @@ void check_merge_target(const Recipe& recipe, const MergeOptions& options);
 // What a merge will do, known before any weight is read.
 struct MergeCost {
   uint64_t tensors = 0, parameters = 0, bytes_read = 0, bytes_written = 0, peak_memory = 0;
-  uint64_t least_memory = 0;  // when reading and writing wait for each other
+  uint64_t least_memory = 0;  // what --max-memory may be
 };
-MergeCost merge_cost(const Recipe& recipe, size_t threads);
+// `max_memory`: 0, or the limit that peak_memory is for; Error(kResource) when it cannot be kept.
+MergeCost merge_cost(const Recipe& recipe, size_t threads, uint64_t max_memory = 0);
 
 // The whole merge: opens and checks all models (same tensors, same shapes; Error(kInput) names the
 // first that differs), writes OUT.partial, renames it to OUT. On any error nothing named OUT has

@@ -398,16 +398,13 @@ constexpr GlobalParameter kGlobalParameters[] = {
 
 }  // namespace
 
-bool MergeInputs::merge(const OutputTensor& t, std::span<const StoredTensor> sources,
-                        std::span<std::byte> out, Threads& threads) const {
-  if (!t.merged) {
-    copy_tensor(t.info.name, sources, out);
-    return true;
+bool MergeInputs::merge(const OutputTensor& t, const TensorInputs& sources, TensorOutput& out,
+                        Threads& threads) const {
+  if (t.merged) {
+    return merge_tensor(method_, task(t), sources, t.base.has_value(), t.info.dtype, out, threads);
   }
-  const TensorTask how = task(t);
-  const StoredTensor* base = t.base ? &sources.back() : nullptr;
-  return merge_tensor(method_, how, base, sources.first(t.models.size()), t.info.dtype, out,
-                      threads);
+  copy_tensor(t.info.name, element_count(t.info.shape), sources, out);
+  return true;
 }
 
 TensorTask MergeInputs::task(const OutputTensor& t) const {

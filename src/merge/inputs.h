@@ -66,10 +66,10 @@ class MergeInputs {
 
   // The parameters of a tensor. Error(kUsage) names tensor, model and parameter.
   TensorTask task(const OutputTensor& tensor) const;
-  // Merges or copies a tensor whose sources() are in memory, in their order. Returns whether the
+  // Merges or copies a tensor; `sources` are its sources(), in their order. Returns whether the
   // result is one input's values unchanged.
-  bool merge(const OutputTensor& tensor, std::span<const StoredTensor> sources,
-             std::span<std::byte> out, Threads& threads) const;
+  bool merge(const OutputTensor& tensor, const TensorInputs& sources, TensorOutput& out,
+             Threads& threads) const;
   // What each parameter of a tensor is and which line of the recipe says so, one line each.
   std::vector<std::string> explain(const OutputTensor& tensor) const;
   // What is allowed but may surprise; one line each.

@@ -54,7 +54,8 @@ class MergedSource final : public TensorSource {
     for (size_t i = 0; i < sources.size(); ++i)
       stored.push_back(read_stored(sources[i], buffers_[i]));
     merged_ = out_.get(byte_size(t.info));
-    inputs_.merge(t, stored, merged_, threads_);
+    MemoryOutput output(merged_, dtype_size(t.info.dtype));
+    inputs_.merge(t, MemoryInputs(std::move(stored)), output, threads_);
   }
 
   MergeInputs inputs_;

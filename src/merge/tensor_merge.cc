@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <mutex>
+#include <optional>
 
 #include "base/error.h"
 
@@ -87,11 +88,22 @@ std::span<const float> floats_of(const StoredTensor& tensor, int64_t first, size
   return values;
 }
 
+// The inputs of a range; the base apart.
+struct RangeView {
+  int64_t first = 0;
+  const StoredTensor* base = nullptr;
+  std::span<const StoredTensor> models;
+};
+
 class Pass final : public ChunkPass {
  public:
-  Pass(const MergeMethod& method, const TensorTask& task, const StoredTensor* base,
-       std::span<const StoredTensor> models, Threads& threads)
-      : task_(task), base_(base), models_(models), threads_(threads), workspaces_(models.size()) {
+  Pass(const MergeMethod& method, const TensorTask& task, const TensorInputs& inputs,
+       bool with_base, Threads& threads)
+      : task_(task),
+        inputs_(inputs),
+        with_base_(with_base),
+        threads_(threads),
+        workspaces_(task.models.size()) {
     if (method.row_wise && method.row_wise(task) && task.columns() > 0) {
       slot_elements_ = std::max<int64_t>(1, kSlotElements / task.columns()) * task.columns();
     }
@@ -101,22 +113,75 @@ class Pass final : public ChunkPass {
     return static_cast<size_t>((task_.count + slot_elements_ - 1) / slot_elements_);
   }
   int64_t slot_elements() const override { return slot_elements_; }
-  bool has_base() const override { return base_ != nullptr; }
+  bool has_base() const override { return with_base_; }
 
   void run(std::span<const size_t> slots, const See& see) const override {
-    run_with_room(slots, [&](size_t slot, const Chunk& chunk, Workspace&) { see(slot, chunk); });
+    const std::vector<Window> windows = windows_of(slots);
+    std::vector<ElementRange> ranges;
+    for (const Window& w : windows) ranges.push_back(w.range);
+    size_t at = 0;
+    inputs_.visit(ranges, [&](const ElementRange& range, std::span<const StoredTensor> stored) {
+      run_window(view_of(range, stored), windows[at++].slots,
+                 [&](size_t slot, const Chunk& chunk, Workspace&) { see(slot, chunk); });
+    });
+  }
+
+  // All of it: `each` gets every range with a function that runs its slots.
+  template <typename Each>
+  void run_ranges(const Each& each) const {
+    std::vector<size_t> all(slots());
+    for (size_t i = 0; i < all.size(); ++i) all[i] = i;
+    const std::vector<Window> windows = windows_of(all);
+    std::vector<ElementRange> ranges;
+    for (const Window& w : windows) ranges.push_back(w.range);
+    size_t at = 0;
+    inputs_.visit(ranges, [&](const ElementRange& range, std::span<const StoredTensor> stored) {
+      const Window& window = windows[at++];
+      each(range, [&](const auto& see) { run_window(view_of(range, stored), window.slots, see); });
+    });
+  }
+
+ private:
+  // Slots that are read together, and the elements that hold them.
+  struct Window {
+    ElementRange range;
+    std::span<const size_t> slots;
+  };
+
+  // Runs of consecutive slots of at most a block each; one window where all is in memory.
+  std::vector<Window> windows_of(std::span<const size_t> slots) const {
+    if (slots.empty()) return {};
+    if (inputs_.block_elements() == 0) return {{{0, task_.count}, slots}};
+    const auto most =
+        static_cast<size_t>(std::max<int64_t>(1, inputs_.block_elements() / slot_elements_));
+    std::vector<Window> windows;
+    for (size_t i = 0; i < slots.size();) {
+      size_t end = i + 1;
+      while (end < slots.size() && slots[end] == slots[end - 1] + 1 && end - i < most) ++end;
+      const int64_t first = static_cast<int64_t>(slots[i]) * slot_elements_;
+      const int64_t last =
+          std::min(task_.count, static_cast<int64_t>(slots[end - 1] + 1) * slot_elements_);
+      windows.push_back({{first, last - first}, slots.subspan(i, end - i)});
+      i = end;
+    }
+    return windows;
+  }
+
+  RangeView view_of(const ElementRange& range, std::span<const StoredTensor> stored) const {
+    return {range.first, with_base_ ? &stored.back() : nullptr,
+            stored.first(stored.size() - (with_base_ ? 1 : 0))};
   }
 
   template <typename F>
-  void run_with_room(std::span<const size_t> slots, const F& see) const {
+  void run_window(const RangeView& view, std::span<const size_t> slots, const F& see) const {
     threads_.run(slots.size(), [&](size_t i) {
       auto room = workspaces_.take();
       Chunk chunk;
-      chunk.models.resize(models_.size());
+      chunk.models.resize(view.models.size());
       const int64_t begin = static_cast<int64_t>(slots[i]) * slot_elements_;
       const int64_t end = std::min(task_.count, begin + slot_elements_);
       for (int64_t first = begin; first < end; first += static_cast<int64_t>(kChunkElements)) {
-        fill(chunk, first, std::min<size_t>(kChunkElements, static_cast<size_t>(end - first)),
+        fill(view, chunk, first, std::min<size_t>(kChunkElements, static_cast<size_t>(end - first)),
              *room);
         see(slots[i], chunk, *room);
       }
@@ -124,48 +189,53 @@ class Pass final : public ChunkPass {
     });
   }
 
- private:
-  void fill(Chunk& chunk, int64_t first, size_t n, Workspace& room) const {
+  static void fill(const RangeView& view, Chunk& chunk, int64_t first, size_t n, Workspace& room) {
     chunk.first = first;
     room.finite = true;
-    if (base_) chunk.base = floats_of(*base_, first, n, room.base, room.finite);
-    for (size_t m = 0; m < models_.size(); ++m) {
-      chunk.models[m] = floats_of(models_[m], first, n, room.models[m], room.finite);
+    const int64_t at = first - view.first;
+    if (view.base) chunk.base = floats_of(*view.base, at, n, room.base, room.finite);
+    for (size_t m = 0; m < view.models.size(); ++m) {
+      chunk.models[m] = floats_of(view.models[m], at, n, room.models[m], room.finite);
     }
-    chunk.scratch = std::span(room.scratch).first(std::max<size_t>(1, models_.size()) * n);
+    chunk.scratch = std::span(room.scratch).first(std::max<size_t>(1, view.models.size()) * n);
   }
 
   int64_t slot_elements_ = kSlotElements;
   const TensorTask& task_;
-  const StoredTensor* base_;
-  std::span<const StoredTensor> models_;
+  const TensorInputs& inputs_;
+  bool with_base_;
   Threads& threads_;
   mutable WorkspaceList workspaces_;
 };
 
-void refuse_not_finite(std::span<const float> values, const TensorTask& task, int64_t first,
-                       std::string_view where) {
-  if (finite(values.data(), values.size())) return;
+// The first value that is not finite; there is one.
+int64_t first_not_finite(std::span<const float> values) {
   size_t i = 0;
   while (finite(values.data() + i, 1)) ++i;
+  return static_cast<int64_t>(i);
+}
+
+[[noreturn]] void refuse_element(const TensorTask& task, int64_t element, std::string_view where) {
   throw input_error("{}: tensor {} is not finite (NaN or infinity) at element {}", where, task.name,
-                    first + static_cast<int64_t>(i));
+                    element);
 }
 
 // For what only shows after a survey, which may carry a bad value to all elements or fail on it.
-void refuse_inputs(const TensorTask& task, const StoredTensor* base,
-                   std::span<const StoredTensor> models) {
+void refuse_inputs(const TensorTask& task, const TensorInputs& inputs) {
   std::vector<float> room(kChunkElements);
-  const auto check = [&](const StoredTensor& tensor) {
-    for (int64_t at = 0; at < task.count; at += static_cast<int64_t>(kChunkElements)) {
-      const auto n =
-          static_cast<size_t>(std::min(task.count - at, static_cast<int64_t>(kChunkElements)));
+  const auto check = [&](const StoredTensor& tensor, const ElementRange& range) {
+    for (const ElementRange& part : ranges_of(range.count, kChunkElements)) {
       bool good = true;
-      refuse_not_finite(floats_of(tensor, at, n, room, good), task, at, tensor.model);
+      const auto values =
+          floats_of(tensor, part.first, static_cast<size_t>(part.count), room, good);
+      if (!good)
+        refuse_element(task, range.first + part.first + first_not_finite(values), tensor.model);
     }
   };
-  if (base) check(*base);
-  for (const StoredTensor& m : models) check(m);
+  const auto ranges = ranges_of(task.count, inputs.block_elements());
+  inputs.visit(ranges, [&](const ElementRange& range, std::span<const StoredTensor> stored) {
+    for (const StoredTensor& s : stored) check(s, range);
+  });
 }
 
 // Returns whether all results are finite.
@@ -199,59 +269,96 @@ bool store(std::span<const float> values, DType dtype, std::byte* out) {
                       [](uint16_t h) { return (h & 0x7f80) == 0x7f80; });
 }
 
+// A chunk whose result cannot be stored.
+struct BadChunk {
+  int64_t first = 0;
+  std::optional<int64_t> element;  // of the result, that is not finite
+};
+
+// Blends the slots of one range into `to`. Returns the first chunk that went wrong.
+template <typename RunSlots>
+std::optional<BadChunk> blend_range(const MergeMethod& method, const TensorTask& task,
+                                    const Survey& survey, DType dtype, const ElementRange& range,
+                                    std::span<std::byte> to, const RunSlots& run_slots) {
+  std::mutex mutex;
+  std::optional<BadChunk> bad;
+  run_slots([&](size_t, const Chunk& chunk, Workspace& room) {
+    std::span<const float> values = std::span<const float>(room.out).first(chunk.size());
+    if (survey.copy_of) {
+      values = *survey.copy_of == Survey::kBaseItself
+                   ? chunk.base
+                   : chunk.models[static_cast<size_t>(*survey.copy_of)];
+    } else {
+      method.blend(task, survey, chunk, std::span(room.out).first(chunk.size()));
+    }
+    const size_t at = static_cast<size_t>(chunk.first - range.first) * dtype_size(dtype);
+    if (store(values, dtype, to.data() + at) && room.finite) return;
+    std::lock_guard lock(mutex);
+    if (bad && bad->first < chunk.first) return;
+    bad = {chunk.first, std::nullopt};
+    if (!finite(values.data(), values.size()))
+      bad->element = chunk.first + first_not_finite(values);
+  });
+  return bad;
+}
+
 // Says which: an input, the result itself, or a finite result that the output's type cannot hold.
-[[noreturn]] void refuse_chunk(const TensorTask& task, const StoredTensor* base,
-                               std::span<const StoredTensor> models, std::span<const float> values,
-                               int64_t first, DType dtype) {
-  refuse_inputs(task, base, models);
-  refuse_not_finite(values, task, first, "the result");
-  throw input_error("tensor {}: a result near element {} is too large for {}", task.name, first,
+[[noreturn]] void refuse_chunk(const TensorTask& task, const TensorInputs& inputs,
+                               const BadChunk& bad, DType dtype) {
+  refuse_inputs(task, inputs);
+  if (bad.element) refuse_element(task, *bad.element, "the result");
+  throw input_error("tensor {}: a result near element {} is too large for {}", task.name, bad.first,
                     dtype_torch_name(dtype));
 }
 
 }  // namespace
 
-bool merge_tensor(const MergeMethod& method, const TensorTask& task, const StoredTensor* base,
-                  std::span<const StoredTensor> models, DType out_dtype, std::span<std::byte> out,
-                  Threads& threads) {
-  const Pass pass(method, task, base, models, threads);
+bool merge_tensor(const MergeMethod& method, const TensorTask& task, const TensorInputs& inputs,
+                  bool with_base, DType out_dtype, TensorOutput& out, Threads& threads) {
+  const Pass pass(method, task, inputs, with_base, threads);
   std::unique_ptr<Survey> survey;
   try {
     survey = method.survey(task, pass);
   } catch (const Error&) {
-    refuse_inputs(task, base, models);
+    refuse_inputs(task, inputs);
     throw;
   }
-  std::vector<size_t> slots(pass.slots());
-  for (size_t i = 0; i < slots.size(); ++i) slots[i] = i;
-  pass.run_with_room(slots, [&](size_t, const Chunk& chunk, Workspace& room) {
-    std::span<const float> values = std::span<const float>(room.out).first(chunk.size());
-    if (survey->copy_of) {
-      values = *survey->copy_of == Survey::kBaseItself
-                   ? chunk.base
-                   : chunk.models[static_cast<size_t>(*survey->copy_of)];
-    } else {
-      method.blend(task, *survey, chunk, std::span(room.out).first(chunk.size()));
-    }
-    const size_t size = dtype_size(out_dtype);
-    std::byte* to = out.data() + static_cast<size_t>(chunk.first) * size;
-    if (!store(values, out_dtype, to) || !room.finite) {
-      refuse_chunk(task, base, models, values, chunk.first, out_dtype);
-    }
-  });
+  try {
+    pass.run_ranges([&](const ElementRange& range, const auto& run_slots) {
+      const auto bad =
+          blend_range(method, task, *survey, out_dtype, range, out.begin(range), run_slots);
+      if (bad) throw *bad;  // what is wrong is looked for when nothing is being read
+      out.end();
+    });
+  } catch (const BadChunk& bad) {
+    refuse_chunk(task, inputs, bad, out_dtype);
+  }
   return survey->copy_of.has_value();
 }
 
-void copy_tensor(std::string_view name, std::span<const StoredTensor> models,
-                 std::span<std::byte> out) {
-  for (const StoredTensor& m : models) {
-    if (!std::ranges::equal(m.bytes, models[0].bytes)) {
-      throw input_error(
-          "tensor {} is {} and differs between {} and {}: there is no way to merge it", name,
-          dtype_name(m.dtype), models[0].model, m.model);
+bool merge_tensor(const MergeMethod& method, const TensorTask& task, const StoredTensor* base,
+                  std::span<const StoredTensor> models, DType out_dtype, std::span<std::byte> out,
+                  Threads& threads) {
+  std::vector<StoredTensor> all(models.begin(), models.end());
+  if (base) all.push_back(*base);
+  MemoryOutput output(out, dtype_size(out_dtype));
+  return merge_tensor(method, task, MemoryInputs(all), base != nullptr, out_dtype, output, threads);
+}
+
+void copy_tensor(std::string_view name, int64_t count, const TensorInputs& inputs,
+                 TensorOutput& out) {
+  const auto ranges = ranges_of(count, inputs.block_elements());
+  inputs.visit(ranges, [&](const ElementRange& range, std::span<const StoredTensor> models) {
+    for (const StoredTensor& m : models) {
+      if (!std::ranges::equal(m.bytes, models[0].bytes)) {
+        throw input_error(
+            "tensor {} is {} and differs between {} and {}: there is no way to merge it", name,
+            dtype_name(m.dtype), models[0].model, m.model);
+      }
     }
-  }
-  std::ranges::copy(models[0].bytes, out.begin());
+    std::ranges::copy(models[0].bytes, out.begin(range).begin());
+    out.end();
+  });
 }
 
 }  // namespace lewis

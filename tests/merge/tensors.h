@@ -10,6 +10,21 @@
 
 namespace lewis {
 
+// Shows the ranges that it is asked for, never more than a block.
+class BlockInputs final : public TensorInputs {
+ public:
+  BlockInputs(std::vector<StoredTensor> tensors, int64_t block)
+      : whole_(std::move(tensors)), block_(block) {}
+  int64_t block_elements() const override { return block_; }
+  void visit(std::span<const ElementRange> ranges, const Use& use) const override {
+    whole_.visit(ranges, use);
+  }
+
+ private:
+  MemoryInputs whole_;
+  int64_t block_;
+};
+
 struct TestTensor {
   std::vector<float> base;  // empty: none
   std::vector<std::vector<float>> models;
@@ -31,6 +46,19 @@ struct TestTensor {
 
   std::vector<float> merge(std::string_view method, size_t thread_count = 2) const {
     return run(method, find_merge_method(method).base == BaseRole::kApart, thread_count);
+  }
+  // In blocks of so many elements, as of a tensor that does not fit in memory.
+  std::vector<float> merge_in_blocks(std::string_view method, int64_t block) const {
+    const MergeMethod& how = find_merge_method(method);
+    const bool with_base = how.base == BaseRole::kApart;
+    std::vector<StoredTensor> inputs;
+    for (const auto& m : models) inputs.push_back(stored(m));
+    if (with_base) inputs.push_back(stored(base));
+    std::vector<float> out(base.size());
+    MemoryOutput output(std::as_writable_bytes(std::span(out)), sizeof(float));
+    Threads threads(2);
+    merge_tensor(how, task, BlockInputs(inputs, block), with_base, DType::kF32, output, threads);
+    return out;
   }
   // Methods that take a base apart if there is one.
   std::vector<float> merge_with_base(std::string_view method) const { return run(method, true, 2); }
