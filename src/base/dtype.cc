@@ -1,7 +1,6 @@
 #include "base/dtype.h"
 
 #include <array>
-#include <cmath>
 #include <cstring>
 
 #include "base/tensor.h"
@@ -31,23 +30,10 @@ constexpr std::array kRows = {
 };
 const Row& row(DType dtype) { return kRows[static_cast<size_t>(dtype)]; }
 
-// A small float with `exponent_bits` and `mantissa_bits`, finite or special, as a float (exact).
-float small_float(uint32_t bits, int exponent_bits, int mantissa_bits, bool has_infinity) {
-  const int bias = (1 << (exponent_bits - 1)) - 1;
-  const uint32_t mantissa = bits & ((1u << mantissa_bits) - 1);
-  const int exponent = static_cast<int>(bits >> mantissa_bits) & ((1 << exponent_bits) - 1);
-  const bool negative = (bits >> (exponent_bits + mantissa_bits)) & 1;
-  float value = 0;
-  if (exponent == 0) {
-    value = std::ldexp(static_cast<float>(mantissa), 1 - bias - mantissa_bits);
-  } else if (exponent == (1 << exponent_bits) - 1 &&
-             (has_infinity || mantissa == (1u << mantissa_bits) - 1)) {
-    value = has_infinity && mantissa == 0 ? INFINITY : NAN;
-  } else {
-    value = std::ldexp(static_cast<float>(mantissa | 1u << mantissa_bits),
-                       exponent - bias - mantissa_bits);
-  }
-  return negative ? -value : value;
+// yes ? a : b without a branch, so that loops over it vectorise.
+inline uint32_t choose(bool yes, uint32_t a, uint32_t b) {
+  const uint32_t mask = 0u - static_cast<uint32_t>(yes);
+  return (a & mask) | (b & ~mask);
 }
 
 }  // namespace
@@ -75,15 +61,15 @@ bool is_arithmetic(DType dtype) {
   return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16;
 }
 
+bool is_float8(DType dtype) { return dtype == DType::kF8E4M3 || dtype == DType::kF8E5M2; }
+
 float f16_to_float(uint16_t h) {
   const uint32_t sign = static_cast<uint32_t>(h & 0x8000u) << 16;
   const uint32_t rest = h & 0x7fffu;
-  if (rest < 0x400) {  // zero or denormal: rest * 2^-24, exact in float
-    const float magnitude = static_cast<float>(rest) * 0x1p-24f;
-    return std::bit_cast<float>(std::bit_cast<uint32_t>(magnitude) | sign);
-  }
-  const uint32_t rebias = rest >= 0x7c00 ? (255u - 31u) << 23 : (127u - 15u) << 23;
-  return std::bit_cast<float>(sign | ((rest << 13) + rebias));
+  const float denormal = static_cast<float>(static_cast<int32_t>(rest)) * 0x1p-24f;  // exact
+  const uint32_t rebias = choose(rest >= 0x7c00, (255u - 31u) << 23, (127u - 15u) << 23);
+  return std::bit_cast<float>(
+      sign | choose(rest < 0x400, std::bit_cast<uint32_t>(denormal), (rest << 13) + rebias));
 }
 
 uint16_t float_to_f16(float f) {
@@ -105,29 +91,72 @@ uint16_t float_to_f16(float f) {
   return static_cast<uint16_t>(sign | rest);
 }
 
-float f8e4m3_to_float(uint8_t b) { return small_float(b, 4, 3, false); }
-float f8e5m2_to_float(uint8_t b) { return small_float(b, 5, 2, true); }
+float f8e4m3_to_float(uint8_t b) {
+  const uint32_t sign = static_cast<uint32_t>(b & 0x80u) << 24;
+  const uint32_t rest = b & 0x7fu;
+  const float denormal = static_cast<float>(static_cast<int32_t>(rest)) * 0x1p-9f;  // exact
+  const uint32_t normal = choose(rest == 0x7f, 0x7fc00000u, (rest << 20) + ((127u - 7u) << 23));
+  return std::bit_cast<float>(sign | choose(rest < 8, std::bit_cast<uint32_t>(denormal), normal));
+}
+// The upper byte of a binary16.
+float f8e5m2_to_float(uint8_t b) { return f16_to_float(static_cast<uint16_t>(b << 8)); }
+
+namespace {
+
+// A half type at any address: the copy becomes a plain load.
+uint16_t half_at(const std::byte* in, size_t i) {
+  uint16_t h = 0;
+  std::memcpy(&h, in + 2 * i, 2);
+  return h;
+}
+
+LEWIS_VECTORIZED void widen_bf16(const std::byte* in, size_t n, float* out) {
+  for (size_t i = 0; i < n; ++i) out[i] = bf16_to_float(half_at(in, i));
+}
+LEWIS_VECTORIZED void widen_f16(const std::byte* in, size_t n, float* out) {
+  for (size_t i = 0; i < n; ++i) out[i] = f16_to_float(half_at(in, i));
+}
+LEWIS_VECTORIZED void widen_f8e4m3(const std::byte* in, size_t n, float* out) {
+  for (size_t i = 0; i < n; ++i) out[i] = f8e4m3_to_float(static_cast<uint8_t>(in[i]));
+}
+LEWIS_VECTORIZED void widen_f8e5m2(const std::byte* in, size_t n, float* out) {
+  for (size_t i = 0; i < n; ++i) out[i] = f8e5m2_to_float(static_cast<uint8_t>(in[i]));
+}
+
+LEWIS_VECTORIZED void narrow_bf16(const float* in, size_t n, std::byte* out) {
+  for (size_t i = 0; i < n; ++i) {
+    const uint16_t h = float_to_bf16(in[i]);
+    std::memcpy(out + 2 * i, &h, 2);
+  }
+}
+
+}  // namespace
 
 void widen(DType dtype, const std::byte* in, std::span<float> out) {
-  if (dtype == DType::kF32) {
-    std::memcpy(out.data(), in, out.size_bytes());
-    return;
-  }
-  for (size_t i = 0; i < out.size(); ++i) {
-    uint16_t h = 0;
-    std::memcpy(&h, in + 2 * i, 2);
-    out[i] = dtype == DType::kBF16 ? bf16_to_float(h) : f16_to_float(h);
+  switch (dtype) {
+    case DType::kBF16:
+      return widen_bf16(in, out.size(), out.data());
+    case DType::kF16:
+      return widen_f16(in, out.size(), out.data());
+    case DType::kF8E4M3:
+      return widen_f8e4m3(in, out.size(), out.data());
+    case DType::kF8E5M2:
+      return widen_f8e5m2(in, out.size(), out.data());
+    default:
+      if (!out.empty()) std::memcpy(out.data(), in, out.size_bytes());
   }
 }
 
 void narrow(std::span<const float> in, DType dtype, std::byte* out) {
   if (dtype == DType::kF32) {
-    std::memcpy(out, in.data(), in.size_bytes());
-    return;
-  }
-  for (size_t i = 0; i < in.size(); ++i) {
-    const uint16_t h = dtype == DType::kBF16 ? float_to_bf16(in[i]) : float_to_f16(in[i]);
-    std::memcpy(out + 2 * i, &h, 2);
+    if (!in.empty()) std::memcpy(out, in.data(), in.size_bytes());
+  } else if (dtype == DType::kBF16) {
+    narrow_bf16(in.data(), in.size(), out);
+  } else {
+    for (size_t i = 0; i < in.size(); ++i) {
+      const uint16_t h = float_to_f16(in[i]);
+      std::memcpy(out + 2 * i, &h, 2);
+    }
   }
 }
 

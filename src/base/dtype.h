@@ -22,6 +22,8 @@ std::optional<DType> dtype_from_torch_name(std::string_view torch_name);
 std::string_view dtype_torch_name(DType dtype);
 // The types that merging and running a model compute with: F32, F16, BF16.
 bool is_arithmetic(DType dtype);
+// The float8 types. They mean something only with the scales that stand beside them.
+bool is_float8(DType dtype);
 
 // bfloat16: the upper half of a float. Rounds to nearest, ties to even; NaN stays NaN (quiet).
 inline float bf16_to_float(uint16_t h) {
@@ -42,7 +44,7 @@ uint16_t float_to_f16(float f);
 float f8e4m3_to_float(uint8_t b);
 float f8e5m2_to_float(uint8_t b);
 
-// in: n elements of an arithmetic type -> out: n floats. The address need not be aligned.
+// in: n elements of an arithmetic type or float8 -> out: n floats. The address need not be aligned.
 void widen(DType dtype, const std::byte* in, std::span<float> out);
 // in: n floats -> out: n elements of an arithmetic type, each rounded once (nearest even).
 void narrow(std::span<const float> in, DType dtype, std::byte* out);

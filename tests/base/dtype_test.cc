@@ -121,6 +121,22 @@ TEST(DType, WidenAndNarrowArraysAtAnyAddress) {
   }
 }
 
+TEST(DType, WidenArraysOfFloat8AtAnyAddress) {
+  std::vector<std::byte> codes(257);
+  for (size_t i = 0; i < 256; ++i) codes[i + 1] = static_cast<std::byte>(i);
+  std::vector<float> values(256);
+  for (const DType dtype : {DType::kF8E4M3, DType::kF8E5M2}) {
+    widen(dtype, codes.data() + 1, values);
+    for (uint32_t b = 0; b < 256; ++b) {
+      const auto code = static_cast<uint8_t>(b);
+      expect_same(values[b],
+                  static_cast<double>(dtype == DType::kF8E4M3 ? f8e4m3_to_float(code)
+                                                              : f8e5m2_to_float(code)),
+                  b);
+    }
+  }
+}
+
 TEST(AllFinite, FindsOneBadValue) {
   std::vector<float> values(1000, 1.5f);
   EXPECT_TRUE(all_finite(values));
