@@ -1,31 +1,25 @@
 #include "merge/input_model.h"
 
-#include "base/error.h"
+#include "base/hash.h"
 #include "base/text_file.h"
 #include "io/checkpoint.h"
 #include "merge/merged_source.h"
+#include "merge/sources/adapter_source.h"
+#include "merge/sources/fp8_source.h"
+#include "merge/sources/quantization.h"
 
 namespace lewis {
 namespace {
 
 namespace fs = std::filesystem;
 
-// Packed integers cannot be merged; float8 goes by name, as other types that arithmetic does not
-// know.
-void refuse_packed(const InputModel& model) {
-  const auto found = model.config.find("quantization_config");
-  if (found == model.config.end() || !found->is_object()) return;
-  const std::string method = found->contains("quant_method") && (*found)["quant_method"].is_string()
-                                 ? (*found)["quant_method"].get<std::string>()
-                                 : "";
-  for (const char* packed :
-       {"awq", "gptq", "bitsandbytes", "hqq", "aqlm", "quip", "eetq", "quanto"}) {
-    if (method != packed) continue;
-    throw input_error(
-        "{}: is quantised ({}): its weights are packed integers; merge the model that "
-        "it was made from",
-        model.label(), method);
-  }
+// Float8 weights become plain ones; config.json then no longer speaks of them.
+void widen(InputModel& model) {
+  WidenedSource widened = widen_fp8(model.source, model.config);
+  model.source = std::move(widened.source);
+  if (widened.untrue_config_key.empty()) return;
+  model.config.erase(widened.untrue_config_key);
+  model.config_text = model.config.dump(2) + "\n";
 }
 
 InputModel open_folder(const fs::path& folder) {
@@ -38,7 +32,8 @@ InputModel open_folder(const fs::path& folder) {
     model.config_text = read_text_file(folder / "config.json");
     model.config = checkpoint->config();
   }
-  refuse_packed(model);
+  refuse_packed(model.config, model.label());
+  widen(model);
   return model;
 }
 
@@ -47,9 +42,11 @@ InputModel open_folder(const fs::path& folder) {
 InputModel open_input(const RecipeModel& model, const OpenOptions& options) {
   InputModel opened = model.stage ? open_stage(*model.stage, options) : open_folder(model.folder);
   opened.name = model.model;
-  if (!model.adapter.empty()) {
-    throw usage_error("{}: adapters are not supported yet", model.model);
-  }
+  if (model.adapter.empty()) return opened;
+  opened.source = with_adapter(std::move(opened.source), model.adapter);
+  opened.fingerprint = [base = opened.fingerprint, adapter = model.adapter] {
+    return sha256_hex(base() + adapter_fingerprint(adapter));
+  };
   return opened;
 }
 
