@@ -1,0 +1,198 @@
+#include "merge/sources/adapter_changes.h"
+
+#include <tuple>
+
+#include "base/error.h"
+
+namespace lewis {
+namespace {
+
+using Entry = SafetensorsFile::Entry;
+
+// The tensors of the adapter that belong to one module.
+struct ModuleParts {
+  const Entry *a = nullptr, *b = nullptr, *bias = nullptr, *magnitude = nullptr;
+  const Entry *embedding_a = nullptr, *embedding_b = nullptr;
+};
+
+// Sorts the tensors of an adapter file by what they change and checks each against the base.
+class AdapterReader {
+ public:
+  AdapterReader(const TensorSource& base, const AdapterConfig& config, const SafetensorsFile& file)
+      : base_(base), config_(config), file_(file), where_(file.path().string()) {}
+
+  AdapterChanges read() {
+    if (file_.entries().empty()) throw input_error("{}: holds no tensors", where_);
+    for (const Entry& entry : file_.entries()) sort_in(entry);
+    for (const auto& [module, parts] : modules_) {
+      check_parts(module, parts);
+      add_low_rank_change(module, parts);
+      if (parts.bias) add_bias(module, *parts.bias);
+    }
+    return std::move(changes_);
+  }
+
+ private:
+  Error refuse(const Entry& entry, std::string_view why) const {
+    return input_error("{}: tensor {} {}", where_, entry.info.name, why);
+  }
+
+  // "base_model.model.X.lora_A[.default].weight" -> lora_A of module X; without ".lora_" the whole
+  // tensor X, which PEFT may call X.base_layer.
+  void sort_in(const Entry& entry) {
+    std::string name = entry.info.name;
+    constexpr std::string_view kPrefix = "base_model.model.";
+    if (name.starts_with(kPrefix)) name.erase(0, kPrefix.size());
+    const size_t at = name.rfind(".lora_");
+    if (at == std::string::npos) {
+      const size_t layer = name.rfind(".base_layer.");
+      if (layer != std::string::npos) name.erase(layer, std::string_view(".base_layer").size());
+      return add_replaced(name, entry);
+    }
+    std::string part = name.substr(at + 1);
+    const size_t adapter = part.find(".default");
+    if (adapter != std::string::npos) part.erase(adapter, std::string_view(".default").size());
+    ModuleParts& parts = modules_[name.substr(0, at)];
+    const Entry** place = part == "lora_A.weight"                  ? &parts.a
+                          : part == "lora_B.weight"                ? &parts.b
+                          : part == "lora_B.bias"                  ? &parts.bias
+                          : part == "lora_embedding_A"             ? &parts.embedding_a
+                          : part == "lora_embedding_B"             ? &parts.embedding_b
+                          : part == "lora_magnitude_vector"        ? &parts.magnitude
+                          : part == "lora_magnitude_vector.weight" ? &parts.magnitude
+                                                                   : nullptr;
+    if (!place) throw refuse(entry, "is of a kind that is not known");
+    if (*place) throw refuse(entry, "says again what tensor " + (*place)->info.name + " says");
+    *place = &entry;
+  }
+
+  void add_replaced(const std::string& name, const Entry& entry) {
+    const TensorInfo& tensor = target(name, entry);
+    if (entry.info.shape != tensor.shape) {
+      throw refuse(entry, fmt::format("is {}, but {} of {} is {}", to_string(entry.info.shape),
+                                      name, base_.label(), to_string(tensor.shape)));
+    }
+    const bool arithmetic = is_arithmetic(entry.info.dtype) && is_arithmetic(tensor.dtype);
+    if (entry.info.dtype != tensor.dtype && !arithmetic) {
+      throw refuse(entry, fmt::format("is {}, but {} of {} is {}", dtype_name(entry.info.dtype),
+                                      name, base_.label(), dtype_name(tensor.dtype)));
+    }
+    AdapterChange& change = change_of(tensor);
+    if (change.replaced)
+      throw refuse(entry, "says again what tensor " + change.replaced->info.name + " says");
+    change.replaced = &entry;
+  }
+
+  // The tensor of the base that `entry` changes.
+  const TensorInfo& target(const std::string& name, const Entry& entry) const {
+    if (const TensorInfo* tensor = base_.find(name)) return *tensor;
+    throw refuse(entry,
+                 fmt::format("has nothing to change: {} has no tensor {}", base_.label(), name));
+  }
+
+  const TensorInfo& arithmetic_target(const std::string& name, const Entry& entry) const {
+    const TensorInfo& tensor = target(name, entry);
+    if (is_arithmetic(tensor.dtype)) return tensor;
+    throw refuse(entry, fmt::format("changes {} of {}, which is {}: expected F32, F16 or BF16",
+                                    name, base_.label(), dtype_name(tensor.dtype)));
+  }
+
+  AdapterChange& change_of(const TensorInfo& tensor) {
+    AdapterChange& change = changes_[tensor.name];
+    change.tensor = tensor;
+    return change;
+  }
+
+  void check_parts(const std::string& module, const ModuleParts& p) const {
+    for (const auto& [here, there, missing] :
+         {std::tuple{p.a, p.b, "lora_B"}, std::tuple{p.b, p.a, "lora_A"},
+          std::tuple{p.embedding_a, p.embedding_b, "lora_embedding_B"},
+          std::tuple{p.embedding_b, p.embedding_a, "lora_embedding_A"}}) {
+      if (here && !there) throw refuse(*here, fmt::format("has no {} beside it", missing));
+    }
+    if (p.a && p.embedding_a)
+      throw refuse(*p.a, "stands beside " + p.embedding_a->info.name + ": only one can be");
+    const Entry* a = p.a ? p.a : p.embedding_a;
+    for (const Entry* rest : {p.bias, p.magnitude}) {
+      if (rest && !a) throw refuse(*rest, "has no lora_A beside it");
+    }
+    if (p.bias && (!config_.bias || !p.a))
+      throw refuse(*p.bias, "is not used: lora_bias is not set in adapter_config.json");
+    if (p.magnitude && !config_.dora)
+      throw refuse(*p.magnitude, "is not used: use_dora is not set in adapter_config.json");
+    if (config_.dora && !p.magnitude)
+      throw refuse(*a, fmt::format("has no {}.lora_magnitude_vector beside it", module));
+    if (config_.bias && p.a && !p.bias)
+      throw refuse(*p.a, fmt::format("has no {}.lora_B.bias beside it", module));
+  }
+
+  void add_low_rank_change(const std::string& module, const ModuleParts& parts) {
+    const Entry& a = parts.a ? *parts.a : *parts.embedding_a;
+    const Entry& b = parts.b ? *parts.b : *parts.embedding_b;
+    const TensorInfo& tensor = arithmetic_target(module + ".weight", a);
+    if (tensor.shape.size() != 2) {
+      throw refuse(a, fmt::format("changes {}, which is {}: only matrices can be changed",
+                                  tensor.name, to_string(tensor.shape)));
+    }
+    const bool columns = parts.embedding_a || config_.fan_in_fan_out;
+    const int64_t rank = config_.rank_of(module);
+    const int64_t in = tensor.shape[columns ? 0 : 1], out = tensor.shape[columns ? 1 : 0];
+    const char* hint = parts.a ? ", or another fan_in_fan_out in adapter_config.json" : "";
+    expect_shape(a, {rank, in}, tensor, hint);
+    expect_shape(b, {out, rank}, tensor, hint);
+    if (parts.magnitude) expect_shape(*parts.magnitude, {out}, tensor, "");
+    const auto scale = static_cast<float>(config_.scale_of(module));
+    AdapterChange& change = change_of(tensor);
+    change.outputs_are_columns = columns;
+    change.low_rank = columns ? make_low_rank(transposed(floats(a), rank, in),
+                                              transposed(floats(b), out, rank), rank, scale)
+                              : make_low_rank(floats(b), floats(a), rank, scale);
+    if (parts.magnitude) change.magnitude = floats(*parts.magnitude);
+  }
+
+  void add_bias(const std::string& module, const Entry& bias) {
+    const TensorInfo& tensor = arithmetic_target(module + ".bias", bias);
+    expect_shape(bias, tensor.shape, tensor, "");
+    if (tensor.shape.size() != 1) throw refuse(bias, "changes a bias that is not a vector");
+    const auto scale = static_cast<float>(config_.scale_of(module));
+    change_of(tensor).low_rank = make_low_rank(std::vector<float>{1}, floats(bias), 1, scale);
+  }
+
+  void expect_shape(const Entry& entry, const Shape& shape, const TensorInfo& tensor,
+                    std::string_view hint) const {
+    if (entry.info.shape == shape) return;
+    throw refuse(entry,
+                 fmt::format("is {}, expected {} (r and {} of {}){}", to_string(entry.info.shape),
+                             to_string(shape), tensor.name, to_string(tensor.shape), hint));
+  }
+
+  std::vector<float> floats(const Entry& entry) const {
+    if (!is_arithmetic(entry.info.dtype)) {
+      throw refuse(entry,
+                   fmt::format("is {}, expected F32, F16 or BF16", dtype_name(entry.info.dtype)));
+    }
+    std::vector<std::byte> bytes(byte_size(entry.info));
+    file_.read(entry, 0, bytes);
+    std::vector<float> values(static_cast<size_t>(element_count(entry.info.shape)));
+    widen(entry.info.dtype, bytes.data(), values);
+    if (!all_finite(values))
+      throw refuse(entry, "holds a value that is not finite (NaN or infinity)");
+    return values;
+  }
+
+  const TensorSource& base_;
+  const AdapterConfig& config_;
+  const SafetensorsFile& file_;
+  std::string where_;
+  std::map<std::string, ModuleParts> modules_;
+  AdapterChanges changes_;
+};
+
+}  // namespace
+
+AdapterChanges read_adapter_changes(const TensorSource& base, const AdapterConfig& config,
+                                    const SafetensorsFile& file) {
+  return AdapterReader(base, config, file).read();
+}
+
+}  // namespace lewis

@@ -1,0 +1,33 @@
+// What a PEFT LoRA adapter changes, tensor by tensor.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "io/safetensors.h"
+#include "io/tensor_source.h"
+#include "merge/sources/adapter_config.h"
+#include "merge/sources/low_rank.h"
+
+namespace lewis {
+
+// What becomes of one tensor of the base.
+struct AdapterChange {
+  TensorInfo tensor;                                 // of the base
+  const SafetensorsFile::Entry* replaced = nullptr;  // its values are those of the adapter's file
+  std::optional<LowRank> low_rank;                   // plus this
+  std::vector<float> magnitude;                      // DoRA: a value per output; else empty
+  bool outputs_are_columns = false;                  // embeddings, fan_in_fan_out
+};
+
+using AdapterChanges = std::map<std::string, AdapterChange>;  // by the name in the base
+
+// Sorts the tensors of adapter_model.safetensors by what they change. Each must be used, belong to
+// a tensor of `base` by its exact name and have the shape that this asks for; else Error(kInput)
+// names it.
+AdapterChanges read_adapter_changes(const TensorSource& base, const AdapterConfig& config,
+                                    const SafetensorsFile& file);
+
+}  // namespace lewis

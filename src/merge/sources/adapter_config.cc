@@ -1,0 +1,181 @@
+#include "merge/sources/adapter_config.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "base/error.h"
+#include "base/json.h"
+
+namespace lewis {
+namespace {
+
+// Keys that say how or for what the adapter was trained, not what it is.
+constexpr auto kAboutTraining = std::to_array<std::string_view>({"auto_mapping",
+                                                                 "base_model_name_or_path",
+                                                                 "corda_config",
+                                                                 "ensure_weight_tying",
+                                                                 "eva_config",
+                                                                 "exclude_modules",
+                                                                 "inference_mode",
+                                                                 "layers_pattern",
+                                                                 "layers_to_transform",
+                                                                 "loftq_config",
+                                                                 "lora_dropout",
+                                                                 "lora_ga_config",
+                                                                 "megatron_config",
+                                                                 "megatron_core",
+                                                                 "merge_weights",
+                                                                 "modules_to_save",
+                                                                 "peft_version",
+                                                                 "qalora_group_size",
+                                                                 "revision",
+                                                                 "runtime_config",
+                                                                 "target_modules",
+                                                                 "task_type",
+                                                                 "velora_config",
+                                                                 "bias"});
+constexpr auto kRead = std::to_array<std::string_view>(
+    {"peft_type", "r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora",
+     "lora_bias", "fan_in_fan_out", "init_lora_weights"});
+
+// Initialisations that change the base model too: the adapter is a difference to that other base,
+// and PEFT repeats the change when it loads the adapter.
+constexpr auto kChangeBase =
+    std::to_array<std::string_view>({"pissa", "corda", "olora", "loftq", "lora_ga"});
+
+bool is_set(const Json& value) {
+  if (value.is_boolean()) return value.get<bool>();
+  if (value.is_number()) return value != 0;
+  if (value.is_string()) return !value.get<std::string>().empty();
+  return !value.empty();
+}
+
+bool flag(const Json& json, const std::string& file, std::string_view key) {
+  const auto found = json.find(key);
+  if (found == json.end() || found->is_null()) return false;
+  if (!found->is_boolean())
+    throw input_error("{}: {} is {}, expected true or false", file, key, found->dump());
+  return found->get<bool>();
+}
+
+int64_t positive_integer(const Json& value, const std::string& file, std::string_view key) {
+  if (value.is_number_unsigned() && value > 0 && value <= INT32_MAX) return value.get<int64_t>();
+  throw input_error("{}: {} is {}, expected a positive integer", file, key, value.dump());
+}
+
+double finite_number(const Json& value, const std::string& file, std::string_view key) {
+  if (value.is_number() && std::isfinite(value.get<double>())) return value.get<double>();
+  throw input_error("{}: {} is {}, expected a number", file, key, value.dump());
+}
+
+// PEFT's match (peft/utils/other.py, get_pattern_key): re.match(rf"(.*\.)?({key})$", module).
+// Only what means the same in Python's and in C++'s regular expressions.
+std::regex module_regex(const std::string& key, const std::string& where) {
+  constexpr std::string_view kEscapes = ".dDwWsSbB-^$|()[]{}*+?/\\";
+  for (size_t i = 0; i < key.size(); ++i) {
+    if (key[i] != '\\') continue;
+    if (++i == key.size() || kEscapes.find(key[i]) == std::string_view::npos)
+      throw input_error("{}: '{}' has an escape that is not understood", where, key);
+  }
+  try {
+    return std::regex("(?:.*\\.)?(?:" + key + ")");
+  } catch (const std::regex_error&) {
+    throw input_error("{}: '{}' is not a regular expression that is understood", where, key);
+  }
+}
+
+template <typename ValueOf>
+std::vector<AdapterConfig::Pattern> read_patterns(const Json& json, const std::string& file,
+                                                  const std::string& key, ValueOf value_of) {
+  std::vector<AdapterConfig::Pattern> patterns;
+  const auto found = json.find(key);
+  if (found == json.end() || found->is_null()) return patterns;
+  if (!found->is_object()) throw input_error("{}: {} is not an object", file, key);
+  for (const auto& [name, value] : found->items()) {
+    const double number =
+        static_cast<double>(value_of(value, file, fmt::format("{}.{}", key, name)));
+    patterns.push_back({module_regex(name, fmt::format("{}: {}", file, key)), number});
+  }
+  return patterns;
+}
+
+double value_for(const std::string& module, const std::vector<AdapterConfig::Pattern>& patterns,
+                 double otherwise) {
+  for (const auto& pattern : patterns) {
+    if (std::regex_match(module, pattern.name)) return pattern.value;
+  }
+  return otherwise;
+}
+
+void check_initialisation(const Json& json, const std::string& file) {
+  const auto found = json.find("init_lora_weights");
+  if (found == json.end() || !found->is_string()) return;
+  std::string name = found->get<std::string>();
+  std::transform(name.begin(), name.end(), name.begin(),
+                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  for (const std::string_view changing : kChangeBase) {
+    if (!name.starts_with(changing)) continue;
+    throw input_error(
+        "{}: init_lora_weights is \"{}\": such an adapter belongs to a base model that was changed "
+        "with it; save it with PEFT's path_initial_model_for_weight_conversion",
+        file, found->get<std::string>());
+  }
+  for (const char* known : {"gaussian", "eva", "orthogonal", "mica"}) {
+    if (name == known) return;
+  }
+  throw input_error("{}: init_lora_weights is \"{}\", which is not known", file,
+                    found->get<std::string>());
+}
+
+void check_keys(const Json& json, const std::string& file) {
+  const auto peft_type = json.find("peft_type");
+  if (peft_type == json.end() || *peft_type != "LORA") {
+    throw input_error("{}: peft_type is {}, expected \"LORA\"", file,
+                      peft_type == json.end() ? "missing" : peft_type->dump());
+  }
+  for (const auto& [key, value] : json.items()) {
+    const auto is_key = [&](std::string_view known) { return known == key; };
+    if (!is_set(value) || std::any_of(kAboutTraining.begin(), kAboutTraining.end(), is_key) ||
+        std::any_of(kRead.begin(), kRead.end(), is_key)) {
+      continue;
+    }
+    throw input_error("{}: {} is {}: this variant of LoRA is not supported", file, key,
+                      value.dump());
+  }
+  for (const char* key : {"r", "lora_alpha"}) {
+    if (!json.contains(key)) throw input_error("{}: {} is missing", file, key);
+  }
+}
+
+}  // namespace
+
+int64_t AdapterConfig::rank_of(const std::string& module) const {
+  return static_cast<int64_t>(value_for(module, ranks, static_cast<double>(rank)));
+}
+
+double AdapterConfig::scale_of(const std::string& module) const {
+  const auto r = static_cast<double>(rank_of(module));
+  return value_for(module, alphas, alpha) / (rank_stabilized ? std::sqrt(r) : r);
+}
+
+AdapterConfig read_adapter_config(const std::filesystem::path& folder) {
+  AdapterConfig config;
+  config.file = folder / "adapter_config.json";
+  const std::string file = config.file.string();
+  const Json json = read_json(config.file);
+  if (!json.is_object()) throw input_error("{}: not a JSON object", file);
+  check_keys(json, file);
+  check_initialisation(json, file);
+  config.rank = positive_integer(json["r"], file, "r");
+  config.alpha = finite_number(json["lora_alpha"], file, "lora_alpha");
+  config.ranks = read_patterns(json, file, "rank_pattern", positive_integer);
+  config.alphas = read_patterns(json, file, "alpha_pattern", finite_number);
+  config.rank_stabilized = flag(json, file, "use_rslora");
+  config.dora = flag(json, file, "use_dora");
+  config.fan_in_fan_out = flag(json, file, "fan_in_fan_out");
+  config.bias = flag(json, file, "lora_bias");
+  return config;
+}
+
+}  // namespace lewis

@@ -1,0 +1,37 @@
+// adapter_config.json of a PEFT LoRA adapter.
+#pragma once
+
+#include <filesystem>
+#include <regex>
+#include <string>
+#include <vector>
+
+namespace lewis {
+
+struct AdapterConfig {
+  // A value for the modules whose name, or the end of it behind a dot, matches.
+  struct Pattern {
+    std::regex name;
+    double value = 0;
+  };
+
+  std::filesystem::path file;
+  int64_t rank = 0;
+  double alpha = 0;
+  std::vector<Pattern> ranks, alphas;  // exceptions; the first that matches counts
+  bool rank_stabilized = false;        // use_rslora
+  bool dora = false;                   // use_dora
+  bool fan_in_fan_out = false;         // weights are [in, out]
+  bool bias = false;                   // lora_bias: lora_B has a bias
+
+  int64_t rank_of(const std::string& module) const;
+  // alpha / rank, or alpha / sqrt(rank) when rank-stabilized (arXiv 2312.03732).
+  double scale_of(const std::string& module) const;
+};
+
+// Throws Error(kInput) that names file and key: a peft_type that is not LORA, or a key that is set
+// and changes what the adapter means in a way that is not known here. Keys that only say how it
+// was trained are accepted.
+AdapterConfig read_adapter_config(const std::filesystem::path& folder);
+
+}  // namespace lewis

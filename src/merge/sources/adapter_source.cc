@@ -1,0 +1,242 @@
+#include "merge/sources/adapter_source.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <mutex>
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/text_file.h"
+#include "io/safetensors.h"
+#include "merge/gram.h"
+#include "merge/sources/adapter_changes.h"
+
+namespace lewis {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Elements [column, column + size) of a row, which begin `offset` elements into a slab.
+struct Piece {
+  int64_t row, column;
+  size_t size, offset;
+};
+
+// A slab is a few rows that stay in the cache between being read and being changed.
+int64_t slab_elements(int64_t columns) {
+  return std::clamp<int64_t>((int64_t{1} << 18) / columns, 8, 64) * columns;
+}
+
+// Cuts elements [first, end) of a matrix into pieces of at most kLowRankColumns, block of columns
+// by block of columns, so that a block of the right factor serves all rows of a slab.
+template <typename F>
+void for_pieces(int64_t first, int64_t end, int64_t columns, const F& f) {
+  for (int64_t block = 0; block < columns; block += kLowRankColumns) {
+    const int64_t width = std::min<int64_t>(kLowRankColumns, columns - block);
+    for (int64_t row = first / columns; row * columns < end; ++row) {
+      const int64_t begin = std::max(row * columns + block, first);
+      const int64_t stop = std::min(row * columns + block + width, end);
+      if (begin >= stop) continue;
+      f(Piece{row, begin - row * columns, static_cast<size_t>(stop - begin),
+              static_cast<size_t>(begin - first)});
+    }
+  }
+}
+
+LEWIS_VECTORIZED void multiply(float factor, size_t n, float* x) {
+  for (size_t i = 0; i < n; ++i) x[i] *= factor;
+}
+LEWIS_VECTORIZED void multiply_each(const float* factors, size_t n, float* x) {
+  for (size_t i = 0; i < n; ++i) x[i] *= factors[i];
+}
+LEWIS_VECTORIZED void add_squares(const float* x, size_t n, double* sums) {
+  for (size_t i = 0; i < n; ++i) sums[i] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+}
+
+class AdapterSource final : public TensorSource {
+ public:
+  AdapterSource(std::shared_ptr<const TensorSource> base, std::unique_ptr<SafetensorsFile> file,
+                AdapterChanges changes, const fs::path& folder)
+      : base_(std::move(base)),
+        file_(std::move(file)),
+        changes_(std::move(changes)),
+        label_(base_->label() + "+" + folder.string()) {
+    for (const auto& [name, change] : changes_) {
+      if (!change.magnitude.empty() && change.outputs_are_columns) column_factors_[name];
+    }
+  }
+
+  const std::string& label() const override { return label_; }
+  const std::vector<TensorInfo>& tensors() const override { return base_->tensors(); }
+
+  void read(const TensorInfo& tensor, int64_t first, std::span<std::byte> out) const override {
+    const auto found = changes_.find(tensor.name);
+    if (found == changes_.end()) return base_->read(tensor, first, out);
+    const AdapterChange& change = found->second;
+    if (!change.low_rank || out.empty()) return read_stored(change, first, out);
+    const size_t size = dtype_size(tensor.dtype);
+    const int64_t columns = change.low_rank->columns, slab = slab_elements(columns);
+    const int64_t end = first + static_cast<int64_t>(out.size() / size);
+    for (int64_t at = first; at < end;) {
+      const int64_t stop = std::min(end, (at / slab + 1) * slab);
+      const auto bytes = out.subspan(static_cast<size_t>(at - first) * size,
+                                     static_cast<size_t>(stop - at) * size);
+      read_stored(change, at, bytes);
+      if (change.magnitude.empty()) {
+        apply(change, at, bytes, {});
+      } else if (change.outputs_are_columns) {
+        apply(change, at, bytes, factors_of_columns(change));
+      } else {
+        apply(change, at, bytes, factors(change, at / columns, (stop - 1) / columns + 1));
+      }
+      at = stop;
+    }
+  }
+
+ private:
+  struct Once {
+    std::once_flag flag;
+    std::vector<float> factors;
+  };
+
+  // The values that the low-rank change is added to, in the type of the base.
+  void read_stored(const AdapterChange& change, int64_t first, std::span<std::byte> out) const {
+    const DType dtype = change.tensor.dtype;
+    if (!change.replaced) return base_->read(change.tensor, first, out);
+    const DType stored = change.replaced->info.dtype;
+    if (stored == dtype) {
+      return file_->read(*change.replaced, static_cast<uint64_t>(first) * dtype_size(dtype), out);
+    }
+    constexpr size_t kPiece = 4096;
+    std::byte bytes[kPiece * sizeof(float)];
+    float values[kPiece];
+    const size_t count = out.size() / dtype_size(dtype);
+    for (size_t at = 0; at < count; at += kPiece) {
+      const size_t n = std::min(kPiece, count - at);
+      file_->read(*change.replaced, (static_cast<uint64_t>(first) + at) * dtype_size(stored),
+                  std::span(bytes, n * dtype_size(stored)));
+      widen(stored, bytes, std::span(values, n));
+      narrow(std::span(values, n), dtype, out.data() + at * dtype_size(dtype));
+    }
+  }
+
+  // bytes: stored elements [first, ...); out: the same with the change. `factors` of DoRA: one a
+  // column, or one a row from the first row of the range on.
+  void apply(const AdapterChange& change, int64_t first, std::span<std::byte> bytes,
+             std::span<const float> factors) const {
+    const DType dtype = change.tensor.dtype;
+    const size_t size = dtype_size(dtype);
+    const int64_t columns = change.low_rank->columns;
+    float room[kLowRankColumns];
+    const int64_t end = first + static_cast<int64_t>(bytes.size() / size);
+    for_pieces(first, end, columns, [&](const Piece& p) {
+      std::byte* at = bytes.data() + p.offset * size;
+      const std::span values(room, p.size);
+      widen(dtype, at, values);
+      add_low_rank(*change.low_rank, p.row, p.column, values);
+      if (!factors.empty() && change.outputs_are_columns) {
+        multiply_each(factors.data() + p.column, p.size, room);
+      } else if (!factors.empty()) {
+        multiply(factors[static_cast<size_t>(p.row - first / columns)], p.size, room);
+      }
+      narrow(values, dtype, at);
+    });
+  }
+
+  // magnitude / norm of the outputs, from rows [begin, end): of those rows, or of all columns (then
+  // these must be all rows).
+  std::vector<float> factors(const AdapterChange& change, int64_t begin, int64_t end) const {
+    const DType dtype = change.tensor.dtype;
+    const int64_t columns = change.low_rank->columns;
+    const bool by_column = change.outputs_are_columns;
+    std::vector<double> sums(static_cast<size_t>(by_column ? columns : end - begin));
+    std::vector<std::byte> bytes;
+    float room[kLowRankColumns];
+    for (int64_t at = begin * columns; at < end * columns;) {
+      const int64_t stop = std::min(at + slab_elements(columns), end * columns);
+      bytes.resize(static_cast<size_t>(stop - at) * dtype_size(dtype));
+      read_stored(change, at, bytes);
+      for_pieces(at, stop, columns, [&](const Piece& p) {
+        widen(dtype, bytes.data() + p.offset * dtype_size(dtype), std::span(room, p.size));
+        add_low_rank(*change.low_rank, p.row, p.column, std::span(room, p.size));
+        if (by_column) {
+          add_squares(room, p.size, &sums[static_cast<size_t>(p.column)]);
+        } else {
+          sums[static_cast<size_t>(p.row - begin)] += dot_product(room, room, p.size);
+        }
+      });
+      at = stop;
+    }
+    return divide(change, begin, sums);
+  }
+
+  const std::vector<float>& factors_of_columns(const AdapterChange& change) const {
+    Once& once = column_factors_.at(change.tensor.name);
+    std::call_once(once.flag, [&] { once.factors = factors(change, 0, change.low_rank->rows); });
+    return once.factors;
+  }
+
+  std::vector<float> divide(const AdapterChange& change, int64_t begin,
+                            const std::vector<double>& sums) const {
+    const size_t first = change.outputs_are_columns ? 0 : static_cast<size_t>(begin);
+    std::vector<float> factors(sums.size());
+    for (size_t i = 0; i < sums.size(); ++i) {
+      if (sums[i] == 0) {
+        throw input_error("{}: tensor {}: DoRA divides by the norm of output {}, which is 0",
+                          label_, change.tensor.name, first + i);
+      }
+      factors[i] =
+          static_cast<float>(static_cast<double>(change.magnitude[first + i]) / std::sqrt(sums[i]));
+    }
+    return factors;
+  }
+
+  std::shared_ptr<const TensorSource> base_;
+  std::unique_ptr<SafetensorsFile> file_;
+  AdapterChanges changes_;
+  mutable std::map<std::string, Once> column_factors_;  // of every tensor that needs them
+  std::string label_;
+};
+
+fs::path adapter_file(const fs::path& folder) {
+  if (!fs::is_directory(folder)) throw input_error("{}: no such folder", folder.string());
+  if (!fs::exists(folder / "adapter_config.json"))
+    throw input_error("{}: holds no adapter_config.json", folder.string());
+  const fs::path file = folder / "adapter_model.safetensors", pickle = folder / "adapter_model.bin";
+  if (fs::exists(file)) return file;
+  if (!fs::exists(pickle)) throw input_error("{}: is missing", file.string());
+  throw input_error(
+      "{0}: a pickle can run any code and is never opened; convert it first: python -c \"import "
+      "torch, safetensors.torch as s; s.save_file({{k: v.contiguous() for k, v in "
+      "torch.load('{0}', "
+      "map_location='cpu', weights_only=True).items()}}, '{1}')\"",
+      pickle.string(), file.string());
+}
+
+}  // namespace
+
+std::shared_ptr<const TensorSource> with_adapter(std::shared_ptr<const TensorSource> base,
+                                                 const fs::path& adapter_folder) {
+  auto file = std::make_unique<SafetensorsFile>(adapter_file(adapter_folder));
+  const AdapterConfig config = read_adapter_config(adapter_folder);
+  auto changes = read_adapter_changes(*base, config, *file);
+  return std::make_shared<AdapterSource>(std::move(base), std::move(file), std::move(changes),
+                                         adapter_folder);
+}
+
+std::string adapter_fingerprint(const fs::path& adapter_folder) {
+  const SafetensorsFile file(adapter_file(adapter_folder));
+  struct stat info {};
+  if (::stat(file.path().c_str(), &info) != 0)
+    throw input_error("{}: is gone", file.path().string());
+  Sha256 hash;
+  hash.add(fmt::format("{} {}.{:09}\n", info.st_size, info.st_mtim.tv_sec, info.st_mtim.tv_nsec));
+  hash.add(file.header());
+  hash.add(read_text_file(adapter_folder / "adapter_config.json"));
+  return hash.hex();
+}
+
+}  // namespace lewis

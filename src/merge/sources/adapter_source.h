@@ -1,0 +1,31 @@
+// A model with a PEFT LoRA adapter, as if the two had been merged and saved.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "io/tensor_source.h"
+
+namespace lewis {
+
+// Shows the tensors of `base` (same names, types, shapes) with the adapter applied while they are
+// read, in float, rounded once:
+//   W' = W + scale B A               LoRA (arXiv 2106.09685), scale = alpha / r or alpha / sqrt(r)
+//   W' = m (W + scale B A) / |W + scale B A|   DoRA (arXiv 2402.09353), norm and m per output
+//   b' = b + scale lora_B.bias       lora_bias
+// Whole tensors in the adapter (modules_to_save, trained biases, saved embeddings) replace those of
+// the base. Embeddings and fan_in_fan_out weights are [in, out]; their outputs are columns.
+// A and B are held in memory as floats. A first read of a DoRA tensor whose outputs are columns
+// reads the whole tensor for the norms.
+// Throws Error(kInput) that names file and tensor or key: a pickle, a variant that is not known, a
+// tensor that belongs to none of the base or has another shape, one that is left over.
+// Reading throws the same when a norm that DoRA divides by is 0.
+std::shared_ptr<const TensorSource> with_adapter(std::shared_ptr<const TensorSource> base,
+                                                 const std::filesystem::path& adapter_folder);
+
+// Changes when the adapter does, as Checkpoint::fingerprint: SHA-256 over the size, time of change
+// and header of adapter_model.safetensors and the bytes of adapter_config.json.
+std::string adapter_fingerprint(const std::filesystem::path& adapter_folder);
+
+}  // namespace lewis

@@ -1,0 +1,436 @@
+// LoRA adapters on a model, against PEFT's own merge (tests/data/golden/adapters) and against
+// brute force in double.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+#include <functional>
+#include <random>
+#include <thread>
+
+#include "base/error.h"
+#include "golden_file.h"
+#include "io/checkpoint.h"
+#include "memory_source.h"
+#include "merge/sources/adapter_source.h"
+#include "temp_dir.h"
+
+namespace lewis {
+namespace {
+
+namespace fs = std::filesystem;
+
+const fs::path kGolden = LEWIS_TEST_DATA "/golden/adapters";
+
+class GoldenAdapter : public testing::TestWithParam<std::string> {};
+INSTANTIATE_TEST_SUITE_P(Adapter, GoldenAdapter,
+                         testing::Values("llama_lora", "llama_rslora_patterns", "llama_dora",
+                                         "llama_embedding_saved", "llama_bias_only",
+                                         "llama_bias_all", "llama_lora_bias", "gpt2_lora",
+                                         "gpt2_dora"),
+                         [](const auto& test) { return test.param; });
+
+TEST_P(GoldenAdapter, EqualsPeft) {
+  const std::string base = GetParam().substr(0, GetParam().find('_'));
+  const auto ours = with_adapter(std::make_shared<Checkpoint>(Checkpoint::open(kGolden / base)),
+                                 kGolden / GetParam());
+  const SafetensorsFile theirs(kGolden / GetParam() / "merged.safetensors");
+  ASSERT_EQ(ours->tensors().size(), theirs.entries().size());
+  double largest = 0;
+  for (const auto& entry : theirs.entries()) {
+    const TensorInfo& info = ours->get(entry.info.name);
+    ASSERT_EQ(info, entry.info);
+    const auto expected = read_tensor<float>(theirs, info.name);
+    const auto found = ours->read_floats(info);
+    for (size_t i = 0; i < found.size(); ++i) {
+      const double difference =
+          std::abs(static_cast<double>(found[i]) - static_cast<double>(expected[i]));
+      ASSERT_LE(difference, 1e-6) << info.name << " at " << i;
+      largest = std::max(largest, difference);
+    }
+  }
+  std::printf("%s: largest difference %.2g\n", GetParam().c_str(), largest);
+}
+
+using Matrix = std::vector<float>;
+
+// A base with one matrix "m.weight" and what an adapter folder needs.
+struct Case {
+  Shape shape;  // of the weight
+  int64_t rank = 4;
+  DType dtype = DType::kF32;
+  bool columns = false;  // outputs are columns
+  bool embedding = false, dora = false;
+  double alpha = 6;
+  Matrix weight, a, b, magnitude;  // a: [rank, in], b: [out, rank]
+
+  int64_t in() const { return shape[columns ? 0 : 1]; }
+  int64_t out() const { return shape[columns ? 1 : 0]; }
+
+  void fill(uint32_t seed) {
+    std::mt19937 random(seed);
+    std::normal_distribution<float> normal;
+    const auto some = [&](int64_t n) {
+      Matrix m(static_cast<size_t>(n));
+      for (float& v : m) v = normal(random);
+      return m;
+    };
+    weight = some(in() * out());
+    a = some(rank * in());
+    b = some(rank * out());
+    magnitude = some(out());
+    std::vector<std::byte> stored(weight.size() * dtype_size(dtype));
+    narrow(weight, dtype, stored.data());
+    widen(dtype, stored.data(), weight);
+  }
+
+  std::shared_ptr<const TensorSource> source(const fs::path& folder) const {
+    auto base = std::make_shared<MemorySource>();
+    base->add("m.weight", dtype, shape, weight);
+    base->add("other", DType::kF32, {3}, {1, 2, 3});
+    MemorySource adapter;
+    const std::string m = "base_model.model.m.";
+    adapter.add(m + (embedding ? "lora_embedding_A" : "lora_A.default.weight"), DType::kF32,
+                {rank, in()}, a);
+    adapter.add(m + (embedding ? "lora_embedding_B" : "lora_B.weight"), DType::kF32, {out(), rank},
+                b);
+    if (dora) adapter.add(m + "lora_magnitude_vector", DType::kF32, {out()}, magnitude);
+    adapter.write(folder / "adapter_model.safetensors");
+    std::ofstream(folder / "adapter_config.json")
+        << Json{{"peft_type", "LORA"},
+                {"r", rank},
+                {"lora_alpha", alpha},
+                {"use_dora", dora},
+                {"fan_in_fan_out", columns && !embedding}};
+    return with_adapter(base, folder);
+  }
+
+  // W' of every element in double, in the order of the weight.
+  std::vector<double> brute_force() const {
+    std::vector<double> all(weight.size());
+    std::vector<double> norms(static_cast<size_t>(out()));
+    const auto place = [&](int64_t o, int64_t i) {
+      return static_cast<size_t>(columns ? i * out() + o : o * in() + i);
+    };
+    for (int64_t o = 0; o < out(); ++o) {
+      for (int64_t i = 0; i < in(); ++i) {
+        double sum = 0;
+        for (int64_t k = 0; k < rank; ++k)
+          sum += static_cast<double>(b[o * rank + k]) * static_cast<double>(a[k * in() + i]);
+        double& w = all[place(o, i)];
+        w = static_cast<double>(weight[place(o, i)]) + alpha / static_cast<double>(rank) * sum;
+        norms[o] += w * w;
+      }
+      if (!dora) continue;
+      for (int64_t i = 0; i < in(); ++i)
+        all[place(o, i)] *= static_cast<double>(magnitude[o]) / std::sqrt(norms[o]);
+    }
+    return all;
+  }
+};
+
+std::vector<float> read_range(const TensorSource& source, const TensorInfo& info, int64_t first,
+                              size_t count) {
+  std::vector<std::byte> bytes(count * dtype_size(info.dtype));
+  source.read(info, first, bytes);
+  std::vector<float> values(count);
+  widen(info.dtype, bytes.data(), values);
+  return values;
+}
+
+void expect_brute_force(const Case& c) {
+  const TempDir dir;
+  const auto source = c.source(dir.path);
+  const TensorInfo& info = source->get("m.weight");
+  const auto found = source->read_floats(info);
+  const auto expected = c.brute_force();
+  for (size_t i = 0; i < found.size(); ++i) {
+    double allowed = 1e-6 * (10 + std::abs(expected[i])) * static_cast<double>(c.rank);
+    if (c.dtype == DType::kBF16) allowed += std::ldexp(std::abs(expected[i]), -8);
+    if (c.dtype == DType::kF16) allowed += std::ldexp(std::abs(expected[i]), -11);
+    ASSERT_NEAR(static_cast<double>(found[i]), expected[i], allowed)
+        << to_string(c.shape) << " rank " << c.rank << " at " << i;
+  }
+  // Any range gives the same bits.
+  std::mt19937 random(5);
+  for (int i = 0; i < 20; ++i) {
+    const size_t first = random() % found.size(), count = random() % (found.size() - first + 1);
+    const auto part = read_range(*source, info, static_cast<int64_t>(first), count);
+    for (size_t j = 0; j < count; ++j) ASSERT_EQ(part[j], found[first + j]) << first << "+" << j;
+  }
+}
+
+TEST(Adapter, EqualsBruteForceForEveryForm) {
+  uint32_t seed = 0;
+  for (const Shape& shape :
+       {Shape{1, 1}, Shape{1, 37}, Shape{19, 1}, Shape{70, 13}, Shape{5, 1100}, Shape{131, 515}}) {
+    for (const int64_t rank : {1, 8, 11}) {
+      for (const bool dora : {false, true}) {
+        for (const int form : {0, 1, 2}) {
+          Case c{.shape = shape,
+                 .rank = rank,
+                 .columns = form > 0,
+                 .embedding = form == 2,
+                 .dora = dora};
+          c.fill(++seed);
+          expect_brute_force(c);
+        }
+      }
+    }
+  }
+}
+
+TEST(Adapter, RoundsOnceToHalfPrecision) {
+  for (const DType dtype : {DType::kBF16, DType::kF16}) {
+    for (const bool dora : {false, true}) {
+      Case c{.shape = {33, 47}, .dtype = dtype, .dora = dora};
+      c.fill(1);
+      expect_brute_force(c);
+    }
+  }
+}
+
+TEST(Adapter, ManyThreadsReadTheSame) {
+  Case c{.shape = {300, 200}, .columns = true, .dora = true};
+  c.fill(2);
+  const TempDir dir;
+  const auto source = c.source(dir.path);
+  std::vector<std::vector<float>> found(4);
+  std::vector<std::thread> threads;
+  for (auto& values : found)
+    threads.emplace_back([&] { values = source->read_floats(source->get("m.weight")); });
+  for (auto& thread : threads) thread.join();
+  for (const auto& values : found) EXPECT_EQ(values, found[0]);
+  EXPECT_EQ(source->read_floats(source->get("other")), (Matrix{1, 2, 3}));
+}
+
+TEST(Adapter, ANormOfZeroIsNamed) {
+  Case c{.shape = {2, 3}, .dora = true};
+  c.fill(3);
+  std::fill_n(c.weight.begin(), 3, 0.0f);
+  std::fill(c.b.begin(), c.b.end(), 0.0f);
+  const TempDir dir;
+  const auto source = c.source(dir.path);
+  EXPECT_EQ(read_range(*source, source->get("m.weight"), 3, 3).size(), 3u);
+  try {
+    source->read_floats(source->get("m.weight"));
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_NE(std::string(e.what()).find("m.weight: DoRA divides by the norm of output 0"),
+              std::string::npos)
+        << e.what();
+  }
+}
+
+TEST(Adapter, WholeTensorsAreRoundedToTheTypeOfTheBase) {
+  const TempDir dir;
+  auto base = std::make_shared<MemorySource>();
+  base->add("head.weight", DType::kBF16, {2, 2}, {1, 2, 3, 4});
+  base->add("embed.weight", DType::kBF16, {2, 1}, {1, 2});
+  base->add("norm.bias", DType::kF32, {2}, {0, 0});
+  MemorySource adapter;
+  adapter.add("base_model.model.head.weight", DType::kF32, {2, 2}, {1.001f, -5, 6, 7});
+  adapter.add("base_model.model.norm.base_layer.bias", DType::kF32, {2}, {8, 9});
+  // The base layer of an embedding that was resized, and LoRA on top of it.
+  adapter.add("base_model.model.embed.base_layer.weight", DType::kF32, {2, 1}, {16, 32});
+  adapter.add("base_model.model.embed.lora_embedding_A", DType::kF32, {1, 2}, {1, 2});
+  adapter.add("base_model.model.embed.lora_embedding_B", DType::kF32, {1, 1}, {3});
+  adapter.write(dir.path / "adapter_model.safetensors");
+  std::ofstream(dir.path / "adapter_config.json")
+      << R"({"peft_type": "LORA", "r": 1, "lora_alpha": 2, "bias": "all"})";
+  const auto source = with_adapter(base, dir.path);
+  EXPECT_EQ(source->read_floats(source->get("head.weight")), (Matrix{1, -5, 6, 7}));
+  EXPECT_EQ(read_range(*source, source->get("head.weight"), 1, 2), (Matrix{-5, 6}));
+  EXPECT_EQ(source->read_floats(source->get("norm.bias")), (Matrix{8, 9}));
+  EXPECT_EQ(source->read_floats(source->get("embed.weight")), (Matrix{22, 44}));
+}
+
+// Names of patterns as PEFT matches them: the end of the module's name behind a dot, or all of it.
+TEST(Adapter, PatternsSayRankAndAlphaOfAModule) {
+  const TempDir dir;
+  auto base = std::make_shared<MemorySource>();
+  MemorySource adapter;
+  const auto add = [&](const std::string& module, int64_t rank) {
+    base->add(module + ".weight", DType::kF32, {1, 1}, {0});
+    adapter.add(module + ".lora_A.weight", DType::kF32, {rank, 1}, Matrix(rank, 1.0f));
+    adapter.add(module + ".lora_B.weight", DType::kF32, {1, rank}, Matrix(rank, 1.0f));
+  };
+  add("h.0.q", 2);
+  add("h.1.q", 4);
+  add("h.1.xq", 2);
+  add("h.11.k", 9);
+  adapter.write(dir.path / "adapter_model.safetensors");
+  std::ofstream(dir.path / "adapter_config.json") << R"json({"peft_type": "LORA", "r": 2,
+      "lora_alpha": 6, "use_rslora": true, "rank_pattern": {"1.q": 4, "h\\.\\d+\\.k": 9},
+      "alpha_pattern": {"^h.0.q": 10, "q": 20, "h.0.(q|k)": 1000}})json";
+  const auto source = with_adapter(base, dir.path);
+  const auto value = [&](const char* name) { return source->read_floats(source->get(name))[0]; };
+  EXPECT_FLOAT_EQ(value("h.0.q.weight"), 10 / std::sqrt(2.0f) * 2);
+  EXPECT_FLOAT_EQ(value("h.1.q.weight"), 20 / std::sqrt(4.0f) * 4);
+  EXPECT_FLOAT_EQ(value("h.1.xq.weight"), 6 / std::sqrt(2.0f) * 2);
+  EXPECT_FLOAT_EQ(value("h.11.k.weight"), 6 / std::sqrt(9.0f) * 9);
+}
+
+TEST(Adapter, FingerprintChangesWithTheFiles) {
+  const TempDir dir;
+  Case c{.shape = {3, 4}};
+  c.fill(4);
+  c.source(dir.path);
+  const std::string before = adapter_fingerprint(dir.path);
+  EXPECT_EQ(before.size(), 64u);
+  EXPECT_EQ(adapter_fingerprint(dir.path), before);
+  c.alpha = 7;
+  c.source(dir.path);
+  EXPECT_NE(adapter_fingerprint(dir.path), before);
+}
+
+// What is refused: a change to a good adapter, and what the message must say.
+struct Refusal {
+  const char* name;
+  std::function<void(Json& config, MemorySource& adapter, MemorySource& base)> spoil;
+  const char* says;
+};
+
+void expect_refused(const Refusal& refusal) {
+  const TempDir dir;
+  auto base = std::make_shared<MemorySource>();
+  base->add("m.weight", DType::kF32, {3, 5}, Matrix(15, 1.0f));
+  base->add("n.weight", DType::kF32, {3, 5}, Matrix(15, 1.0f));
+  base->add("conv.weight", DType::kF32, {2, 2, 1}, Matrix(4, 1.0f));
+  base->add("ids.weight", DType::kI32, {2, 2}, Matrix(4, 1.0f));
+  MemorySource adapter;
+  adapter.add("base_model.model.m.lora_A.weight", DType::kF32, {2, 5}, Matrix(10, 1.0f));
+  adapter.add("base_model.model.m.lora_B.weight", DType::kF32, {3, 2}, Matrix(6, 1.0f));
+  Json config{{"peft_type", "LORA"}, {"r", 2}, {"lora_alpha", 4}};
+  refusal.spoil(config, adapter, *base);
+  adapter.write(dir.path / "adapter_model.safetensors");
+  std::ofstream(dir.path / "adapter_config.json") << config;
+  try {
+    with_adapter(base, dir.path);
+    FAIL() << refusal.name;
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ExitCode::kInput) << refusal.name;
+    const std::string what = e.what();
+    EXPECT_NE(what.find(refusal.says), std::string::npos) << refusal.name << ": " << what;
+    EXPECT_TRUE(what.starts_with(dir.path.string() + "/adapter_")) << what;
+    EXPECT_EQ(what.find('\n'), std::string::npos) << what;
+  }
+}
+
+Refusal key(const char* name, Json value, const char* says) {
+  return {name, [=](Json& config, auto&, auto&) { config[name] = value; }, says};
+}
+
+Refusal tensor(const char* name, DType dtype, Shape shape, const char* says, float value = 1) {
+  return {name,
+          [=](Json&, MemorySource& adapter, auto&) {
+            adapter.remove(name);
+            adapter.add(name, dtype, shape,
+                        Matrix(static_cast<size_t>(element_count(shape)), value));
+          },
+          says};
+}
+
+TEST(Adapter, RefusesKeysThatItDoesNotKnow) {
+  for (const Refusal& refusal : {
+           key("peft_type", "LOHA", "peft_type is \"LOHA\", expected \"LORA\""),
+           key("peft_type", nullptr, "peft_type is null"),
+           key("use_qalora", true, "use_qalora is true: this variant"),
+           key("layer_replication", {{0, 4}, {2, 5}}, "layer_replication"),
+           key("target_parameters", {"mlp.experts.down_proj"}, "target_parameters"),
+           key("trainable_token_indices", {1, 2}, "trainable_token_indices"),
+           key("alora_invocation_tokens", {1, 2}, "alora_invocation_tokens"),
+           key("arrow_config", {{"top_k", 2}}, "arrow_config"),
+           key("kasa_config", {{"beta", 1}}, "kasa_config"),
+           key("use_something_new", 1, "use_something_new is 1"),
+           key("init_lora_weights", "pissa_niter_4", "init_lora_weights is \"pissa_niter_4\""),
+           key("init_lora_weights", "OLoRA", "init_lora_weights is \"OLoRA\""),
+           key("init_lora_weights", "new", "init_lora_weights is \"new\", which is not known"),
+           key("r", 0, "r is 0, expected a positive integer"),
+           key("r", 2.5, "r is 2.5"),
+           key("lora_alpha", "16", "lora_alpha is \"16\", expected a number"),
+           key("use_rslora", 1, "use_rslora is 1, expected true or false"),
+           key("rank_pattern", {{"q", -1}}, "rank_pattern.q is -1"),
+           key("rank_pattern", {{"(q", 1}}, "rank_pattern: '(q' is not a regular expression"),
+           key("alpha_pattern", {{"q\\Z", 1}}, "alpha_pattern: 'q\\Z' has an escape"),
+           key("use_dora", true, "m.lora_A.weight has no m.lora_magnitude_vector beside it"),
+           key("lora_bias", true, "m.lora_A.weight has no m.lora_B.bias beside it"),
+           key("fan_in_fan_out", true, "m.lora_A.weight is [2, 5], expected [2, 3]"),
+           key("r", 4, "m.lora_A.weight is [2, 5], expected [4, 5]"),
+           Refusal{"no alpha", [](Json&c, auto&, auto&) { c.erase("lora_alpha"); },
+                   "lora_alpha is missing"},
+       }) {
+    expect_refused(refusal);
+  }
+}
+
+TEST(Adapter, RefusesTensorsThatDoNotFit) {
+  const std::string p = "base_model.model.";
+  for (const Refusal& refusal : {
+           tensor("base_model.model.m.lora_A.weight", DType::kF32, {2, 6},
+                  "m.lora_A.weight is [2, 6], expected [2, 5] (r and m.weight of [3, 5])"),
+           tensor("base_model.model.m.lora_A.weight", DType::kF32, {2, 5, 1, 1}, "expected [2, 5]"),
+           tensor("base_model.model.m.lora_B.weight", DType::kF32, {2, 3}, "expected [3, 2]"),
+           tensor("base_model.model.m.lora_B.weight", DType::kI32, {3, 2}, "is I32, expected F32"),
+           tensor("base_model.model.m.lora_B.weight", DType::kF32, {3, 2}, "not finite", NAN),
+           tensor("base_model.model.n.lora_A.weight", DType::kF32, {2, 5},
+                  "n.lora_A.weight has no lora_B beside it"),
+           tensor("base_model.model.n.lora_embedding_B", DType::kF32, {2, 5},
+                  "n.lora_embedding_B has no lora_embedding_A beside it"),
+           tensor("base_model.model.n.lora_B.bias", DType::kF32, {3}, "has no lora_A beside it"),
+           tensor("base_model.model.m.lora_B.bias", DType::kF32, {3},
+                  "m.lora_B.bias is not used: lora_bias is not set"),
+           tensor("base_model.model.m.lora_magnitude_vector", DType::kF32, {3},
+                  "m.lora_magnitude_vector is not used: use_dora is not set"),
+           tensor("base_model.model.m.lora_diag", DType::kF32, {2}, "is of a kind that is not"),
+           tensor("base_model.model.m.lora_A.default.weight", DType::kF32, {2, 5}, "says again"),
+           tensor("base_model.model.x.weight", DType::kF32, {2},
+                  "x.weight has nothing to change: memory has no tensor x.weight"),
+           tensor("base_model.model.n.weight", DType::kF32, {5, 3}, "is [5, 3], but n.weight"),
+           tensor("base_model.model.ids.weight", DType::kF32, {2, 2}, "is F32, but ids.weight"),
+           Refusal{"module",
+                   [](Json&, MemorySource&a, MemorySource&b) {
+                     a.add("base_model.model.y.lora_A.weight", DType::kF32, {2, 5}, Matrix(10));
+                     a.add("base_model.model.y.lora_B.weight", DType::kF32, {3, 2}, Matrix(6));
+                     b.add("model.y.weight", DType::kF32, {3, 5}, Matrix(15));
+                   },
+                   "y.lora_A.weight has nothing to change: memory has no tensor y.weight"},
+           Refusal{"conv",
+                   [](Json&, MemorySource&a, MemorySource&) {
+                     a.add("conv.lora_A.weight", DType::kF32, {2, 2, 1}, Matrix(4));
+                     a.add("conv.lora_B.weight", DType::kF32, {2, 2, 1}, Matrix(4));
+                   },
+                   "conv.lora_A.weight changes conv.weight, which is [2, 2, 1]: only matrices"},
+           Refusal{"ids",
+                   [](Json&, MemorySource&a, MemorySource&) {
+                     a.add("ids.lora_A.weight", DType::kF32, {2, 2}, Matrix(4));
+                     a.add("ids.lora_B.weight", DType::kF32, {2, 2}, Matrix(4));
+                   },
+                   "ids.lora_A.weight changes ids.weight of memory, which is I32"},
+           Refusal{"empty", [](Json&, MemorySource&a, MemorySource&) { a = MemorySource(); },
+                   "holds no tensors"},
+       }) {
+    expect_refused(refusal);
+  }
+}
+
+TEST(Adapter, NeverOpensAPickle) {
+  const TempDir dir;
+  const auto message = [&] {
+    try {
+      with_adapter(std::make_shared<MemorySource>(), dir.path);
+    } catch (const Error& e) {
+      return std::string(e.what());
+    }
+    return std::string();
+  };
+  EXPECT_NE(message().find("holds no adapter_config.json"), std::string::npos) << message();
+  std::ofstream(dir.path / "adapter_config.json") << "{}";
+  EXPECT_NE(message().find("adapter_model.safetensors: is missing"), std::string::npos);
+  std::ofstream(dir.path / "adapter_model.bin") << "anything";
+  EXPECT_NE(message().find("adapter_model.bin: a pickle can run any code"), std::string::npos);
+  EXPECT_NE(message().find("weights_only=True"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace lewis
