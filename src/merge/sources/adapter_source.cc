@@ -66,11 +66,24 @@ class AdapterSource final : public TensorSource {
         label_(base_->label() + "+" + folder.string()) {
     for (const auto& [name, change] : changes_) {
       if (!change.magnitude.empty() && change.outputs_are_columns) column_factors_[name];
+      if (change.low_rank)
+        held_bytes_ +=
+            (change.low_rank->left.size() + change.low_rank->right.size()) * sizeof(float);
     }
   }
 
   const std::string& label() const override { return label_; }
   const std::vector<TensorInfo>& tensors() const override { return base_->tensors(); }
+
+  // The thin matrices of all tensors are held while any is read.
+  ReadCost read_cost(const TensorInfo& tensor) const override {
+    const auto found = changes_.find(tensor.name);
+    ReadCost cost = found != changes_.end() && found->second.replaced
+                        ? ReadCost{byte_size(found->second.replaced->info), 0}
+                        : base_->read_cost(tensor);
+    cost.memory += held_bytes_;
+    return cost;
+  }
 
   void read(const TensorInfo& tensor, int64_t first, std::span<std::byte> out) const override {
     const auto found = changes_.find(tensor.name);
@@ -199,6 +212,7 @@ class AdapterSource final : public TensorSource {
   AdapterChanges changes_;
   mutable std::map<std::string, Once> column_factors_;  // of every tensor that needs them
   std::string label_;
+  uint64_t held_bytes_ = 0;
 };
 
 fs::path adapter_file(const fs::path& folder) {

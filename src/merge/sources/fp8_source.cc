@@ -44,6 +44,11 @@ class Fp8Source final : public TensorSource {
   const std::string& label() const override { return source_->label(); }
   const std::vector<TensorInfo>& tensors() const override { return tensors_; }
 
+  ReadCost read_cost(const TensorInfo& tensor) const override {
+    const auto found = weights_.find(tensor.name);
+    return source_->read_cost(found == weights_.end() ? tensor : found->second.stored);
+  }
+
   void read(const TensorInfo& tensor, int64_t first, std::span<std::byte> out) const override {
     const auto found = weights_.find(tensor.name);
     if (found == weights_.end()) return source_->read(tensor, first, out);
