@@ -2,7 +2,7 @@
 """lewis beside mergekit on the same recipes and checkpoints: wall time, CPU time, peak memory, what
 the arithmetic alone costs, and how far the results differ.
 
-usage: bench/compare_mergekit.py [--size 135m|1.1b] [--methods ties,linear,...] [--transformers] ...
+usage: bench/compare_mergekit.py [--size tiny|135m|1.1b] [--methods all|ties,linear,...] ...
 
 Needs a release build (lewis and merge_bench: cmake --preset release -DLEWIS_BENCH=ON) and, for the
 first run, a package index. mergekit lives in a virtual environment of its own (6 GB where the
@@ -26,7 +26,8 @@ import merging
 
 MERGEKIT = "mergekit==0.1.5"
 INSIDE = pathlib.Path(__file__).resolve().with_name("mergekit_inside.py")
-SHAPES = {  # SmolLM2 135M and TinyLlama 1.1B
+SHAPES = {  # SmolLM2 135M, TinyLlama 1.1B, and one to try the script with
+    "tiny": merging.Shape(256, 768, 4, heads=4, kv_heads=2, vocab=4096, tied=True),
     "135m": merging.Shape(576, 1536, 30, heads=9, kv_heads=3, vocab=49152, tied=True),
     "1.1b": merging.Shape(2048, 5632, 22, heads=32, kv_heads=4, vocab=32000, tied=False),
 }
@@ -53,12 +54,13 @@ class Case:
             values["density"] = [self.density] * self.models
         return values
 
-    def recipe(self, folder):
+    def recipe(self, folder, dtype):
         """With whole paths: mergekit looks for short ones on a hub."""
         values = self.per_model()
         models = [{"model": str(folder / name), "parameters": {k: values[k][i] for k in values}}
                   for i, name in enumerate(merging.MODELS[1:][:self.models])]
-        recipe = {"merge_method": self.method, "models": models, "dtype": "bfloat16"}
+        recipe = {"merge_method": self.method, "models": models, "dtype": dtype,
+                  "out_dtype": "bfloat16"}
         if self.base:
             recipe["base_model"] = str(folder / "base")
         if self.shared:
@@ -150,7 +152,7 @@ def print_whole_merges(cases, runner):
           f"{'any':>9}{'> 1 ulp':>11}{'ulps':>8}{'largest':>11}")
     for case in cases:
         recipe = runner.folder / "recipe.yml"
-        recipe.write_text(case.recipe(runner.folder))
+        recipe.write_text(case.recipe(runner.folder, runner.args.dtype))
         theirs, ours = runner.folder / "out-mergekit", runner.folder / "out-lewis"
         a, b = runner.mergekit(recipe, theirs), runner.lewis(recipe, ours)
         print(f"{case.label:<20}{a.wall:>9.2f}{b.wall:>9.3f}{a.wall / b.wall:>9.1f}"
@@ -184,7 +186,7 @@ def print_arithmetic(cases, runner):
 
 def print_transformers(runner):
     recipe, out = runner.folder / "recipe.yml", runner.folder / "out-lewis"
-    recipe.write_text(CASES[0].recipe(runner.folder))
+    recipe.write_text(CASES[0].recipe(runner.folder, "bfloat16"))
     runner.best(1, [runner.args.lewis, "merge", recipe, out], out)
     print("\ntransformers on lewis's output:", json.dumps(runner.inside("forward", out)))
 
@@ -198,6 +200,10 @@ def parse_arguments():
     parser.add_argument("--runs", type=int, default=3, help="of lewis; the fastest counts")
     parser.add_argument("--mergekit-runs", type=int, default=1)
     parser.add_argument("--arithmetic-runs", type=int, default=2, help="of mergekit's methods")
+    parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16",
+                        help="of mergekit's arithmetic; float32 shows which differences are only "
+                        "its rounding to bfloat16 in between")
+    parser.add_argument("--no-arithmetic", action="store_true", help="only from disk to disk")
     parser.add_argument("--transformers", action="store_true",
                         help="also load lewis's output with transformers and run it once")
     parser.add_argument("--venv", type=pathlib.Path, default=pathlib.Path("build/mergekit-venv"))
@@ -228,9 +234,10 @@ def main():
         runner = Runner(args, folder)
         merging.write_models(folder, shape, shard_bytes=200_000_000)
         print(f"{MERGEKIT}, {shape.parameters() / 1e6:.1f} M parameters, bfloat16, a base and two "
-              f"experts, {os.cpu_count()} cores; warm page cache\n")
+              f"experts, {os.cpu_count()} cores; arithmetic in {args.dtype}; warm page cache\n")
         print_whole_merges(cases, runner)
-        print_arithmetic(cases, runner)
+        if not args.no_arithmetic:
+            print_arithmetic(cases, runner)
         if args.transformers:
             print_transformers(runner)
     finally:

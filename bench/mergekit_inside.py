@@ -1,4 +1,4 @@
-"""What compare_mergekit.py runs in mergekit's virtual environment. Each verb prints one JSON object.
+"""What compare_mergekit.py runs in mergekit's environment. Each verb prints one JSON object.
 
 arithmetic CASES RUNS   nanoseconds per parameter of mergekit's methods on tensors in memory
 compare A B             how the bfloat16 tensors of two checkpoints differ
