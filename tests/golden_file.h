@@ -1,7 +1,9 @@
 // Reading golden files in tests.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <span>
@@ -28,14 +30,28 @@ std::vector<T> read_tensor(const SafetensorsFile& file, const std::string& name)
   return values;
 }
 
-// The ids of golden/families/llama: two sequences of 96 tokens.
+// The ids of golden/families/NAME: two sequences of the same length.
 inline std::vector<std::vector<int32_t>> golden_sequences(const SafetensorsFile& golden) {
   const auto ids = read_tensor<int64_t>(golden, "input_ids");
   std::vector<std::vector<int32_t>> sequences(2);
   for (size_t i = 0; i < ids.size(); ++i) {
-    sequences[i / 96].push_back(static_cast<int32_t>(ids[i]));
+    sequences[i / (ids.size() / 2)].push_back(static_cast<int32_t>(ids[i]));
   }
   return sequences;
+}
+
+// The folders of golden/families and golden/variants, sorted.
+inline std::vector<std::filesystem::path> golden_families() {
+  std::vector<std::filesystem::path> folders;
+  for (const char* kind : {"families", "variants"}) {
+    const std::filesystem::path all = std::filesystem::path(LEWIS_TEST_DATA) / "golden" / kind;
+    if (!std::filesystem::exists(all)) continue;
+    for (const auto& entry : std::filesystem::directory_iterator(all)) {
+      folders.push_back(entry.path());
+    }
+  }
+  std::sort(folders.begin(), folders.end());
+  return folders;
 }
 
 }  // namespace lewis

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <map>
 #include <string_view>
 
 #include "base/error.h"
@@ -12,13 +13,13 @@
 namespace lewis {
 namespace {
 
-// Where the input of each of linear_names' modules is tapped: q, k, v, o, gate, up, down.
-constexpr std::array kTapOfLinear = {Tap::kAttentionIn,  Tap::kAttentionIn, Tap::kAttentionIn,
-                                     Tap::kAttentionOut, Tap::kMlpIn,       Tap::kMlpIn,
-                                     Tap::kMlpDown};
-constexpr size_t kTaps = 4;
+constexpr size_t kTaps = 7;  // values of Tap
 
-using TapSums = std::array<std::vector<double>, kTaps>;  // of one block
+// Sums of squares of one block.
+struct BlockSums {
+  std::array<std::vector<double>, kTaps> taps;  // of those that see all rows
+  ExpertStatistics experts;
+};
 
 // The sequences of one group, as rows of the group's part of the hidden states.
 struct Group {
@@ -26,6 +27,24 @@ struct Group {
   std::vector<SequenceRows> sequences;
   std::vector<RowRange> counted;
 };
+
+// The rows of a gathered matrix, row i of which is row rows[i] of the group, that are counted.
+// Both lists ascend.
+std::vector<RowRange> counted_of(std::span<const int64_t> rows, const std::vector<RowRange>& all) {
+  std::vector<RowRange> ranges;
+  size_t at = 0;
+  for (int64_t i = 0; i < static_cast<int64_t>(rows.size()); ++i) {
+    const int64_t row = rows[static_cast<size_t>(i)];
+    while (at < all.size() && all[at].second <= row) ++at;
+    if (at == all.size() || row < all[at].first) continue;
+    if (!ranges.empty() && ranges.back().second == i) {
+      ++ranges.back().second;
+    } else {
+      ranges.emplace_back(i, i + 1);
+    }
+  }
+  return ranges;
+}
 
 class Calibration {
  public:
@@ -48,12 +67,7 @@ class Calibration {
     const int64_t layers = model_.spec().layers;
     for (int64_t layer = 0; layer < layers; ++layer) {
       const bool clean = options_.protocol == Protocol::kClean;
-      const TapSums sums = clean ? run_clean(layer) : run_reference(layer);
-      const std::vector<std::string> names = linear_names(model_.spec(), layer);
-      for (size_t i = 0; i < names.size(); ++i) {
-        result_.sum_squares[names[i]] = sums[static_cast<size_t>(kTapOfLinear.at(i))];
-        check_finite(names[i]);
-      }
+      keep(layer, clean ? run_clean(layer) : run_reference(layer));
     }
     return std::move(result_);
   }
@@ -78,16 +92,40 @@ class Calibration {
     return std::span(hidden_).subspan(group.first_row * width, group.rows * width);
   }
 
-  TapFn tap_into(TapSums& sums, const Group& group) const {
-    return [this, &sums, &group](Tap tap, ConstMatrix x) {
-      std::vector<double>& s = sums[static_cast<size_t>(tap)];
-      s.resize(static_cast<size_t>(x.columns));
-      add_squares(model_.threads(), x, group.counted, s);
+  // Sums of one block, all zero.
+  BlockSums empty_sums(int64_t layer) const {
+    BlockSums sums;
+    const ModelSpec& spec = model_.spec();
+    if (!spec.layer[static_cast<size_t>(layer)].routed) return sums;
+    const auto count = static_cast<size_t>(spec.experts.count);
+    sums.experts.tokens.resize(count);
+    sums.experts.in.resize(count * static_cast<size_t>(spec.hidden));
+    sums.experts.mid.resize(count * static_cast<size_t>(spec.experts.intermediate));
+    return sums;
+  }
+
+  TapFn tap_into(BlockSums& sums, const Group& group) const {
+    return [this, &sums, &group](const Tapped& tapped) {
+      if (tapped.expert >= 0) return add_expert(sums.experts, group, tapped);
+      std::vector<double>& s = sums.taps.at(static_cast<size_t>(tapped.tap));
+      s.resize(static_cast<size_t>(tapped.x.columns));
+      add_squares(model_.threads(), tapped.x, group.counted, s);
     };
   }
 
-  TapSums run_clean(int64_t layer) {
-    TapSums sums;
+  void add_expert(ExpertStatistics& experts, const Group& group, const Tapped& tapped) const {
+    const auto ranges = counted_of(tapped.rows, group.counted);
+    const auto expert = static_cast<size_t>(tapped.expert);
+    const auto width = static_cast<size_t>(tapped.x.columns);
+    const bool in = tapped.tap == Tap::kExpertIn;
+    add_squares(model_.threads(), tapped.x, ranges,
+                std::span(in ? experts.in : experts.mid).subspan(expert * width, width));
+    if (!in) return;
+    for (const auto& [first, last] : ranges) experts.tokens[expert] += last - first;
+  }
+
+  BlockSums run_clean(int64_t layer) {
+    BlockSums sums = empty_sums(layer);
     const auto block = model_.load_block(layer);
     for (const Group& group : groups_) {
       model_.run_block(*block, group.sequences, hidden_of(group), tap_into(sums, group));
@@ -98,8 +136,8 @@ class Calibration {
 
   // The taps see the block as it is, run on a copy; the next block's inputs are the outputs of the
   // pruned block.
-  TapSums run_reference(int64_t layer) {
-    TapSums sums;
+  BlockSums run_reference(int64_t layer) {
+    BlockSums sums = empty_sums(layer);
     const bool last = layer + 1 == model_.spec().layers;  // nobody needs its pruned outputs
     {
       const auto block = model_.load_block(layer);
@@ -120,22 +158,57 @@ class Calibration {
     return sums;
   }
 
-  // s_j in float, a mean over sequences, as the published program has it.
-  WeightEdit prune_by(int64_t layer, const TapSums& sums) const {
-    return [this, &sums, names = linear_names(model_.spec(), layer)](
-               std::string_view module, std::span<float> weight, int64_t out, int64_t in) {
-      const auto name = std::find(names.begin(), names.end(), module);
-      if (name == names.end()) return;
-      const auto& sum = sums[static_cast<size_t>(kTapOfLinear.at(name - names.begin()))];
-      std::vector<float> s(sum.size());
-      std::transform(sum.begin(), sum.end(), s.begin(),
-                     [n = result_.divisor()](double v) { return static_cast<float>(v / n); });
-      prune_rows(model_.threads(), weight, out, in, s, options_.sparsity);
-    };
+  // The sums of a linear layer's input; none for the router's.
+  static std::span<const double> sums_of(const LinearLayer& linear, const BlockSums& sums) {
+    const std::optional<Tap> tap = tap_of(linear);
+    if (!tap) return {};
+    if (linear.expert < 0) return sums.taps.at(static_cast<size_t>(*tap));
+    const auto width = static_cast<size_t>(linear.in);
+    return std::span(*tap == Tap::kExpertIn ? sums.experts.in : sums.experts.mid)
+        .subspan(static_cast<size_t>(linear.expert) * width, width);
   }
 
-  void check_finite(const std::string& module) const {
-    const auto& sums = result_.sum_squares.at(module);
+  // s_j in float, a mean over sequences, as the published program has it.
+  WeightEdit prune_by(int64_t layer, const BlockSums& sums) const {
+    std::map<std::string, std::span<const double>, std::less<>> by_name;
+    for (const LinearLayer& linear : linear_layers(model_.spec(), layer)) {
+      by_name[linear.name] = sums_of(linear, sums);
+    }
+    return
+        [this, by_name](std::string_view name, std::span<float> weight, int64_t out, int64_t in) {
+          const std::span<const double> sum = by_name.at(std::string(name));
+          if (sum.empty()) return;
+          std::vector<float> s(sum.size());
+          std::transform(sum.begin(), sum.end(), s.begin(),
+                         [n = result_.divisor()](double v) { return static_cast<float>(v / n); });
+          prune_rows(model_.threads(), weight, out, in, s, options_.sparsity);
+        };
+  }
+
+  // Takes over what was measured in one block.
+  void keep(int64_t layer, const BlockSums& sums) {
+    for (const LinearLayer& linear : linear_layers(model_.spec(), layer)) {
+      const std::span<const double> s = sums_of(linear, sums);
+      if (s.empty()) continue;
+      check_finite(linear.name, s);
+      if (linear.expert >= 0) {
+        result_.experts.try_emplace(linear.module, sums.experts);
+      } else {
+        result_.sum_squares.try_emplace(linear.module, s.begin(), s.end());
+      }
+      if (linear.out != linear.shape[linear.shape.size() - 2]) keep_part(linear);
+    }
+  }
+
+  void keep_part(const LinearLayer& linear) {
+    const auto end_of = [](std::string_view name) { return name.substr(name.rfind('.') + 1); };
+    const std::string whole = linear.expert >= 0 ? linear.tensor : linear.module;
+    auto& parts = result_.fused[std::string(end_of(whole))];
+    const FusedPart part = {std::string(end_of(linear.name)), linear.out};
+    if (std::find(parts.begin(), parts.end(), part) == parts.end()) parts.push_back(part);
+  }
+
+  static void check_finite(const std::string& module, std::span<const double> sums) {
     if (std::all_of(sums.begin(), sums.end(), [](double v) { return std::isfinite(v); })) return;
     throw input_error(
         "{}: the calibration text drives its input to infinity or NaN; the weights before it are "

@@ -3,13 +3,15 @@
 #include <charconv>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "io/safetensors.h"
 
 namespace lewis {
 namespace {
 
 constexpr const char* kFormat = "lewis-statistics-1";
-constexpr std::string_view kSuffix = ".sum_squares";
+constexpr std::string_view kSums = ".sum_squares", kTokens = ".expert_tokens", kIn = ".expert_in",
+                           kMid = ".expert_mid";
 
 uint64_t count(const Metadata& metadata, const char* key, const std::filesystem::path& file) {
   const auto it = metadata.find(key);
@@ -23,21 +25,122 @@ uint64_t count(const Metadata& metadata, const char* key, const std::filesystem:
   return value;
 }
 
+std::string fused_text(const Statistics& s) {
+  Json json = Json::object();
+  for (const auto& [module, parts] : s.fused) {
+    for (const FusedPart& part : parts) json[module].push_back({part.name, part.rows});
+  }
+  return json.dump();
+}
+
+std::map<std::string, std::vector<FusedPart>> read_fused(const std::string& text,
+                                                         const std::filesystem::path& file) {
+  std::map<std::string, std::vector<FusedPart>> fused;
+  const Json json = parse_json(text, file.string());
+  for (const auto& [module, parts] : json.items()) {
+    for (const Json& part : parts) {
+      if (!part.is_array() || part.size() != 2 || !part[0].is_string() ||
+          !part[1].is_number_unsigned()) {
+        throw input_error("{}: metadata 'fused' holds {}, expected [name, rows]", file.string(),
+                          part.dump());
+      }
+      fused[module].push_back({part[0].get<std::string>(), part[1].get<int64_t>()});
+    }
+  }
+  return fused;
+}
+
+std::vector<double> read_sums(const SafetensorsFile& file, const SafetensorsFile::Entry& entry,
+                              size_t dimensions, const std::filesystem::path& path) {
+  const TensorInfo& t = entry.info;
+  if (t.dtype != DType::kF64 || t.shape.size() != dimensions) {
+    throw input_error("{}: tensor {} is {} {}, expected F64 of {} dimension(s)", path.string(),
+                      t.name, dtype_name(t.dtype), to_string(t.shape), dimensions);
+  }
+  std::vector<double> sums(static_cast<size_t>(element_count(t.shape)));
+  file.read(entry, 0, std::as_writable_bytes(std::span(sums)));
+  for (const double v : sums) {
+    if (!(v >= 0 && v < 1e300))
+      throw input_error("{}: tensor {} holds {}, expected a sum of squares", path.string(), t.name,
+                        v);
+  }
+  return sums;
+}
+
+std::vector<int64_t> read_tokens(const SafetensorsFile& file, const SafetensorsFile::Entry& entry,
+                                 const std::filesystem::path& path) {
+  const TensorInfo& t = entry.info;
+  std::vector<int64_t> tokens;
+  if (t.dtype == DType::kI64 && t.shape.size() == 1) {
+    tokens.resize(static_cast<size_t>(t.shape[0]));
+    file.read(entry, 0, std::as_writable_bytes(std::span(tokens)));
+  }
+  for (const int64_t n : tokens) {
+    if (n < 0) tokens.clear();
+  }
+  if (tokens.empty()) {
+    throw input_error("{}: tensor {} is {} {}, expected counts, I64 [experts]", path.string(),
+                      t.name, dtype_name(t.dtype), to_string(t.shape));
+  }
+  return tokens;
+}
+
+// Puts one tensor of the file where it belongs.
+void read_entry(const SafetensorsFile& file, const SafetensorsFile::Entry& entry,
+                const std::filesystem::path& path, Statistics& s) {
+  const std::string& name = entry.info.name;
+  const auto without = [&](std::string_view suffix) {
+    return name.substr(0, name.size() - suffix.size());
+  };
+  if (name.ends_with(kSums)) {
+    s.sum_squares[without(kSums)] = read_sums(file, entry, 1, path);
+  } else if (name.ends_with(kTokens)) {
+    s.experts[without(kTokens)].tokens = read_tokens(file, entry, path);
+  } else if (name.ends_with(kIn)) {
+    s.experts[without(kIn)].in = read_sums(file, entry, 2, path);
+  } else if (name.ends_with(kMid)) {
+    s.experts[without(kMid)].mid = read_sums(file, entry, 2, path);
+  } else {
+    throw input_error("{}: tensor {} is not known, expected X{}, X{}, X{} or X{}", path.string(),
+                      name, kSums, kTokens, kIn, kMid);
+  }
+}
+
+void check_experts(const Statistics& s, const std::filesystem::path& path) {
+  for (const auto& [module, e] : s.experts) {
+    const size_t n = e.tokens.size();
+    if (n == 0 || e.in.empty() || e.mid.empty() || e.in.size() % n != 0 || e.mid.size() % n != 0) {
+      throw input_error("{}: {}{}, {} and {} do not fit together", path.string(), module, kTokens,
+                        kIn, kMid);
+    }
+  }
+}
+
 }  // namespace
 
 void write_statistics(const std::filesystem::path& file, const Statistics& s) {
   std::vector<TensorInfo> tensors;
   std::vector<std::span<const std::byte>> data;
+  const auto add = [&](const std::string& name, DType dtype, Shape shape, const auto& values) {
+    tensors.push_back({name, dtype, std::move(shape)});
+    data.push_back(std::as_bytes(std::span(values)));
+  };
   for (const auto& [module, sums] : s.sum_squares) {
-    tensors.push_back(
-        {module + std::string(kSuffix), DType::kF64, {static_cast<int64_t>(sums.size())}});
-    data.push_back(std::as_bytes(std::span(sums)));
+    add(module + std::string(kSums), DType::kF64, {static_cast<int64_t>(sums.size())}, sums);
+  }
+  for (const auto& [module, e] : s.experts) {
+    const auto n = static_cast<int64_t>(e.tokens.size());
+    const auto in = static_cast<int64_t>(e.in.size()), mid = static_cast<int64_t>(e.mid.size());
+    add(module + std::string(kTokens), DType::kI64, {n}, e.tokens);
+    add(module + std::string(kIn), DType::kF64, {n, in / n}, e.in);
+    add(module + std::string(kMid), DType::kF64, {n, mid / n}, e.mid);
   }
   Metadata metadata(s.origin.begin(), s.origin.end());
   metadata["format"] = kFormat;
   metadata["tokens"] = std::to_string(s.tokens);
   metadata["sequences"] = std::to_string(s.sequences);
   metadata["protocol"] = s.protocol == Protocol::kClean ? "clean" : "reference";
+  if (!s.fused.empty()) metadata["fused"] = fused_text(s);
   write_safetensors(file, tensors, data, metadata);
 }
 
@@ -56,22 +159,12 @@ Statistics read_statistics(const std::filesystem::path& path) {
                       metadata["protocol"]);
   }
   s.protocol = metadata["protocol"] == "clean" ? Protocol::kClean : Protocol::kReference;
-  for (const auto& entry : file.entries()) {
-    const TensorInfo& t = entry.info;
-    if (!t.name.ends_with(kSuffix) || t.dtype != DType::kF64 || t.shape.size() != 1) {
-      throw input_error("{}: tensor {} is {} {}, expected X{} of F64 [in_features]", path.string(),
-                        t.name, dtype_name(t.dtype), to_string(t.shape), kSuffix);
-    }
-    std::vector<double> sums(static_cast<size_t>(t.shape[0]));
-    file.read(entry, 0, std::as_writable_bytes(std::span(sums)));
-    for (const double v : sums) {
-      if (!(v >= 0 && v < 1e300))
-        throw input_error("{}: tensor {} holds {}, expected a sum of squares", path.string(),
-                          t.name, v);
-    }
-    s.sum_squares[t.name.substr(0, t.name.size() - kSuffix.size())] = std::move(sums);
+  if (metadata.contains("fused")) s.fused = read_fused(metadata["fused"], path);
+  for (const auto& entry : file.entries()) read_entry(file, entry, path, s);
+  check_experts(s, path);
+  for (const char* own : {"format", "tokens", "sequences", "protocol", "fused"}) {
+    metadata.erase(own);
   }
-  for (const char* own : {"format", "tokens", "sequences", "protocol"}) metadata.erase(own);
   s.origin.insert(metadata.begin(), metadata.end());
   return s;
 }

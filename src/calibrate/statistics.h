@@ -16,9 +16,30 @@ enum class Protocol {
               // samples
 };
 
+// The routed experts of one block: sums of squares over the tokens that the router sent to each.
+struct ExpertStatistics {
+  std::vector<int64_t> tokens;  // [experts], that were counted
+  std::vector<double> in;       // [experts, hidden]: input of gate and up
+  std::vector<double> mid;      // [experts, ffn]: input of down
+
+  bool operator==(const ExpertStatistics&) const = default;
+};
+
+// A part of a fused weight: as many rows, behind those of the parts before it.
+struct FusedPart {
+  std::string name;  // "q_proj"
+  int64_t rows = 0;
+
+  bool operator==(const FusedPart&) const = default;
+};
+
 struct Statistics {
   // For the weight X.weight the key "X" and, per input channel j, the sum over all tokens of x_j^2.
   std::map<std::string, std::vector<double>> sum_squares;
+  // Routed experts, by what their tensors' names begin with: "model.layers.3.mlp.experts".
+  std::map<std::string, ExpertStatistics> experts;
+  // The parts of fused weights by the end of their name: "qkv_proj", "gate_up_proj".
+  std::map<std::string, std::vector<FusedPart>> fused;
   uint64_t tokens = 0;  // that were counted
   uint64_t sequences = 0;
   Protocol protocol = Protocol::kClean;
@@ -27,14 +48,17 @@ struct Statistics {
   std::map<std::string, std::string> origin;
 
   // What a sum is divided by to become the s_j of the protocol: tokens (clean), sequences
-  // (reference).
+  // (reference). For an expert clean divides by the tokens that it saw.
   double divisor() const {
     return static_cast<double>(protocol == Protocol::kClean ? tokens : sequences);
   }
 };
 
-// File format: safetensors; per weight a tensor "X.sum_squares", F64 [in_features]; metadata:
-// format "lewis-statistics-1", tokens, sequences, protocol ("clean", "reference") and the origin.
+// File format: safetensors; per weight a tensor "X.sum_squares", F64 [in_features]; per block of
+// routed experts "X.expert_tokens", I64 [experts], "X.expert_in", F64 [experts, hidden], and
+// "X.expert_mid", F64 [experts, ffn]; metadata: format "lewis-statistics-1", tokens, sequences,
+// protocol ("clean", "reference"), the origin, and where weights are fused "fused", a JSON object
+// like {"qkv_proj": [["q_proj", 64], ["k_proj", 32], ["v_proj", 32]]}.
 void write_statistics(const std::filesystem::path& file, const Statistics& statistics);
 // Throws Error(kInput) that names the file when it is not such a file.
 Statistics read_statistics(const std::filesystem::path& file);

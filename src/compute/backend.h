@@ -31,7 +31,14 @@ struct AttentionRows {
 struct AttentionShape {
   int64_t heads = 0, kv_heads = 0, head_dim = 0;
   float scale = 0;
+  int64_t window = 0;  // query i sees the last `window` of its keys; 0: all of them
+  float softcap = 0;   // scores become softcap * tanh(score / softcap); 0: they stay
 };
+
+enum class Activation { kSilu, kGelu, kGeluTanh };
+
+// Which two values of a head rope turns together: (i, i + rotary / 2) or (2 i, 2 i + 1).
+enum class RopePairs { kHalves, kNeighbours };
 
 class Backend {
  public:
@@ -46,18 +53,28 @@ class Backend {
   // y = x * rsqrt(mean(x^2) + epsilon) * weight, per row of `columns`; y may be x.
   virtual void rms_norm(const float* x, int64_t rows, int64_t columns,
                         std::span<const float> weight, float epsilon, float* y) = 0;
-  // In place on x [rows, heads, head_dim]: rotate-half pairs (i, i + rotary/2) by the angle
-  // positions[row] * inverse_frequency[i]; cos and sin times `factor`.
+  // y = (x - mean(x)) * rsqrt(variance(x) + epsilon) * weight (+ bias when not empty), per row;
+  // y may be x.
+  virtual void layer_norm(const float* x, int64_t rows, int64_t columns,
+                          std::span<const float> weight, std::span<const float> bias, float epsilon,
+                          float* y) = 0;
+  // In place on x [rows, heads, head_dim]: turns the pairs of the first 2 *
+  // inverse_frequency.size() values of each head by the angle positions[row] *
+  // inverse_frequency[i]; cos and sin times `factor`.
   virtual void rope(float* x, int64_t rows, int64_t heads, int64_t head_dim,
                     std::span<const int64_t> positions, std::span<const float> inverse_frequency,
-                    float factor) = 0;
+                    float factor, RopePairs pairs) = 0;
   // out[rows, heads * head_dim] = softmax(scale * q k^T, causal) v.
   virtual void attention(const AttentionShape& shape, std::span<const AttentionRows> sequences,
                          const float* q, float* out) = 0;
-  // gate = silu(gate) * up, n values.
-  virtual void silu_multiply(float* gate, const float* up, int64_t n) = 0;
+  // gate = activation(gate) * up, n values; without up (null): gate = activation(gate).
+  virtual void activate(Activation activation, float* gate, const float* up, int64_t n) = 0;
   // x += y, n values.
   virtual void add(float* x, const float* y, int64_t n) = 0;
+  // x *= factor, n values.
+  virtual void scale(float* x, float factor, int64_t n) = 0;
+  // x = cap * tanh(x / cap), n values.
+  virtual void softcap(float* x, float cap, int64_t n) = 0;
 };
 
 // compute/cpu: oneDNN on the caller's pool.

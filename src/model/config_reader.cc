@@ -27,6 +27,12 @@ int64_t ConfigReader::size(std::string_view key, std::optional<int64_t> fallback
   throw refuse(key, "a positive integer below 2^31");
 }
 
+int64_t ConfigReader::count(std::string_view key) const {
+  const Json* value = get(key, true);
+  if (value->is_number_integer() && *value == 0) return 0;
+  return size(key);
+}
+
 double ConfigReader::positive(std::string_view key, std::optional<double> fallback) const {
   const Json* value = get(key, !fallback);
   if (!value) return *fallback;
@@ -49,6 +55,31 @@ std::string ConfigReader::text(std::string_view key, std::string_view fallback) 
   if (!value) return std::string(fallback);
   if (!value->is_string()) throw refuse(key, "a string");
   return value->get<std::string>();
+}
+
+std::vector<double> ConfigReader::numbers(std::string_view key) const {
+  std::vector<double> result;
+  const Json* value = get(key, true);
+  if (!value->is_array()) throw refuse(key, "a list of numbers");
+  for (const Json& item : *value) {
+    if (!item.is_number() || !std::isfinite(item.get<double>())) {
+      throw refuse(key, "a list of numbers");
+    }
+    result.push_back(item.get<double>());
+  }
+  return result;
+}
+
+std::vector<int64_t> ConfigReader::indices(std::string_view key) const {
+  std::vector<int64_t> result;
+  if (!find(key)) return result;
+  for (const double x : numbers(key)) {
+    if (!(x >= 0 && x < 2147483648.0 && x == std::floor(x))) {
+      throw refuse(key, "a list of non-negative integers");
+    }
+    result.push_back(static_cast<int64_t>(x));
+  }
+  return result;
 }
 
 std::optional<ConfigReader> ConfigReader::object(std::string_view key) const {

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/error.h"
 #include "base/json.h"
@@ -25,8 +26,18 @@ class ConfigReader {
   int64_t size(std::string_view key, std::optional<int64_t> fallback = {}) const;
   // A finite number greater than zero.
   double positive(std::string_view key, std::optional<double> fallback = {}) const;
+  // The same; `fallback`, which may be any number, when the key is not there.
+  double positive_or(std::string_view key, double fallback) const {
+    return find(key) ? positive(key) : fallback;
+  }
+  // A non-negative integer below 2^31. The key must be there.
+  int64_t count(std::string_view key) const;
   bool boolean(std::string_view key, bool fallback) const;
   std::string text(std::string_view key, std::string_view fallback) const;
+  // A list of finite numbers. The key must be there.
+  std::vector<double> numbers(std::string_view key) const;
+  // A list of non-negative integers below 2^31; an empty one when the key is not there.
+  std::vector<int64_t> indices(std::string_view key) const;
   // The object under `key`, or nothing.
   std::optional<ConfigReader> object(std::string_view key) const;
 

@@ -58,6 +58,7 @@ class Generation {
     std::vector<SequenceRows> sequences;
     std::vector<int64_t> last_rows;
     for (Running& r : running_) {
+      renew(r);
       const auto rows = static_cast<int64_t>(r.pending.size());
       sequences.push_back({static_cast<int64_t>(ids.size()), rows, r.positions, &r.cache});
       ids.insert(ids.end(), r.pending.begin(), r.pending.end());
@@ -77,6 +78,17 @@ class Generation {
           std::max_element(row, row + static_cast<std::ptrdiff_t>(vocab)) - row);
     });
     return next;
+  }
+
+  // Where the rope follows the length of a sequence, what is cached is no longer true: the sequence
+  // is read anew.
+  void renew(Running& r) {
+    const auto after = r.positions + static_cast<int64_t>(r.pending.size());
+    if (r.positions == 0 || !rope_changes(model_.spec(), r.positions, after)) return;
+    r.cache = KvCache(model_.spec());
+    r.positions = 0;
+    r.pending = prompts_[r.prompt];
+    r.pending.insert(r.pending.end(), results_[r.prompt].begin(), results_[r.prompt].end());
   }
 
   // Adds a token to a prompt's result; one that has ended has nothing pending.

@@ -1,48 +1,142 @@
 // What a transformer is, as plain data: config.json -> ModelSpec. One row a family in families.cc.
+// There is one block for all families (transformer.cc); a mechanism is a branch on a field of this.
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/json.h"
+#include "base/tensor.h"
+#include "compute/backend.h"
 
 namespace lewis {
 
-enum class Activation { kSilu, kGelu, kGeluTanh };
+class TensorSource;
 
 // Rotary position embedding; the angles of a position are position * inverse_frequency[i].
 struct RopeSpec {
   std::vector<float> inverse_frequency;  // [rotary_dim / 2], after scaling
   float attention_factor = 1;            // multiplies cos and sin
+  RopePairs pairs = RopePairs::kHalves;
+  // A sequence of more positions than this is rotated by other frequencies, from its first token
+  // on: long_frequency (longrope), or those of a theta that grows with the length (dynamic).
+  int64_t short_length = std::numeric_limits<int64_t>::max();
+  std::vector<float> long_frequency;
+  double theta = 0, dynamic_factor = 0;
 };
+
+// The frequencies for a sequence of `length` positions.
+std::vector<float> rope_frequencies(const RopeSpec& rope, int64_t length);
+
+enum class NormKind { kRms, kLayer };  // kLayer: the mean is subtracted first
+enum class QkNorm { kNone, kHead, kWhole };
+
+struct NormSpec {
+  NormKind kind = NormKind::kRms;
+  float epsilon = 0;
+  bool bias = false;
+  bool plus_one = false;  // what is stored is the weight - 1
+};
+
+// Names of the norms of a block; an empty one is not there.
+struct BlockNorms {
+  std::string_view before_attention, after_attention, before_mlp, after_mlp;
+};
+
+// Names of the linear layers of an MLP, down(act(gate(x)) * up(x)); without gate: down(act(up(x))).
+struct MlpNames {
+  std::string_view gate, up, down;
+};
+
+// Routed experts: every token goes through the `chosen` experts that the router likes best.
+struct ExpertsSpec {
+  int64_t count = 0, chosen = 0, intermediate = 0;
+  int64_t shared_intermediate = 0;  // of the expert that every token goes through; 0: there is none
+  bool normalize = false;           // the weights of the chosen add up to one
+  std::string module = "mlp";       // "mlp.experts.3.gate_proj", "block_sparse_moe.experts.3.w1"
+  MlpNames names = {"gate_proj", "up_proj", "down_proj"};
+  bool fused = false;  // mlp.experts.gate_up_proj [count, 2 * intermediate, hidden] and down_proj
+};
+
+struct LayerSpec {
+  int64_t window = 0;   // a token sees itself and window - 1 before it; 0: all before it
+  int rope = 0;         // index into ModelSpec::ropes; kNoRope: positions are not encoded
+  bool routed = false;  // experts instead of one MLP
+};
+inline constexpr int kNoRope = -1;
 
 struct ModelSpec {
   std::string model_type;
   int64_t layers = 0, hidden = 0, intermediate = 0, vocab = 0;
   int64_t heads = 0, kv_heads = 0, head_dim = 0;
-  float norm_epsilon = 0;
-  float attention_scale = 0;  // multiplies q k^T
-  Activation activation = Activation::kSilu;
-  RopeSpec rope;
-  bool qkv_bias = false, o_bias = false, mlp_bias = false;
-  bool tied_head = false;
   int64_t max_positions = 0;
-  // Where the tensors are: "model.embed_tokens.weight", "model.layers.{}.", "model.norm.weight".
-  std::string prefix = "model.";
+  std::vector<LayerSpec> layer;  // [layers]
+  std::vector<RopeSpec> ropes;
+
+  NormSpec norm;
+  BlockNorms norms = {"input_layernorm", "", "post_attention_layernorm", ""};
+  QkNorm qk_norm = QkNorm::kNone;  // of queries and keys: each head, or all of them as one row
+  float attention_scale = 0;       // multiplies q k^T
+  float attention_softcap = 0;     // then cap * tanh(score / cap); 0: none
+  bool qkv_bias = false, o_bias = false;
+  bool fused_qkv = false;  // self_attn.qkv_proj, rows q, k, v
+
+  Activation activation = Activation::kSilu;
+  MlpNames mlp = {"gate_proj", "up_proj", "down_proj"};
+  bool mlp_bias = false;
+  bool fused_gate_up = false;  // mlp.gate_up_proj, rows gate, up
+  bool parallel = false;       // attention and MLP read the same norm and are added together
+  ExpertsSpec experts;
+
+  float embedding_multiplier = 1, residual_multiplier = 1, logit_multiplier = 1;
+  float logit_softcap = 0;
+  bool tied_head = false;
+
+  // Where the tensors are: PREFIXembed_tokens.weight, PREFIXlayers.0.(...), PREFIXnorm.weight.
+  std::string prefix = "model.", head = "lm_head.";
 };
 
-// Reads the keys of transformers 4 and 5. Throws Error(kInput) that names the file and the key:
-// model_type missing or unknown (lists the known ones), a size that is missing or makes no sense,
-// an activation, rope type or other setting that changes the computation and is not known.
+// Reads the keys of transformers 4 and 5; of a multimodal model its text_config. A missing key
+// means what transformers assumes for that model_type. Throws Error(kInput) that names the file and
+// the key: model_type missing or unknown (lists the known ones), a size that makes no sense, an
+// activation, rope type, layer type or other setting that changes the computation and is not known.
 ModelSpec read_model_spec(const Json& config, std::string_view file);
+
+// What config.json does not say and the tensors' names do: their prefix, and whether the experts
+// of a layer are stored as one tensor.
+ModelSpec locate_tensors(ModelSpec spec, const TensorSource& source);
+
+// True when a sequence that grows from `before` to `after` positions is rotated by other
+// frequencies than before.
+bool rope_changes(const ModelSpec& spec, int64_t before, int64_t after);
 
 // The values of model_type that are supported, sorted.
 std::vector<std::string_view> supported_model_types();
 
-// The linear layers of one block, in the order q, k, v, o, gate, up, down:
-// "model.layers.3.self_attn.q_proj" (no ".weight").
+enum class LinearRole { kQuery, kKey, kValue, kOutput, kGate, kUp, kDown, kRouter, kSharedSwitch };
+inline constexpr int64_t kDense = -1, kShared = -2;  // values of LinearLayer::expert
+
+// A linear layer of a block, and the tensor that holds it: its own, or rows of a fused one.
+struct LinearLayer {
+  std::string name;    // "model.layers.3.self_attn.q_proj", whether fused or not
+  std::string module;  // whose input statistics are kept: name, "(...).self_attn.qkv_proj", or
+                       // "(...).mlp.experts" for all routed experts
+  std::string tensor;  // name of the stored weight
+  Shape shape;         // of the whole tensor: [all rows, in], or [experts, rows, in]
+  int64_t first_row = 0, out = 0, in = 0;  // rows of the tensor as one matrix of `in` columns
+  std::string bias;                        // tensor, or "" ; its rows are those of the weight
+  LinearRole role = LinearRole::kQuery;
+  int64_t expert = kDense;
+};
+
+// The linear layers of one block in the order q, k, v, o, gate, up, down; where experts are routed,
+// the router, gate, up and down of the shared expert and its switch, then those of each expert.
+std::vector<LinearLayer> linear_layers(const ModelSpec& spec, int64_t layer);
+
+// Their names.
 std::vector<std::string> linear_names(const ModelSpec& spec, int64_t layer);
 
 }  // namespace lewis

@@ -1,3 +1,7 @@
+// Formulas: RoFormer (Su et al., arXiv 2104.09864); linear: position interpolation (Chen et al.,
+// arXiv 2306.15595); dynamic: NTK-aware scaling; yarn (Peng et al., arXiv 2309.00071); longrope
+// (Ding et al., arXiv 2402.13753); llama3: Llama 3.1's release. Steps of rounding as in
+// transformers.
 #include "model/rope.h"
 
 #include <algorithm>
@@ -8,75 +12,231 @@
 namespace lewis {
 namespace {
 
-constexpr std::array<std::string_view, 7> kRopeKeys = {"rope_type",
-                                                       "type",
-                                                       "rope_theta",
-                                                       "factor",
-                                                       "low_freq_factor",
-                                                       "high_freq_factor",
-                                                       "original_max_position_embeddings"};
+constexpr std::string_view kOriginal = "original_max_position_embeddings";
 
-void check_keys(const ConfigReader& rope) {
-  for (const auto& [key, value] : rope.json().items()) {
-    const bool known = std::find(kRopeKeys.begin(), kRopeKeys.end(), key) != kRopeKeys.end();
-    const bool neutral = value.is_null() || (key == "partial_rotary_factor" && value == 1.0);
-    if (!known && !neutral) throw rope.refuse(key, "to be absent: it is not supported");
+// A rope that is being read.
+struct RopeInput {
+  const ConfigReader& config;
+  const ConfigReader& rope;
+  double theta;
+  int64_t dim;  // of a head, that rotates
+
+  double positions() const { return static_cast<double>(config.size("max_position_embeddings")); }
+  // The length of the training texts: beside the rope's keys (Phi-3) or among them.
+  double original() const {
+    const bool outside = config.find(kOriginal), inside = rope.find(kOriginal);
+    if (!outside && !inside) return positions();
+    const int64_t length = outside ? config.size(kOriginal) : rope.size(kOriginal);
+    if (inside && rope.size(kOriginal) != length) {
+      throw rope.refuse(kOriginal, fmt::format("{}, as beside the rope's keys", length));
+    }
+    return static_cast<double>(length);
   }
-}
+};
 
-// theta^(-2i / dim) in the steps of rounding that transformers takes.
-std::vector<float> default_frequencies(double theta, int64_t dim) {
-  std::vector<float> frequencies;
+// theta^(2i / dim) in the steps of rounding that transformers takes.
+std::vector<float> powers(double theta, int64_t dim) {
+  std::vector<float> result;
   for (int64_t i = 0; i < dim; i += 2) {
     const double exponent = static_cast<double>(i) / static_cast<double>(dim);
-    frequencies.push_back(1.0f / static_cast<float>(std::pow(theta, exponent)));
+    result.push_back(static_cast<float>(std::pow(theta, exponent)));
   }
+  return result;
+}
+
+std::vector<float> default_frequencies(double theta, int64_t dim) {
+  std::vector<float> frequencies = powers(theta, dim);
+  for (float& f : frequencies) f = 1.0f / f;
   return frequencies;
 }
 
+void read_default(const RopeInput& in, RopeSpec& spec) {
+  spec.inverse_frequency = default_frequencies(in.theta, in.dim);
+}
+
+void read_linear(const RopeInput& in, RopeSpec& spec) {
+  spec.inverse_frequency = default_frequencies(in.theta, in.dim);
+  const auto factor = static_cast<float>(in.rope.positive("factor"));
+  for (float& f : spec.inverse_frequency) f /= factor;
+}
+
+void read_dynamic(const RopeInput& in, RopeSpec& spec) {
+  spec.inverse_frequency = default_frequencies(in.theta, in.dim);
+  spec.short_length = in.config.size("max_position_embeddings");
+  spec.theta = in.theta;
+  spec.dynamic_factor = in.rope.positive("factor");
+  if (in.dim <= 2) throw in.rope.refuse("rope_type", "another one for heads that rotate 2 values");
+}
+
 // Llama 3.1: long waves are slowed by `factor`, short ones kept, those between interpolated.
-void scale_llama3(const ConfigReader& config, const ConfigReader& rope,
-                  std::vector<float>& frequencies) {
-  constexpr std::string_view kOriginal = "original_max_position_embeddings";
-  const double factor = rope.positive("factor");
-  const double low = rope.positive("low_freq_factor"), high = rope.positive("high_freq_factor");
-  if (low >= high) throw rope.refuse("low_freq_factor", "less than high_freq_factor");
-  const auto length =
-      static_cast<double>(config.find(kOriginal) && !rope.find(kOriginal) ? config.size(kOriginal)
-                                                                          : rope.size(kOriginal));
-  for (float& f : frequencies) {
+void read_llama3(const RopeInput& in, RopeSpec& spec) {
+  spec.inverse_frequency = default_frequencies(in.theta, in.dim);
+  const double factor = in.rope.positive("factor");
+  const double low = in.rope.positive("low_freq_factor");
+  const double high = in.rope.positive("high_freq_factor");
+  if (low >= high) throw in.rope.refuse("low_freq_factor", "less than high_freq_factor");
+  const double length = in.original();
+  for (float& f : spec.inverse_frequency) {
     const double frequency = f, wave = 2 * std::numbers::pi / frequency;
     const double smooth = std::clamp((length / wave - low) / (high - low), 0.0, 1.0);
     f = static_cast<float>((1 - smooth) * frequency / factor + smooth * frequency);
   }
 }
 
+// Section 3.4: what the lengthened context does to the entropy of attention.
+double yarn_attention_factor(const ConfigReader& rope, double factor) {
+  const auto mscale = [&](double weight) {
+    return factor <= 1 ? 1.0 : 0.1 * weight * std::log(factor) + 1.0;
+  };
+  if (rope.find("attention_factor")) return rope.positive("attention_factor");
+  if (!rope.find("mscale") || !rope.find("mscale_all_dim")) return mscale(1);
+  return mscale(rope.positive("mscale")) / mscale(rope.positive("mscale_all_dim"));
+}
+
+// Section 3.2: fast waves are kept, slow ones slowed by `factor`, a ramp between.
+void read_yarn(const RopeInput& in, RopeSpec& spec) {
+  const double original = in.original();
+  const double factor = in.rope.positive("factor", in.positions() / original);
+  const auto dim = static_cast<double>(in.dim);
+  // The pair that turns `rotations` times within the original length.
+  const auto pair_of = [&](double rotations) {
+    return dim * std::log(original / (rotations * 2 * std::numbers::pi)) / (2 * std::log(in.theta));
+  };
+  double low = pair_of(in.rope.positive("beta_fast", 32));
+  double high = pair_of(in.rope.positive("beta_slow", 1));
+  if (in.rope.boolean("truncate", true)) {
+    low = std::floor(low);
+    high = std::ceil(high);
+  }
+  low = std::max(low, 0.0);
+  high = std::min(high, dim - 1);
+  if (low == high) high += 0.001;
+  spec.inverse_frequency = powers(in.theta, in.dim);
+  const auto slowing = static_cast<float>(factor);
+  for (size_t i = 0; i < spec.inverse_frequency.size(); ++i) {
+    float& f = spec.inverse_frequency[i];
+    const double ramp = std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
+    const auto slow = static_cast<float>(ramp);
+    f = 1.0f / (slowing * f) * slow + 1.0f / f * (1.0f - slow);
+  }
+  spec.attention_factor = static_cast<float>(yarn_attention_factor(in.rope, factor));
+}
+
+std::vector<float> longrope_frequencies(const RopeInput& in, std::string_view key) {
+  std::vector<float> frequencies = powers(in.theta, in.dim);
+  const std::vector<double> factors = in.rope.numbers(key);
+  if (factors.size() != frequencies.size()) {
+    throw in.rope.refuse(key, fmt::format("{} numbers (it has {}): one for each pair that rotates",
+                                          frequencies.size(), factors.size()));
+  }
+  for (size_t i = 0; i < factors.size(); ++i) {
+    frequencies[i] = 1.0f / (static_cast<float>(factors[i]) * frequencies[i]);
+  }
+  return frequencies;
+}
+
+void read_longrope(const RopeInput& in, RopeSpec& spec) {
+  spec.inverse_frequency = longrope_frequencies(in, "short_factor");
+  spec.long_frequency = longrope_frequencies(in, "long_factor");
+  const double original = in.original();
+  spec.short_length = static_cast<int64_t>(original);
+  const double factor = in.rope.positive("factor", in.positions() / original);
+  const double attention = factor <= 1 ? 1 : std::sqrt(1 + std::log(factor) / std::log(original));
+  spec.attention_factor = static_cast<float>(in.rope.positive("attention_factor", attention));
+}
+
+struct RopeType {
+  std::string_view name;
+  void (*read)(const RopeInput& in, RopeSpec& spec);
+  std::array<std::string_view, 6> own_keys;  // besides kRopeKeys
+};
+constexpr RopeType kRopeTypes[] = {
+    {"default", read_default, {}},
+    {"linear", read_linear, {}},
+    {"dynamic", read_dynamic, {}},
+    {"yarn",
+     read_yarn,
+     {"attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate"}},
+    {"longrope", read_longrope, {"attention_factor", "short_factor", "long_factor"}},
+    {"su", read_longrope, {"attention_factor", "short_factor", "long_factor"}},  // its old name
+    {"llama3", read_llama3, {"low_freq_factor", "high_freq_factor"}},
+};
+constexpr std::array<std::string_view, 6> kRopeKeys = {
+    "rope_type", "type", "rope_theta", "factor", kOriginal, "partial_rotary_factor"};
+
+void check_keys(const ConfigReader& rope, const RopeType& type) {
+  for (const auto& [key, value] : rope.json().items()) {
+    const bool known = std::ranges::find(kRopeKeys, key) != kRopeKeys.end() ||
+                       std::ranges::find(type.own_keys, key) != type.own_keys.end();
+    if (!known && !value.is_null()) {
+      throw rope.refuse(key, fmt::format("to be absent: rope type {} does not know it", type.name));
+    }
+  }
+}
+
+const RopeType& find_type(const ConfigReader& rope) {
+  const std::string_view key = rope.find("rope_type") || !rope.find("type") ? "rope_type" : "type";
+  const std::string name = rope.text(key, "default");
+  const auto type = std::ranges::find(kRopeTypes, std::string_view(name), &RopeType::name);
+  if (type == std::end(kRopeTypes)) {
+    throw rope.refuse(key, "one of default, linear, dynamic, yarn, longrope, llama3");
+  }
+  return *type;
+}
+
+int64_t rotary_dim(const ConfigReader& config, const ConfigReader& rope, int64_t head_dim) {
+  constexpr std::string_view kPartial = "partial_rotary_factor";
+  const ConfigReader& where = rope.find(kPartial) ? rope : config;
+  const double share = where.positive(kPartial, 1);
+  const auto dim = static_cast<int64_t>(static_cast<double>(head_dim) * share);
+  if (share > 1 || dim < 2 || dim % 2 != 0) {
+    throw where.refuse(kPartial, fmt::format("a share of head_dim {} that gives an even number of "
+                                             "values",
+                                             head_dim));
+  }
+  return dim;
+}
+
 }  // namespace
 
-RopeSpec read_rope(const ConfigReader& config, int64_t rotary_dim, double default_theta) {
-  const auto parameters = config.object("rope_parameters"), scaling = config.object("rope_scaling");
+std::optional<ConfigReader> rope_object(const ConfigReader& config) {
+  auto parameters = config.object("rope_parameters");
+  auto scaling = config.object("rope_scaling");
   if (parameters && scaling && parameters->json() != scaling->json()) {
     throw config.refuse("rope_scaling", "to be absent, as rope_parameters says something else");
   }
-  const auto& rope = parameters ? parameters : scaling;
-  const double theta = config.positive("rope_theta", default_theta);
-  if (!rope) return {default_frequencies(theta, rotary_dim), 1};
+  return parameters ? parameters : scaling;
+}
 
-  const std::string_view type_key =
-      rope->find("rope_type") || !rope->find("type") ? "rope_type" : "type";
-  const std::string type = rope->text(type_key, "default");
-  if (type != "default" && type != "linear" && type != "llama3") {
-    throw rope->refuse(type_key, "one of default, linear, llama3");
-  }
-  check_keys(*rope);
-  RopeSpec spec{default_frequencies(rope->positive("rope_theta", theta), rotary_dim), 1};
-  if (type == "linear") {
-    const auto factor = static_cast<float>(rope->positive("factor"));
-    for (float& f : spec.inverse_frequency) f /= factor;
-  } else if (type == "llama3") {
-    scale_llama3(config, *rope, spec.inverse_frequency);
-  }
+RopeSpec read_rope(const ConfigReader& config, const std::optional<ConfigReader>& rope,
+                   int64_t head_dim, double theta) {
+  static const Json kNothing = Json::object();
+  const ConfigReader object = rope ? *rope : ConfigReader(kNothing, config.file());
+  const RopeType& type = find_type(object);
+  check_keys(object, type);
+  RopeSpec spec;
+  type.read(
+      {config, object, object.positive("rope_theta", theta), rotary_dim(config, object, head_dim)},
+      spec);
   return spec;
+}
+
+std::vector<float> rope_frequencies(const RopeSpec& rope, int64_t length) {
+  if (length <= rope.short_length) return rope.inverse_frequency;
+  if (!rope.long_frequency.empty()) return rope.long_frequency;
+  const double factor = rope.dynamic_factor;
+  const double stretch =
+      factor * static_cast<double>(length) / static_cast<double>(rope.short_length) - (factor - 1);
+  const auto dim = static_cast<int64_t>(2 * rope.inverse_frequency.size());
+  const auto pairs = static_cast<double>(dim);
+  return default_frequencies(rope.theta * std::pow(stretch, pairs / (pairs - 2)), dim);
+}
+
+bool rope_changes(const ModelSpec& spec, int64_t before, int64_t after) {
+  return std::ranges::any_of(spec.ropes, [&](const RopeSpec& rope) {
+    const bool dynamic = rope.long_frequency.empty();
+    return after > rope.short_length && (dynamic || before <= rope.short_length);
+  });
 }
 
 }  // namespace lewis

@@ -6,9 +6,15 @@
 
 namespace lewis {
 
-// Reads rope_parameters (transformers 5) or rope_theta and rope_scaling (transformers 4).
-// Throws Error(kInput) that names the key: a type other than default, linear and llama3, a
-// parameter that is missing, makes no sense or is not known.
-RopeSpec read_rope(const ConfigReader& config, int64_t rotary_dim, double default_theta);
+// rope_parameters (transformers 5) or rope_scaling (transformers 4), or nothing. Error(kInput) when
+// both are there and differ.
+std::optional<ConfigReader> rope_object(const ConfigReader& config);
+
+// Reads one rope: `rope` is the object that rope_object gives, or the part of it for one kind of
+// layers; `theta` counts where it has no rope_theta. Types: default, linear, dynamic, yarn,
+// longrope, llama3. Throws Error(kInput) that names the key: another type, a parameter that is
+// missing, makes no sense or is not known.
+RopeSpec read_rope(const ConfigReader& config, const std::optional<ConfigReader>& rope,
+                   int64_t head_dim, double theta);
 
 }  // namespace lewis

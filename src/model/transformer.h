@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -37,26 +38,46 @@ struct SequenceRows {
   KvCache* cache = nullptr;    // null: the rows are the whole sequence
 };
 
-// The four places where calibration looks at the input of linear layers.
-enum class Tap { kAttentionIn, kAttentionOut, kMlpIn, kMlpDown };  // q,k,v | o | gate,up | down
-// x: the inputs of those linears for all rows of the call. Called on the thread that runs the
-// block, once per tap and call.
-using TapFn = std::function<void(Tap tap, ConstMatrix x)>;
+// The places where calibration looks at the input of linear layers: q, k, v | o | gate, up (of
+// the shared expert and its switch too) | down | down of the shared expert | gate, up of a routed
+// expert | its down.
+enum class Tap {
+  kAttentionIn,
+  kAttentionOut,
+  kMlpIn,
+  kMlpDown,
+  kSharedDown,
+  kExpertIn,
+  kExpertDown
+};
+struct Tapped {
+  Tap tap;
+  ConstMatrix x;  // the inputs of those linears for all rows of the call, or for those of `rows`
+  int64_t expert = -1;            // kExpertIn, kExpertDown: which
+  std::span<const int64_t> rows;  // and which rows of the call, ascending, it sees
+};
+// Called on the thread that runs the block, once per tap and call (once per expert that is chosen).
+using TapFn = std::function<void(const Tapped& tapped)>;
+// Where the input of a linear layer is tapped; the router's is not.
+std::optional<Tap> tap_of(const LinearLayer& linear);
 
-// Called with each linear weight of a block before it is packed: [out, in] row-major, may be
-// changed in place (the reference protocol prunes).
+// Called with each linear weight of a block before it is packed (of a fused one with each part):
+// [out, in] row-major, may be changed in place (the reference protocol prunes). name: that of
+// linear_names.
 using WeightEdit =
-    std::function<void(std::string_view module, std::span<float> weight, int64_t out, int64_t in)>;
+    std::function<void(std::string_view name, std::span<float> weight, int64_t out, int64_t in)>;
 
 struct BlockWeights;  // one block, ready for the backend
+struct MlpWeights;
+struct Norm;
 
 // Calls are made by one thread at a time.
 class Transformer {
  public:
-  // Checks that every tensor the spec asks for is there with its shape and an arithmetic type, and
-  // that the model has no tensor that the spec does not know: what is ignored would be computed
-  // wrongly. (Error(kInput) names it.) The head is tied when the spec says so or when there is no
-  // lm_head.weight.
+  // Looks where the tensors are (locate_tensors), checks that every one that the spec asks for is
+  // there with its shape and an arithmetic type, and that the text model has no tensor that the
+  // spec does not know: what is ignored would be computed wrongly. (Error(kInput) names it.) The
+  // head is tied when the spec says so or when there is no lm_head.weight.
   Transformer(const TensorSource& source, ModelSpec spec, Backend& backend, Threads& threads);
   ~Transformer();
 
@@ -80,11 +101,23 @@ class Transformer {
   struct Ends;       // embedding, final norm, head: read when they are first needed
   struct Workspace;  // of run_block, reused from call to call
   void check_tensors() const;
-  std::vector<std::byte> read_stored(const TensorInfo& tensor) const;
+  std::vector<std::byte> read_stored(const TensorInfo& tensor, int64_t first_row,
+                                     int64_t rows) const;
   void load_embedding() const;
+  void load_head() const;
+  Norm load_norm(const std::string& name, bool bias) const;
+  void load_norms(BlockWeights& block) const;
+  void load_linear(const LinearLayer& linear, const WeightEdit& edit, BlockWeights& block) const;
+  const float* normed(const Norm& norm, const float* x, int64_t rows, float* out) const;
+  void add_to_stream(const Norm& norm, float* x, int64_t rows, float* hidden) const;
+  void encode_positions(const LayerSpec& layer, std::span<const SequenceRows> sequences, float* q,
+                        float* k) const;
   void attend(const BlockWeights& block, std::span<const SequenceRows> sequences, int64_t rows,
-              float* hidden, const TapFn& tap) const;
-  void feed_forward(const BlockWeights& block, int64_t rows, float* hidden, const TapFn& tap) const;
+              const float* x, float* y, const TapFn& tap) const;
+  void run_mlp(const MlpWeights& mlp, const float* x, int64_t rows, float* y,
+               const std::function<void(ConstMatrix)>& tap_down) const;
+  void run_experts(const BlockWeights& block, int64_t rows, const float* x, float* y,
+                   const TapFn& tap) const;
 
   const TensorSource& source_;
   ModelSpec spec_;

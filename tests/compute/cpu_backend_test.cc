@@ -149,7 +149,7 @@ TEST(CpuRope, RotatesHalvesAndLeavesTheRest) {
         }
       }
     }
-    backend->rope(x.data(), rows, heads, head_dim, positions, frequency, 1.5f);
+    backend->rope(x.data(), rows, heads, head_dim, positions, frequency, 1.5f, RopePairs::kHalves);
     EXPECT_LT(largest_difference(x, expected), 1e-4) << head_dim;
   }
 }
@@ -166,7 +166,7 @@ TEST(CpuSilu, EqualsDoublePrecisionOverTheWholeRange) {
     const double g = gate[i];
     expected.push_back(g / (1 + std::exp(-g)) * static_cast<double>(up[i]));
   }
-  backend->silu_multiply(gate.data(), up.data(), static_cast<int64_t>(gate.size()));
+  backend->activate(Activation::kSilu, gate.data(), up.data(), static_cast<int64_t>(gate.size()));
   for (size_t i = 0; i < gate.size(); ++i) {
     EXPECT_NEAR(gate[i], expected[i], 1e-6 * std::abs(expected[i]) + 1e-30) << i;
   }
@@ -177,7 +177,7 @@ TEST(CpuSilu, NanStaysNan) {
   const auto backend = make_cpu_backend(threads);
   std::vector<float> gate(40, 1.0f), up(40, 1.0f);
   gate[3] = up[7] = gate[38] = std::numeric_limits<float>::quiet_NaN();
-  backend->silu_multiply(gate.data(), up.data(), 40);
+  backend->activate(Activation::kSilu, gate.data(), up.data(), 40);
   for (size_t i = 0; i < 40; ++i) EXPECT_EQ(std::isnan(gate[i]), i == 3 || i == 7 || i == 38) << i;
 }
 

@@ -36,10 +36,11 @@ TEST(Config, DefaultsAreTransformers) {
   const ModelSpec s = spec_with({});
   EXPECT_EQ(s.head_dim, 16);
   EXPECT_EQ(s.max_positions, 2048);
-  EXPECT_FLOAT_EQ(s.norm_epsilon, 1e-6f);
+  EXPECT_FLOAT_EQ(s.norm.epsilon, 1e-6f);
   EXPECT_FLOAT_EQ(s.attention_scale, 0.25f);
   EXPECT_FALSE(s.tied_head || s.qkv_bias || s.o_bias || s.mlp_bias);
-  EXPECT_FLOAT_EQ(s.rope.inverse_frequency[1], static_cast<float>(std::pow(10000.0, -2.0 / 16)));
+  EXPECT_FLOAT_EQ(s.ropes[0].inverse_frequency[1],
+                  static_cast<float>(std::pow(10000.0, -2.0 / 16)));
   EXPECT_EQ(spec_with({{"num_key_value_heads", nullptr}}).kv_heads, 4);
 }
 
@@ -53,15 +54,15 @@ TEST(Config, SpellingsOfTransformers4And5AreTheSame) {
   new_type["rope_type"] = "llama3";
   inside["rope_type"] = "llama3";
   inside["rope_theta"] = 500000.0;
-  const auto expected = spec_with({{"rope_parameters", inside}}).rope.inverse_frequency;
+  const auto expected = spec_with({{"rope_parameters", inside}}).ropes[0].inverse_frequency;
   EXPECT_EQ(
-      spec_with({{"rope_theta", 500000.0}, {"rope_scaling", new_type}}).rope.inverse_frequency,
+      spec_with({{"rope_theta", 500000.0}, {"rope_scaling", new_type}}).ropes[0].inverse_frequency,
       expected);
   EXPECT_EQ(
-      spec_with({{"rope_theta", 500000.0}, {"rope_scaling", old_type}}).rope.inverse_frequency,
+      spec_with({{"rope_theta", 500000.0}, {"rope_scaling", old_type}}).ropes[0].inverse_frequency,
       expected);
-  EXPECT_EQ(spec_with({{"rope_scaling", nullptr}}).rope.inverse_frequency,
-            spec_with({}).rope.inverse_frequency);
+  EXPECT_EQ(spec_with({{"rope_scaling", nullptr}}).ropes[0].inverse_frequency,
+            spec_with({}).ropes[0].inverse_frequency);
 }
 
 // The published formula of Llama 3.1 in its own three cases.
@@ -74,7 +75,8 @@ TEST(Config, Llama3RopeIsThePublishedFormula) {
                                   {"low_freq_factor", low},
                                   {"high_freq_factor", high},
                                   {"original_max_position_embeddings", 64}}}})
-                         .rope.inverse_frequency;
+                         .ropes[0]
+                         .inverse_frequency;
   ASSERT_EQ(found.size(), 8u);
   for (size_t i = 0; i < found.size(); ++i) {
     const double f = std::pow(theta, -static_cast<double>(i) / 8), wave = 2 * std::numbers::pi / f;
@@ -90,17 +92,18 @@ TEST(Config, Llama3RopeIsThePublishedFormula) {
 }
 
 TEST(Config, LinearRopeDividesByTheFactor) {
-  const auto plain = spec_with({}).rope.inverse_frequency;
-  const auto slow =
-      spec_with({{"rope_scaling", {{"type", "linear"}, {"factor", 4.0}}}}).rope.inverse_frequency;
+  const auto plain = spec_with({}).ropes[0].inverse_frequency;
+  const auto slow = spec_with({{"rope_scaling", {{"type", "linear"}, {"factor", 4.0}}}})
+                        .ropes[0]
+                        .inverse_frequency;
   for (size_t i = 0; i < plain.size(); ++i) EXPECT_FLOAT_EQ(slow[i], plain[i] / 4);
 }
 
 TEST(Config, WhatChangesTheComputationAndIsNotKnownIsRefused) {
   expect_refused({{"model_type", "lama"}}, "the nearest is 'llama'");
   expect_refused({{"model_type", nullptr}}, "model_type");
-  expect_refused({{"hidden_act", "gelu"}}, "hidden_act");
-  expect_refused({{"rope_scaling", {{"type", "yarn"}, {"factor", 4.0}}}}, "yarn");
+  expect_refused({{"hidden_act", "relu"}}, "hidden_act");
+  expect_refused({{"rope_scaling", {{"type", "mrope"}, {"factor", 4.0}}}}, "mrope");
   expect_refused({{"rope_scaling", {{"type", "linear"}}}}, "factor");
   expect_refused({{"rope_scaling", {{"type", "linear"}, {"factor", 2.0}, {"beta_fast", 32}}}},
                  "beta_fast");

@@ -14,8 +14,6 @@
 namespace lewis {
 namespace {
 
-const std::filesystem::path kLlama = LEWIS_TEST_DATA "/golden/families/llama";
-
 std::vector<float> all_logits(const Transformer& model,
                               std::span<const std::vector<int32_t>> sequences) {
   const TokenBatch batch = make_batch(sequences);
@@ -36,19 +34,22 @@ double largest_difference(std::span<const float> a, std::span<const T> b) {
   return largest;
 }
 
-TEST(Parity, LlamaLogits) {
-  const SafetensorsFile golden(kLlama / "golden.safetensors");
-  const TestModel model(kLlama);
+// Every folder under families/ and variants/: random checkpoints and what transformers computes.
+class FamilyParity : public testing::TestWithParam<std::filesystem::path> {};
+
+TEST_P(FamilyParity, Logits) {
+  const SafetensorsFile golden(GetParam() / "golden.safetensors");
+  const TestModel model(GetParam());
   const auto expected = read_tensor<float>(golden, "logits");
   const double largest =
       largest_difference<float>(all_logits(model.transformer, golden_sequences(golden)), expected);
   EXPECT_LT(largest, 1e-4);
-  std::printf("families/llama: largest difference of a logit %.2g\n", largest);
+  std::printf("%s: largest difference of a logit %.2g\n", GetParam().filename().c_str(), largest);
 }
 
-TEST(Parity, LlamaGreedyThroughTheCache) {
-  const SafetensorsFile golden(kLlama / "golden.safetensors");
-  const TestModel model(kLlama);
+TEST_P(FamilyParity, GreedyThroughTheCache) {
+  const SafetensorsFile golden(GetParam() / "golden.safetensors");
+  const TestModel model(GetParam());
   const auto expected = read_tensor<int64_t>(golden, "greedy_ids");
   std::vector<int32_t> prompt = golden_sequences(golden)[0];
   prompt.resize(16);
@@ -56,6 +57,9 @@ TEST(Parity, LlamaGreedyThroughTheCache) {
                                      {.max_new_tokens = static_cast<int64_t>(expected.size())});
   EXPECT_EQ(std::vector<int64_t>(found[0].begin(), found[0].end()), expected);
 }
+
+INSTANTIATE_TEST_SUITE_P(All, FamilyParity, testing::ValuesIn(golden_families()),
+                         [](const auto& folder) { return folder.param.filename().string(); });
 
 TEST(Parity, ZooLogits) {
   const SafetensorsFile golden(LEWIS_TEST_DATA "/golden/zoo/logits.safetensors");
@@ -126,7 +130,7 @@ class PlainModel {
     double squares = 0;
     for (const double v : x) squares += v * v;
     const double scale = 1 / std::sqrt(squares / static_cast<double>(x.size()) +
-                                       static_cast<double>(spec_.norm_epsilon));
+                                       static_cast<double>(spec_.norm.epsilon));
     for (size_t i = 0; i < x.size(); ++i)
       x[i] *= scale * static_cast<double>(m_.tensors.at(name + ".weight")[i]);
     return x;
@@ -136,8 +140,8 @@ class PlainModel {
     const auto d = static_cast<size_t>(spec_.head_dim);
     for (size_t head = 0; head < x.size(); head += d) {
       for (size_t i = 0; i < d / 2; ++i) {
-        const double angle =
-            static_cast<double>(position) * static_cast<double>(spec_.rope.inverse_frequency[i]);
+        const double angle = static_cast<double>(position) *
+                             static_cast<double>(spec_.ropes[0].inverse_frequency[i]);
         const double a = x[head + i], b = x[head + i + d / 2];
         x[head + i] = a * std::cos(angle) - b * std::sin(angle);
         x[head + i + d / 2] = b * std::cos(angle) + a * std::sin(angle);

@@ -29,10 +29,24 @@ struct TileShape {
   int64_t group, head_dim;          // query heads of a key-value head
   int64_t query_stride, kv_stride;  // floats from one row to the next
   float scale;
+  int64_t window;  // of keys that a query sees; more than there are when all are seen
+  float softcap;
 };
 
 TileShape tile_shape(const AttentionShape& s) {
-  return {s.heads / s.kv_heads, s.head_dim, s.heads * s.head_dim, s.kv_heads * s.head_dim, s.scale};
+  constexpr int64_t kAll = std::numeric_limits<int64_t>::max();
+  return {s.heads / s.kv_heads,
+          s.head_dim,
+          s.heads * s.head_dim,
+          s.kv_heads * s.head_dim,
+          s.scale,
+          s.window ? s.window : kAll,
+          s.softcap};
+}
+
+// The first key that a query at `position` sees.
+int64_t first_key(const TileShape& s, int64_t position) {
+  return s.window > position ? 0 : position - s.window + 1;
 }
 
 // Where the tile's query (or result) of `query` and head `h` of the group begins.
@@ -47,16 +61,17 @@ struct OnlineSoftmax {
   float max = -std::numeric_limits<float>::infinity();
   float sum = 0;
 
-  // scores[n], of which the first `visible` count -> exp(score - max), the rest 0; what was
-  // gathered so far (result[head_dim]) is brought to the new maximum.
-  void add_block(const Kernels& k, float* scores, int64_t visible, int64_t n, float* result,
-                 int64_t head_dim) {
-    std::fill(scores + visible, scores + n, 0.0f);
-    if (visible == 0) return;
-    const float larger = std::max(max, k.max(scores, visible));
+  // scores[n], of which [begin, end) count -> exp(score - max), the rest 0; what was gathered so
+  // far (result[head_dim]) is brought to the new maximum.
+  void add_block(const Kernels& k, float* scores, int64_t begin, int64_t end, int64_t n,
+                 float* result, int64_t head_dim) {
+    std::fill(scores, scores + begin, 0.0f);
+    std::fill(scores + end, scores + n, 0.0f);
+    if (begin == end) return;
+    const float larger = std::max(max, k.max(scores + begin, end - begin));
     const float factor = std::exp(max - larger);
     if (factor != 1) k.scale(result, factor, head_dim);
-    sum = sum * factor + k.exp_sum(scores, larger, visible);
+    sum = sum * factor + k.exp_sum(scores + begin, larger, end - begin);
     max = larger;
   }
 };
@@ -77,7 +92,7 @@ void attend_tile(const TileShape& s, const Tile& t, const float* q, float* out) 
   }
   std::fill(result, result + rows * s.head_dim, 0.0f);
   std::vector<OnlineSoftmax> softmax(static_cast<size_t>(rows));
-  for (int64_t key = 0; key < positions; key += kTileKeys) {
+  for (int64_t key = first_key(s, first_position); key < positions; key += kTileKeys) {
     const int64_t n = std::min(kTileKeys, positions - key);
     const int64_t kv_offset = key * s.kv_stride + t.kv_head * s.head_dim;
     gemm({.m = rows,
@@ -88,9 +103,12 @@ void attend_tile(const TileShape& s, const Tile& t, const float* q, float* out) 
           .ldc = n,
           .transpose_b = true},
          queries, t.rows->keys + kv_offset, scores);
+    if (s.softcap != 0) kernels.softcap(scores, s.softcap, rows * n);
     for (int64_t r = 0; r < rows; ++r) {
-      const int64_t visible = std::clamp<int64_t>(first_position + r / s.group + 1 - key, 0, n);
-      softmax[static_cast<size_t>(r)].add_block(kernels, scores + r * n, visible, n,
+      const int64_t position = first_position + r / s.group;
+      const int64_t end = std::clamp<int64_t>(position + 1 - key, 0, n);
+      const int64_t begin = std::clamp<int64_t>(first_key(s, position) - key, 0, end);
+      softmax[static_cast<size_t>(r)].add_block(kernels, scores + r * n, begin, end, n,
                                                 result + r * s.head_dim, s.head_dim);
     }
     gemm({.m = rows,
@@ -112,14 +130,17 @@ void attend_tile(const TileShape& s, const Tile& t, const float* q, float* out) 
 // The same, query by query: generation.
 void attend_each(const TileShape& s, const Tile& t, const float* q, float* out) {
   const Kernels& kernels = best_kernels();
-  const float* keys = t.rows->keys + t.kv_head * s.head_dim;
-  const float* values = t.rows->values + t.kv_head * s.head_dim;
-  std::vector<float> scores(static_cast<size_t>(t.rows->first_position + t.first + t.count));
+  const int64_t positions = t.rows->first_position + t.first + t.count;
+  std::vector<float> scores(static_cast<size_t>(std::min(positions, s.window)));
   for (int64_t query = 0; query < t.count; ++query) {
-    const int64_t visible = t.rows->first_position + t.first + query + 1;
+    const int64_t position = t.rows->first_position + t.first + query;
+    const int64_t first = first_key(s, position), visible = position + 1 - first;
+    const float* keys = t.rows->keys + first * s.kv_stride + t.kv_head * s.head_dim;
+    const float* values = t.rows->values + first * s.kv_stride + t.kv_head * s.head_dim;
     for (int64_t h = 0; h < s.group; ++h) {
       const int64_t offset = query_offset(s, t, query, h);
       kernels.dots(q + offset, keys, s.kv_stride, visible, s.head_dim, s.scale, scores.data());
+      if (s.softcap != 0) kernels.softcap(scores.data(), s.softcap, visible);
       const float max = kernels.max(scores.data(), visible);
       const float sum = kernels.exp_sum(scores.data(), max, visible);
       kernels.weighted_sum(scores.data(), values, s.kv_stride, visible, s.head_dim, 1.0f / sum,
@@ -142,7 +163,7 @@ void causal_attention(const AttentionShape& shape, std::span<const AttentionRows
       for (int64_t head = 0; head < shape.kv_heads; ++head)
         tiles.push_back({&rows, head, first, count});
       flops += 4.0 * static_cast<double>(count * s.query_stride) *
-               static_cast<double>(rows.first_position + first + count);
+               static_cast<double>(std::min(rows.first_position + first + count, s.window));
     }
   }
   const auto run = [&](size_t i) {

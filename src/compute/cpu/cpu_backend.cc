@@ -14,6 +14,9 @@ namespace {
 
 constexpr int64_t kPieceValues = 32'768;     // of a loop over values that threads share
 constexpr int64_t kParallelValues = 65'536;  // below this one thread is faster
+// One table, or two for families with local and global layers; where the frequencies follow the
+// length of a sequence, there is no end of them.
+constexpr size_t kRopeTables = 8;
 
 class CpuBackend final : public Backend {
  public:
@@ -38,17 +41,28 @@ class CpuBackend final : public Backend {
     });
   }
 
+  void layer_norm(const float* x, int64_t rows, int64_t columns, std::span<const float> weight,
+                  std::span<const float> bias, float epsilon, float* y) override {
+    for_pieces(rows, columns, [&](int64_t first, int64_t last) {
+      for (int64_t r = first; r < last; ++r) {
+        kernels_.layer_norm(x + r * columns, weight.data(), bias.empty() ? nullptr : bias.data(),
+                            columns, epsilon, y + r * columns);
+      }
+    });
+  }
+
   void rope(float* x, int64_t rows, int64_t heads, int64_t head_dim,
             std::span<const int64_t> positions, std::span<const float> inverse_frequency,
-            float factor) override {
+            float factor, RopePairs pairs) override {
     if (rows == 0) return;
     const RopeTable& table = rope_table(inverse_frequency, factor,
                                         1 + *std::max_element(positions.begin(), positions.end()));
+    const auto turn = pairs == RopePairs::kHalves ? kernels_.rope : kernels_.rope_neighbours;
     for_pieces(rows, heads * head_dim, [&](int64_t first, int64_t last) {
       for (int64_t r = first; r < last; ++r) {
         const int64_t position = positions[static_cast<size_t>(r)];
-        kernels_.rope(x + r * heads * head_dim, heads, head_dim, table.half(), table.cos(position),
-                      table.sin(position));
+        turn(x + r * heads * head_dim, heads, head_dim, table.half(), table.cos(position),
+             table.sin(position));
       }
     });
   }
@@ -58,9 +72,10 @@ class CpuBackend final : public Backend {
     causal_attention(shape, sequences, q, out, threads_);
   }
 
-  void silu_multiply(float* gate, const float* up, int64_t n) override {
+  void activate(Activation activation, float* gate, const float* up, int64_t n) override {
+    const auto kernel = kernels_.activate[static_cast<size_t>(activation)];
     for_pieces(n, 1, [&](int64_t first, int64_t last) {
-      kernels_.silu_multiply(gate + first, up + first, last - first);
+      kernel(gate + first, up ? up + first : nullptr, last - first);
     });
   }
 
@@ -68,6 +83,17 @@ class CpuBackend final : public Backend {
     for_pieces(n, 1, [&](int64_t first, int64_t last) {
       kernels_.add(x + first, y + first, last - first);
     });
+  }
+
+  void scale(float* x, float factor, int64_t n) override {
+    for_pieces(n, 1, [&](int64_t first, int64_t last) {
+      kernels_.scale(x + first, factor, last - first);
+    });
+  }
+
+  void softcap(float* x, float cap, int64_t n) override {
+    for_pieces(
+        n, 1, [&](int64_t first, int64_t last) { kernels_.softcap(x + first, cap, last - first); });
   }
 
  private:
@@ -87,7 +113,10 @@ class CpuBackend final : public Backend {
     auto table = std::find_if(rope_tables_.begin(), rope_tables_.end(), [&](const RopeTable& t) {
       return t.is_for(inverse_frequency, factor);
     });
-    if (table == rope_tables_.end()) table = rope_tables_.emplace(table, inverse_frequency, factor);
+    if (table == rope_tables_.end()) {
+      if (rope_tables_.size() == kRopeTables) rope_tables_.pop_front();
+      table = rope_tables_.emplace(rope_tables_.end(), inverse_frequency, factor);
+    }
     table->reach(positions);
     return *table;
   }
@@ -95,7 +124,7 @@ class CpuBackend final : public Backend {
   Threads& threads_;
   const Kernels& kernels_ = best_kernels();
   Matmul matmul_;
-  std::list<RopeTable> rope_tables_;  // one, or two for families with local and global layers
+  std::list<RopeTable> rope_tables_;  // the oldest first
 };
 
 }  // namespace
