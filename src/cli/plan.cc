@@ -12,6 +12,7 @@
 #include "cli/verbs.h"
 #include "merge/engine.h"
 #include "merge/input_model.h"
+#include "plan/covered.h"
 #include "plan/decimal.h"
 
 namespace lewis {
@@ -32,7 +33,7 @@ DensityMean mean_density(const ModelPlan& plan, const TensorSource& expert, doub
   double covered = 0, all = 0;
   for (const TensorInfo& t : expert.tensors()) all += static_cast<double>(element_count(t.shape));
   for (const auto& [module, density] : plan.density) {
-    const auto count = static_cast<double>(element_count(expert.get(module + ".weight").shape));
+    const auto count = static_cast<double>(element_count(weight_of(expert, module).shape));
     mean.plain += density / static_cast<double>(plan.density.size());
     mean.weighted += density * count;
     covered += count;
@@ -60,9 +61,16 @@ std::string density_table(const ModelPlan& plan, const LewisSection& lewis, bool
   const auto components = components_of(plan);
   for (const std::string& c : components) columns.push_back({c});
   Table table(columns);
-  std::map<int64_t, std::map<std::string, double>> cells;
+  struct Cell {  // one module, or the experts of a layer: their mean is shown
+    double sum = 0;
+    int count = 0;
+    double mean() const { return sum / count; }
+  };
+  std::map<int64_t, std::map<std::string, Cell>> cells;
   for (const auto& [module, density] : plan.density) {
-    cells[tensor_layer(module).value_or(0)][component_of(module)] = density;
+    Cell& cell = cells[tensor_layer(module).value_or(0)][component_of(module)];
+    cell.sum += density;
+    ++cell.count;
   }
   const double span = lewis.epsilon - lewis.gamma;
   for (const auto& [layer, row] : cells) {
@@ -71,12 +79,29 @@ std::string density_table(const ModelPlan& plan, const LewisSection& lewis, bool
       const auto it = row.find(c);
       line.push_back(it == row.end()
                          ? ""
-                         : heat_cell(fmt::format(" {:.3f} ", it->second),
-                                     span > 0 ? (it->second - lewis.gamma) / span : 0.5, color));
+                         : heat_cell(fmt::format(" {:.3f} ", it->second.mean()),
+                                     span > 0 ? (it->second.mean() - lewis.gamma) / span : 0.5,
+                                     color));
     }
     table.add(std::move(line));
   }
   return table.text(color);
+}
+
+// Which experts have the mean of their layer, at most a few by name.
+std::string few_tokens_note(const ModelPlan& plan) {
+  constexpr size_t kNamed = 5;
+  if (plan.few_tokens.empty()) return "";
+  std::string names;
+  size_t shown = 0;
+  for (const auto& [expert, tokens] : plan.few_tokens) {
+    if (shown++ == kNamed) break;
+    names += fmt::format("  {}: {} tokens\n", expert, tokens);
+  }
+  if (plan.few_tokens.size() > kNamed) names += "  ... (--json names all)\n";
+  return fmt::format(
+      "{} expert(s) saw fewer than {} tokens and have the mean of their layer:\n{}\n",
+      plan.few_tokens.size(), kFewTokens, names);
 }
 
 void print_plan(const Recipe& recipe, const Guidance& guidance) {
@@ -96,6 +121,7 @@ void print_plan(const Recipe& recipe, const Guidance& guidance) {
         "mean density {:.4f} over {} linear layers, {:.4f} weighted by parameters;\n"
         "{:.4f} of the whole model (embeddings, norms, head: {})\n\n",
         mean.plain, plan.density.size(), mean.weighted, mean.whole, lewis.uncovered);
+    fmt::print("{}", few_tokens_note(plan));
   }
   if (guidance.plans.empty())
     fmt::print("The recipe asks for no calibration: densities are as written.\n\n");
@@ -124,7 +150,9 @@ Json plan_json(const Recipe& recipe, const Guidance& guidance, const MergeCost& 
                       {"mean_density", mean.plain},
                       {"parameter_weighted_density", mean.weighted},
                       {"whole_model_density", mean.whole},
-                      {"layers", layers}});
+                      {"layers", layers},
+                      {"part_importance", plan.part_importance},
+                      {"few_tokens", plan.few_tokens}});
   }
   return {{"models", models},
           {"cost",

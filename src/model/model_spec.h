@@ -26,6 +26,8 @@ struct RopeSpec {
   int64_t short_length = std::numeric_limits<int64_t>::max();
   std::vector<float> long_frequency;
   double theta = 0, dynamic_factor = 0;
+
+  bool operator==(const RopeSpec&) const = default;
 };
 
 // The frequencies for a sequence of `length` positions.
@@ -39,16 +41,22 @@ struct NormSpec {
   float epsilon = 0;
   bool bias = false;
   bool plus_one = false;  // what is stored is the weight - 1
+
+  bool operator==(const NormSpec&) const = default;
 };
 
 // Names of the norms of a block; an empty one is not there.
 struct BlockNorms {
   std::string_view before_attention, after_attention, before_mlp, after_mlp;
+
+  bool operator==(const BlockNorms&) const = default;
 };
 
 // Names of the linear layers of an MLP, down(act(gate(x)) * up(x)); without gate: down(act(up(x))).
 struct MlpNames {
   std::string_view gate, up, down;
+
+  bool operator==(const MlpNames&) const = default;
 };
 
 // Routed experts: every token goes through the `chosen` experts that the router likes best.
@@ -59,12 +67,16 @@ struct ExpertsSpec {
   std::string module = "mlp";       // "mlp.experts.3.gate_proj", "block_sparse_moe.experts.3.w1"
   MlpNames names = {"gate_proj", "up_proj", "down_proj"};
   bool fused = false;  // mlp.experts.gate_up_proj [count, 2 * intermediate, hidden] and down_proj
+
+  bool operator==(const ExpertsSpec&) const = default;
 };
 
 struct LayerSpec {
   int64_t window = 0;   // a token sees itself and window - 1 before it; 0: all before it
   int rope = 0;         // index into ModelSpec::ropes; kNoRope: positions are not encoded
   bool routed = false;  // experts instead of one MLP
+
+  bool operator==(const LayerSpec&) const = default;
 };
 inline constexpr int kNoRope = -1;
 
@@ -97,6 +109,8 @@ struct ModelSpec {
 
   // Where the tensors are: PREFIXembed_tokens.weight, PREFIXlayers.0.(...), PREFIXnorm.weight.
   std::string prefix = "model.", head = "lm_head.";
+
+  bool operator==(const ModelSpec&) const = default;
 };
 
 // Reads the keys of transformers 4 and 5; of a multimodal model its text_config. A missing key

@@ -1,6 +1,7 @@
 // Rounding as the paper's program (Python) does it.
 #pragma once
 
+#include <set>
 #include <string>
 
 #include "plan/plan.h"
@@ -10,11 +11,15 @@ namespace lewis {
 // Python's round(value, digits): the decimal nearest to the exact binary value, ties to even.
 double round_decimals(double value, int digits);
 
-// The linear layer's name without its place: "q_proj" of "model.layers.3.self_attn.q_proj".
+// The linear layer's name without its place: "q_proj" of "model.layers.3.self_attn.q_proj",
+// "experts.gate_proj" of "model.layers.3.mlp.experts.17.gate_proj".
 std::string component_of(const std::string& module);
 
 // Steps 3 of the LEWIS spec from norms: |expert - base|, divided by the sum over the layers of the
-// same component (left as it is when that is 0), rounded to 5 decimals.
-LayerValues normalized_shift(const LayerValues& base_norm, const LayerValues& expert_norm);
+// same component (left as it is when that is 0), rounded to 5 decimals. In that sum the experts of
+// a layer count by their mean. `unsure`: experts that saw few tokens; they get the mean of the
+// other experts of their layer.
+LayerValues normalized_shift(const LayerValues& base_norm, const LayerValues& expert_norm,
+                             const std::set<std::string>& unsure = {});
 
 }  // namespace lewis

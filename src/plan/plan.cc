@@ -115,6 +115,12 @@ double round_decimals(double value, int digits) {
   return std::strtod(fmt::format("{:.{}f}", value, digits).c_str(), nullptr);
 }
 
-std::string component_of(const std::string& module) { return module.substr(module.rfind('.') + 1); }
+std::string component_of(const std::string& module) {
+  const std::string end = module.substr(module.rfind('.') + 1);
+  for (const char* place : {"experts.", "shared_expert."}) {
+    if (module.find(std::string(".") + place) != std::string::npos) return place + end;
+  }
+  return end;
+}
 
 }  // namespace lewis

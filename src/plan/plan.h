@@ -31,6 +31,10 @@ struct ModelPlan {
   size_t model = 0;                    // index into Recipe::models
   LayerValues base_norm, expert_norm;  // n_base, n_expert of norm_shift (empty for others)
   LayerValues importance;              // after normalisation and rounding
+  LayerValues part_importance;         // of the parts of fused weights, which share its density
+  // Experts that saw too few tokens to be judged by them, with how many they were (in base or
+  // expert, whichever is less): they have the mean of the other experts of their layer.
+  std::map<std::string, int64_t> few_tokens;
   LayerValues density;
   std::vector<std::string> tensors;  // the names of all of the model's tensors
 };

@@ -44,6 +44,19 @@ TEST(Config, DefaultsAreTransformers) {
   EXPECT_EQ(spec_with({{"num_key_value_heads", nullptr}}).kv_heads, 4);
 }
 
+// family_defaults.json: for every family all keys of a transformers configuration for which
+// nothing was said. A file without them must mean the same.
+TEST(Config, MissingKeysMeanWhatTransformersAssumes) {
+  const Json defaults = read_json(LEWIS_TEST_DATA "/golden/family_defaults.json");
+  size_t families = 0;
+  for (const auto& [model_type, all] : defaults.items()) {
+    const ModelSpec assumed = read_model_spec({{"model_type", model_type}}, "config.json");
+    EXPECT_TRUE(assumed == read_model_spec(all, "config.json")) << model_type;
+    ++families;
+  }
+  EXPECT_EQ(families, 17u);
+}
+
 TEST(Config, SpellingsOfTransformers4And5AreTheSame) {
   const Json scaling = {{"factor", 8.0},
                         {"low_freq_factor", 1.0},

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "plan/covered.h"
 #include "plan/decimal.h"
 #include "plan/tables.h"
 
@@ -16,7 +17,7 @@ constexpr int64_t kRows = 256;  // rows of a weight that are read and summed tog
 // sum_j s_j ||W[:, j]||^2 of rows [first, first + rows): double sums in the order of the elements.
 double weighted_squares(const TensorSource& source, const TensorInfo& weight,
                         std::span<const double> s, int64_t first, int64_t rows) {
-  const int64_t columns = weight.shape[1];
+  const int64_t columns = weight.shape.back();
   std::vector<std::byte> bytes(static_cast<size_t>(rows * columns) * dtype_size(weight.dtype));
   source.read(weight, first * columns, bytes);
   std::vector<float> values(static_cast<size_t>(rows * columns));
@@ -36,32 +37,18 @@ double weighted_squares(const TensorSource& source, const TensorInfo& weight,
   return sum;
 }
 
-double activation_weighted_norm(const TensorSource& source, const TensorInfo& weight,
-                                std::span<const double> sums, double divisor, Threads& threads) {
-  const int64_t out = weight.shape[0];
-  const auto pieces = static_cast<size_t>((out + kRows - 1) / kRows);
+// n^2 of one matrix.
+double squared_norm(const TensorSource& source, const CoveredMatrix& matrix, Threads& threads) {
+  const auto pieces = static_cast<size_t>((matrix.rows + kRows - 1) / kRows);
   std::vector<double> partial(pieces);
   threads.run(pieces, [&](size_t i) {
     const int64_t first = static_cast<int64_t>(i) * kRows;
-    partial[i] = weighted_squares(source, weight, sums, first, std::min(kRows, out - first));
+    partial[i] = weighted_squares(source, *matrix.tensor, matrix.sums, matrix.first_row + first,
+                                  std::min(kRows, matrix.rows - first));
   });
   double total = 0;
   for (const double p : partial) total += p;
-  return std::sqrt(total / divisor);
-}
-
-// The weight of a module, proven to fit its statistics.
-const TensorInfo& covered_weight(const TensorSource& source, const std::string& module,
-                                 size_t in_features) {
-  const TensorInfo& weight = source.get(module + ".weight");
-  if (weight.shape.size() != 2 || weight.shape[1] != static_cast<int64_t>(in_features) ||
-      !is_arithmetic(weight.dtype)) {
-    throw input_error(
-        "{}: tensor {} is {} {}, the statistics ask for [out, {}] of F32, F16 or BF16",
-        source.label(), weight.name, dtype_name(weight.dtype), to_string(weight.shape),
-        in_features);
-  }
-  return weight;
+  return total / matrix.divisor;
 }
 
 void check_same_text(const Statistics& a, const Statistics& b, const ImportanceInput& input) {
@@ -73,41 +60,89 @@ void check_same_text(const Statistics& a, const Statistics& b, const ImportanceI
   }
 }
 
+// n^2 of all matrices, and of what makes up fused weights and experts.
+struct Norms {
+  LayerValues module, module_few;  // sums over parts; over experts with many tokens, with few
+  LayerValues part;
+  void add(const CoveredMatrix& matrix, double squared, bool few) {
+    (few ? module_few : module)[matrix.module] += squared;
+    if (matrix.name != matrix.module) part[matrix.name] = std::sqrt(squared);
+  }
+  // n of every module; experts that tell nothing count only where there are no others.
+  LayerValues modules() const {
+    LayerValues all = module;
+    all.insert(module_few.begin(), module_few.end());
+    for (auto& [_, value] : all) value = std::sqrt(value);
+    return all;
+  }
+};
+
 }  // namespace
 
 void norm_shift(const ImportanceInput& input, ModelPlan& plan) {
   const Statistics& on_base = input.base_statistics;
   const Statistics& on_expert = input.expert_statistics;
   check_same_text(on_base, on_expert, input);
+  std::map<std::string, CoveredMatrix> base_matrices;
+  for (CoveredMatrix& m : covered_matrices(input.base, on_base)) base_matrices[m.name] = m;
+  const std::vector<CoveredMatrix> matrices = covered_matrices(input.expert, on_expert);
   const std::string what = "plan " + input.expert.label();
+  Norms base, expert;
+  std::set<std::string> unsure;  // modules and parts of experts that saw few tokens
   uint64_t done = 0;
-  for (const auto& [module, sums] : on_expert.sum_squares) {
-    const auto it = on_base.sum_squares.find(module);
-    if (it == on_base.sum_squares.end()) continue;
-    const TensorInfo& base = covered_weight(input.base, module, it->second.size());
-    const TensorInfo& expert = covered_weight(input.expert, module, sums.size());
-    plan.base_norm[module] =
-        activation_weighted_norm(input.base, base, it->second, on_base.divisor(), input.threads);
-    plan.expert_norm[module] =
-        activation_weighted_norm(input.expert, expert, sums, on_expert.divisor(), input.threads);
-    if (input.progress) input.progress({what, "layers", ++done, on_expert.sum_squares.size()});
+  for (const CoveredMatrix& matrix : matrices) {
+    const auto other = base_matrices.find(matrix.name);
+    if (other == base_matrices.end()) continue;
+    const int64_t tokens = std::min(matrix.tokens, other->second.tokens);
+    const bool few = !matrix.expert.empty() && tokens < kFewTokens;
+    if (few) {
+      plan.few_tokens[matrix.expert] = tokens;
+      unsure.insert(matrix.name);
+    }
+    base.add(other->second, squared_norm(input.base, other->second, input.threads), few);
+    expert.add(matrix, squared_norm(input.expert, matrix, input.threads), few);
+    if (input.progress) input.progress({what, "layers", ++done, matrices.size()});
   }
-  plan.importance = normalized_shift(plan.base_norm, plan.expert_norm);
+  plan.base_norm = base.modules();
+  plan.expert_norm = expert.modules();
+  plan.importance = normalized_shift(plan.base_norm, plan.expert_norm, unsure);
+  plan.part_importance = normalized_shift(base.part, expert.part, unsure);
 }
 
-LayerValues normalized_shift(const LayerValues& base_norm, const LayerValues& expert_norm) {
-  LayerValues delta;
-  std::map<std::string, std::vector<std::pair<int64_t, double>>>
-      of_component;  // by layer, as the paper sums
-  for (const auto& [module, norm] : expert_norm) {
-    delta[module] = std::abs(norm - base_norm.at(module));
-    of_component[component_of(module)].emplace_back(tensor_layer(module).value_or(0),
-                                                    delta[module]);
+namespace {
+
+// The deltas of one component in one layer: one, or one for each expert.
+struct Members {
+  double sum = 0, sure_sum = 0;
+  int64_t count = 0, sure = 0;
+  // Of those that saw enough tokens; of all when there are no such.
+  double mean() const {
+    return sure ? sure_sum / static_cast<double>(sure) : sum / static_cast<double>(count);
   }
-  for (auto& [component, values] : of_component) std::sort(values.begin(), values.end());
+};
+
+}  // namespace
+
+LayerValues normalized_shift(const LayerValues& base_norm, const LayerValues& expert_norm,
+                             const std::set<std::string>& unsure) {
+  LayerValues delta;
+  std::map<std::string, std::map<int64_t, Members>> members;  // by component, by layer
+  const auto members_of = [&](const std::string& module) -> Members& {
+    return members[component_of(module)][tensor_layer(module).value_or(0)];
+  };
+  for (const auto& [module, norm] : expert_norm) {
+    const double d = delta[module] = std::abs(norm - base_norm.at(module));
+    Members& m = members_of(module);
+    m.sum += d;
+    ++m.count;
+    if (unsure.contains(module)) continue;
+    m.sure_sum += d;
+    ++m.sure;
+  }
   for (auto& [module, value] : delta) {
+    if (unsure.contains(module)) value = members_of(module).mean();
     double sum = 0;
-    for (const auto& [_, v] : of_component[component_of(module)]) sum += v;
+    for (const auto& [_, m] : members[component_of(module)]) sum += m.mean();
     if (sum > 0) value /= sum;
     value = round_decimals(std::clamp(value, 0.0, 1.0), 5);
   }
