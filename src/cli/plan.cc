@@ -45,8 +45,9 @@ DensityMean mean_density(const ModelPlan& plan, const TensorSource& expert, doub
 
 // Components in the order in which a block computes them; others behind, sorted.
 std::vector<std::string> components_of(const ModelPlan& plan) {
-  std::vector<std::string> order = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
-                                    "gate_proj", "up_proj", "down_proj"};
+  std::vector<std::string> order = {"qkv_proj",  "q_proj",       "k_proj",    "v_proj",
+                                    "o_proj",    "gate_up_proj", "gate_proj", "up_proj",
+                                    "down_proj", "c_fc",         "c_proj"};
   std::set<std::string> there;
   for (const auto& [module, _] : plan.density) there.insert(component_of(module));
   std::erase_if(order, [&](const std::string& c) { return !there.contains(c); });

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "golden_file.h"
+#include "temp_dir.h"
 #include "test_model.h"
 
 namespace lewis {
@@ -101,19 +102,94 @@ TEST_P(FamilyStatistics, AreThoseOfTransformers) {
 INSTANTIATE_TEST_SUITE_P(All, FamilyStatistics, testing::ValuesIn(golden_families()),
                          [](const auto& folder) { return folder.param.filename().string(); });
 
+std::filesystem::path family(const char* name) {
+  return std::filesystem::path(LEWIS_TEST_DATA "/golden/families") / name;
+}
+
 TEST(Calibrate, SameBitsForAnyNumberOfThreads) {
   const Sequences sequences = llama_sequences();
-  for (Protocol protocol : {Protocol::kClean, Protocol::kReference}) {
-    CalibrateOptions options;
-    options.protocol = protocol;
-    const TestModel one(kLlama, 1);
-    const Statistics expected = calibrate(one.transformer, sequences, options);
-    for (size_t threads : {2u, 7u}) {
-      const TestModel model(kLlama, threads);
-      const Statistics found = calibrate(model.transformer, sequences, options);
-      EXPECT_EQ(found.sum_squares, expected.sum_squares) << threads << " threads";
+  for (const char* name : {"llama", "phi3", "qwen2_moe"}) {
+    for (Protocol protocol : {Protocol::kClean, Protocol::kReference}) {
+      CalibrateOptions options;
+      options.protocol = protocol;
+      const TestModel one(family(name), 1);
+      const Statistics expected = calibrate(one.transformer, sequences, options);
+      for (size_t threads : {2u, 7u}) {
+        const TestModel model(family(name), threads);
+        const Statistics found = calibrate(model.transformer, sequences, options);
+        EXPECT_EQ(found.sum_squares, expected.sum_squares) << name << threads << " threads";
+        EXPECT_EQ(found.experts, expected.experts) << name << threads << " threads";
+      }
     }
   }
+}
+
+TEST(Calibrate, EveryTokenIsCountedAtEveryExpertThatItGoesTo) {
+  const TestModel model(family("qwen2_moe"));
+  const Sequences sequences = llama_sequences();
+  CalibrateOptions skip, apart;
+  skip.skip_first_token = true;
+  apart.rows_per_group = 96;
+  const auto total = [](const Statistics& s, const std::string& module) {
+    const auto& tokens = s.experts.at(module).tokens;
+    return std::accumulate(tokens.begin(), tokens.end(), int64_t{0});
+  };
+  const Statistics all = calibrate(model.transformer, sequences, {});
+  const Statistics rest = calibrate(model.transformer, sequences, skip);
+  const Statistics grouped = calibrate(model.transformer, sequences, apart);
+  EXPECT_EQ(all.experts.size(), 2u);  // layers 1 and 3
+  for (const auto& [module, e] : all.experts) {
+    EXPECT_EQ(total(all, module), 2 * 192);
+    EXPECT_EQ(total(rest, module), 2 * 190);
+    EXPECT_EQ(grouped.experts.at(module).tokens, e.tokens);
+  }
+}
+
+// Without pruning no block is another than the clean one, experts neither.
+TEST(Calibrate, ReferenceOfExpertsWithoutPruningIsClean) {
+  const TestModel model(family("qwen2_moe"));
+  CalibrateOptions none, half;
+  none.protocol = half.protocol = Protocol::kReference;
+  none.sparsity = 0;
+  const Statistics clean = calibrate(model.transformer, llama_sequences(), {});
+  EXPECT_EQ(calibrate(model.transformer, llama_sequences(), none).experts, clean.experts);
+  EXPECT_NE(calibrate(model.transformer, llama_sequences(), half).experts, clean.experts);
+}
+
+TEST(Statistics, AFileHoldsExpertsAndParts) {
+  const TempDir dir;
+  const std::filesystem::path file = dir.path / "s.safetensors";
+  Statistics s;
+  s.tokens = 7;
+  s.sequences = 2;
+  s.sum_squares["a.qkv_proj"] = {1, 2, 3};
+  s.experts["a.mlp.experts"] = {{4, 0}, {1, 2, 0, 0}, {5, 6, 7, 0, 0, 0}};
+  s.fused["qkv_proj"] = {{"q_proj", 4}, {"k_proj", 2}, {"v_proj", 2}};
+  s.origin["model"] = "m";
+  write_statistics(file, s);
+  const Statistics found = read_statistics(file);
+  EXPECT_EQ(found.sum_squares, s.sum_squares);
+  EXPECT_EQ(found.experts, s.experts);
+  EXPECT_EQ(found.fused, s.fused);
+  EXPECT_EQ(found.origin, s.origin);
+  EXPECT_EQ(found.tokens, 7u);
+
+  s.experts["a.mlp.experts"].mid.clear();
+  write_statistics(file, s);
+  EXPECT_THROW(read_statistics(file), Error);
+  s.experts.clear();
+  s.experts["a.mlp.experts"] = {{4, -1}, {1, 2}, {1, 2}};
+  write_statistics(file, s);
+  EXPECT_THROW(read_statistics(file), Error);
+}
+
+TEST(Statistics, PartsOfFusedWeightsAreKept) {
+  const TestModel model(family("phi3"));
+  const Statistics s = calibrate(model.transformer, llama_sequences(), {});
+  const std::map<std::string, std::vector<FusedPart>> expected = {
+      {"qkv_proj", {{"q_proj", 64}, {"k_proj", 32}, {"v_proj", 32}}},
+      {"gate_up_proj", {{"gate_proj", 112}, {"up_proj", 112}}}};
+  EXPECT_EQ(s.fused, expected);
 }
 
 TEST(Calibrate, CleanSumsOfTwoSetsAddUp) {

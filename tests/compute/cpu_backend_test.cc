@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numbers>
 
 #include "base/threads.h"
 #include "compute/backend.h"
@@ -124,11 +125,53 @@ TEST(CpuRmsNorm, EqualsDoublePrecision) {
   }
 }
 
-TEST(CpuRope, RotatesHalvesAndLeavesTheRest) {
+TEST(CpuLayerNorm, EqualsDoublePrecision) {
   Threads threads(2);
   const auto backend = make_cpu_backend(threads);
-  for (const auto& [head_dim, half] :
-       {std::pair<int64_t, int64_t>{2, 1}, {24, 12}, {64, 32}, {80, 19}}) {
+  for (const auto& [rows, columns] : {std::pair<int64_t, int64_t>{1, 2}, {3, 37}, {400, 576}}) {
+    auto x = random_floats(rows * columns, 1, 3);
+    for (float& v : x) v += 2;  // a mean that matters
+    const auto weight = random_floats(columns, 2), bias = random_floats(columns, 3);
+    for (const bool with_bias : {true, false}) {
+      std::vector<double> expected;
+      const auto n = static_cast<double>(columns);
+      for (int64_t r = 0; r < rows; ++r) {
+        const std::vector<double> row(x.begin() + r * columns, x.begin() + (r + 1) * columns);
+        double mean = 0, variance = 0;
+        for (const double v : row) mean += v / n;
+        for (const double v : row) variance += (v - mean) * (v - mean) / n;
+        for (int64_t i = 0; i < columns; ++i) {
+          expected.push_back((row[i] - mean) / std::sqrt(variance + 1e-5) *
+                                 static_cast<double>(weight[i]) +
+                             (with_bias ? static_cast<double>(bias[i]) : 0));
+        }
+      }
+      std::vector<float> y(x.size());
+      const auto given = with_bias ? std::span<const float>(bias) : std::span<const float>();
+      backend->layer_norm(x.data(), rows, columns, weight, given, 1e-5f, y.data());
+      EXPECT_LT(largest_difference(y, expected), 1e-5);
+      auto in_place = x;
+      backend->layer_norm(in_place.data(), rows, columns, weight, given, 1e-5f, in_place.data());
+      EXPECT_TRUE(in_place == y);
+    }
+  }
+}
+
+struct RopeShape {
+  int64_t head_dim, half;
+  RopePairs pairs;
+};
+
+TEST(CpuRope, RotatesItsPairsAndLeavesTheRest) {
+  Threads threads(2);
+  const auto backend = make_cpu_backend(threads);
+  for (const auto& [head_dim, half, pairs] : {RopeShape{2, 1, RopePairs::kHalves},
+                                              {24, 12, RopePairs::kHalves},
+                                              {64, 32, RopePairs::kHalves},
+                                              {80, 19, RopePairs::kHalves},
+                                              {24, 12, RopePairs::kNeighbours},
+                                              {80, 19, RopePairs::kNeighbours}}) {
+    const bool halves = pairs == RopePairs::kHalves;
     const int64_t rows = 70, heads = 3;
     std::vector<float> frequency;
     for (int64_t i = 0; i < half; ++i) frequency.push_back(std::pow(0.1f, static_cast<float>(i)));
@@ -142,37 +185,71 @@ TEST(CpuRope, RotatesHalvesAndLeavesTheRest) {
           const double angle =
               static_cast<double>(positions[r]) * static_cast<double>(frequency[i]);
           double* head = expected.data() + (r * heads + h) * head_dim;
-          const double a = head[i], b = head[i + half], c = 1.5 * std::cos(angle),
+          const int64_t first = halves ? i : 2 * i, second = halves ? i + half : 2 * i + 1;
+          const double a = head[first], b = head[second], c = 1.5 * std::cos(angle),
                        s = 1.5 * std::sin(angle);
-          head[i] = a * c - b * s;
-          head[i + half] = b * c + a * s;
+          head[first] = a * c - b * s;
+          head[second] = b * c + a * s;
         }
       }
     }
-    backend->rope(x.data(), rows, heads, head_dim, positions, frequency, 1.5f, RopePairs::kHalves);
+    backend->rope(x.data(), rows, heads, head_dim, positions, frequency, 1.5f, pairs);
     EXPECT_LT(largest_difference(x, expected), 1e-4) << head_dim;
   }
 }
 
-TEST(CpuSilu, EqualsDoublePrecisionOverTheWholeRange) {
+double plain_activation(Activation activation, double x) {
+  switch (activation) {
+    case Activation::kSilu:
+      return x / (1 + std::exp(-x));
+    case Activation::kGelu:
+      return 0.5 * x * std::erfc(-x / std::sqrt(2.0));
+    case Activation::kGeluTanh:
+      break;
+  }
+  return 0.5 * x * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x)));
+}
+
+TEST(CpuActivate, EqualsDoublePrecisionOverTheWholeRange) {
   Threads threads(2);
   const auto backend = make_cpu_backend(threads);
-  std::vector<float> gate, up;
-  for (float x = -200; x < 200; x += 0.013f) gate.push_back(x);
-  for (const float x : {0.0f, -0.0f, 1e-30f, -1e-30f, 1e30f, -1e30f}) gate.push_back(x);
-  up = random_floats(static_cast<int64_t>(gate.size()), 4);
-  std::vector<double> expected;
-  for (size_t i = 0; i < gate.size(); ++i) {
-    const double g = gate[i];
-    expected.push_back(g / (1 + std::exp(-g)) * static_cast<double>(up[i]));
-  }
-  backend->activate(Activation::kSilu, gate.data(), up.data(), static_cast<int64_t>(gate.size()));
-  for (size_t i = 0; i < gate.size(); ++i) {
-    EXPECT_NEAR(gate[i], expected[i], 1e-6 * std::abs(expected[i]) + 1e-30) << i;
+  std::vector<float> x;
+  for (float v = -200; v < 200; v += 0.013f) x.push_back(v);
+  for (const float v : {0.0f, -0.0f, 1e-30f, -1e-30f, 1e10f, -1e10f}) x.push_back(v);
+  const auto n = static_cast<int64_t>(x.size());
+  const auto up = random_floats(n, 4);
+  for (const auto activation : {Activation::kSilu, Activation::kGelu, Activation::kGeluTanh}) {
+    // Gelu's tail is a difference of nearly equal numbers.
+    const double small = activation == Activation::kSilu ? 1e-30 : 5e-7;
+    std::vector<float> gate = x, alone = x;
+    backend->activate(activation, gate.data(), up.data(), n);
+    backend->activate(activation, alone.data(), nullptr, n);
+    for (size_t i = 0; i < x.size(); ++i) {
+      const double expected = plain_activation(activation, static_cast<double>(x[i]));
+      EXPECT_NEAR(alone[i], expected, 1e-6 * std::abs(expected) + small) << x[i];
+      EXPECT_EQ(gate[i], alone[i] * up[i]) << x[i];
+    }
   }
 }
 
-TEST(CpuSilu, NanStaysNan) {
+TEST(CpuSoftcap, EqualsDoublePrecision) {
+  Threads threads(2);
+  const auto backend = make_cpu_backend(threads);
+  std::vector<float> x;
+  for (float v = -300; v < 300; v += 0.0137f) x.push_back(v);
+  for (const float v : {0.0f, 1e-20f, 1e30f, -1e30f}) x.push_back(v);
+  for (const float cap : {0.5f, 5.0f, 50.0f}) {
+    auto y = x;
+    backend->softcap(y.data(), cap, static_cast<int64_t>(y.size()));
+    for (size_t i = 0; i < x.size(); ++i) {
+      const auto c = static_cast<double>(cap);
+      const double expected = c * std::tanh(static_cast<double>(x[i]) / c);
+      EXPECT_NEAR(y[i], expected, 1e-6 * std::abs(expected)) << x[i] << " " << cap;
+    }
+  }
+}
+
+TEST(CpuActivate, NanStaysNan) {
   Threads threads(1);
   const auto backend = make_cpu_backend(threads);
   std::vector<float> gate(40, 1.0f), up(40, 1.0f);
@@ -181,7 +258,7 @@ TEST(CpuSilu, NanStaysNan) {
   for (size_t i = 0; i < 40; ++i) EXPECT_EQ(std::isnan(gate[i]), i == 3 || i == 7 || i == 38) << i;
 }
 
-TEST(CpuAdd, AddsInPlace) {
+TEST(CpuAdd, AddsAndScalesInPlace) {
   Threads threads(2);
   const auto backend = make_cpu_backend(threads);
   for (const int64_t n : {1, 37, 100'003}) {
@@ -189,6 +266,8 @@ TEST(CpuAdd, AddsInPlace) {
     const auto y = random_floats(n, 2), before = x;
     backend->add(x.data(), y.data(), n);
     for (size_t i = 0; i < x.size(); ++i) ASSERT_EQ(x[i], before[i] + y[i]);
+    backend->scale(x.data(), 0.3f, n);
+    for (size_t i = 0; i < x.size(); ++i) ASSERT_EQ(x[i], (before[i] + y[i]) * 0.3f);
   }
 }
 
@@ -221,7 +300,9 @@ AttentionInput attention_input(const AttentionShape& s, const std::vector<Sequen
 }
 
 const AttentionShape kAttentionShapes[] = {
-    {4, 2, 16, 0.25f}, {3, 3, 24, 0.2f}, {9, 3, 64, 0.125f}, {8, 1, 10, 0.3f}};
+    {4, 2, 16, 0.25f},       {3, 3, 24, 0.2f},          {9, 3, 64, 0.125f},
+    {8, 1, 10, 0.3f},        {4, 2, 16, 0.25f, 7},      {8, 1, 10, 0.3f, 1, 2.0f},
+    {9, 3, 64, 0.125f, 130}, {3, 3, 24, 0.2f, 0, 0.7f}, {4, 2, 16, 0.25f, 100'000}};
 // Longer than a tile of queries and one of keys; one query; few; none; queries behind a cache.
 const std::vector<Sequence> kSequences = {{0, 1},   {0, 5},   {0, 0},   {37, 1},
                                           {600, 3}, {0, 131}, {500, 45}};
@@ -241,6 +322,23 @@ TEST(CpuAttention, EqualsDoublePrecision) {
       expected.insert(expected.end(), one.begin(), one.end());
     }
     EXPECT_LT(largest_difference(out, expected), 1e-5) << shape.head_dim;
+  }
+}
+
+// What lies before the window may be anything: it is not read.
+TEST(CpuAttention, KeysOutsideTheWindowAreNotTouched) {
+  Threads threads(2);
+  const auto backend = make_cpu_backend(threads);
+  for (const Sequence sequence : {Sequence{600, 3}, Sequence{700, 200}}) {
+    const AttentionShape shape{4, 2, 16, 0.25f, 40};
+    auto in = attention_input(shape, {sequence});
+    std::vector<float> expected(in.q.size()), out(in.q.size());
+    backend->attention(shape, in.rows, in.q.data(), expected.data());
+    const auto first_seen = static_cast<std::ptrdiff_t>((sequence.first_position - 39) * 32);
+    std::fill(in.k.begin(), in.k.begin() + first_seen, NAN);
+    std::fill(in.v.begin(), in.v.begin() + first_seen, NAN);
+    backend->attention(shape, in.rows, in.q.data(), out.data());
+    EXPECT_TRUE(out == expected);
   }
 }
 

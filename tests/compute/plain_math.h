@@ -45,13 +45,16 @@ inline std::vector<double> plain_attention(const AttentionShape& s, int64_t firs
     for (int64_t h = 0; h < s.heads; ++h) {
       const int64_t kv = h / (s.heads / s.kv_heads);
       std::vector<double> p;
-      for (int64_t j = 0; j <= first + t; ++j) {
+      const int64_t begin = s.window ? std::max<int64_t>(0, first + t - s.window + 1) : 0;
+      for (int64_t j = begin; j <= first + t; ++j) {
         double dot = 0;
         for (int64_t i = 0; i < s.head_dim; ++i) {
           dot += static_cast<double>(q[(t * s.heads + h) * s.head_dim + i]) *
                  static_cast<double>(k[(j * s.kv_heads + kv) * s.head_dim + i]);
         }
-        p.push_back(dot * static_cast<double>(s.scale));
+        const double score = dot * static_cast<double>(s.scale);
+        const auto cap = static_cast<double>(s.softcap);
+        p.push_back(cap != 0 ? cap * std::tanh(score / cap) : score);
       }
       const double max = *std::max_element(p.begin(), p.end());
       double sum = 0;
@@ -60,7 +63,8 @@ inline std::vector<double> plain_attention(const AttentionShape& s, int64_t firs
         for (int64_t i = 0; i < s.head_dim; ++i) {
           out[(t * s.heads + h) * s.head_dim + i] +=
               p[j] / sum *
-              static_cast<double>(v[(static_cast<int64_t>(j) * s.kv_heads + kv) * s.head_dim + i]);
+              static_cast<double>(
+                  v[((begin + static_cast<int64_t>(j)) * s.kv_heads + kv) * s.head_dim + i]);
         }
       }
     }

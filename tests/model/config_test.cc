@@ -127,6 +127,137 @@ TEST(Config, WhatChangesTheComputationAndIsNotKnownIsRefused) {
   expect_refused({{"partial_rotary_factor", 0.5}}, "partial_rotary_factor");
 }
 
+ModelSpec family(const char* model_type, Json change) {
+  change["model_type"] = model_type;
+  return read_model_spec(change, "config.json");
+}
+
+void expect_family_refused(const char* model_type, const Json& change, const std::string& said) {
+  try {
+    family(model_type, change);
+    FAIL() << model_type << " accepted: " << change;
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ExitCode::kInput);
+    EXPECT_NE(std::string(e.what()).find("config.json"), std::string::npos) << e.what();
+    EXPECT_NE(std::string(e.what()).find(said), std::string::npos) << e.what();
+  }
+}
+
+TEST(Config, EveryFamilyRefusesWhatItDoesNotHave) {
+  for (const std::string_view name : supported_model_types()) {
+    const std::string text(name);
+    const bool multimodal = text == "gemma3" || text == "llava" || text == "mistral3";
+    const auto refuses = [&](const Json& change, const std::string& said) {
+      expect_family_refused(text.c_str(), multimodal ? Json{{"text_config", change}} : change,
+                            said);
+    };
+    refuses({{"rope_scaling", {{"rope_type", "proportional"}}}}, "proportional");
+    refuses({{"hidden_activation", "quick_gelu"}}, "quick_gelu");
+    refuses({{"layer_types", Json::array({"linear_attention"})}}, "layer_types");
+    refuses({{"kv_lora_rank", 512}}, "kv_lora_rank");
+    refuses({{"quantization_config", {{"quant_method", "gptq"}}}}, "quantization_config");
+    refuses({{"hidden_size", 0}}, "hidden_size");
+  }
+  expect_family_refused("gemma3_text", {{"attn_logit_softcapping", 50.0}}, "softcapping");
+  expect_family_refused("gemma3_text", {{"use_bidirectional_attention", true}}, "bidirectional");
+  expect_family_refused("qwen2", {{"num_experts", 8}}, "num_experts");
+  expect_family_refused("qwen3", {{"partial_rotary_factor", 0.5}}, "partial_rotary_factor");
+  expect_family_refused("qwen3_moe", {{"num_experts_per_tok", 200}}, "num_experts_per_tok");
+  expect_family_refused("mixtral", {{"num_experts", 8}, {"num_local_experts", 4}}, "experts");
+  expect_family_refused("qwen2", {{"layer_types", Json::array({"full_attention"})}}, "32 layers");
+  expect_family_refused("smollm3", {{"no_rope_layers", {1, 0}}}, "no_rope_layers");
+  expect_family_refused("phi3", {{"partial_rotary_factor", 1.5}}, "partial_rotary_factor");
+  expect_family_refused(
+      "phi3",
+      {{"rope_scaling", {{"type", "longrope"}, {"short_factor", {1, 2}}, {"long_factor", {1, 2}}}}},
+      "short_factor");
+  expect_family_refused("llama", {{"rope_parameters", {{"partial_rotary_factor", 0.5}}}},
+                        "partial_rotary_factor");
+}
+
+TEST(Config, WindowsAreThoseOfTheFamily) {
+  const auto windows = [](const ModelSpec& spec) {
+    std::vector<int64_t> found;
+    for (const LayerSpec& layer : spec.layer) found.push_back(layer.window);
+    return found;
+  };
+  using Windows = std::vector<int64_t>;
+  const Json four = {{"num_hidden_layers", 4}, {"sliding_window", 9}};
+  const auto with = [&](Json more) {
+    Json all = four;
+    all.update(more);
+    return all;
+  };
+  EXPECT_EQ(windows(family("mistral", four)), (Windows{9, 9, 9, 9}));
+  EXPECT_EQ(windows(family("mistral", {{"num_hidden_layers", 2}, {"sliding_window", nullptr}})),
+            (Windows{0, 0}));
+  EXPECT_EQ(windows(family("qwen2", four)), (Windows{0, 0, 0, 0}));
+  EXPECT_EQ(
+      windows(family("qwen2", with({{"use_sliding_window", true}, {"max_window_layers", 3}}))),
+      (Windows{0, 0, 0, 9}));
+  EXPECT_EQ(windows(family("gemma2", four)), (Windows{9, 0, 9, 0}));
+  EXPECT_EQ(windows(family("gemma3_text", with({{"sliding_window_pattern", 3}}))),
+            (Windows{9, 9, 0, 9}));
+  EXPECT_EQ(windows(family("cohere2", four)), (Windows{9, 9, 9, 0}));
+  const ModelSpec smol = family("smollm3", with({{"use_sliding_window", true}}));
+  EXPECT_EQ(windows(smol), (Windows{0, 0, 0, 9}));
+  EXPECT_EQ(smol.layer[3].rope, kNoRope);
+}
+
+// Where the experts are: decoder_sparse_step and mlp_only_layers.
+TEST(Config, SomeLayersHaveExperts) {
+  const auto spec =
+      family("qwen3_moe",
+             {{"num_hidden_layers", 6}, {"decoder_sparse_step", 2}, {"mlp_only_layers", {3}}});
+  std::vector<bool> routed;
+  for (const LayerSpec& layer : spec.layer) routed.push_back(layer.routed);
+  EXPECT_EQ(routed, (std::vector<bool>{false, true, false, false, false, true}));
+  EXPECT_FALSE(spec.experts.normalize);
+  EXPECT_EQ(family("qwen3_moe", {{"num_local_experts", 9}}).experts.count, 9);
+}
+
+TEST(Config, TheTextOfAMultimodalModel) {
+  const Json text = {{"model_type", "gemma3_text"}, {"num_hidden_layers", 3}};
+  const Json whole = {
+      {"model_type", "gemma3"}, {"vision_config", {{"hidden_size", 5}}}, {"text_config", text}};
+  EXPECT_TRUE(read_model_spec(whole, "config.json") == read_model_spec(text, "config.json"));
+  Json unnamed = whole;
+  unnamed["text_config"].erase("model_type");
+  EXPECT_TRUE(read_model_spec(unnamed, "config.json") == read_model_spec(text, "config.json"));
+  expect_family_refused("gemma3", Json::object(), "text_config");
+  expect_family_refused("gemma3", {{"text_config", {{"model_type", "gemma3n_text"}}}},
+                        "gemma3n_text");
+}
+
+TEST(Rope, FrequenciesFollowTheLengthOfASequence) {
+  const ModelSpec longrope = spec_with({{"rope_scaling",
+                                         {{"type", "longrope"},
+                                          {"short_factor", std::vector<int>(8, 2)},
+                                          {"long_factor", std::vector<int>(8, 5)},
+                                          {"original_max_position_embeddings", 100}}}});
+  const RopeSpec& rope = longrope.ropes[0];
+  EXPECT_EQ(rope_frequencies(rope, 100), rope.inverse_frequency);
+  for (size_t i = 0; i < 8; ++i) {
+    EXPECT_FLOAT_EQ(rope_frequencies(rope, 101)[i], rope.inverse_frequency[i] * 2 / 5);
+  }
+  EXPECT_TRUE(rope_changes(longrope, 100, 101));
+  EXPECT_FALSE(rope_changes(longrope, 99, 100));
+  EXPECT_FALSE(rope_changes(longrope, 101, 102));
+
+  const ModelSpec dynamic = spec_with(
+      {{"max_position_embeddings", 100}, {"rope_scaling", {{"type", "dynamic"}, {"factor", 4.0}}}});
+  EXPECT_EQ(dynamic.max_positions, 400);
+  EXPECT_EQ(rope_frequencies(dynamic.ropes[0], 100), spec_with({}).ropes[0].inverse_frequency);
+  // Twice the length: theta (4 * 2 - 3)^(d / (d - 2)).
+  const double theta = 10000 * std::pow(5, 16.0 / 14);
+  for (size_t i = 0; i < 8; ++i) {
+    EXPECT_NEAR(
+        rope_frequencies(dynamic.ropes[0], 200)[i] * std::pow(theta, static_cast<double>(i) / 8), 1,
+        1e-6);
+  }
+  EXPECT_TRUE(rope_changes(dynamic, 101, 102));
+}
+
 TEST(Config, SizesThatMakeNoSenseAreRefused) {
   for (const char* key : {"hidden_size", "intermediate_size", "num_hidden_layers",
                           "num_attention_heads", "vocab_size"}) {

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "golden_file.h"
 #include "random_model.h"
 #include "test_model.h"
 
@@ -50,14 +51,47 @@ TEST(RunLayers, ASequenceDoesNotFeelTheOthersNorTheGroups) {
 }
 
 TEST(RunLayers, ThreadsDoNotChangeABit) {
+  std::vector<std::filesystem::path> folders = golden_families();
   const RandomModel random;
+  folders.push_back(random.dir.path);
   const auto batch = make_batch(some_sequences(40, 50));
-  std::vector<float> first;
-  for (const size_t threads : {1, 2, 7}) {
-    const TestModel model(random.dir.path, threads);
-    const auto hidden = run_layers(model.transformer, batch, {});
-    if (first.empty()) first = hidden;
-    EXPECT_EQ(hidden, first) << threads;
+  for (const auto& folder : folders) {
+    std::vector<float> first;
+    for (const size_t threads : {1, 2, 7}) {
+      const TestModel model(folder, threads);
+      const auto hidden = run_layers(model.transformer, batch, {});
+      if (first.empty()) first = hidden;
+      EXPECT_EQ(hidden, first) << folder << " " << threads;
+    }
+  }
+}
+
+// Multimodal models as transformers 4 and 5 store them: other prefixes, tensors of other parts.
+TEST(Transformer, FindsTheTextModelAmongOtherTensors) {
+  const RandomModel plain;
+  const TestModel expected(plain.dir.path);
+  const auto batch = make_batch(some_sequences(3, 50));
+  const auto hidden = run_layers(expected.transformer, batch, {});
+  for (const auto& [prefix, head] : {std::pair{"language_model.model.", "language_model.lm_head."},
+                                     {"model.language_model.", "lm_head."}}) {
+    RandomModel other;
+    for (const auto& [name, values] : plain.tensors) {
+      const bool is_head = name.starts_with("lm_head.");
+      const std::string there = is_head ? head + name.substr(8) : prefix + name.substr(6);
+      other.tensors.erase(name);
+      other.tensors[there] = values;
+      other.shapes[there] = plain.shapes.at(name);
+    }
+    other.add("model.vision_tower.layers.0.self_attn.q_proj.weight", {4, 4}, 1);
+    other.add("vision_tower.layers.0.self_attn.q_proj.weight", {4, 4}, 1);
+    other.write();
+    const TestModel model(other.dir.path);
+    EXPECT_EQ(run_layers(model.transformer, batch, {}), hidden) << prefix;
+    EXPECT_EQ(linear_names(model.transformer.spec(), 1)[0],
+              fmt::format("{}layers.1.self_attn.q_proj", prefix));
+    other.add(std::string(prefix) + "layers.1.self_attn.q_norm.weight", {8}, 1);
+    other.write();
+    expect_refused(other, "q_norm.weight has no place");
   }
 }
 
@@ -101,14 +135,21 @@ std::vector<int32_t> plain_greedy(const Transformer& model, std::vector<int32_t>
   return found;
 }
 
+// A plain model, windows, ropes that change with the length, experts.
 TEST(Generate, CacheAndBatchChangeNothing) {
   const RandomModel random;
-  const TestModel model(random.dir.path);
-  const auto prompts = some_sequences(11, 50);
-  const auto found =
-      generate_greedy(model.transformer, prompts, {.max_new_tokens = 12, .batch = 4});
-  for (size_t i = 0; i < prompts.size(); ++i)
-    EXPECT_EQ(found[i], plain_greedy(model.transformer, prompts[i], 12)) << i;
+  std::vector<std::filesystem::path> folders = {random.dir.path};
+  for (const char* name : {"gemma3_linear", "llama_dynamic", "phi3_partial", "mixtral_window"}) {
+    folders.push_back(std::filesystem::path(LEWIS_TEST_DATA "/golden/variants") / name);
+  }
+  for (const auto& folder : folders) {
+    const TestModel model(folder);
+    const auto prompts = some_sequences(7, 50);
+    const auto found =
+        generate_greedy(model.transformer, prompts, {.max_new_tokens = 24, .batch = 4});
+    for (size_t i = 0; i < prompts.size(); ++i)
+      EXPECT_EQ(found[i], plain_greedy(model.transformer, prompts[i], 24)) << folder << i;
+  }
 }
 
 TEST(Generate, EndsAtStopsAndAtThePositions) {

@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <memory>
+#include <random>
 
 #include "base/error.h"
 #include "base/json.h"
@@ -12,6 +14,8 @@
 
 namespace lewis {
 namespace {
+
+using Shapes = std::map<std::string, Shape>;
 
 // One published run: q_proj by layer. The smallest and the largest value of the whole model (0 and
 // the span) are added, so that the scaling is the published one.
@@ -139,6 +143,186 @@ TEST(NormShift, IsThePlainFormula) {
   EXPECT_EQ(plans[0].importance.at("model.layers.1.mlp.up_proj"), 0.66667);
   EXPECT_EQ(plans[0].density.at("model.layers.0.mlp.up_proj"), 0.3);
   EXPECT_DOUBLE_EQ(plans[0].density.at("model.layers.1.mlp.up_proj"), 0.8);
+}
+
+// ---- fused weights and experts ----
+
+// A model folder of random float tensors.
+struct TensorFolder {
+  TensorFolder(const std::filesystem::path& folder_, uint32_t seed, const Shapes& shapes)
+      : folder(folder_) {
+    std::filesystem::create_directories(folder);
+    std::mt19937 random(seed);
+    std::normal_distribution<float> normal(0, 1);
+    std::vector<TensorInfo> infos;
+    for (const auto& [name, shape] : shapes) {
+      std::vector<float>& values = tensors[name];
+      values.resize(static_cast<size_t>(element_count(shape)));
+      for (float& v : values) v = normal(random);
+      infos.push_back({name, DType::kF32, shape});
+    }
+    std::vector<std::span<const std::byte>> data;
+    for (const auto& [name, values] : tensors) data.push_back(std::as_bytes(std::span(values)));
+    write_safetensors(folder / "model.safetensors", infos, data, {});
+    checkpoint = std::make_unique<Checkpoint>(Checkpoint::open(folder));
+  }
+  // sum_j s_j ||W[:, j]||^2 / divisor of rows [first, first + rows).
+  double squares(const std::string& name, int64_t first, int64_t rows, std::span<const double> s,
+                 double divisor) const {
+    double sum = 0;
+    const auto columns = static_cast<int64_t>(s.size());
+    for (int64_t i = first * columns; i < (first + rows) * columns; ++i) {
+      const double w = static_cast<double>(tensors.at(name)[static_cast<size_t>(i)]);
+      sum += w * w * s[static_cast<size_t>(i % columns)];
+    }
+    return sum / divisor;
+  }
+
+  std::filesystem::path folder;
+  std::map<std::string, std::vector<float>> tensors;
+  std::unique_ptr<Checkpoint> checkpoint;
+};
+
+std::vector<double> random_sums(size_t n, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::uniform_real_distribution<double> uniform(1, 9);
+  std::vector<double> sums(n);
+  for (double& s : sums) s = uniform(random);
+  return sums;
+}
+
+Statistics some_statistics() {
+  Statistics s;
+  s.tokens = 1000;
+  s.sequences = 5;
+  return s;
+}
+
+ModelPlan plan_of(const TensorFolder& base, const TensorFolder& expert, const Statistics& on_base,
+                  const Statistics& on_expert) {
+  const Recipe recipe = parse_recipe(
+      fmt::format("merge_method: ties\nbase_model: {}\nmodels:\n- model: {}\n  parameters: "
+                  "{{weight: 1}}\nlewis: {{}}\n",
+                  base.folder.string(), expert.folder.string()),
+      base.folder / "r.yml");
+  Threads threads(2);
+  return plan_model(recipe, 0,
+                    {*base.checkpoint, *expert.checkpoint, on_base, on_expert, threads, {}});
+}
+
+TEST(Plan, AFusedWeightHasOneImportanceAndOneForEachPart) {
+  const TempDir dir;
+  const std::string end = ".self_attn.qkv_proj";
+  const Shapes shapes = {{"model.layers.0" + end + ".weight", {8, 6}},
+                         {"model.layers.1" + end + ".weight", {8, 6}}};
+  const TensorFolder base(dir.path / "base", 1, shapes), math(dir.path / "math", 2, shapes);
+  Statistics sb = some_statistics(), se = some_statistics();
+  sb.fused["qkv_proj"] = se.fused["qkv_proj"] = {{"q_proj", 4}, {"k_proj", 2}, {"v_proj", 2}};
+  double whole[2], key[2];
+  for (uint32_t layer : {0u, 1u}) {
+    const std::string module = fmt::format("model.layers.{}{}", layer, end);
+    const auto& on_base = sb.sum_squares[module] = random_sums(6, layer);
+    const auto& on_expert = se.sum_squares[module] = random_sums(6, layer + 7);
+    const auto shift = [&](int64_t first, int64_t rows) {
+      const std::string name = module + ".weight";
+      return std::abs(std::sqrt(math.squares(name, first, rows, on_expert, 1000)) -
+                      std::sqrt(base.squares(name, first, rows, on_base, 1000)));
+    };
+    whole[layer] = shift(0, 8);
+    key[layer] = shift(4, 2);
+  }
+  const ModelPlan plan = plan_of(base, math, sb, se);
+  EXPECT_EQ(plan.importance.size(), 2u);
+  EXPECT_EQ(plan.part_importance.size(), 6u);
+  EXPECT_EQ(plan.density.size(), 2u);
+  for (size_t layer : {0u, 1u}) {
+    const std::string place = fmt::format("model.layers.{}.self_attn.", layer);
+    EXPECT_NEAR(plan.importance.at(place + "qkv_proj"), whole[layer] / (whole[0] + whole[1]), 6e-6);
+    EXPECT_NEAR(plan.part_importance.at(place + "k_proj"), key[layer] / (key[0] + key[1]), 6e-6);
+  }
+}
+
+// Three experts a layer, stored apart or as one tensor. The last saw few tokens.
+struct ExpertCase {
+  explicit ExpertCase(bool fused) {
+    for (uint32_t layer : {0u, 1u}) {
+      const std::string module = fmt::format("model.layers.{}.mlp.experts", layer);
+      if (fused) {
+        shapes[module + ".gate_up_proj"] = {3, 10, 4};
+        shapes[module + ".down_proj"] = {3, 4, 5};
+      }
+      for (int e = 0; !fused && e < 3; ++e) {
+        shapes[fmt::format("{}.{}.gate_proj.weight", module, e)] = {5, 4};
+        shapes[fmt::format("{}.{}.up_proj.weight", module, e)] = {5, 4};
+        shapes[fmt::format("{}.{}.down_proj.weight", module, e)] = {4, 5};
+      }
+      sb.experts[module] = {{300, 150, 120}, random_sums(12, layer), random_sums(15, layer + 2)};
+      se.experts[module] = {{200, 100, 99}, random_sums(12, layer + 4), random_sums(15, layer + 6)};
+    }
+    if (fused)
+      sb.fused["gate_up_proj"] = se.fused["gate_up_proj"] = {{"gate_proj", 5}, {"up_proj", 5}};
+  }
+  Shapes shapes;
+  Statistics sb = some_statistics(), se = some_statistics();
+};
+
+TEST(Plan, ExpertsThatSawFewTokensHaveTheMeanOfTheirLayer) {
+  const TempDir dir;
+  const ExpertCase c(false);
+  const TensorFolder base(dir.path / "base", 1, c.shapes), math(dir.path / "math", 2, c.shapes);
+  const ModelPlan plan = plan_of(base, math, c.sb, c.se);
+  EXPECT_EQ(plan.importance.size(), 18u);
+  EXPECT_TRUE(plan.part_importance.empty());
+  const std::map<std::string, int64_t> few = {{"model.layers.0.mlp.experts.2", 99},
+                                              {"model.layers.1.mlp.experts.2", 99}};
+  EXPECT_EQ(plan.few_tokens, few);
+  double shift[2][2];
+  for (int layer : {0, 1}) {
+    const std::string module = fmt::format("model.layers.{}.mlp.experts", layer);
+    for (size_t e : {0u, 1u}) {
+      const auto norm = [&](const TensorFolder& model, const Statistics& s) {
+        const auto& x = s.experts.at(module);
+        return std::sqrt(model.squares(fmt::format("{}.{}.up_proj.weight", module, e), 0, 5,
+                                       std::span(x.in).subspan(4 * e, 4),
+                                       static_cast<double>(x.tokens[e])));
+      };
+      shift[layer][e] = std::abs(norm(math, c.se) - norm(base, c.sb));
+    }
+  }
+  // Experts count by their mean in the sum over the layers.
+  const double sum = (shift[0][0] + shift[0][1] + shift[1][0] + shift[1][1]) / 2;
+  for (int layer : {0, 1}) {
+    const auto of = [&](int e) {
+      return plan.importance.at(fmt::format("model.layers.{}.mlp.experts.{}.up_proj", layer, e));
+    };
+    EXPECT_NEAR(of(0), std::min(1.0, shift[layer][0] / sum), 6e-6);
+    EXPECT_NEAR(of(1), std::min(1.0, shift[layer][1] / sum), 6e-6);
+    EXPECT_NEAR(of(2), (shift[layer][0] + shift[layer][1]) / 2 / sum, 6e-6);
+  }
+}
+
+// The norm of the one tensor is that of the experts that saw enough tokens.
+TEST(Plan, ExpertsInOneTensor) {
+  const TempDir dir;
+  const ExpertCase fused(true);
+  const TensorFolder base(dir.path / "base", 1, fused.shapes);
+  const TensorFolder math(dir.path / "math", 2, fused.shapes);
+  const ModelPlan plan = plan_of(base, math, fused.sb, fused.se);
+  EXPECT_EQ(plan.importance.size(), 4u);
+  EXPECT_EQ(plan.part_importance.size(), 18u);
+  const std::string module = "model.layers.1.mlp.experts";
+  const auto norm = [&](const TensorFolder& model, const Statistics& s) {
+    const auto& x = s.experts.at(module);
+    double sum = 0;
+    for (size_t e : {0u, 1u}) {
+      sum += model.squares(module + ".gate_up_proj", static_cast<int64_t>(10 * e), 10,
+                           std::span(x.in).subspan(4 * e, 4), static_cast<double>(x.tokens[e]));
+    }
+    return std::sqrt(sum);
+  };
+  EXPECT_NEAR(plan.expert_norm.at(module + ".gate_up_proj"), norm(math, fused.se), 1e-9);
+  EXPECT_NEAR(plan.base_norm.at(module + ".gate_up_proj"), norm(base, fused.sb), 1e-9);
+  EXPECT_EQ(plan.few_tokens.size(), 2u);
 }
 
 // Layer 1 must not catch layers 10 to 12, nor a bias or another tensor of the same module.
