@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -59,16 +60,20 @@ void File::append(std::string_view text) const {
 bool File::try_lock() const { return ::flock(fd_, LOCK_EX | LOCK_NB) == 0; }
 
 File::File(File&& other) noexcept
-    : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)) {}
+    : fd_(std::exchange(other.fd_, -1)),
+      direct_fd_(std::exchange(other.direct_fd_, kNotOpened)),
+      path_(std::move(other.path_)) {}
 
 File& File::operator=(File&& other) noexcept {
   std::swap(fd_, other.fd_);
+  std::swap(direct_fd_, other.direct_fd_);
   std::swap(path_, other.path_);
   return *this;
 }
 
 File::~File() {
   if (fd_ >= 0) ::close(fd_);
+  if (direct_fd_ >= 0) ::close(direct_fd_);
 }
 
 uint64_t File::size() const {
@@ -102,6 +107,58 @@ void File::write_at(uint64_t offset, std::span<const std::byte> bytes) const {
     if (n < 0) throw write_error(path_, "cannot be written");
     done += static_cast<size_t>(n);
   }
+}
+
+bool File::open_direct() const {
+  if (direct_fd_ == kNotOpened) {
+    direct_fd_ = ::open(path_.c_str(), O_WRONLY | O_DIRECT | O_CLOEXEC);
+    if (direct_fd_ < 0) direct_fd_ = kNotPossible;
+  }
+  return direct_fd_ >= 0;
+}
+
+void File::write_past_cache(uint64_t offset, std::span<const std::byte> bytes) const {
+  while (!bytes.empty() && open_direct()) {
+    const ssize_t n = ::pwrite(direct_fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && errno != EINVAL) throw write_error(path_, "cannot be written");
+    const size_t done = n < 0 ? 0 : static_cast<size_t>(n);
+    offset += done;
+    bytes = bytes.subspan(done);
+    if (n < 0 || done % kDirectAlignment != 0) break;  // the rest has to go through the cache
+  }
+  write_at(offset, bytes);
+}
+
+void SequentialWriter::write(uint64_t offset, std::span<const std::byte> bytes) {
+  if (offset != end_) return file_.write_at(offset, bytes);
+  end_ += bytes.size();
+  constexpr size_t kPiece = 8 << 20;
+  if (staged_.empty()) staged_ = room_.get(kPiece);
+  while (!bytes.empty()) {
+    const size_t n = std::min(bytes.size(), staged_.size() - filled_);
+    std::memcpy(staged_.data() + filled_, bytes.data(), n);
+    filled_ += n;
+    bytes = bytes.subspan(n);
+    if (filled_ == staged_.size()) write_pieces();
+  }
+}
+
+// All whole blocks of what is staged; the rest stays.
+void SequentialWriter::write_pieces() {
+  const size_t whole = filled_ / File::kDirectAlignment * File::kDirectAlignment;
+  file_.write_past_cache(begin_, staged_.first(whole));
+  begin_ += whole;
+  filled_ -= whole;
+  std::memmove(staged_.data(), staged_.data() + whole, filled_);
+}
+
+void SequentialWriter::flush() {
+  if (staged_.empty()) return;
+  write_pieces();
+  file_.write_at(begin_, staged_.first(filled_));
+  staged_ = {};
+  room_ = PageBuffer();
 }
 
 void File::allocate(uint64_t bytes) const {

@@ -7,6 +7,8 @@
 #include <span>
 #include <string_view>
 
+#include "base/page_buffer.h"
+
 namespace lewis {
 
 class File {
@@ -23,6 +25,11 @@ class File {
   void read_at(uint64_t offset, std::span<std::byte> out) const;
   // Error(kResource) when the disk is full.
   void write_at(uint64_t offset, std::span<const std::byte> bytes) const;
+  // The same past the page cache, where the file system allows it: for what is written once and not
+  // read soon, since fresh pages of the cache cost more than the copy into them. Offset, address
+  // and size must be multiples of kDirectAlignment. One thread at a time.
+  void write_past_cache(uint64_t offset, std::span<const std::byte> bytes) const;
+  static constexpr size_t kDirectAlignment = 4096;
   // Takes the space for the whole file now, so that a full disk is known before the work.
   void allocate(uint64_t bytes) const;       // Error(kResource)
   void sync() const;                         // fsync
@@ -33,8 +40,33 @@ class File {
 
  private:
   File(int fd, std::filesystem::path path) : fd_(fd), path_(std::move(path)) {}
+  bool open_direct() const;
+
+  static constexpr int kNotOpened = -1, kNotPossible = -2;
   int fd_ = -1;
+  mutable int direct_fd_ = kNotOpened;  // of write_past_cache
   std::filesystem::path path_;
+};
+
+// Collects what is written from front to back into large pieces that go past the page cache.
+class SequentialWriter {
+ public:
+  // `file` must outlive this.
+  explicit SequentialWriter(const File& file) : file_(file) {}
+  // Behind what came before: collected. Elsewhere: written at once.
+  void write(uint64_t offset, std::span<const std::byte> bytes);
+  // Writes what is collected; the file holds everything then.
+  void flush();
+
+ private:
+  void write_pieces();
+
+  const File& file_;
+  PageBuffer room_;
+  std::span<std::byte> staged_;  // of room_; empty before the first write and after flush()
+  size_t filled_ = 0;
+  uint64_t begin_ = 0;  // of what is staged; a multiple of File::kDirectAlignment
+  uint64_t end_ = 0;    // of what came in order
 };
 
 void sync_folder(const std::filesystem::path& folder);

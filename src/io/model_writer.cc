@@ -159,11 +159,12 @@ struct ModelWriter::Shard {
   std::string name;
   SafetensorsLayout layout;
   std::optional<File> file;
-  std::atomic<uint64_t> missing = 0;  // bytes of tensors not yet written
+  std::optional<SequentialWriter> writer;  // into file
+  std::atomic<uint64_t> missing = 0;       // bytes of tensors not yet written
   bool done = false;
   ShardRecord record;
   // While bytes come in the order of the file they are hashed as they come.
-  std::mutex mutex;
+  std::mutex mutex;  // of all that follows, and of writer
   Sha256 hash;
   uint64_t hashed = 0;
   Xxh3 tensor_hash;  // of the tensor that is being written
@@ -287,8 +288,9 @@ void ModelWriter::open_shards() {
     if (shard->done) continue;
     shard->file = File::create(partial_ / (shard->name + ".tmp"));
     shard->file->allocate(shard->layout.file_bytes());
+    shard->writer.emplace(*shard->file);
     const auto header = std::as_bytes(std::span(shard->layout.header()));
-    shard->file->write_at(0, header);
+    shard->writer->write(0, header);
     shard->hash.add(header);
     shard->hashed = header.size();
     if (shard->missing == 0) finish(*shard);
@@ -301,9 +303,9 @@ void ModelWriter::write(size_t tensor, uint64_t offset, std::span<const std::byt
   if (bytes.empty()) return;
   Shard& shard = *shards_[shard_of_.at(tensor)];
   const uint64_t at = begin_[tensor] + offset;
-  shard.file->write_at(at, bytes);
   {
     std::lock_guard lock(shard.mutex);
+    shard.writer->write(at, bytes);
     if (shard.hashed == at) {
       shard.hash.add(bytes);
       shard.hashed += bytes.size();
@@ -317,6 +319,7 @@ void ModelWriter::write(size_t tensor, uint64_t offset, std::span<const std::byt
 }
 
 void ModelWriter::finish(Shard& shard) {
+  shard.writer->flush();
   shard.file->sync();
   shard.record.name = shard.name;
   shard.record.bytes = shard.layout.file_bytes();
