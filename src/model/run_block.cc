@@ -238,7 +238,7 @@ std::vector<Routed> route(const ExpertsSpec& spec, int64_t rows, float* scores, 
 }  // namespace
 
 // y [rows, hidden] = sum over the chosen experts of weight * expert(x), in the order of the
-// experts, + sigmoid(switch(x)) * shared expert(x).
+// experts, + the shared expert's.
 void Transformer::run_experts(const BlockWeights& block, int64_t rows, const float* x, float* y,
                               const TapFn& tap) const {
   Workspace& w = *workspace_;
@@ -266,7 +266,15 @@ void Transformer::run_experts(const BlockWeights& block, int64_t rows, const flo
       }
     }
   }
-  if (!spec_.experts.shared_intermediate) return;
+  if (spec_.experts.shared_intermediate) add_shared_expert(block, rows, x, y, tap);
+}
+
+// y [rows, hidden] += sigmoid(switch(x)) * shared expert(x).
+void Transformer::add_shared_expert(const BlockWeights& block, int64_t rows, const float* x,
+                                    float* y, const TapFn& tap) const {
+  Workspace& w = *workspace_;
+  const int64_t width = spec_.hidden;
+  float* output = w.one.get(rows * width);  // [rows, hidden]
   run_mlp(block.shared, x, rows, output, [&](ConstMatrix inner) {
     if (tap) tap({Tap::kSharedDown, inner});
   });

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
-#include <set>
 
 #include "base/error.h"
 #include "model/block_weights.h"
@@ -105,6 +104,10 @@ void Transformer::check_tensors() const {
       if (!linear.bias.empty()) expect(linear.bias, {linear.shape[0]});
     }
   }
+  check_no_others(known);
+}
+
+void Transformer::check_no_others(const std::set<std::string, std::less<>>& known) const {
   for (const TensorInfo& tensor : source_.tensors()) {
     const std::string_view name = tensor.name;
     const bool ours = name.starts_with(spec_.prefix) || name.starts_with(spec_.head);

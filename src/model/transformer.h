@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -101,6 +102,7 @@ class Transformer {
   struct Ends;       // embedding, final norm, head: read when they are first needed
   struct Workspace;  // of run_block, reused from call to call
   void check_tensors() const;
+  void check_no_others(const std::set<std::string, std::less<>>& known) const;
   std::vector<std::byte> read_stored(const TensorInfo& tensor, int64_t first_row,
                                      int64_t rows) const;
   void load_embedding() const;
@@ -118,6 +120,8 @@ class Transformer {
                const std::function<void(ConstMatrix)>& tap_down) const;
   void run_experts(const BlockWeights& block, int64_t rows, const float* x, float* y,
                    const TapFn& tap) const;
+  void add_shared_expert(const BlockWeights& block, int64_t rows, const float* x, float* y,
+                         const TapFn& tap) const;
 
   const TensorSource& source_;
   ModelSpec spec_;
