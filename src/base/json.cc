@@ -15,14 +15,15 @@ constexpr size_t kMaxDepth = 64;
 // nlohmann keeps the last of two equal keys and has no depth limit: watch both while it parses.
 class StrictCallback {
  public:
-  bool operator()(int depth, Json::parse_event_t event, Json& value) {
+  template <typename AnyJson>
+  bool operator()(int depth, Json::parse_event_t event, AnyJson& value) {
     if (static_cast<size_t>(depth) >= kMaxDepth) throw std::runtime_error("nested deeper than 64");
     if (event == Json::parse_event_t::object_start) {
       keys_.emplace_back();
     } else if (event == Json::parse_event_t::object_end) {
       keys_.pop_back();
     } else if (event == Json::parse_event_t::key) {
-      const auto& key = value.get_ref<const std::string&>();
+      const auto& key = value.template get_ref<const std::string&>();
       if (!keys_.back().insert(key).second) throw std::runtime_error("duplicate key '" + key + "'");
     }
     return true;
@@ -38,16 +39,25 @@ std::string without_tag(std::string message) {
   return message;
 }
 
-}  // namespace
-
-Json parse_json(std::string_view text, std::string_view where) {
+template <typename AnyJson>
+AnyJson parse_strictly(std::string_view text, std::string_view where) {
   if (!is_utf8(text)) throw input_error("{}: not valid JSON: the text is not UTF-8", where);
   StrictCallback strict;
   try {
-    return Json::parse(text.begin(), text.end(), std::ref(strict));
+    return AnyJson::parse(text.begin(), text.end(), std::ref(strict));
   } catch (const std::exception& e) {
     throw input_error("{}: not valid JSON: {}", where, without_tag(e.what()));
   }
+}
+
+}  // namespace
+
+Json parse_json(std::string_view text, std::string_view where) {
+  return parse_strictly<Json>(text, where);
+}
+
+SortedJson parse_sorted_json(std::string_view text, std::string_view where) {
+  return parse_strictly<SortedJson>(text, where);
 }
 
 Json read_json(const std::filesystem::path& file) {

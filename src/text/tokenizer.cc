@@ -35,17 +35,20 @@ LewisTokenizer* parse_tokenizer(const std::string& json, const std::string& file
 
 }  // namespace
 
+Tokenizer Tokenizer::from_json(const std::string& json, const std::string& where) {
+  auto impl = std::make_unique<Impl>();
+  impl->file = where;
+  impl->tokenizer.reset(parse_tokenizer(json, where));
+  return Tokenizer(std::move(impl));
+}
+
 Tokenizer Tokenizer::load(const fs::path& model_folder) {
   const fs::path file = model_folder / "tokenizer.json";
   if (!fs::exists(file)) {
     throw input_error("{}: missing; lewis reads tokenizers only in this format", file.string());
   }
   const std::string json = read_text_file(file);
-  auto impl = std::make_unique<Impl>();
-  impl->file = file.string();
-  impl->tokenizer.reset(parse_tokenizer(json, impl->file));
-
-  Tokenizer t(std::move(impl));
+  Tokenizer t = from_json(json, file.string());
   t.special_ = read_special_tokens(model_folder);
   t.bos_id_ = t.token_to_id(t.special_.bos);
   t.eos_id_ = t.token_to_id(t.special_.eos);

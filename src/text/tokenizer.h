@@ -31,6 +31,8 @@ class Tokenizer {
   // Reads tokenizer.json of a model folder, and the files of read_special_tokens.
   // Throws Error(kInput) that names the file and why when one is missing or broken.
   static Tokenizer load(const std::filesystem::path& model_folder);
+  // From the text of a tokenizer.json alone, without special tokens; `where` begins the messages.
+  static Tokenizer from_json(const std::string& json, const std::string& where);
 
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;

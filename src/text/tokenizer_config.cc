@@ -1,0 +1,24 @@
+#include "text/tokenizer_config.h"
+
+#include "base/error.h"
+
+namespace lewis {
+
+std::optional<Json> read_json_object(const std::filesystem::path& file) {
+  if (!std::filesystem::exists(file)) return std::nullopt;
+  Json json = read_json(file);
+  if (!json.is_object()) throw input_error("{}: expected a JSON object", file.string());
+  return json;
+}
+
+std::string json_object_text(const Json& object) {
+  std::string text = object.dump(2);
+  const std::string_view as_float = "\"model_max_length\": 1e+30";
+  const size_t at = text.find(as_float);
+  if (at != std::string::npos) {
+    text.replace(at, as_float.size(), "\"model_max_length\": 1000000000000000019884624838656");
+  }
+  return text + "\n";
+}
+
+}  // namespace lewis
