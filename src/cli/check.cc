@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/json.h"
+#include "cli/tokenizers.h"
 #include "cli/verbs.h"
 #include "io/compare.h"
 #include "merge/engine.h"
@@ -61,7 +62,7 @@ void add_check_verb(CLI::App& app) {
     Threads threads(o->common->threads);
     const Recipe recipe = read_recipe(o->recipe);
     check_plan_settings(recipe);
-    const MergeInputs inputs(recipe, {.threads = threads.count()});
+    const MergeInputs inputs(recipe, open_options(threads));
     std::vector<std::string> warnings = inputs.warnings();
     Json models = Json::array();
     for (const InputModel* model : inputs.models()) {
@@ -94,6 +95,10 @@ void add_check_verb(CLI::App& app) {
                    100 * m["relative_task_vector"].get<double>());
       }
       fmt::print("\n");
+    }
+    if (inputs.tokenizer().plan) {
+      fmt::print("another tokenizer, with {} rows of embeddings\n",
+                 inputs.tokenizer().plan->rows());
     }
     for (const std::string& w : warnings) fmt::print("warning: {}\n", w);
     fmt::print("{}: can be merged, {} tensors\n", o->recipe.string(), inputs.tensors().size());

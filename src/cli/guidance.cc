@@ -10,6 +10,7 @@
 #include "calibrate/cache.h"
 #include "calibrate/calibrate.h"
 #include "cli/running_model.h"
+#include "cli/tokenizers.h"
 
 namespace lewis {
 namespace {
@@ -36,7 +37,7 @@ std::vector<std::vector<int32_t>> sequences_of(const CalibrationJob& job,
                                                const RunningModel& model) {
   const std::string format = format_of(job.text.data, job.text.format);
   std::optional<ChatTemplate> chat;
-  if (format == "chat") chat = ChatTemplate::load(model.input.folder);
+  if (format == "chat") chat = ChatTemplate::load(model.input.files());
   DataOptions options;
   options.file = job.text.data;
   options.format = format;
@@ -117,7 +118,7 @@ ModelPlan plan_entry(const Recipe& recipe, const CalibrationJob& base, const Cal
                      const ProgressFn& progress) {
   const Statistics on_base = run_calibration(base, cache, threads, progress).statistics;
   const Statistics on_expert = run_calibration(expert, cache, threads, progress).statistics;
-  const OpenOptions options = {.threads = threads.count()};
+  const OpenOptions options = open_options(threads);
   const InputModel base_model = open_input(base.model, options),
                    expert_model = open_input(expert.model, options);
   return plan_model(

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "cli/guidance.h"
+#include "cli/tokenizers.h"
 #include "cli/verbs.h"
 #include "io/checkpoint.h"
 #include "io/disk.h"
@@ -109,6 +110,7 @@ void print_dry_run(const Options& o, const Recipe& recipe, const MergeCost& cost
                             {"parameters", cost.parameters},
                             {"peak_memory", cost.peak_memory},
                             {"least_memory", cost.least_memory},
+                            {"vocabulary", cost.vocabulary},
                             {"disk_free", available},
                             {"seconds", seconds}}
                            .dump(2));
@@ -117,6 +119,10 @@ void print_dry_run(const Options& o, const Recipe& recipe, const MergeCost& cost
   fmt::print("Would read {} and write {} ({} tensors, {} parameters) to {}.\n",
              human_bytes(cost.bytes_read), human_bytes(cost.bytes_written),
              with_commas(cost.tensors), with_commas(cost.parameters), o.merge.out.string());
+  if (cost.vocabulary > 0) {
+    fmt::print("Vocabulary: another tokenizer, with {} rows of embeddings.\n",
+               with_commas(static_cast<uint64_t>(cost.vocabulary)));
+  }
   fmt::print(
       "Memory: about {}; --max-memory may be {} or more.\nDisk: {} needed, {} free.\nTime: about "
       "{}, "
@@ -138,17 +144,18 @@ void run_merge(Options& o) {
     o.merge.shard_bytes = parse_bytes(o.shard_size, "--out-shard-size");
   }
   if (!o.max_memory.empty()) o.merge.max_memory = parse_bytes(o.max_memory, "--max-memory");
-  const MergeCost cost = merge_cost(recipe, threads.count(), o.merge.max_memory);
+  const MergeCost cost = merge_cost(recipe, threads.count(), o.merge.max_memory, change_tokenizer);
   check_merge_target(recipe, o.merge);  // before the calibration: an hour later is too late
   if (o.dry_run) return print_dry_run(o, recipe, cost);
   const Guidance guidance = guide(recipe, o.cache, threads, progress.callback());
   if (!o.explain.empty()) {
-    const MergeInputs inputs(guidance.recipe, {o.merge.seed, threads.count()});
+    const MergeInputs inputs(guidance.recipe, open_options(threads, o.merge.seed));
     for (const std::string& line : inputs.explain(inputs.tensor(o.explain)))
       fmt::print("{}\n", line);
     return;
   }
   o.merge.progress = progress.callback();
+  o.merge.tokenizers = change_tokenizer;
   const MergeReport report = merge(guidance.recipe, o.merge, threads);
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();

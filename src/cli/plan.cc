@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "cli/guidance.h"
 #include "cli/table.h"
+#include "cli/tokenizers.h"
 #include "cli/verbs.h"
 #include "merge/engine.h"
 #include "merge/input_model.h"
@@ -110,7 +111,8 @@ void print_plan(const Recipe& recipe, const Guidance& guidance) {
   for (const ModelPlan& plan : guidance.plans) {
     const RecipeModel& model = recipe.models[plan.model];
     const LewisSection& lewis = *recipe.lewis;
-    const DensityMean mean = mean_density(plan, *open_input(model, {}).source, lewis.uncovered);
+    const DensityMean mean = mean_density(
+        plan, *open_input(model, {.tokenizers = change_tokenizer}).source, lewis.uncovered);
     fmt::print("{}: densities from {}\n{} -> {}, protocol {}, gamma {}, epsilon {}\n\n",
                styled(model.model, "1", color),
                std::find_if(lewis.calibration.begin(), lewis.calibration.end(),
@@ -138,8 +140,9 @@ void print_cost(const MergeCost& cost) {
 Json plan_json(const Recipe& recipe, const Guidance& guidance, const MergeCost& cost) {
   Json models = Json::array();
   for (const ModelPlan& plan : guidance.plans) {
-    const DensityMean mean = mean_density(plan, *open_input(recipe.models[plan.model], {}).source,
-                                          recipe.lewis->uncovered);
+    const DensityMean mean = mean_density(
+        plan, *open_input(recipe.models[plan.model], {.tokenizers = change_tokenizer}).source,
+        recipe.lewis->uncovered);
     Json layers = Json::object();
     for (const auto& [module, density] : plan.density) {
       Json layer = {{"density", density}, {"importance", plan.importance.at(module)}};
@@ -182,8 +185,8 @@ void run_plan(const Options& o) {
   ProgressPrinter progress(o.common->quiet);
   const Recipe recipe = read_recipe(o.recipe);
   check_plan_settings(recipe);
-  const MergeCost cost =
-      merge_cost(recipe, threads.count());  // also checks what can be checked early
+  const MergeCost cost = merge_cost(recipe, threads.count(),
+                                    change_tokenizer);  // also checks what can be checked early
   const Guidance guidance = guide(recipe, o.cache, threads, progress.callback());
   if (!o.out.empty()) write_plan(o.out, to_yaml(guidance.recipe, true));
   if (o.common->json) {

@@ -1,24 +1,25 @@
 #include "cli/running_model.h"
 
 #include "base/error.h"
+#include "cli/tokenizers.h"
 
 namespace lewis {
 
 std::unique_ptr<RunningModel> RunningModel::open(const RecipeModel& recipe_model, Threads& threads,
                                                  bool needs_tokenizer) {
-  auto model = std::make_unique<RunningModel>(RunningModel{
-      open_input(recipe_model, {.threads = threads.count()}), nullptr, nullptr, {}, {}});
-  const std::filesystem::path& folder = model->input.folder;
+  auto model = std::make_unique<RunningModel>(
+      RunningModel{open_input(recipe_model, open_options(threads)), nullptr, nullptr, {}, {}});
+  const ModelFiles files = model->input.files();
   model->backend = make_cpu_backend(threads);
   model->transformer = std::make_unique<Transformer>(*model->input.source, spec_of(model->input),
                                                      *model->backend, threads);
-  if (std::filesystem::exists(folder / "tokenizer.json")) {
-    model->tokenizer = Tokenizer::load(folder);
+  if (files.read("tokenizer.json")) {
+    model->tokenizer = Tokenizer::load(files);
     model->stop_ids = model->tokenizer->stop_ids();
   } else if (needs_tokenizer) {
     throw input_error(
         "{}: tokenizer.json is missing; without it only data of format ids can be used",
-        folder.string());
+        files.folder.string());
   }
   return model;
 }

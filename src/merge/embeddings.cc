@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "base/hash.h"
 
 namespace lewis {
 namespace {
@@ -93,6 +94,33 @@ std::optional<EmbeddingPlan> plan_embeddings(const std::vector<VocabularyMap>& m
   return plan;
 }
 
+std::string describe_rows(const EmbeddingPlan& plan, size_t model) {
+  const ModelRows& rows = plan.models[model];
+  size_t own = 0, others = 0, means = 0, zeros = 0, padding = 0;
+  for (size_t i = 0; i < plan.has_token.size(); ++i) {
+    const uint32_t n = rows.begin[i + 1] - rows.begin[i];
+    if (!plan.has_token[i]) {
+      ++padding;
+    } else if (n == 1) {
+      ++(rows.from[rows.begin[i]].model == model ? own : others);
+    } else {
+      ++(n == 0 ? zeros : means);
+    }
+  }
+  return fmt::format("rows: {} of its own, {} of other models, {} means, {} zeros, {} padding", own,
+                     others, means, zeros, padding);
+}
+
+std::string fingerprint(const EmbeddingPlan& plan) {
+  Sha256 hash;
+  for (const bool real : plan.has_token) hash.add(real ? "1" : "0");
+  for (const ModelRows& m : plan.models) {
+    hash.add(std::as_bytes(std::span(m.begin)));
+    hash.add(std::as_bytes(std::span(m.from)));
+  }
+  return hash.hex();
+}
+
 bool is_embedding(const TensorInfo& tensor, int64_t vocabulary) {
   return !tensor.shape.empty() && tensor.shape[0] == vocabulary && is_named_embedding(tensor.name);
 }
@@ -144,6 +172,23 @@ void PermutedSource::read(const TensorInfo& tensor, int64_t first, std::span<std
     if (table->info.name == tensor.name) return read_table(*table, first, out);
   }
   models_[model_]->read(tensor, first, out);
+}
+
+ReadCost PermutedSource::read_cost(const TensorInfo& tensor) const {
+  const auto found = std::ranges::find_if(
+      tables_, [&](const auto& table) { return table->info.name == tensor.name; });
+  if (found == tables_.end()) return models_[model_]->read_cost(tensor);
+  ReadCost cost;
+  for (size_t m = 0; m < models_.size(); ++m) {
+    const TensorInfo* of_model = (*found)->of_model[m];
+    if (!of_model) continue;
+    const ReadCost whole = models_[m]->read_cost(*of_model);
+    const auto rows = std::ranges::count(plan_->models[model_].from, m, &RowOf::model);
+    const double share = static_cast<double>(rows) / static_cast<double>(of_model->shape[0]);
+    cost.disk_bytes += static_cast<uint64_t>(share * static_cast<double>(whole.disk_bytes));
+    cost.memory += whole.memory;
+  }
+  return cost;
 }
 
 std::span<const RowOf> PermutedSource::rows_of(int64_t row) const {

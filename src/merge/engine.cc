@@ -218,6 +218,7 @@ MergeCost cost_of(const MergeInputs& inputs, size_t threads, uint64_t max_memory
     cost.bytes_written += byte_size(t.info);
     largest = std::max(largest, whole <= plan.whole ? whole : plan.block);
   }
+  if (inputs.tokenizer().plan) cost.vocabulary = inputs.tokenizer().plan->rows();
   const uint64_t other = other_memory(inputs, threads);
   cost.peak_memory = other + 2 * largest;
   cost.least_memory = other + 2 * least_block(inputs);
@@ -226,8 +227,10 @@ MergeCost cost_of(const MergeInputs& inputs, size_t threads, uint64_t max_memory
 
 }  // namespace
 
-MergeCost merge_cost(const Recipe& recipe, size_t threads, uint64_t max_memory) {
-  return cost_of(MergeInputs(recipe, {.threads = threads}), threads, max_memory);
+MergeCost merge_cost(const Recipe& recipe, size_t threads, uint64_t max_memory,
+                     const TokenizerBuilder& tokenizers) {
+  const MergeInputs inputs(recipe, {.threads = threads, .tokenizers = tokenizers});
+  return cost_of(inputs, threads, max_memory);
 }
 
 namespace {
@@ -247,7 +250,8 @@ std::string plan_hash(const MergeInputs& inputs, const MergeOptions& options,
                      {"seed", options.seed},
                      {"shard_bytes", options.shard_bytes},
                      {"name", options.out.filename().string()},
-                     {"tokenizer", !options.no_tokenizer}};
+                     {"tokenizer", !options.no_tokenizer},
+                     {"vocabulary", fingerprint(inputs.tokenizer())}};
   return sha256_hex(plan.dump());
 }
 
@@ -264,7 +268,7 @@ Json about(const MergeInputs& inputs, const MergeOptions& options,
 
 MergeReport merge(const Recipe& recipe, const MergeOptions& options, Threads& threads) {
   check_merge_target(recipe, options);
-  const MergeInputs inputs(recipe, {options.seed, threads.count()});
+  const MergeInputs inputs(recipe, {options.seed, threads.count(), options.tokenizers});
   const MemoryPlan memory = plan_memory(inputs, threads.count(), options.max_memory);
   const std::vector<std::string> models = fingerprints(inputs);
   MergeReport report;

@@ -8,6 +8,7 @@
 
 #include "base/progress.h"
 #include "base/threads.h"
+#include "merge/input_model.h"
 #include "recipe/recipe.h"
 
 namespace lewis {
@@ -17,10 +18,11 @@ struct MergeOptions {
   bool resume = false;  // go on with OUT.partial
   bool force = false;   // replace an existing OUT
   uint64_t shard_bytes = 5'000'000'000;
-  uint64_t seed = 0;          // of random masks
-  bool no_tokenizer = false;  // do not copy tokenizer and chat template files
-  uint64_t max_memory = 0;    // bytes; 0: no limit. Kept, or refused before any work
-  ProgressFn progress;        // bytes read and written
+  uint64_t seed = 0;              // of random masks
+  bool no_tokenizer = false;      // do not copy tokenizer and chat template files
+  uint64_t max_memory = 0;        // bytes; 0: no limit. Kept, or refused before any work
+  ProgressFn progress;            // bytes read and written
+  TokenizerBuilder tokenizers{};  // for recipes with tokenizer settings
 };
 
 // Every tensor of the output, accounted for.
@@ -39,9 +41,11 @@ void check_merge_target(const Recipe& recipe, const MergeOptions& options);
 struct MergeCost {
   uint64_t tensors = 0, parameters = 0, bytes_read = 0, bytes_written = 0, peak_memory = 0;
   uint64_t least_memory = 0;  // what --max-memory may be
+  int64_t vocabulary = 0;     // rows of the embeddings, where a tokenizer setting changes them
 };
 // `max_memory`: 0, or the limit that peak_memory is for; Error(kResource) when it cannot be kept.
-MergeCost merge_cost(const Recipe& recipe, size_t threads, uint64_t max_memory = 0);
+MergeCost merge_cost(const Recipe& recipe, size_t threads, uint64_t max_memory = 0,
+                     const TokenizerBuilder& tokenizers = {});
 
 // The whole merge: opens and checks all models (same tensors, same shapes; Error(kInput) names the
 // first that differs), writes OUT.partial, renames it to OUT. On any error nothing named OUT has

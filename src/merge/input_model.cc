@@ -7,6 +7,7 @@
 #include "merge/sources/adapter_source.h"
 #include "merge/sources/fp8_source.h"
 #include "merge/sources/quantization.h"
+#include "merge/sources/tied_source.h"
 
 namespace lewis {
 namespace {
@@ -34,10 +35,25 @@ InputModel open_folder(const fs::path& folder) {
   }
   refuse_packed(model.config, model.label());
   widen(model);
+  if (model.config.value("tie_word_embeddings", Json()) == true)
+    model.source = without_tied_head(std::move(model.source), model.vocab_size());
   return model;
 }
 
 }  // namespace
+
+int64_t InputModel::vocab_size() const {
+  const Json& text = config.contains("text_config") ? config["text_config"] : config;
+  const Json size = text.is_object() ? text.value("vocab_size", Json()) : Json();
+  return size.is_number_integer() ? size.get<int64_t>() : 0;
+}
+
+std::string fingerprint(const TokenizerChange& change) {
+  std::string all = change.plan ? fingerprint(*change.plan) : "";
+  for (const auto& [name, content] : change.files)
+    all += name + (content ? sha256_hex(*content) : "-");
+  return all.empty() ? "" : sha256_hex(all);
+}
 
 InputModel open_input(const RecipeModel& model, const OpenOptions& options) {
   InputModel opened = model.stage ? open_stage(*model.stage, options) : open_folder(model.folder);

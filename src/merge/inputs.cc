@@ -5,13 +5,10 @@
 #include <set>
 
 #include "base/error.h"
-#include "base/text_file.h"
 #include "merge/modules.h"
 
 namespace lewis {
 namespace {
-
-namespace fs = std::filesystem;
 
 // "model.layers.", 3, ".mlp.up_proj.weight"; no layer: the name alone.
 struct NameParts {
@@ -49,12 +46,6 @@ std::optional<std::string> differing_key(const InputModel& a, const InputModel& 
   return std::nullopt;
 }
 
-std::optional<std::string> tokenizer_text(const InputModel& model) {
-  const fs::path file = model.folder / "tokenizer.json";
-  if (!fs::exists(file)) return std::nullopt;
-  return read_text_file(file);
-}
-
 }  // namespace
 
 std::vector<MergeSource> OutputTensor::sources() const {
@@ -81,9 +72,7 @@ MergeInputs::MergeInputs(const Recipe& recipe, const OpenOptions& options, Belon
     throw usage_error("{}: merge_method {} needs base_model", where(), method_.name);
   }
   if (recipe_.modules.empty()) {
-    for (const RecipeModel& m : recipe_.models) opened_.push_back(open_input(m, options_));
-    for (const InputModel& model : opened_) models_.push_back(&model);
-    main_ = models_[recipe_.base_index.value_or(0)];
+    open_models();
     choose_models();
     recipe_.slices.empty() ? add_tensors_of_models() : add_tensors_of_slices();
   } else {
@@ -100,7 +89,29 @@ MergeInputs::MergeInputs(const Recipe& recipe, const OpenOptions& options, Belon
     t.info.dtype = output_dtype(t);
     task(t);  // every parameter is there
   }
-  check_tokenizers();
+}
+
+void MergeInputs::open_models() {
+  for (const RecipeModel& m : recipe_.models) opened_.push_back(open_input(m, options_));
+  for (const InputModel& model : opened_) models_.push_back(&model);
+  main_ = models_[recipe_.base_index.value_or(0)];
+  if (recipe_.tokenizer || recipe_.chat_template) change_tokenizers();
+}
+
+// From here on the models have the vocabulary of the output. Of several modules only the one with
+// the embeddings is concerned.
+void MergeInputs::change_tokenizers() {
+  const auto own = tensors_of(main());
+  const auto embeds = [&](const TensorInfo* t) { return is_embedding(*t, main().vocab_size()); };
+  if (belongs_ && std::ranges::none_of(own, embeds)) return;
+  if (!options_.tokenizers)
+    throw failed_error("{}: there is nothing here that builds tokenizers", where());
+  tokenizer_ = options_.tokenizers(recipe_, opened_, recipe_.base_index.value_or(0));
+  if (!tokenizer_.plan) return;
+  std::vector<std::shared_ptr<const TensorSource>> sources;
+  for (const InputModel& model : opened_) sources.push_back(model.source);
+  for (size_t m = 0; m < opened_.size(); ++m)
+    opened_[m].source = std::make_shared<const PermutedSource>(tokenizer_.plan, sources, m);
 }
 
 void MergeInputs::open_modules() {
@@ -140,6 +151,7 @@ void MergeInputs::take_over(size_t module) {
   }
   models_.insert(models_.end(), part.models_.begin(), part.models_.end());
   if (!main_) main_ = &part.main();
+  if (!part.tokenizer_.files.empty() || part.tokenizer_.plan) tokenizer_ = part.tokenizer_;
   layers_ = std::max(layers_, part.layers());
 }
 
@@ -313,8 +325,13 @@ void MergeInputs::check(const OutputTensor& t) const {
     const TensorInfo &a = *first.tensor, &b = *s.tensor;
     const std::string &in_a = first.input->label(), &in_b = s.input->label();
     if (a.shape != b.shape) {
-      throw input_error("tensor {} is {} in {} but {} in {}", t.info.name, to_string(a.shape), in_a,
-                        to_string(b.shape), in_b);
+      const bool vocabularies = is_embedding(a, first.input->vocab_size()) &&
+                                is_embedding(b, s.input->vocab_size()) && !tokenizer_.plan;
+      throw input_error("tensor {} is {} in {} but {} in {}{}", t.info.name, to_string(a.shape),
+                        in_a, to_string(b.shape), in_b,
+                        vocabularies ? ": their vocabularies differ; tokenizer_source: union keeps "
+                                       "all tokens, base those of the base model"
+                                     : "");
     }
     const bool both = is_arithmetic(a.dtype) && is_arithmetic(b.dtype);
     if (!both && a.dtype != b.dtype) {
@@ -467,23 +484,14 @@ std::vector<std::string> MergeInputs::explain(const OutputTensor& t) const {
     lines.push_back(fmt::format("base {} ({})", t.base->input->label(), t.base->tensor->name));
   for (const MergeSource& s : t.models) {
     lines.push_back(fmt::format("model {} ({})", s.input->label(), s.tensor->name));
+    if (tokenizer_.plan && is_embedding(*s.tensor, tokenizer_.plan->rows()))
+      lines.push_back("  " + describe_rows(*tokenizer_.plan, s.model));
     for (const std::string_view p : method_.model_parameters) lines.push_back(value(plain(p), &s));
   }
   if (!method_.global_parameters.empty()) lines.push_back("whole merge");
   for (const std::string_view p : method_.global_parameters)
     lines.push_back(value(plain(p), nullptr));
   return lines;
-}
-
-void MergeInputs::check_tokenizers() const {
-  if (!recipe_.tokenizer_source || recipe_.tokenizer_source == "base") return;
-  for (const InputModel& model : opened_) {
-    if (tokenizer_text(model) == tokenizer_text(main())) continue;
-    throw usage_error(
-        "{}: tokenizer_source {}: the tokenizers of {} and {} differ, and merging "
-        "tokenizers is not supported yet",
-        where(), *recipe_.tokenizer_source, main().label(), model.label());
-  }
 }
 
 std::vector<std::string> MergeInputs::warnings() const {
@@ -494,6 +502,7 @@ std::vector<std::string> MergeInputs::warnings() const {
     }
   }
   if (!modules_.empty()) return lines;
+  lines = tokenizer_.warnings;
   if (recipe_.base_index && method_.base == BaseRole::kWeighted &&
       std::find(merged_.begin(), merged_.end(), *recipe_.base_index) == merged_.end()) {
     lines.push_back(fmt::format("{} takes no base: {} only gives config and tokenizer",

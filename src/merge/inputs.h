@@ -61,6 +61,8 @@ class MergeInputs {
   const OutputTensor& tensor(std::string_view name) const;
   // The names of the models that are merged somewhere, in recipe order.
   std::vector<std::string> merged_names() const;
+  // What becomes of main()'s tokenizer.
+  const TokenizerChange& tokenizer() const { return tokenizer_; }
   // Layers of the output (form slices), else of main().
   int64_t layers() const { return layers_; }
 
@@ -79,6 +81,8 @@ class MergeInputs {
   using Belongs = std::function<bool(const std::string& tensor)>;
   MergeInputs(const Recipe& recipe, const OpenOptions& options, Belongs belongs);
 
+  void open_models();
+  void change_tokenizers();
   void open_modules();
   void take_over(size_t module);
   void choose_models();
@@ -95,7 +99,6 @@ class MergeInputs {
   void check_counts(const OutputTensor& tensor) const;
   DType output_dtype(const OutputTensor& tensor) const;
   std::vector<ParameterLevel> levels(const OutputTensor& tensor, const MergeSource* source) const;
-  void check_tokenizers() const;
   std::string where() const { return recipe_.file.string(); }
 
   Recipe recipe_;
@@ -108,6 +111,7 @@ class MergeInputs {
   const InputModel* main_ = nullptr;
   std::vector<size_t> merged_;  // into Recipe::models
   std::vector<OutputTensor> tensors_;
+  TokenizerChange tokenizer_;
   int64_t layers_ = 0;
 };
 

@@ -77,11 +77,13 @@ InputModel open_stage(const Recipe& recipe, const OpenOptions& options) {
   InputModel model;
   model.source = source;
   model.folder = inputs.main().folder;
+  model.changed_files = changed_files_of(inputs);
   model.config_text = config_of(inputs);
   if (!model.config_text.empty()) model.config = parse_json(model.config_text, "config.json");
   model.fingerprint = [source, seed = options.seed] {
     std::string all = to_yaml(source->inputs().recipe(), false) + std::to_string(seed);
     for (const InputModel* input : source->inputs().models()) all += input->fingerprint();
+    all += fingerprint(source->inputs().tokenizer());
     return sha256_hex(all);
   };
   return model;

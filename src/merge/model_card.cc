@@ -5,12 +5,9 @@
 #include <algorithm>
 
 #include "base/json.h"
-#include "base/text_file.h"
 
 namespace lewis {
 namespace {
-
-namespace fs = std::filesystem;
 
 // A YAML text in double quotes.
 std::string quoted(const std::string& text) {
@@ -46,6 +43,40 @@ std::string stacked_config(const MergeInputs& inputs, const std::string& config)
     text[list] = layers;
   }
   text["num_hidden_layers"] = inputs.layers();
+  return json.dump(2) + "\n";
+}
+
+// "eos_token_id", "bos_token_id", ...: an id or a list of ids.
+void renumber_tokens(const std::map<int64_t, int64_t>& renumbered, Json& config) {
+  const auto new_id = [&](const Json& id) -> Json {
+    const auto found =
+        id.is_number_integer() ? renumbered.find(id.get<int64_t>()) : renumbered.end();
+    if (found == renumbered.end()) return id;
+    return found->second < 0 ? Json() : Json(found->second);
+  };
+  for (auto& [key, value] : config.items()) {
+    if (!key.ends_with("_token_id")) continue;
+    if (!value.is_array()) {
+      value = new_id(value);
+      continue;
+    }
+    Json ids = Json::array();
+    for (const Json& id : value) {
+      if (const Json now = new_id(id); !now.is_null()) ids.push_back(now);
+    }
+    value = ids;
+  }
+}
+
+// config.json with the vocabulary of the output.
+std::string config_of_vocabulary(const TokenizerChange& change, const std::string& config) {
+  Json json = parse_json(config, "config.json");
+  const auto set = [&](Json& part) {
+    if (part.contains("vocab_size") && change.plan) part["vocab_size"] = change.plan->rows();
+    renumber_tokens(change.renumbered, part);
+  };
+  set(json);
+  if (json.contains("text_config") && json["text_config"].is_object()) set(json["text_config"]);
   return json.dump(2) + "\n";
 }
 
@@ -110,15 +141,31 @@ std::string config_of(const MergeInputs& inputs) {
   for (const auto& module : inputs.modules()) {
     if (!module->recipe().slices.empty()) config = stacked_config(*module, config);
   }
+  const TokenizerChange& change = inputs.tokenizer();
+  if (change.plan || !change.renumbered.empty()) config = config_of_vocabulary(change, config);
   const auto dtype = output_dtype(inputs);
   return dtype ? patched_config(config, *dtype) : config;
 }
 
+ChangedFiles changed_files_of(const MergeInputs& inputs) {
+  ChangedFiles changed = inputs.main().changed_files;
+  const TokenizerChange& change = inputs.tokenizer();
+  for (const auto& [name, content] : change.files) changed[name] = content;
+  const std::string name = "generation_config.json";
+  const auto generation = inputs.main().files().read(name);
+  if (generation && !change.renumbered.empty()) {
+    Json json = parse_json(*generation, inputs.main().files().path_of(name));
+    renumber_tokens(change.renumbered, json);
+    changed[name] = json.dump(2) + "\n";
+  }
+  return changed;
+}
+
 void add_companions(const MergeInputs& inputs, const std::string& name, bool tokenizer,
                     ModelWriter& writer) {
-  const fs::path& folder = inputs.main().folder;
-  const auto copy = [&](const std::string& file) {
-    if (fs::exists(folder / file)) writer.add_file(file, read_text_file(folder / file));
+  const ModelFiles files(inputs.main().folder, changed_files_of(inputs));
+  const auto copy = [&](const std::string& name_of_file) {
+    if (const auto content = files.read(name_of_file)) writer.add_file(name_of_file, *content);
   };
   if (const std::string config = config_of(inputs); !config.empty())
     writer.add_file("config.json", config);

@@ -16,12 +16,16 @@ std::string model_card(const MergeInputs& inputs, const std::string& name);
 std::string patched_config(const std::string& config, DType dtype);
 
 // config.json of the merged model: that of inputs.main(), byte for byte but for a dtype that would
-// lie and, for stacks of slices, the number of layers and what is listed layer by layer. "" when
-// there is none.
+// lie; for stacks of slices, the number of layers and what is listed layer by layer; for another
+// tokenizer, vocab_size and the ids of tokens. "" when there is none.
 std::string config_of(const MergeInputs& inputs);
 
+// What differs from the files of inputs.main()'s folder: tokenizer and chat template by the recipe,
+// and generation_config.json where it names tokens that got other ids.
+ChangedFiles changed_files_of(const MergeInputs& inputs);
+
 // Adds all of them to the folder. config, generation_config, tokenizer and chat template come from
-// inputs.main(), byte for byte but for a dtype in config.json that would lie. `name`: of the model.
+// inputs.main(), byte for byte but for what the two functions above change. `name`: of the model.
 void add_companions(const MergeInputs& inputs, const std::string& name, bool tokenizer,
                     ModelWriter& writer);
 

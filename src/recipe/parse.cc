@@ -58,10 +58,6 @@ class Parser {
         "parameters",    "dtype",      "out_dtype", "tokenizer", "tokenizer_source",
         "chat_template", "lewis",      "name"};
     check_keys(root, kKeys, "the recipe");
-    for (const std::string_view key : {"tokenizer", "chat_template"}) {
-      if (const YamlNode* n = root.find(key))
-        fail(n->line, fmt::format("'{}' is not supported yet", key));
-    }
     Recipe r;
     r.file = file_;
     r.line = root.line;
@@ -69,8 +65,9 @@ class Parser {
     r.merge_method = text_of(need(root, "merge_method"), "merge_method");
     if (const YamlNode* n = given(root, "dtype")) r.dtype = dtype_of(*n, "dtype");
     if (const YamlNode* n = given(root, "out_dtype")) r.out_dtype = dtype_of(*n, "out_dtype");
-    if (const YamlNode* n = given(root, "tokenizer_source"))
-      r.tokenizer_source = text_of(*n, "tokenizer_source");
+    r.tokenizer = parse_tokenizer(root, where_);
+    if (const YamlNode* n = given(root, "chat_template"))
+      r.chat_template = text_of(*n, "chat_template");
     if (const YamlNode* n = given(root, "parameters")) r.parameters = parameters_of(*n, false);
     inputs(root, r);
     if (const YamlNode* n = given(root, "lewis")) r.lewis = lewis_of(*n, r);

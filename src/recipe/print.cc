@@ -143,6 +143,29 @@ void collect_stages(const Recipe& recipe, std::vector<const Recipe*>& stages) {
   }
 }
 
+std::string source_text(const TokenSource& s) {
+  if (s.kind == TokenSource::Kind::kZero) return "{kind: zero}";
+  if (!s.token && !s.token_id) return scalar(s.model);
+  return "{kind: model_token, model: " + scalar(s.model) +
+         (s.token ? ", token: " + scalar(*s.token) : fmt::format(", token_id: {}", *s.token_id)) +
+         "}";
+}
+
+std::string tokenizer_text(const TokenizerSettings& s) {
+  if (s.tokens.empty() && s.pad_to_multiple_of == 0)
+    return "tokenizer_source: " + scalar(s.source) + "\n";
+  std::string text = "tokenizer:\n  source: " + scalar(s.source) + "\n";
+  if (s.pad_to_multiple_of) text += fmt::format("  pad_to_multiple_of: {}\n", s.pad_to_multiple_of);
+  if (!s.tokens.empty()) text += "  tokens:\n";
+  for (const TokenSetting& t : s.tokens) {
+    text += "    " + scalar(t.token) + ":\n";
+    if (t.source.kind != TokenSource::Kind::kDefault)
+      text += "      source: " + source_text(t.source) + "\n";
+    text += fmt::format("      force: {}\n", t.force);
+  }
+  return text;
+}
+
 std::string lewis_text(const LewisSection& s) {
   std::string text = "lewis:\n";
   if (!s.calibration.empty()) text += "  calibration:\n";
@@ -178,8 +201,8 @@ std::string document_text(const Recipe& recipe, bool stock) {
     text += "parameters:\n" + parameters_text(recipe.parameters, "  ");
   if (recipe.dtype) text += fmt::format("dtype: {}\n", dtype_torch_name(*recipe.dtype));
   if (recipe.out_dtype) text += fmt::format("out_dtype: {}\n", dtype_torch_name(*recipe.out_dtype));
-  if (recipe.tokenizer_source)
-    text += "tokenizer_source: " + scalar(*recipe.tokenizer_source) + "\n";
+  if (recipe.tokenizer) text += tokenizer_text(*recipe.tokenizer);
+  if (recipe.chat_template) text += "chat_template: " + scalar(*recipe.chat_template) + "\n";
   if (recipe.lewis && !stock) text += lewis_text(*recipe.lewis);
   return text;
 }

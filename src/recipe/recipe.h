@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/dtype.h"
+#include "recipe/tokenizer_settings.h"
 
 namespace lewis {
 
@@ -106,7 +107,8 @@ struct Recipe {
   Parameters module_parameters;       // modules.NAME.parameters
   Parameters parameters;
   std::optional<DType> dtype, out_dtype;
-  std::optional<std::string> tokenizer_source;  // "base", "union" or a model
+  std::optional<TokenizerSettings> tokenizer;  // tokenizer_source, or tokenizer
+  std::optional<std::string> chat_template;    // "auto", the name of a built-in one, or Jinja
   std::optional<LewisSection> lewis;
 };
 

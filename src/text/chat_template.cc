@@ -3,13 +3,11 @@
 #include <ctime>
 
 #include "base/error.h"
-#include "base/text_file.h"
 #include "text/rust_border.h"
 #include "text/tokenizer.h"
+#include "text/tokenizer_config.h"
 
 namespace lewis {
-
-namespace fs = std::filesystem;
 
 struct ChatTemplate::Impl {
   std::unique_ptr<LewisTemplate, rust::FreeTemplate> compiled;
@@ -20,8 +18,8 @@ struct ChatTemplate::Impl {
 namespace {
 
 // The variables for the special tokens that a model has, as transformers passes them.
-Json special_variables(const fs::path& model_folder) {
-  const SpecialTokens tokens = read_special_tokens(model_folder);
+Json special_variables(const ModelFiles& files) {
+  const SpecialTokens tokens = read_special_tokens(files);
   Json variables = Json::object();
   const auto add = [&](const char* name, const std::string& token) {
     if (!token.empty()) variables[name] = token;
@@ -59,23 +57,20 @@ int64_t local_now() {
 
 }  // namespace
 
-ChatTemplate ChatTemplate::load(const fs::path& model_folder) {
-  const fs::path own_file = model_folder / "chat_template.jinja";
-  if (fs::exists(own_file)) {
-    return ChatTemplate(read_text_file(own_file), own_file.string(),
-                        special_variables(model_folder));
+ChatTemplate ChatTemplate::load(const ModelFiles& files) {
+  if (const auto own = files.read("chat_template.jinja")) {
+    return ChatTemplate(*own, files.path_of("chat_template.jinja"), special_variables(files));
   }
-  const fs::path config_file = model_folder / "tokenizer_config.json";
-  const Json config = fs::exists(config_file) ? read_json(config_file) : Json::object();
-  const std::string where = config_file.string() + ": chat_template";
-  if (!config.is_object() || config.value("chat_template", Json()).is_null()) {
+  const Json config = read_json_object(files, "tokenizer_config.json").value_or(Json::object());
+  const std::string where = files.path_of("tokenizer_config.json") + ": chat_template";
+  if (config.value("chat_template", Json()).is_null()) {
     throw input_error(
         "{}: the model has no chat template: neither chat_template.jinja nor 'chat_template' in "
         "tokenizer_config.json",
-        model_folder.string());
+        files.folder.string());
   }
   return ChatTemplate(default_template(config["chat_template"], where), where,
-                      special_variables(model_folder));
+                      special_variables(files));
 }
 
 ChatTemplate::ChatTemplate(const std::string& source, std::string where, Json special)

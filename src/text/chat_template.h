@@ -2,12 +2,12 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
 
 #include "base/json.h"
+#include "base/model_files.h"
 
 namespace lewis {
 
@@ -24,10 +24,10 @@ struct ChatOptions {
 // Movable; render may be called from any thread.
 class ChatTemplate {
  public:
-  // From chat_template.jinja of a model folder, or "chat_template" of tokenizer_config.json (a
+  // From chat_template.jinja of a model, or "chat_template" of tokenizer_config.json (a
   // string, or a list of {name, template}: the one named "default"). Throws Error(kInput) that
   // names the file when there is none or it does not compile.
-  static ChatTemplate load(const std::filesystem::path& model_folder);
+  static ChatTemplate load(const ModelFiles& files);
   // From Jinja source; `where` begins the messages of errors, `special` holds the variables that
   // every rendering gets: {"bos_token": "<s>"}.
   ChatTemplate(const std::string& source, std::string where, Json special = Json::object());

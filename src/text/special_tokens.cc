@@ -4,23 +4,18 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "text/tokenizer.h"
+#include "text/tokenizer_config.h"
 
 namespace lewis {
 namespace {
-
-namespace fs = std::filesystem;
 
 struct ConfigFile {
   std::string name;  // for messages
   Json json;         // an object; empty when there is no such file
 };
 
-ConfigFile read_config(const fs::path& file) {
-  ConfigFile config{file.string(), Json::object()};
-  if (!fs::exists(file)) return config;
-  config.json = read_json(file);
-  if (!config.json.is_object()) throw input_error("{}: expected a JSON object", config.name);
-  return config;
+ConfigFile read_config(const ModelFiles& files, const std::string& name) {
+  return {files.path_of(name), read_json_object(files, name).value_or(Json::object())};
 }
 
 // A token is "text", {"content": "text", ...} or null.
@@ -66,9 +61,9 @@ bool pads_left(const ConfigFile& config) {
 
 }  // namespace
 
-SpecialTokens read_special_tokens(const fs::path& model_folder) {
-  const ConfigFile config = read_config(model_folder / "tokenizer_config.json");
-  const ConfigFile map = read_config(model_folder / "special_tokens_map.json");
+SpecialTokens read_special_tokens(const ModelFiles& files) {
+  const ConfigFile config = read_config(files, "tokenizer_config.json");
+  const ConfigFile map = read_config(files, "special_tokens_map.json");
   const auto token = [&](const char* key) {
     const std::string text = token_text(config, key);
     return text.empty() && !config.json.contains(key) ? token_text(map, key) : text;
@@ -79,8 +74,8 @@ SpecialTokens read_special_tokens(const fs::path& model_folder) {
   special.pad = token("pad_token");
   special.unk = token("unk_token");
   special.pads_left = pads_left(config);
-  add_eos_ids(read_config(model_folder / "generation_config.json"), special.config_eos);
-  add_eos_ids(read_config(model_folder / "config.json"), special.config_eos);
+  add_eos_ids(read_config(files, "generation_config.json"), special.config_eos);
+  add_eos_ids(read_config(files, "config.json"), special.config_eos);
   return special;
 }
 

@@ -5,12 +5,9 @@
 
 #include "base/error.h"
 #include "base/hash.h"
-#include "base/text_file.h"
 #include "text/rust_border.h"
 
 namespace lewis {
-
-namespace fs = std::filesystem;
 
 struct Tokenizer::Impl {
   std::unique_ptr<LewisTokenizer, rust::FreeTokenizer> tokenizer;
@@ -42,14 +39,12 @@ Tokenizer Tokenizer::from_json(const std::string& json, const std::string& where
   return Tokenizer(std::move(impl));
 }
 
-Tokenizer Tokenizer::load(const fs::path& model_folder) {
-  const fs::path file = model_folder / "tokenizer.json";
-  if (!fs::exists(file)) {
-    throw input_error("{}: missing; lewis reads tokenizers only in this format", file.string());
-  }
-  const std::string json = read_text_file(file);
-  Tokenizer t = from_json(json, file.string());
-  t.special_ = read_special_tokens(model_folder);
+Tokenizer Tokenizer::load(const ModelFiles& files) {
+  const std::string file = files.path_of("tokenizer.json");
+  const auto json = files.read("tokenizer.json");
+  if (!json) throw input_error("{}: missing; lewis reads tokenizers only in this format", file);
+  Tokenizer t = from_json(*json, file);
+  t.special_ = read_special_tokens(files);
   t.bos_id_ = t.token_to_id(t.special_.bos);
   t.eos_id_ = t.token_to_id(t.special_.eos);
   t.pad_id_ = t.token_to_id(t.special_.pad);
@@ -59,10 +54,9 @@ Tokenizer Tokenizer::load(const fs::path& model_folder) {
     if (std::ranges::find(t.stop_ids_, id) == t.stop_ids_.end()) t.stop_ids_.push_back(id);
   }
 
-  const fs::path config = model_folder / "tokenizer_config.json";
   // Hashes of hashes: the border between the two files counts.
-  t.identity_ = sha256_hex(sha256_hex(json) +
-                           sha256_hex(fs::exists(config) ? read_text_file(config) : std::string()));
+  t.identity_ =
+      sha256_hex(sha256_hex(*json) + sha256_hex(files.read("tokenizer_config.json").value_or("")));
   return t;
 }
 

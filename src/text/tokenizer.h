@@ -2,13 +2,14 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "base/model_files.h"
 
 namespace lewis {
 
@@ -23,14 +24,14 @@ struct SpecialTokens {
 // Reads tokenizer_config.json, special_tokens_map.json (for what the former lacks),
 // generation_config.json and config.json, as far as they are there. Throws Error(kInput) that names
 // the file and the key when one is not what it must be.
-SpecialTokens read_special_tokens(const std::filesystem::path& model_folder);
+SpecialTokens read_special_tokens(const ModelFiles& files);
 
 // Hugging Face's tokenizer.json. Movable; the const functions may be called from any thread.
 class Tokenizer {
  public:
-  // Reads tokenizer.json of a model folder, and the files of read_special_tokens.
+  // Reads tokenizer.json of a model, and the files of read_special_tokens.
   // Throws Error(kInput) that names the file and why when one is missing or broken.
-  static Tokenizer load(const std::filesystem::path& model_folder);
+  static Tokenizer load(const ModelFiles& files);
   // From the text of a tokenizer.json alone, without special tokens; `where` begins the messages.
   static Tokenizer from_json(const std::string& json, const std::string& where);
 

@@ -4,10 +4,11 @@
 
 namespace lewis {
 
-std::optional<Json> read_json_object(const std::filesystem::path& file) {
-  if (!std::filesystem::exists(file)) return std::nullopt;
-  Json json = read_json(file);
-  if (!json.is_object()) throw input_error("{}: expected a JSON object", file.string());
+std::optional<Json> read_json_object(const ModelFiles& files, const std::string& name) {
+  const auto text = files.read(name);
+  if (!text) return std::nullopt;
+  Json json = parse_json(*text, files.path_of(name));
+  if (!json.is_object()) throw input_error("{}: expected a JSON object", files.path_of(name));
   return json;
 }
 

@@ -1,16 +1,16 @@
 // tokenizer_config.json and its siblings, as objects that can be changed and written again.
 #pragma once
 
-#include <filesystem>
 #include <optional>
 #include <string>
 
 #include "base/json.h"
+#include "base/model_files.h"
 
 namespace lewis {
 
 // A file that holds a JSON object; nothing if there is no such file. Error(kInput) names it.
-std::optional<Json> read_json_object(const std::filesystem::path& file);
+std::optional<Json> read_json_object(const ModelFiles& files, const std::string& name);
 
 // As transformers writes such a file. Its "no limit" for model_max_length, int(1e30), which JSON
 // libraries read as a float, stays the integer that it was.

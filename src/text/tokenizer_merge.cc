@@ -6,14 +6,12 @@
 
 #include "base/error.h"
 #include "base/json.h"
-#include "base/text_file.h"
 #include "text/tokenizer.h"
 #include "text/tokenizer_config.h"
 
 namespace lewis {
 namespace {
 
-namespace fs = std::filesystem;
 using Merge = std::pair<std::string, std::string>;
 
 struct Token {
@@ -104,15 +102,14 @@ TokenizerFile take_apart(std::string name, std::string text, int64_t rows) {
 class TokenizerFiles {
  public:
   const TokenizerFile& read(const TokenizerInput& input) {
-    const fs::path path = input.folder / "tokenizer.json";
-    if (!fs::exists(path))
-      throw input_error("{}: missing; lewis reads tokenizers only in this format", path.string());
-    std::string text = read_text_file(path);
+    const std::string path = input.files.path_of("tokenizer.json");
+    auto text = input.files.read("tokenizer.json");
+    if (!text) throw input_error("{}: missing; lewis reads tokenizers only in this format", path);
     for (const auto& file : files_) {
-      if (file->rows == input.rows && file->text == text) return *file;
+      if (file->rows == input.rows && file->text == *text) return *file;
     }
     files_.push_back(
-        std::make_unique<TokenizerFile>(take_apart(path.string(), std::move(text), input.rows)));
+        std::make_unique<TokenizerFile>(take_apart(path, std::move(*text), input.rows)));
     return *files_.back();
   }
 
@@ -355,24 +352,26 @@ Json decoder_of(const Union& all) {
   return decoder;
 }
 
-void rewrite_files(const fs::path& folder, const Union& all, MergedTokenizer& out) {
+void rewrite_files(const Union& all, MergedTokenizer& out) {
   const std::string json = tokenizer_json(all);
   prove(json, all);
-  out.files["tokenizer.json"] = json;
-  if (auto config = read_json_object(folder / "tokenizer_config.json")) {
+  out.files.changed["tokenizer.json"] = json;
+  if (auto config = read_json_object(out.files, "tokenizer_config.json")) {
     if (config->contains("added_tokens_decoder"))
       (*config)["added_tokens_decoder"] = decoder_of(all);
     forget_lost_tokens(*config, all, out.warnings);
-    out.files["tokenizer_config.json"] = json_object_text(*config);
+    out.files.changed["tokenizer_config.json"] = json_object_text(*config);
   }
-  if (auto special = read_json_object(folder / "special_tokens_map.json")) {
+  if (auto special = read_json_object(out.files, "special_tokens_map.json")) {
     std::vector<std::string> said_above;
     forget_lost_tokens(*special, all, said_above);
-    out.files["special_tokens_map.json"] = json_object_text(*special);
+    out.files.changed["special_tokens_map.json"] = json_object_text(*special);
   }
   // The same vocabulary in older forms: tokenizer.json has it all.
-  out.dropped = {"added_tokens.json", "merges.txt", "spiece.model", "tekken.json",
-                 "tokenizer.model",   "vocab.json", "vocab.txt"};
+  for (const char* name : {"added_tokens.json", "merges.txt", "spiece.model", "tekken.json",
+                           "tokenizer.model", "vocab.json", "vocab.txt"}) {
+    out.files.changed[name] = std::nullopt;
+  }
 }
 
 void warn_of_missing(const TokenizerFile& model, const Union& all,
@@ -407,13 +406,14 @@ MergedTokenizer merge_tokenizers(const TokenizerRequest& request) {
   for (const TokenizerInput& input : request.models) models.push_back(&files.read(input));
   const TokenizerFile& source = files.read(request.source);
   MergedTokenizer out;
+  out.files = request.source.files;
   const Union all = unite(request, source, models, out.warnings);
   out.tokens = all.texts;
   for (const TokenizerFile* model : models) {
     warn_of_missing(*model, all, out.warnings);
     out.vocabularies.push_back(model->ids);
   }
-  if (!all.added.empty() || source.without_row > 0) rewrite_files(request.source.folder, all, out);
+  if (!all.added.empty() || source.without_row > 0) rewrite_files(all, out);
   return out;
 }
 

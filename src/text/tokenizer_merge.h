@@ -2,16 +2,16 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
-#include <map>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
+#include "base/model_files.h"
+
 namespace lewis {
 
 struct TokenizerInput {
-  std::filesystem::path folder;  // with tokenizer.json
+  ModelFiles files;  // with tokenizer.json
   int64_t rows = 0;  // of the embeddings: a token with a higher id has none; 0: not known
 };
 
@@ -25,11 +25,10 @@ struct TokenizerRequest {
 using Vocabulary = std::unordered_map<std::string, int32_t>;  // token -> id
 
 struct MergedTokenizer {
-  std::vector<std::string> tokens;           // by id; "": no token has this id
-  std::vector<Vocabulary> vocabularies;      // per model: the tokens that have a row
-  std::map<std::string, std::string> files;  // those of the source that change: name -> content
-  std::vector<std::string> dropped;          // those of the source that would be wrong
-  std::vector<std::string> warnings;         // one line each
+  std::vector<std::string> tokens;       // by id; "": no token has this id
+  std::vector<Vocabulary> vocabularies;  // per model: the tokens that have a row
+  ModelFiles files;                      // those of the source, changed where they must be
+  std::vector<std::string> warnings;     // one line each
 
   // Per id of the output: the row of `model`, or -1.
   std::vector<int32_t> rows_of(size_t model) const;
