@@ -185,7 +185,7 @@ void run_plan(const Options& o) {
   ProgressPrinter progress(o.common->quiet);
   const Recipe recipe = read_recipe(o.recipe);
   check_plan_settings(recipe);
-  const MergeCost cost = merge_cost(recipe, threads.count(),
+  const MergeCost cost = merge_cost(recipe, threads.count(), 0,
                                     change_tokenizer);  // also checks what can be checked early
   const Guidance guidance = guide(recipe, o.cache, threads, progress.callback());
   if (!o.out.empty()) write_plan(o.out, to_yaml(guidance.recipe, true));

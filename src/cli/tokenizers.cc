@@ -206,6 +206,30 @@ class Builder {
       if (map.row_of[id] >= 0) change.renumbered[map.row_of[id]] = static_cast<int64_t>(id);
     }
     std::erase_if(change.renumbered, [](const auto& pair) { return pair.first == pair.second; });
+    warn_of_lost_ids("config.json", models_[main_].config, merged, change);
+    const ModelFiles files = models_[main_].files();
+    if (const auto text = files.read("generation_config.json")) {
+      const std::string path = files.path_of("generation_config.json");
+      warn_of_lost_ids("generation_config.json", parse_json(*text, path), merged, change);
+    }
+  }
+
+  void warn_of_lost_ids(std::string_view file, const Json& config, const MergedTokenizer& merged,
+                        TokenizerChange& change) const {
+    for (const auto& [key, value] : config.items()) {
+      if (key == "text_config") warn_of_lost_ids(file, value, merged, change);
+      if (!key.ends_with("_token_id")) continue;
+      for (const Json& id : value.is_array() ? value : Json::array({value})) {
+        if (!id.is_number_integer()) continue;
+        const auto now = change.renumbered.find(id.get<int64_t>());
+        if (now == change.renumbered.end() || now->second >= 0) continue;
+        const auto lost = std::ranges::find(merged.vocabularies[main_], now->first,
+                                            &Vocabulary::value_type::second);
+        change.warnings.push_back(
+            fmt::format("{}: {} {} is '{}', which the new tokenizer lacks: it is left out", file,
+                        key, now->first, lost->first));
+      }
+    }
   }
 
   const Recipe& recipe_;

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
 #include <map>
 #include <random>
 
@@ -100,7 +102,7 @@ Case random_case(uint32_t seed,
     const int64_t rows = m == 0 ? 8 : m == 1 ? 10 : 7;
     std::vector<int32_t> own(14, -1);
     for (int32_t r = 0; r < rows; ++r) own[static_cast<size_t>(r)] = r;
-    std::ranges::shuffle(own, random);
+    std::shuffle(own.begin(), own.end(), random);
     for (size_t id = 0; id < own.size(); ++id) {
       if (!c.has_token[id]) own[id] = -1;
     }

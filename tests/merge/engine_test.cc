@@ -219,11 +219,38 @@ TEST_F(Engine, SaysThatAWeightHasNoEffect) {
   EXPECT_NE(warnings[0].find("weight has no effect"), std::string::npos);
 }
 
-TEST_F(Engine, TokenizersThatDifferAreNotUnited) {
-  EXPECT_NO_THROW(run(recipe(kHead + "tokenizer_source: union\n")));
-  fs::remove_all(out_);
-  std::ofstream(dir_.path / "code/tokenizer.json", std::ios::app) << " ";
-  expect_refused(kHead + "tokenizer_source: union\n", ExitCode::kUsage, {"tokenizers of", "code"});
+// Vocabularies that differ need a setting (tests/cli/tokenizers_test.cc).
+TEST_F(Engine, OtherVocabulariesAreRefused) {
+  rewrite("code", [](auto& tensors, auto& storage) {
+    for (size_t i = 0; i < tensors.size(); ++i) {
+      if (tensors[i].name != "model.embed_tokens.weight") continue;
+      tensors[i].shape[0] = 1020;
+      storage[i].resize(byte_size(tensors[i]));
+    }
+  });
+  const fs::path config = dir_.path / "code/config.json";
+  std::string text = file_text(config);
+  text.replace(text.find("\"vocab_size\": 1024"), 18, "\"vocab_size\": 1020");
+  std::ofstream(config) << text;
+  expect_refused(kHead, ExitCode::kInput,
+                 {"[1024, 128]", "[1020, 128]", "code", "tokenizer_source: union"});
+}
+
+// config.json ties the head to the embeddings: a copy in the file is nobody's.
+TEST_F(Engine, TiedHeadsAreNotWrittenTwice) {
+  rewrite("code", [](auto& tensors, auto& storage) {
+    const auto embedding =
+        std::ranges::find(tensors, "model.embed_tokens.weight", &TensorInfo::name);
+    TensorInfo head = *embedding;
+    head.name = "lm_head.weight";
+    auto bytes = storage[static_cast<size_t>(embedding - tensors.begin())];
+    tensors.insert(tensors.begin(), std::move(head));
+    storage.insert(storage.begin(), std::move(bytes));
+  });
+  run(recipe());
+  EXPECT_EQ(Checkpoint::open(out_).find("lm_head.weight"), nullptr);
+  EXPECT_EQ(Checkpoint::open(out_).tensors().size(),
+            Checkpoint::open(dir_.path / "base").tensors().size());
 }
 
 // An interrupt (the callback throws) leaves an old OUT as it was, and what is finished for

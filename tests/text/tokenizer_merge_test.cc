@@ -48,7 +48,9 @@ TEST(TokenizerMerge, UnionKeepsTheSourceAndAddsInOrder) {
   for (int32_t id = 0; id < 62; ++id) {
     const std::string& token = merged.tokens[static_cast<size_t>(id)];
     EXPECT_EQ(made.token_to_id(token), id) << token;
-    if (id < 37) EXPECT_EQ(base.token_to_id(token), id) << token;
+    if (id < 37) {
+      EXPECT_EQ(base.token_to_id(token), id) << token;
+    }
     if (id >= 37 && a.token_to_id(token)) {  // those of a, by id; then those of b
       EXPECT_GT(*a.token_to_id(token), last_of_a);
       last_of_a = *a.token_to_id(token);
