@@ -48,6 +48,8 @@ bool is_byte_level(const TokenizerFile& file) {
   return false;
 }
 
+constexpr int64_t kMostTokens = 1 << 24;  // ids become places in lists
+
 // The model's vocabulary: a map, or for Unigram a list of [piece, score] whose places are the ids.
 std::vector<Token> vocabulary_of(const TokenizerFile& file) {
   std::vector<Token> tokens;
@@ -56,7 +58,12 @@ std::vector<Token> vocabulary_of(const TokenizerFile& file) {
     for (const SortedJson& piece : vocab)
       tokens.push_back({piece.at(0).get<std::string>(), static_cast<int32_t>(tokens.size())});
   } else {
-    for (const auto& [text, id] : vocab.items()) tokens.push_back({text, id.get<int32_t>()});
+    for (const auto& [text, id] : vocab.items()) {
+      const auto value = id.get<int64_t>();
+      if (value < 0 || value >= kMostTokens)
+        throw broken(file, fmt::format("token '{}' has id {}", text, value));
+      tokens.push_back({text, static_cast<int32_t>(value)});
+    }
   }
   return tokens;
 }

@@ -220,6 +220,10 @@ TEST(TokenizerMerge, RefusesWhatHasNoUnion) {
   plain.tokenizer["model"]["vocab"]["new"] = 1024;
   plain.write();
   EXPECT_TRUE(contains(of(kDemoModel, plain.path), "of bytes"));
+  ModelFolder huge;
+  huge.tokenizer["model"]["vocab"]["new"] = 4'000'000'000u;
+  huge.write();
+  EXPECT_TRUE(contains(of(kDemoModel, huge.path), "'new' has id 4000000000"));
   TempDir empty;
   EXPECT_TRUE(contains(of(kDemoModel, empty.path), "tokenizer.json: missing"));
   write_file(empty.path / "tokenizer.json", "{\"model\": 1}");
