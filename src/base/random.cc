@@ -62,12 +62,16 @@ TensorRandom::TensorRandom(uint64_t seed, uint64_t model, std::string_view tenso
 }
 
 void TensorRandom::fill(uint64_t first, std::span<uint32_t> out) const {
-  size_t i = 0;
-  for (; i < out.size() && (first + i) % 4 != 0; ++i) out[i] = element(first + i);
-  for (; i + 4 * kLanes <= out.size(); i += 4 * kLanes) {
-    fill_quads((first + i) / 4, stream_.data(), key_.data(), out.data() + i);
+  for (size_t i = 0; i < out.size();) {
+    const uint64_t at = first + i;
+    if (at % 4 == 0 && out.size() - i >= 4 * kLanes) {
+      fill_quads(at / 4, stream_.data(), key_.data(), out.data() + i);
+      i += 4 * kLanes;
+    } else {
+      const std::array<uint32_t, 4> numbers = quad(at / 4);
+      for (size_t k = at % 4; k < 4 && i < out.size(); ++k) out[i++] = numbers[k];
+    }
   }
-  for (; i < out.size(); ++i) out[i] = element(first + i);
 }
 
 }  // namespace lewis

@@ -61,6 +61,18 @@ LEWIS_VECTORIZED double dot_product(const float* a, const float* b, size_t n) {
   return sum;
 }
 
+LEWIS_VECTORIZED double sum_of(const double* x, size_t n) {
+  double lanes[32] = {};
+  size_t i = 0;
+  for (; i + 32 <= n; i += 32) {
+    for (size_t lane = 0; lane < 32; ++lane) lanes[lane] += x[i + lane];
+  }
+  for (size_t lane = 0; i < n; ++i, ++lane) lanes[lane] += x[i];
+  double sum = 0;
+  for (const double lane : lanes) sum += lane;
+  return sum;
+}
+
 double Gram::norm(size_t i) const { return std::sqrt(std::max(0.0, at(i, i))); }
 
 double Gram::cosine(size_t i, size_t j) const {

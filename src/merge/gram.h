@@ -11,6 +11,7 @@ namespace lewis {
 
 // Sum of a[i] * b[i] in double; the order of adding is fixed.
 double dot_product(const float* a, const float* b, size_t n);
+double sum_of(const double* x, size_t n);
 
 // Symmetric matrix of dot products of n vectors, in double.
 class Gram {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "merge/sparsify.h"
 #include "merge/top_k.h"
@@ -25,8 +26,11 @@ struct GtaSurvey : Survey {
   float lambda = 1;
 };
 
-LEWIS_VECTORIZED void scale(float factor, size_t n, float* x) {
-  for (size_t i = 0; i < n; ++i) x[i] *= factor;
+// One model's weighted task vector.
+void weigh(const ActiveModel& m, const Chunk& chunk, float factor, std::span<float> out) {
+  const float *model = chunk.models[m.index].data(), *base = chunk.base.data();
+  if (m.mask) return m.mask->weigh(chunk.first, model, base, factor, out);
+  weigh_all(model, base, factor, out);
 }
 
 // rows: [models, n], the weighted task vectors.
@@ -149,33 +153,57 @@ struct Norms {
   double all = 0, kept = 0;
 };
 
-LEWIS_VECTORIZED double sum_of_magnitudes(const float* x, size_t n) {
-  double lanes[8] = {};  // a fixed order of adding that the compiler can vectorise
-  size_t i = 0;
-  for (; i + 8 <= n; i += 8) {
-    for (size_t lane = 0; lane < 8; ++lane)
-      lanes[lane] += static_cast<double>(std::abs(x[i + lane]));
+constexpr size_t kLanes = 8;  // a fixed order of adding that the compiler can vectorise
+
+// sums: [2, kLanes], of |model - base| and of |kept|. n is a multiple of kLanes.
+LEWIS_VECTORIZED void sum_in_lanes(const float* model, const float* base, const float* kept,
+                                   size_t n, double* sums) {
+  double all[kLanes] = {}, some[kLanes] = {};
+  for (size_t i = 0; i < n; i += kLanes) {
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+      all[lane] += static_cast<double>(std::abs(model[i + lane] - base[i + lane]));
+      some[lane] += static_cast<double>(std::abs(kept[i + lane]));
+    }
   }
-  for (; i < n; ++i) lanes[0] += static_cast<double>(std::abs(x[i]));
-  double sum = 0;
-  for (const double lane : lanes) sum += lane;
-  return sum;
+  for (size_t lane = 0; lane < kLanes; ++lane) sums[lane] = all[lane];
+  for (size_t lane = 0; lane < kLanes; ++lane) sums[kLanes + lane] = some[lane];
+}
+
+// Of delta = model - base, and of what is kept of it.
+Norms norms_of(const float* model, const float* base, const float* kept, size_t n) {
+  double sums[2 * kLanes];
+  const size_t whole = n / kLanes * kLanes;
+  sum_in_lanes(model, base, kept, whole, sums);
+  for (size_t i = whole; i < n; ++i) {
+    sums[0] += static_cast<double>(std::abs(model[i] - base[i]));
+    sums[kLanes] += static_cast<double>(std::abs(kept[i]));
+  }
+  return {std::accumulate(sums, sums + kLanes, 0.0),
+          std::accumulate(sums + kLanes, sums + 2 * kLanes, 0.0)};
 }
 
 // Gives every masked task vector its former L1 norm: factor *= sum |delta| / sum |kept|, as
-// mergekit's rescale does (not 1 / density).
-void rescale(GtaSurvey& s, const ChunkPass& pass) {
+// mergekit's rescale does (not 1 / density). Costly masks are remembered on the way.
+void rescale(GtaSurvey& s, const TensorTask& task, const ChunkPass& pass) {
   const auto masked = [](const ActiveModel& m) { return m.mask != nullptr; };
   if (std::none_of(s.models.begin(), s.models.end(), masked)) return;
   std::vector<std::vector<Norms>> slots(s.models.size(), std::vector<Norms>(pass.slots()));
+  std::vector<std::unique_ptr<BitMask>> remembered(s.models.size());
+  for (size_t i = 0; i < s.models.size(); ++i) {
+    if (masked(s.models[i]) && s.models[i].mask->costly())
+      remembered[i] = std::make_unique<BitMask>(task.count);
+  }
   pass.run_all([&](size_t slot, const Chunk& chunk) {
-    const std::span<float> delta = chunk.scratch.first(chunk.size());
+    float kept[kChunkElements];
     for (size_t i = 0; i < s.models.size(); ++i) {
-      if (!s.models[i].mask) continue;
-      task_vector(chunk, s.models[i].index, delta.data());
-      slots[i][slot].all += sum_of_magnitudes(delta.data(), delta.size());
-      s.models[i].mask->apply(chunk.first, delta);
-      slots[i][slot].kept += sum_of_magnitudes(delta.data(), delta.size());
+      const ActiveModel& m = s.models[i];
+      if (!m.mask) continue;
+      weigh(m, chunk, 1, {kept, chunk.size()});
+      const Norms norms =
+          norms_of(chunk.models[m.index].data(), chunk.base.data(), kept, chunk.size());
+      slots[i][slot].all += norms.all;
+      slots[i][slot].kept += norms.kept;
+      if (remembered[i]) remembered[i]->keep_nonzero(chunk.first, {kept, chunk.size()});
     }
   });
   for (size_t i = 0; i < s.models.size(); ++i) {
@@ -187,6 +215,7 @@ void rescale(GtaSurvey& s, const ChunkPass& pass) {
     if (sum.kept > 0)
       s.models[i].factor =
           static_cast<float>(static_cast<double>(s.models[i].weight) * sum.all / sum.kept);
+    if (remembered[i]) s.models[i].mask = std::move(remembered[i]);
   }
 }
 
@@ -270,7 +299,7 @@ std::unique_ptr<Survey> gta_survey(const GtaStyle& style, const TensorTask& task
   }
   s->copy_of = copy_of(*s);
   const bool wants_rescale = task.rescale ? *task.rescale != 0 : style.rescale;
-  if (!s->copy_of && wants_rescale) rescale(*s, pass);
+  if (!s->copy_of && wants_rescale) rescale(*s, task, pass);
   return s;
 }
 
@@ -278,11 +307,7 @@ void gta_blend(const TensorTask&, const Survey& survey, const Chunk& chunk, std:
   const auto& s = static_cast<const GtaSurvey&>(survey);
   const size_t n = out.size(), models = s.models.size();
   for (size_t i = 0; i < models; ++i) {
-    const ActiveModel& m = s.models[i];
-    const std::span<float> row = chunk.scratch.subspan(i * n, n);
-    task_vector(chunk, m.index, row.data());
-    if (m.mask) m.mask->apply(chunk.first, row);
-    if (m.factor != 1) scale(m.factor, n, row.data());
+    weigh(s.models[i], chunk, s.models[i].factor, chunk.scratch.subspan(i * n, n));
   }
   const Combining how = {s.elect_signs, s.normalize, s.divisor, s.lambda};
   const float* rows = chunk.scratch.data();

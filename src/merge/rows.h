@@ -2,6 +2,10 @@
 #pragma once
 
 #include <algorithm>
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
 
 #include "merge/method.h"
 
@@ -20,6 +24,38 @@ void for_rows(const TensorTask& task, const Chunk& chunk, const F& f) {
     at = end;
   }
 }
+
+// Whether the chunk is the last of its slot.
+inline bool chunk_ends_slot(const TensorTask& task, const ChunkPass& pass, const Chunk& chunk) {
+  const int64_t end = chunk.first + static_cast<int64_t>(chunk.size());
+  return end == task.count || end % pass.slot_elements() == 0;
+}
+
+// Where slots keep what must outlast their chunks: a slot's from its first chunk until it is
+// released, then another slot's, in the state in which it was left.
+template <typename T>
+class SlotRooms {
+ public:
+  explicit SlotRooms(size_t slots) : taken_(slots) {}
+
+  template <typename Make>
+  T& of(size_t slot, const Make& make) {
+    if (taken_[slot]) return *taken_[slot];
+    std::lock_guard lock(mutex_);
+    if (free_.empty()) free_.push_back(std::make_unique<T>(make()));
+    taken_[slot] = std::move(free_.back());
+    free_.pop_back();
+    return *taken_[slot];
+  }
+  void release(size_t slot) {
+    std::lock_guard lock(mutex_);
+    free_.push_back(std::move(taken_[slot]));
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<T>> taken_, free_;
+};
 
 // Columns are what lies along the first dimension: element i belongs to column i % column_count.
 inline int64_t column_count(const TensorTask& task) {

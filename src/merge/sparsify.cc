@@ -1,70 +1,87 @@
 #include "merge/sparsify.h"
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <bit>
 #include <cmath>
+#include <cstring>
 #include <optional>
-#include <utility>
 
 #include "base/error.h"
+#include "merge/flags.h"
+#include "merge/ranks.h"
 #include "merge/rows.h"
 #include "merge/top_k.h"
 
 namespace lewis {
 namespace {
 
-LEWIS_VECTORIZED void keep_below(uint32_t bound, const uint32_t* random, size_t n, float* delta) {
+// factor * (model - base), or 0. As a mask of bits: a choice between floats becomes branches.
+[[gnu::always_inline]] inline float weighted(float model, float base, bool kept, float factor) {
+  const uint32_t bits = std::bit_cast<uint32_t>(model - base);
+  return std::bit_cast<float>(kept ? bits : 0u) * factor;
+}
+
+// Keeps magnitudes from low to low + width - 1.
+LEWIS_VECTORIZED void weigh_range(const float* model, const float* base, uint32_t low,
+                                  uint32_t width, float factor, size_t n, float* out) {
   for (size_t i = 0; i < n; ++i) {
-    delta[i] = std::bit_cast<float>(random[i] < bound ? std::bit_cast<uint32_t>(delta[i]) : 0u);
+    const bool kept = magnitude_bits(model[i] - base[i]) - low < width;
+    out[i] = weighted(model[i], base[i], kept, factor);
   }
 }
 
-class MagnitudeMask final : public Mask {
- public:
-  explicit MagnitudeMask(const TopK& top) : top_(top) {}
-  void apply(int64_t first, std::span<float> delta) const override {
-    keep_top(top_, first, delta, delta);
-  }
+LEWIS_VECTORIZED void weigh_below(const float* model, const float* base, const uint32_t* random,
+                                  uint32_t bound, float factor, size_t n, float* out) {
+  for (size_t i = 0; i < n; ++i) out[i] = weighted(model[i], base[i], random[i] < bound, factor);
+}
 
- private:
-  TopK top_;
-};
+constexpr size_t kWord = 32;
 
-// Those of `kept` (unset: all) that are not among `dropped` (unset: none).
-class OutlierMask final : public Mask {
- public:
-  OutlierMask(std::optional<TopK> dropped, std::optional<TopK> kept)
-      : dropped_(dropped), kept_(kept) {}
-  void apply(int64_t first, std::span<float> delta) const override {
-    float largest[kChunkElements] = {};
-    if (dropped_) {
-      std::copy(delta.begin(), delta.end(), largest);
-      keep_top(*dropped_, first, delta, std::span(largest, delta.size()));
-    }
-    if (kept_) keep_top(*kept_, first, delta, delta);
-    for (size_t i = 0; i < delta.size(); ++i) delta[i] = largest[i] != 0 ? 0.0f : delta[i];
-  }
-
- private:
-  std::optional<TopK> dropped_, kept_;
-};
-
-// One bit for each element.
-class BitMask final : public Mask {
- public:
-  explicit BitMask(int64_t count) : kept_(static_cast<size_t>((count + 7) / 8)) {}
-  uint8_t* bits() { return kept_.data(); }
-  void apply(int64_t first, std::span<float> delta) const override {
-    for (size_t i = 0; i < delta.size(); ++i) {
-      const auto at = static_cast<size_t>(first) + i;
-      delta[i] = kept_[at / 8] >> (at % 8) & 1 ? delta[i] : 0.0f;
+// words: one bit for each of n elements; n is a multiple of kWord.
+LEWIS_VECTORIZED void weigh_bits(const float* model, const float* base, const uint32_t* words,
+                                 float factor, size_t n, float* out) {
+  for (size_t first = 0; first < n; first += kWord) {
+    const uint32_t word = words[first / kWord];
+    for (size_t i = 0; i < kWord; ++i) {
+      const bool kept = (word >> i & 1) != 0;
+      out[first + i] = weighted(model[first + i], base[first + i], kept, factor);
     }
   }
+}
+
+LEWIS_VECTORIZED void flag_nonzero(const float* x, size_t n, uint8_t* flags) {
+  for (size_t i = 0; i < n; ++i) flags[i] = static_cast<uint8_t>(magnitude_bits(x[i]) != 0);
+}
+
+// The entries of `kept` that are not among `dropped`.
+class RangeMask final : public Mask {
+ public:
+  RangeMask(const TopK& dropped, const TopK& kept) : dropped_(dropped), kept_(kept) {}
+
+  void weigh(int64_t first, const float* model, const float* base, float factor,
+             std::span<float> out) const override {
+    const auto n = static_cast<int64_t>(out.size());
+    const auto cut = [&](const TopK& top) {
+      return std::clamp<int64_t>(top.equal_before - first, 0, n);
+    };
+    const auto [one, two] = std::minmax({cut(dropped_), cut(kept_)});
+    const int64_t bounds[] = {0, one, two, n};
+    for (size_t piece = 0; piece < 3; ++piece) {  // the smallest of each set changes at its cut
+      const int64_t begin = bounds[piece], end = bounds[piece + 1];
+      const uint32_t low = smallest(kept_, first + begin),
+                     end_low = smallest(dropped_, first + begin);
+      if (begin == end) continue;
+      weigh_range(model + begin, base + begin, low, end_low > low ? end_low - low : 0, factor,
+                  static_cast<size_t>(end - begin), out.data() + begin);
+    }
+  }
 
  private:
-  std::vector<uint8_t> kept_;
+  static uint32_t smallest(const TopK& top, int64_t element) {
+    return element < top.equal_before ? top.threshold : top.threshold + 1;
+  }
+  TopK dropped_, kept_;
 };
 
 class RandomMask final : public Mask {
@@ -72,55 +89,100 @@ class RandomMask final : public Mask {
   explicit RandomMask(const ModelParameters& model)
       : random_(model.random), bound_(static_cast<uint32_t>(std::floor(model.density * 0x1p32))) {}
 
-  void apply(int64_t first, std::span<float> delta) const override {
+  void weigh(int64_t first, const float* model, const float* base, float factor,
+             std::span<float> out) const override {
     uint32_t random[kChunkElements];
-    random_.fill(static_cast<uint64_t>(first), {random, delta.size()});
-    keep_below(bound_, random, delta.size(), delta.data());
+    random_.fill(static_cast<uint64_t>(first), {random, out.size()});
+    weigh_below(model, base, random, bound_, factor, out.size(), out.data());
   }
+  bool costly() const override { return true; }
 
  private:
   TensorRandom random_;
   uint32_t bound_;
 };
 
-class EmptyMask final : public Mask {
- public:
-  void apply(int64_t, std::span<float> delta) const override {
-    std::fill(delta.begin(), delta.end(), 0.0f);
-  }
-};
+const TopK kEverything = {0, INT64_MAX}, kNothing = {0x80000000u, 0};
 
 }  // namespace
+
+LEWIS_VECTORIZED static void subtract_and_scale(const float* model, const float* base, float factor,
+                                                size_t n, float* out) {
+  for (size_t i = 0; i < n; ++i) out[i] = (model[i] - base[i]) * factor;
+}
+
+void weigh_all(const float* model, const float* base, float factor, std::span<float> out) {
+  subtract_and_scale(model, base, factor, out.size(), out.data());
+}
+
+void BitMask::weigh(int64_t first, const float* model, const float* base, float factor,
+                    std::span<float> out) const {
+  uint32_t words[kChunkElements / kWord + 1] = {};
+  const auto at = static_cast<size_t>(first);
+  for (size_t i = 0; i < out.size(); i += kWord) {
+    uint64_t bits = 0;
+    std::memcpy(&bits, &bits_[(at + i) / 8], 8);
+    words[i / kWord] = static_cast<uint32_t>(bits >> at % 8);
+  }
+  const size_t whole = out.size() / kWord * kWord;
+  weigh_bits(model, base, words, factor, whole, out.data());
+  for (size_t i = whole; i < out.size(); ++i) {
+    const bool kept = (words[i / kWord] >> i % kWord & 1) != 0;
+    out[i] = weighted(model[i], base[i], kept, factor);
+  }
+}
+
+void BitMask::keep(int64_t first, std::span<const uint8_t> flags) {
+  // A byte may hold entries of another slot, which is another thread's.
+  const auto share = [&](size_t i) {
+    const size_t at = static_cast<size_t>(first) + i;
+    std::atomic_ref(bits_[at / 8]).fetch_or(static_cast<uint8_t>(flags[i] << at % 8));
+  };
+  size_t i = 0;
+  for (; i < flags.size() && (static_cast<size_t>(first) + i) % 8 != 0; ++i) share(i);
+  uint8_t* bytes = bits_.data() + (static_cast<size_t>(first) + i) / 8;
+  for (; i + 8 <= flags.size(); i += 8) *bytes++ = pack_flags(&flags[i]);
+  for (; i < flags.size(); ++i) share(i);
+}
+
+void BitMask::keep_nonzero(int64_t first, std::span<const float> values) {
+  uint8_t flags[kChunkElements];
+  flag_nonzero(values.data(), values.size(), flags);
+  keep(first, std::span(flags, values.size()));
+}
 
 std::vector<std::unique_ptr<Mask>> magnitude_masks(const TensorTask& task,
                                                    std::span<const size_t> models,
                                                    const ChunkPass& pass) {
   std::vector<std::unique_ptr<Mask>> masks(models.size());
+  std::vector<ValueFn> values;
   std::vector<TopKQuery> queries;
   std::vector<size_t> asked;
   for (size_t i = 0; i < models.size(); ++i) {
     const double density = task.models[models[i]].density;
     const auto k = static_cast<int64_t>(density * static_cast<double>(task.count));
     if (k == 0) {
-      masks[i] = std::make_unique<EmptyMask>();
+      masks[i] = std::make_unique<RangeMask>(kEverything, kNothing);
     } else if (k < task.count) {
-      queries.push_back({task_vector_values(models[i]), k});
+      queries.push_back({values.size(), k});
+      values.push_back(task_vector_values(models[i]));
       asked.push_back(i);
     }
   }
-  const std::vector<TopK> found = find_top_k(pass, queries, task.count);
+  const std::vector<TopK> found = find_top_k(pass, values, queries, task.count);
   for (size_t i = 0; i < asked.size(); ++i)
-    masks[asked[i]] = std::make_unique<MagnitudeMask>(found[i]);
+    masks[asked[i]] = std::make_unique<RangeMask>(kNothing, found[i]);
   return masks;
 }
 
 std::vector<std::unique_ptr<Mask>> outlier_masks(const TensorTask& task,
                                                  std::span<const size_t> models,
                                                  const ChunkPass& pass) {
+  std::vector<ValueFn> values;  // the task vector of models[i]
   std::vector<TopKQuery> queries;
-  const auto ask = [&](size_t model, int64_t k) -> std::optional<size_t> {
+  const auto ask = [&](int64_t k) -> std::optional<size_t> {  // of the last of the values
     if (k <= 0 || k >= task.count) return std::nullopt;
-    queries.push_back({task_vector_values(model), k});
+    queries.push_back({values.size() - 1, k});
     return queries.size() - 1;
   };
   struct Plan {
@@ -133,18 +195,17 @@ std::vector<std::unique_ptr<Mask>> outlier_masks(const TensorTask& task,
     const auto target = static_cast<int64_t>(task.models[m].density * n);
     const int64_t top =
         std::min(static_cast<int64_t>(task.models[m].gamma * n), task.count - target);
-    plans.push_back({target <= 0, ask(m, top), ask(m, top + target)});
+    values.push_back(task_vector_values(m));
+    plans.push_back({target <= 0, ask(top), ask(top + target)});
   }
-  const std::vector<TopK> found = find_top_k(pass, queries, task.count);
-  const auto of = [&](std::optional<size_t> query) {
-    return query ? std::optional(found[*query]) : std::nullopt;
-  };
+  const std::vector<TopK> found = find_top_k(pass, values, queries, task.count);
   std::vector<std::unique_ptr<Mask>> masks;
   for (const Plan& p : plans) {
     if (p.empty) {
-      masks.push_back(std::make_unique<EmptyMask>());
+      masks.push_back(std::make_unique<RangeMask>(kEverything, kNothing));
     } else if (p.dropped || p.kept) {
-      masks.push_back(std::make_unique<OutlierMask>(of(p.dropped), of(p.kept)));
+      masks.push_back(std::make_unique<RangeMask>(p.dropped ? found[*p.dropped] : kNothing,
+                                                  p.kept ? found[*p.kept] : kEverything));
     } else {
       masks.push_back(nullptr);
     }
@@ -154,35 +215,6 @@ std::vector<std::unique_ptr<Mask>> outlier_masks(const TensorTask& task,
 
 namespace {
 
-// The order of a row by magnitude, equal ones by index: radix sort of (magnitude, index) pairs.
-class RowRanks {
- public:
-  // ranks[i]: how many of the row come before element i.
-  void compute(std::span<const float> row, std::vector<uint32_t>& ranks) {
-    const size_t n = row.size();
-    keys_.resize(n);
-    other_.resize(n);
-    for (size_t i = 0; i < n; ++i)
-      keys_[i] = static_cast<uint64_t>(magnitude_bits(row[i])) << 32 | i;
-    for (const int shift : {32, 43, 54}) sort_by(shift);
-    ranks.resize(n);
-    for (size_t r = 0; r < n; ++r)
-      ranks[static_cast<uint32_t>(keys_[r])] = static_cast<uint32_t>(r);
-  }
-
- private:
-  void sort_by(int shift) {
-    std::array<uint32_t, 2048> begin{};
-    for (const uint64_t key : keys_) ++begin[key >> shift & 2047];
-    uint32_t at = 0;
-    for (uint32_t& b : begin) at += std::exchange(b, at);
-    for (const uint64_t key : keys_) other_[begin[key >> shift & 2047]++] = key;
-    keys_.swap(other_);
-  }
-
-  std::vector<uint64_t> keys_, other_;
-};
-
 void check_probabilities(const TensorTask& task, const ModelParameters& m) {
   if (m.density - m.epsilon > 0 && m.density + m.epsilon < 1) return;
   throw usage_error(
@@ -191,78 +223,82 @@ void check_probabilities(const TensorTask& task, const ModelParameters& m) {
       task.name, m.density, m.epsilon);
 }
 
-// Rows of one slot: collected chunk by chunk, ranked when they are whole.
+LEWIS_VECTORIZED void magnitudes_of(const float* model, const float* base, size_t n,
+                                    uint32_t* magnitudes) {
+  for (size_t i = 0; i < n; ++i) magnitudes[i] = magnitude_bits(model[i] - base[i]);
+}
+
+// What one model keeps.
+struct RankedModel {
+  size_t index = 0;  // into Chunk::models
+  TensorRandom random;
+  std::vector<uint32_t> last;  // by rank
+  BitMask* mask = nullptr;
+};
+
+// The rows of one slot and one model, one after the other.
 class RowCollector {
  public:
-  RowCollector(const TensorTask& task, const ModelParameters& model, uint8_t* bits)
-      : task_(task), model_(model), bits_(bits) {}
+  RowCollector(const RankedModel& model, size_t columns)
+      : model_(model), magnitudes_(columns), random_(columns), keep_(columns) {}
 
-  void add(int64_t first, std::span<const float> delta) {
-    if (row_.empty()) begin_ = first;
-    row_.insert(row_.end(), delta.begin(), delta.end());
-    if (static_cast<int64_t>(row_.size()) == task_.columns()) finish();
+  // Elements [first, first + n) of the tensor; they do not go beyond the row.
+  void add(int64_t first, const float* model, const float* base, size_t n) {
+    magnitudes_of(model, base, n, magnitudes_.data() + filled_);
+    filled_ += n;
+    if (filled_ < magnitudes_.size()) return;
+    const int64_t begin = first + static_cast<int64_t>(n) - static_cast<int64_t>(filled_);
+    model_.random.fill(static_cast<uint64_t>(begin), random_);
+    decider_.decide({magnitudes_, random_, model_.last, keep_});
+    model_.mask->keep(begin, keep_);
+    filled_ = 0;
   }
 
  private:
-  void finish() {
-    ranks_.compute(row_, rank_);
-    std::vector<uint32_t> random(row_.size());
-    model_.random.fill(static_cast<uint64_t>(begin_), random);
-    const double last = static_cast<double>(row_.size()) - 1;
-    for (size_t i = 0; i < row_.size(); ++i) {
-      const double place = last > 0 ? rank_[i] / last : 0.5;
-      const double p = model_.density - model_.epsilon + 2 * model_.epsilon * place;
-      const auto at = static_cast<size_t>(begin_) + i;
-      const bool kept = random[i] < p * 0x1p32;
-      // Rows of one slot are one thread's, but a byte may be shared with the next slot's.
-      if (kept) std::atomic_ref(bits_[at / 8]).fetch_or(static_cast<uint8_t>(1u << (at % 8)));
-    }
-    row_.clear();
-  }
-
-  const TensorTask& task_;
-  const ModelParameters& model_;
-  uint8_t* bits_;
-  int64_t begin_ = 0;
-  std::vector<float> row_;
-  std::vector<uint32_t> rank_;
-  RowRanks ranks_;
+  const RankedModel& model_;
+  size_t filled_ = 0;
+  std::vector<uint32_t> magnitudes_, random_;
+  std::vector<uint8_t> keep_;
+  RowDecider decider_;
 };
+
+void keep_by_rank(const TensorTask& task, std::span<const RankedModel> models,
+                  const ChunkPass& pass) {
+  SlotRooms<std::vector<RowCollector>> rooms(pass.slots());
+  pass.run_all([&](size_t slot, const Chunk& chunk) {
+    auto& rows = rooms.of(slot, [&] {
+      std::vector<RowCollector> made;
+      for (const RankedModel& m : models) made.emplace_back(m, static_cast<size_t>(task.columns()));
+      return made;
+    });
+    for (size_t i = 0; i < models.size(); ++i) {
+      const float* model = chunk.models[models[i].index].data();
+      for_rows(task, chunk, [&](int64_t, size_t begin, size_t size) {
+        rows[i].add(chunk.first + static_cast<int64_t>(begin), model + begin,
+                    chunk.base.data() + begin, size);
+      });
+    }
+    if (chunk_ends_slot(task, pass, chunk)) rooms.release(slot);
+  });
+}
 
 }  // namespace
 
 std::vector<std::unique_ptr<Mask>> ranked_masks(const TensorTask& task,
                                                 std::span<const size_t> models,
                                                 const ChunkPass& pass) {
-  std::vector<std::unique_ptr<Mask>> masks;
-  std::vector<BitMask*> wanted;
-  for (const size_t m : models) {
-    const bool whole = task.models[m].density >= 1;
-    if (!whole) check_probabilities(task, task.models[m]);
-    auto mask = whole ? nullptr : std::make_unique<BitMask>(task.count);
-    wanted.push_back(mask.get());
-    masks.push_back(std::move(mask));
+  std::vector<std::unique_ptr<Mask>> masks(models.size());
+  std::vector<RankedModel> ranked;
+  for (size_t i = 0; i < models.size(); ++i) {
+    const ModelParameters& m = task.models[models[i]];
+    if (m.density >= 1) continue;
+    check_probabilities(task, m);
+    auto mask = std::make_unique<BitMask>(task.count);
+    ranked.push_back(
+        {models[i], m.random, last_kept_by_rank(task.columns(), m.density, m.epsilon), mask.get()});
+    masks[i] = std::move(mask);
   }
-  std::vector<std::vector<RowCollector>> collectors(pass.slots());
-  pass.run_all([&](size_t slot, const Chunk& chunk) {
-    auto& mine = collectors[slot];
-    if (mine.empty()) {
-      for (size_t i = 0; i < models.size(); ++i) {
-        mine.emplace_back(task, task.models[models[i]], wanted[i] ? wanted[i]->bits() : nullptr);
-      }
-    }
-    float delta[kChunkElements];
-    for (size_t i = 0; i < models.size(); ++i) {
-      if (!wanted[i]) continue;
-      task_vector(chunk, models[i], delta);
-      for_rows(task, chunk, [&](int64_t, size_t begin, size_t size) {
-        mine[i].add(chunk.first + static_cast<int64_t>(begin),
-                    std::span(delta).subspan(begin, size));
-      });
-    }
-    const int64_t end = chunk.first + static_cast<int64_t>(chunk.size());
-    if (end % std::max<int64_t>(1, pass.slot_elements()) == 0 || end == task.count) mine.clear();
-  });
+  if (!ranked.empty()) keep_by_rank(task, ranked, pass);
   return masks;
 }
 

@@ -12,8 +12,30 @@ namespace lewis {
 class Mask {
  public:
   virtual ~Mask() = default;
-  // Sets the entries [first, first + delta.size()) of the task vector that are dropped to 0.
-  virtual void apply(int64_t first, std::span<float> delta) const = 0;
+  // out[i] = factor * (model[i] - base[i]) where entry first + i is kept, and else 0. At most
+  // kChunkElements.
+  virtual void weigh(int64_t first, const float* model, const float* base, float factor,
+                     std::span<float> out) const = 0;
+  // Whether a BitMask of what it keeps is faster.
+  virtual bool costly() const { return false; }
+};
+
+// out[i] = factor * (model[i] - base[i]).
+void weigh_all(const float* model, const float* base, float factor, std::span<float> out);
+
+// One bit for each element; at first none is kept.
+class BitMask final : public Mask {
+ public:
+  explicit BitMask(int64_t count) : bits_(static_cast<size_t>(count / 8 + 9)) {}
+  void weigh(int64_t first, const float* model, const float* base, float factor,
+             std::span<float> out) const override;
+  // Keeps entry first + i where flags[i] is 1 (else 0). Each entry once; from several threads.
+  void keep(int64_t first, std::span<const uint8_t> flags);
+  // The same where values[i] is not 0.
+  void keep_nonzero(int64_t first, std::span<const float> values);
+
+ private:
+  std::vector<uint8_t> bits_;  // 8 bytes more than needed can be read
 };
 
 // Of each model's task vector the int(density * count) largest by magnitude, per tensor; null

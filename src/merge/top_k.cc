@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "base/error.h"
 
@@ -28,44 +29,48 @@ struct SlotCount {
 };
 
 struct ChunkCount {
-  uint32_t above = 0, at_high = 0, at_low = 0;
+  uint32_t above = 0, from_high = 0, from_low = 0;  // m > high, m >= high, m >= low
 };
 
-// Counts magnitudes; inside[i]: whether that of values[i] lies between low and high.
+// Counts magnitudes; inside[i]: whether low < that of values[i] < high, given high - low - 1 (0 if
+// that is negative).
 LEWIS_VECTORIZED ChunkCount classify(const float* values, size_t n, uint32_t low, uint32_t high,
-                                     uint8_t* inside) {
-  uint32_t above = 0, at_high = 0, at_low = 0;
+                                     uint32_t between, uint8_t* inside) {
+  uint32_t above = 0, from_high = 0, from_low = 0;
   for (size_t i = 0; i < n; ++i) {
     const uint32_t m = magnitude_bits(values[i]);
     above += static_cast<uint32_t>(m > high);
-    at_high += static_cast<uint32_t>(m == high);
-    at_low += static_cast<uint32_t>(m == low);
-    inside[i] = static_cast<uint8_t>(m > low) & static_cast<uint8_t>(m < high);
+    from_high += static_cast<uint32_t>(m >= high);
+    from_low += static_cast<uint32_t>(m >= low);
+    inside[i] = static_cast<uint8_t>(m - low - 1 < between);
   }
-  return {above, at_high, at_low};
+  return {above, from_high, from_low};
 }
 
-void count_chunk(const float* values, size_t n, const Bracket& bracket, SlotCount& slot) {
+void count_chunk(const float* values, size_t n, const Bracket& b, SlotCount& slot) {
   uint8_t inside[kChunkElements + 8];
   std::memset(inside + n, 0, 8);
-  const ChunkCount count = classify(values, n, bracket.low, bracket.high, inside);
-  slot.above += count.above;
-  slot.at_high += count.at_high;
-  slot.at_low += count.at_low;
+  const uint32_t between = b.high > b.low ? b.high - b.low - 1 : 0;
+  const ChunkCount count = classify(values, n, b.low, b.high, between, inside);
+  const size_t before = slot.inside.size();
   for (size_t word = 0; word < n; word += 8) {  // few hold any
     uint64_t any = 0;
     std::memcpy(&any, inside + word, 8);
-    if (any == 0) continue;
-    for (size_t i = word; i < word + 8; ++i) {
-      if (inside[i]) slot.inside.push_back(magnitude_bits(values[i]));
+    for (; any != 0; any &= any - 1) {
+      const auto byte = static_cast<size_t>(std::countr_zero(any)) / 8;
+      slot.inside.push_back(magnitude_bits(values[word + byte]));
     }
   }
+  slot.above += count.above;
+  slot.at_high += count.from_high - count.above;
+  slot.at_low += count.from_low - count.from_high;
+  slot.at_low -= static_cast<int64_t>(slot.inside.size() - before);
 }
 
 // One query on its way: its sample, its bracket, what the last pass found.
 struct Search {
   TopKQuery query;
-  std::vector<uint32_t> sample;
+  std::vector<std::vector<uint32_t>> sample;  // in parts
   Bracket bracket;
   double margin = 4;  // standard errors of the sample's quantile
   std::vector<SlotCount> slots;
@@ -75,48 +80,88 @@ struct Search {
   int64_t cut_rank = 0;  // ... behind so many equal elements of that slot
 };
 
+// Calls f(search) for each search while `ranked` holds what it ranks.
+template <typename F>
+void for_values(std::span<const ValueFn> values, std::vector<Search>& searches, const Chunk& chunk,
+                float* ranked, const F& f) {
+  for (size_t v = 0; v < values.size(); ++v) {
+    bool there = false;
+    for (Search& s : searches) {
+      if (s.query.values != v || s.done) continue;
+      if (!std::exchange(there, true)) values[v](chunk, ranked);
+      f(s);
+    }
+  }
+}
+
+struct Ranked {
+  uint32_t value = 0;
+  int64_t larger = 0;  // how many are
+};
+
+// The rank-th largest of all values of the parts; they lie in `range`. Counts them in up to 4096
+// ranges of equal width, then those of the one that holds it, until that is a single value.
+Ranked nth_largest(std::span<const std::span<const uint32_t>> parts, Bracket range, int64_t rank) {
+  std::vector<int64_t> counts;
+  Ranked found;
+  while (range.low < range.high) {
+    const uint32_t width = range.high - range.low;
+    const int shift = std::max(0, static_cast<int>(std::bit_width(width)) - 12);
+    counts.assign((width >> shift) + 1, 0);
+    for (const auto part : parts) {
+      for (const uint32_t m : part) {
+        if (m - range.low <= width) ++counts[(m - range.low) >> shift];
+      }
+    }
+    size_t at = counts.size() - 1;
+    for (; rank - found.larger > counts[at]; --at) found.larger += counts[at];
+    range.low += static_cast<uint32_t>(at) << shift;
+    range.high = std::min(range.high, range.low + (1u << shift) - 1);
+  }
+  found.value = range.low;
+  return found;
+}
+
 void bracket_from_sample(Search& s, int64_t count) {
   s.bracket = {};
-  if (s.sample.empty()) return;
-  const auto n = static_cast<double>(s.sample.size());
+  std::vector<std::span<const uint32_t>> parts(s.sample.begin(), s.sample.end());
+  size_t size = 0;
+  for (const auto part : parts) size += part.size();
+  if (size == 0) return;
+  const auto n = static_cast<double>(size);
   const double share = static_cast<double>(s.query.k) / static_cast<double>(count);
   // Neighbours resemble each other: the sample is worth less than its size.
   const double slack = s.margin * 1.5 * std::sqrt(n * share * (1 - share)) + 2 * s.margin;
   const double place = n * (1 - share);
   const double low = place - slack, high = place + slack;
-  const auto ranked = [&](double rank) {
-    const auto at = s.sample.begin() + static_cast<std::ptrdiff_t>(rank);
-    std::nth_element(s.sample.begin(), at, s.sample.end());
-    return *at;
+  const auto ranked = [&](double place_from_below) {
+    const auto rank = static_cast<int64_t>(size) - static_cast<int64_t>(place_from_below);
+    return nth_largest(parts, {}, rank).value;
   };
   if (low >= 0) s.bracket.low = ranked(low);
   if (high < n) s.bracket.high = ranked(high);
 }
 
 // Every fourth magnitude of some slots that are spread over the tensor.
-void draw_samples(const ChunkPass& pass, std::vector<Search>& searches, int64_t count) {
+void draw_samples(const ChunkPass& pass, std::span<const ValueFn> values,
+                  std::vector<Search>& searches, int64_t count) {
   constexpr int64_t kSmall = 1 << 18;  // collected whole
   if (count <= kSmall) return;
   const size_t wanted = std::clamp<size_t>(pass.slots() / 16, 16, 64);
   std::vector<size_t> chosen;
   for (size_t i = 0; i < wanted; ++i) chosen.push_back(i * pass.slots() / wanted);
   chosen.erase(std::unique(chosen.begin(), chosen.end()), chosen.end());
-  std::vector<std::vector<std::vector<uint32_t>>> drawn(
-      searches.size(), std::vector<std::vector<uint32_t>>(chosen.size()));
+  for (Search& s : searches) s.sample.resize(chosen.size());
   pass.run(chosen, [&](size_t slot, const Chunk& chunk) {
     const auto at =
         static_cast<size_t>(std::lower_bound(chosen.begin(), chosen.end(), slot) - chosen.begin());
     float ranked[kChunkElements];
-    for (size_t q = 0; q < searches.size(); ++q) {
-      searches[q].query.values(chunk, ranked);
-      for (size_t i = 0; i < chunk.size(); i += 4)
-        drawn[q][at].push_back(magnitude_bits(ranked[i]));
-    }
+    for_values(values, searches, chunk, ranked, [&](Search& s) {
+      for (size_t i = 0; i < chunk.size(); i += 4) {
+        s.sample[at].push_back(magnitude_bits(ranked[i]));
+      }
+    });
   });
-  for (size_t q = 0; q < searches.size(); ++q) {
-    for (const auto& part : drawn[q])
-      searches[q].sample.insert(searches[q].sample.end(), part.begin(), part.end());
-  }
 }
 
 // Finds the slot in which the last of the equal elements lies that still belong to the k.
@@ -138,48 +183,45 @@ void place_cut(Search& s, uint32_t threshold, int64_t above) {
 
 // Proves the threshold from the counts; not done when it lies outside the bracket.
 void conclude(Search& s) {
-  int64_t above = 0, at_high = 0, at_low = 0;
-  std::vector<uint32_t> inside;
+  int64_t above = 0, at_high = 0, at_low = 0, inside = 0;
+  std::vector<std::span<const uint32_t>> parts;
   for (const SlotCount& slot : s.slots) {
     above += slot.above;
     at_high += slot.at_high;
     at_low += slot.at_low;
-    inside.insert(inside.end(), slot.inside.begin(), slot.inside.end());
+    inside += static_cast<int64_t>(slot.inside.size());
+    parts.emplace_back(slot.inside);
   }
   int64_t rank = s.query.k - above;  // among what is not above
   if (rank <= 0) return;
   if (rank <= at_high) return place_cut(s, s.bracket.high, above);
   rank -= at_high;
   above += at_high;
-  if (rank <= static_cast<int64_t>(inside.size())) {
-    const auto at = inside.begin() + (rank - 1);
-    std::nth_element(inside.begin(), at, inside.end(), std::greater<>());
-    const uint32_t threshold = *at;
-    above += std::count_if(inside.begin(), at, [&](uint32_t m) { return m > threshold; });
-    return place_cut(s, threshold, above);
+  if (rank <= inside) {
+    const Ranked found = nth_largest(parts, s.bracket, rank);
+    return place_cut(s, found.value, above + found.larger);
   }
-  above += static_cast<int64_t>(inside.size());
-  rank -= static_cast<int64_t>(inside.size());
+  above += inside;
+  rank -= inside;
   if (s.bracket.low != s.bracket.high && rank <= at_low) place_cut(s, s.bracket.low, above);
 }
 
 // One pass over everything for all searches that are not done.
-void count_all(const ChunkPass& pass, std::vector<Search>& searches) {
+void count_all(const ChunkPass& pass, std::span<const ValueFn> values,
+               std::vector<Search>& searches) {
   for (Search& s : searches) {
     if (!s.done) s.slots.assign(pass.slots(), {});
   }
   pass.run_all([&](size_t slot, const Chunk& chunk) {
     float ranked[kChunkElements];
-    for (Search& s : searches) {
-      if (s.done) continue;
-      s.query.values(chunk, ranked);
-      count_chunk(ranked, chunk.size(), s.bracket, s.slots[slot]);
-    }
+    for_values(values, searches, chunk, ranked,
+               [&](Search& s) { count_chunk(ranked, chunk.size(), s.bracket, s.slots[slot]); });
   });
 }
 
 // Turns the rank within a slot into an index. Each slot that is read is read once.
-void find_cuts(const ChunkPass& pass, std::vector<Search>& searches) {
+void find_cuts(const ChunkPass& pass, std::span<const ValueFn> values,
+               std::vector<Search>& searches) {
   std::vector<size_t> slots;
   for (const Search& s : searches) slots.push_back(s.cut_slot);
   std::sort(slots.begin(), slots.end());
@@ -188,7 +230,7 @@ void find_cuts(const ChunkPass& pass, std::vector<Search>& searches) {
     float ranked[kChunkElements];
     for (Search& s : searches) {  // a search's cut is in one slot, so one thread changes it
       if (s.cut_slot != slot || s.cut_rank == 0) continue;
-      s.query.values(chunk, ranked);
+      values[s.query.values](chunk, ranked);
       for (size_t i = 0; i < chunk.size() && s.cut_rank > 0; ++i) {
         if (magnitude_bits(ranked[i]) == s.result.threshold && --s.cut_rank == 0)
           s.result.equal_before = chunk.first + static_cast<int64_t>(i) + 1;
@@ -234,28 +276,28 @@ void keep_top(const TopK& top, int64_t first, std::span<const float> ranked,
             data.data() + with_equal);
 }
 
-std::vector<TopK> find_top_k(const ChunkPass& pass, std::span<const TopKQuery> queries,
-                             int64_t count) {
+std::vector<TopK> find_top_k(const ChunkPass& pass, std::span<const ValueFn> values,
+                             std::span<const TopKQuery> queries, int64_t count) {
   if (queries.empty()) return {};  // no sample either
   std::vector<Search> searches;
   for (const TopKQuery& query : queries) {
     if (query.k < 1 || query.k > count) throw failed_error("top {} of {} elements", query.k, count);
     searches.emplace_back().query = query;
   }
-  draw_samples(pass, searches, count);
+  draw_samples(pass, values, searches, count);
   const auto open = [](const Search& s) { return !s.done; };
   while (std::any_of(searches.begin(), searches.end(), open)) {
     for (Search& s : searches) {
       if (!s.done) bracket_from_sample(s, count);
     }
-    count_all(pass, searches);
+    count_all(pass, values, searches);
     for (Search& s : searches) {
       if (s.done) continue;
       conclude(s);
       s.margin *= 8;  // a wider bracket if that was not enough; in the end it holds everything
     }
   }
-  find_cuts(pass, searches);
+  find_cuts(pass, values, searches);
   std::vector<TopK> results;
   for (const Search& s : searches) results.push_back(s.result);
   return results;

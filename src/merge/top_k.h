@@ -24,17 +24,17 @@ struct TopK {
 // Writes chunk.size() numbers that are ranked by their magnitude. May use chunk.scratch.
 using ValueFn = std::function<void(const Chunk& chunk, float* values)>;
 
-// Which k, 1 <= k <= the tensor's elements, of which values.
+// Which k, 1 <= k <= the tensor's elements, of which of the values.
 struct TopKQuery {
-  ValueFn values;
+  size_t values = 0;
   int64_t k = 0;
 };
 
 // A sample brackets each threshold; one pass counts what lies above its bracket and collects what
 // lies inside (about 2 %); the counts prove the answer, else the bracket is widened. Independent of
-// the number of threads.
-std::vector<TopK> find_top_k(const ChunkPass& pass, std::span<const TopKQuery> queries,
-                             int64_t count);
+// the number of threads. Values that several queries rank are computed once.
+std::vector<TopK> find_top_k(const ChunkPass& pass, std::span<const ValueFn> values,
+                             std::span<const TopKQuery> queries, int64_t count);
 
 // delta = models[model] - base, or the model itself without a base.
 void task_vector(const Chunk& chunk, size_t model, float* delta);

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "merge/elementary.h"
+#include "merge/gram.h"
 #include "merge/rows.h"
 #include "merge/top_k.h"
 
@@ -17,53 +19,85 @@ struct FusionSurvey : Survey {
   float threshold = 0;
 };
 
-// log of the sum of exponentials, one piece after the other.
-struct LogSum {
-  double largest = -INFINITY, sum = 0;
-
-  void add(std::span<const float> values) {
-    const double here = *std::max_element(values.begin(), values.end());
-    if (here > largest) {
-      sum *= std::exp(largest - here);
-      largest = here;
-    }
-    for (const float v : values) sum += std::exp(static_cast<double>(v) - largest);
+// As integers of the same order: the order of comparing floats is fixed, because of NaN.
+LEWIS_VECTORIZED float largest_of(const float* x, size_t n) {
+  int32_t largest = INT32_MIN;
+  for (size_t i = 0; i < n; ++i) {
+    const int32_t bits = std::bit_cast<int32_t>(x[i]);
+    largest = std::max(largest, bits ^ ((bits >> 31) & 0x7fffffff));
   }
-  double value() const { return largest + std::log(sum); }
+  return std::bit_cast<float>(largest ^ ((largest >> 31) & 0x7fffffff));
+}
+
+LEWIS_VECTORIZED void exponentials(const float* x, double largest, size_t n, double* out) {
+  for (size_t i = 0; i < n; ++i) {
+    const double below = static_cast<double>(x[i]) - largest;
+    out[i] = plain_exp(below < -700 ? -700 : below);
+  }
+}
+
+// e_p, e_q: exponentials, whose sums are the inverse of scale_p, scale_q. Overwrites e_p with the
+// terms of the divergence.
+LEWIS_VECTORIZED void divergence_terms(double* e_p, const double* e_q, double scale_p,
+                                       double scale_q, size_t n) {
+  for (size_t i = 0; i < n; ++i) {
+    const double p = e_p[i] * scale_p + kEpsilon, q = e_q[i] * scale_q + kEpsilon;
+    e_p[i] = p * plain_log_ratio(p, q);
+  }
+}
+
+// One row, and how much the softmax of the model's differs from that of the base's.
+class Row {
+ public:
+  explicit Row(size_t columns) : model_(columns), base_(columns), p_(columns), q_(columns) {}
+
+  // Returns whether the row is complete.
+  bool add(std::span<const float> model, std::span<const float> base) {
+    std::copy(model.begin(), model.end(), model_.data() + filled_);
+    std::copy(base.begin(), base.end(), base_.data() + filled_);
+    filled_ += model.size();
+    return filled_ == model_.size();
+  }
+  // Kullback-Leibler divergence; begins the next row.
+  double divergence() {
+    filled_ = 0;
+    const size_t n = p_.size();
+    exponentials(model_.data(), static_cast<double>(largest_of(model_.data(), n)), n, p_.data());
+    exponentials(base_.data(), static_cast<double>(largest_of(base_.data(), n)), n, q_.data());
+    divergence_terms(p_.data(), q_.data(), 1 / sum_of(p_.data(), n), 1 / sum_of(q_.data(), n), n);
+    return sum_of(p_.data(), n);
+  }
+
+ private:
+  size_t filled_ = 0;
+  std::vector<float> model_, base_;
+  std::vector<double> p_, q_;
 };
 
-// Kullback-Leibler divergence of the softmax of each row of the model from that of the base.
 std::vector<float> divergences(const TensorTask& task, const ChunkPass& pass) {
-  const auto rows = static_cast<size_t>(task.rows());
-  std::vector<LogSum> model(rows), base(rows);
-  pass.run_all([&](size_t, const Chunk& chunk) {
-    for_rows(task, chunk, [&](int64_t row, size_t begin, size_t size) {
-      model[static_cast<size_t>(row)].add(chunk.models[0].subspan(begin, size));
-      base[static_cast<size_t>(row)].add(chunk.base.subspan(begin, size));
-    });
-  });
-  std::vector<double> sums(rows);
-  pass.run_all([&](size_t, const Chunk& chunk) {
-    for_rows(task, chunk, [&](int64_t row, size_t begin, size_t size) {
-      const auto r = static_cast<size_t>(row);
-      const double a = model[r].value(), b = base[r].value();
-      for (size_t i = begin; i < begin + size; ++i) {
-        const double p = std::exp(static_cast<double>(chunk.models[0][i]) - a) + kEpsilon;
-        const double q = std::exp(static_cast<double>(chunk.base[i]) - b) + kEpsilon;
-        sums[r] += p * std::log(p / q);
+  std::vector<float> divergence(static_cast<size_t>(task.rows()));
+  SlotRooms<Row> rooms(pass.slots());
+  pass.run_all([&](size_t slot, const Chunk& chunk) {
+    Row& row = rooms.of(slot, [&] { return Row(static_cast<size_t>(task.columns())); });
+    for_rows(task, chunk, [&](int64_t r, size_t begin, size_t size) {
+      if (row.add(chunk.models[0].subspan(begin, size), chunk.base.subspan(begin, size))) {
+        divergence[static_cast<size_t>(r)] = static_cast<float>(std::max(0.0, row.divergence()));
       }
     });
+    if (chunk_ends_slot(task, pass, chunk)) rooms.release(slot);
   });
-  std::vector<float> divergence;
-  for (const double sum : sums) divergence.push_back(static_cast<float>(std::max(0.0, sum)));
   return divergence;
 }
 
+LEWIS_VECTORIZED void scale_differences(const float* model, const float* base, float divergence,
+                                        size_t n, float* out) {
+  for (size_t i = 0; i < n; ++i) out[i] = std::abs(model[i] - base[i]) * divergence;
+}
+
 void importance(const TensorTask& task, const FusionSurvey& s, const Chunk& chunk, float* values) {
-  task_vector(chunk, 0, values);
   for_rows(task, chunk, [&](int64_t row, size_t begin, size_t size) {
-    const float divergence = s.divergence[static_cast<size_t>(row)];
-    for (size_t i = begin; i < begin + size; ++i) values[i] = std::abs(values[i]) * divergence;
+    scale_differences(chunk.models[0].data() + begin, chunk.base.data() + begin,
+                      s.divergence[static_cast<size_t>(row)], size, values + begin);
   });
 }
 
@@ -74,22 +108,29 @@ std::unique_ptr<Survey> survey(const TensorTask& task, const ChunkPass& pass) {
   std::vector<TopKQuery> queries;
   for (const double q : {0.25, 0.5, 0.75}) {
     const auto index = static_cast<int64_t>(q * static_cast<double>(task.count - 1));
-    queries.push_back(
-        {[&](const Chunk& c, float* v) { importance(task, *s, c, v); }, task.count - index});
+    queries.push_back({0, task.count - index});
   }
   if (task.count == 0) return s;
-  const std::vector<TopK> found = find_top_k(pass, queries, task.count);
+  const ValueFn values[] = {[&](const Chunk& c, float* v) { importance(task, *s, c, v); }};
+  const std::vector<TopK> found = find_top_k(pass, values, queries, task.count);
   const auto value = [&](size_t i) { return std::bit_cast<float>(found[i].threshold); };
   s->threshold = value(1) + 1.5f * (value(2) - value(0));
   return s;
 }
 
+LEWIS_VECTORIZED void take_over(const float* model, const float* base, float threshold, size_t n,
+                                float* out) {
+  for (size_t i = 0; i < n; ++i) {  // choosing bits: a choice between floats becomes branches
+    const uint32_t mask = 0u - static_cast<uint32_t>(out[i] >= threshold);
+    out[i] = std::bit_cast<float>((std::bit_cast<uint32_t>(model[i]) & mask) |
+                                  (std::bit_cast<uint32_t>(base[i]) & ~mask));
+  }
+}
+
 void blend(const TensorTask& task, const Survey& survey, const Chunk& chunk, std::span<float> out) {
   const auto& s = static_cast<const FusionSurvey&>(survey);
   importance(task, s, chunk, out.data());
-  for (size_t i = 0; i < out.size(); ++i) {
-    out[i] = out[i] >= s.threshold ? chunk.models[0][i] : chunk.base[i];
-  }
+  take_over(chunk.models[0].data(), chunk.base.data(), s.threshold, out.size(), out.data());
 }
 
 }  // namespace

@@ -96,24 +96,27 @@ std::unique_ptr<Survey> survey_ramplus(const TensorTask& task, const ChunkPass& 
   return s;
 }
 
-LEWIS_VECTORIZED void add_changed(const float* deltas, const uint32_t* changed, const float* own,
-                                  size_t models, size_t n, uint32_t epsilon, const float* base,
-                                  float* out) {
-  double sum[kChunkElements] = {};
-  for (size_t m = 0; m < models; ++m) {
-    const float* delta = deltas + m * n;
-    const float factor = own[m];
-    for (size_t i = 0; i < n; ++i) {
-      const uint32_t kept =
-          std::bit_cast<uint32_t>(delta[i]) & (0u - is_changed(delta[i], epsilon));
-      const float share = changed[i] == 1 ? factor : 1.0f;
-      sum[i] += static_cast<double>(share) * static_cast<double>(std::bit_cast<float>(kept));
-    }
-  }
+// yes or no, as masks of bits: a choice between floats becomes branches.
+[[gnu::always_inline]] inline float choose(bool condition, float yes, float no) {
+  const uint32_t mask = 0u - static_cast<uint32_t>(condition);
+  return std::bit_cast<float>((std::bit_cast<uint32_t>(yes) & mask) |
+                              (std::bit_cast<uint32_t>(no) & ~mask));
+}
+
+LEWIS_VECTORIZED void add_model(const float* delta, const uint32_t* changed, float own, size_t n,
+                                uint32_t epsilon, double* sum) {
   for (size_t i = 0; i < n; ++i) {
-    const auto several = static_cast<float>(changed[i] > 1 ? static_cast<int32_t>(changed[i]) : 1);
+    const float kept = choose(magnitude_bits(delta[i]) > epsilon, delta[i], 0.0f);
+    sum[i] += static_cast<double>(choose(changed[i] == 1, own, 1.0f)) * static_cast<double>(kept);
+  }
+}
+
+LEWIS_VECTORIZED void average(const double* sum, const uint32_t* changed, const float* base,
+                              size_t n, float* out) {
+  for (size_t i = 0; i < n; ++i) {
+    const auto several = static_cast<float>(std::max(static_cast<int32_t>(changed[i]), 1));
     const float delta = static_cast<float>(sum[i]) / several;
-    out[i] = delta == 0 ? base[i] : base[i] + delta;
+    out[i] = choose(delta == 0, base[i], base[i] + delta);
   }
 }
 
@@ -121,8 +124,13 @@ void blend(const TensorTask& task, const Survey& survey, const Chunk& chunk, std
   const auto& s = static_cast<const RamSurvey&>(survey);
   uint32_t changed[kChunkElements];
   read_deltas(chunk, threshold(task), changed);
-  add_changed(chunk.scratch.data(), changed, s.own.data(), s.own.size(), out.size(),
-              threshold(task), chunk.base.data(), out.data());
+  double sum[kChunkElements];
+  std::fill_n(sum, out.size(), 0.0);
+  for (size_t m = 0; m < s.own.size(); ++m) {
+    add_model(chunk.scratch.data() + m * out.size(), changed, s.own[m], out.size(), threshold(task),
+              sum);
+  }
+  average(sum, changed, chunk.base.data(), out.size(), out.data());
 }
 
 }  // namespace

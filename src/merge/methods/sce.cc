@@ -17,7 +17,8 @@ struct SceSurvey : Survey {
 };
 
 // Population variance over the models of each entry of the task vectors.
-LEWIS_VECTORIZED void variance_of(const float* deltas, size_t models, size_t n, float* variance) {
+LEWIS_VECTORIZED void variance_of_many(const float* deltas, size_t models, size_t n,
+                                       float* variance) {
   double mean[kChunkElements] = {}, squares[kChunkElements] = {};
   const double share = 1 / static_cast<double>(models);
   for (size_t m = 0; m < models; ++m) {
@@ -30,6 +31,26 @@ LEWIS_VECTORIZED void variance_of(const float* deltas, size_t models, size_t n, 
     }
   }
   for (size_t i = 0; i < n; ++i) variance[i] = static_cast<float>(squares[i]);
+}
+
+// The same arithmetic in registers.
+LEWIS_VECTORIZED void variance_of_two(const float* a, const float* b, size_t n, float* variance) {
+  for (size_t i = 0; i < n; ++i) {
+    const auto x = static_cast<double>(a[i]), y = static_cast<double>(b[i]);
+    const double mean = 0.5 * x + 0.5 * y, from_x = x - mean, from_y = y - mean;
+    variance[i] = static_cast<float>(0.5 * from_x * from_x + 0.5 * from_y * from_y);
+  }
+}
+
+void variance_of(const float* deltas, size_t models, size_t n, float* variance) {
+  if (models == 2) return variance_of_two(deltas, deltas + n, n, variance);
+  variance_of_many(deltas, models, n, variance);
+}
+
+LEWIS_VECTORIZED size_t count_nonzero(const float* x, size_t n) {
+  uint32_t count = 0;
+  for (size_t i = 0; i < n; ++i) count += static_cast<uint32_t>(magnitude_bits(x[i]) != 0);
+  return count;
 }
 
 void task_vectors(const Chunk& chunk) {
@@ -62,15 +83,16 @@ void select_entries(const TensorTask& task, const ChunkPass& pass, SceSurvey& s)
   pass.run_all([&](size_t slot, const Chunk& chunk) {
     float variance[kChunkElements];
     variances(chunk, variance);
-    counts[slot] +=
-        std::count_if(variance, variance + chunk.size(), [](float v) { return v != 0; });
+    counts[slot] += static_cast<int64_t>(count_nonzero(variance, chunk.size()));
   });
   int64_t differing = 0;
   for (const int64_t c : counts) differing += c;
   const auto k = static_cast<int64_t>(static_cast<double>(differing) * std::max(0.0, share));
   s.select = true;
   s.nothing = k == 0;
-  if (k > 0) s.top = find_top_k(pass, std::vector<TopKQuery>{{variances, k}}, task.count)[0];
+  const ValueFn values[] = {variances};
+  const TopKQuery query[] = {{0, k}};
+  if (k > 0) s.top = find_top_k(pass, values, query, task.count)[0];
 }
 
 // Each model's share of the squares of all selected entries; equal shares when there are none.
@@ -106,9 +128,14 @@ std::unique_ptr<Survey> survey(const TensorTask& task, const ChunkPass& pass) {
   return s;
 }
 
+[[gnu::always_inline]] inline float add_mean(float base, double mixed, double divisor) {
+  const auto delta = static_cast<float>(mixed / (divisor < 1e-6 ? 1e-6 : divisor));
+  return delta == 0 ? base : base + delta;
+}
+
 // Of the deltas that have the sign of their sum, the mean by weight.
-LEWIS_VECTORIZED void erase_and_mean(const float* deltas, const double* weights, size_t models,
-                                     const float* base, size_t n, float* out) {
+LEWIS_VECTORIZED void erase_and_mean_many(const float* deltas, const double* weights, size_t models,
+                                          const float* base, size_t n, float* out) {
   double sign[kChunkElements] = {}, mixed[kChunkElements] = {}, divisor[kChunkElements] = {};
   for (size_t m = 0; m < models; ++m) {
     for (size_t i = 0; i < n; ++i) sign[i] += static_cast<double>(deltas[m * n + i]);
@@ -123,18 +150,34 @@ LEWIS_VECTORIZED void erase_and_mean(const float* deltas, const double* weights,
       divisor[i] += counts ? weight : 0.0;
     }
   }
+  for (size_t i = 0; i < n; ++i) out[i] = add_mean(base[i], mixed[i], divisor[i]);
+}
+
+// The same arithmetic in registers.
+LEWIS_VECTORIZED void erase_and_mean_two(const float* a, const float* b, double weight_a,
+                                         double weight_b, const float* base, size_t n, float* out) {
   for (size_t i = 0; i < n; ++i) {
-    const double d = divisor[i];
-    const auto delta = static_cast<float>(mixed[i] / (d < 1e-6 ? 1e-6 : d));
-    out[i] = delta == 0 ? base[i] : base[i] + delta;
+    const auto x = static_cast<double>(a[i]), y = static_cast<double>(b[i]);
+    const double sign = x + y >= 0 ? 1.0 : -1.0;
+    const bool counts_a = x * sign > 0, counts_b = y * sign > 0;
+    const double mixed = (counts_a ? x * weight_a : 0.0) + (counts_b ? y * weight_b : 0.0);
+    const double divisor = (counts_a ? weight_a : 0.0) + (counts_b ? weight_b : 0.0);
+    out[i] = add_mean(base[i], mixed, divisor);
   }
+}
+
+void erase_and_mean(const float* deltas, std::span<const double> weights, const float* base,
+                    size_t n, float* out) {
+  if (weights.size() == 2) {
+    return erase_and_mean_two(deltas, deltas + n, weights[0], weights[1], base, n, out);
+  }
+  erase_and_mean_many(deltas, weights.data(), weights.size(), base, n, out);
 }
 
 void blend(const TensorTask&, const Survey& survey, const Chunk& chunk, std::span<float> out) {
   const auto& s = static_cast<const SceSurvey&>(survey);
   selected(s, chunk);
-  erase_and_mean(chunk.scratch.data(), s.weights.data(), s.weights.size(), chunk.base.data(),
-                 out.size(), out.data());
+  erase_and_mean(chunk.scratch.data(), s.weights, chunk.base.data(), out.size(), out.data());
 }
 
 }  // namespace
