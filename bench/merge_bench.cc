@@ -56,16 +56,38 @@ double floor_seconds(Inputs& in, Threads& threads) {
   });
 }
 
-double method_seconds(std::string_view name, double density, Inputs& in, Threads& threads) {
-  const MergeMethod& method = find_merge_method(name);
+// A method as a row of the table; density: of methods that read one, or sce's share of entries.
+struct Row {
+  std::string name;
+  std::string_view method;
+  double density = 1;
+};
+
+std::vector<Row> rows_of(std::string_view only) {
+  std::vector<Row> rows;
+  for (const std::string_view name : merge_method_names()) {
+    if (!only.empty() && name != only) continue;
+    const bool selects = find_merge_method(name).reads("select_topk");
+    if (!find_merge_method(name).reads("density")) rows.push_back({std::string(name), name, 1});
+    if (selects) rows.push_back({fmt::format("{} 0.5", name), name, 0.5});
+    if (!find_merge_method(name).reads("density")) continue;
+    for (const double density : {0.2, 0.5})
+      rows.push_back({fmt::format("{} {}", name, density), name, density});
+  }
+  return rows;
+}
+
+double row_seconds(const Row& row, Inputs& in, Threads& threads) {
+  const MergeMethod& method = find_merge_method(row.method);
   TensorTask task;
   task.name = "bench";
   task.t = 0.3;
+  task.select_topk = row.density;
   task.count = static_cast<int64_t>(in.base.size());
   task.shape = {task.count / 4096, 4096};
   const size_t models = std::min<size_t>(2, method.max_models);
   for (uint64_t m = 0; m < models; ++m)
-    task.models.push_back({m == 0 ? 1.0 : 0.5, density, TensorRandom(0, m, task.name)});
+    task.models.push_back({m == 0 ? 1.0 : 0.5, row.density, TensorRandom(0, m, task.name)});
   const StoredTensor base = stored(in.base);
   const StoredTensor experts[] = {stored(in.experts[0]), stored(in.experts[1])};
   return median_seconds([&] {
@@ -90,18 +112,17 @@ void run(std::string_view only) {
   const double floor_one = floor_seconds(in, one), floor_two = floor_seconds(in, two);
   fmt::print("{:<22}{:>16.2f}{:>16.2f}{:>18}{:>18}\n", "copy (the limit)", floor_one * scale,
              floor_two * scale, "1.00", "1.00");
-  for (const std::string_view name : merge_method_names()) {
-    if (!only.empty() && name != only) continue;
-    for (const double density : {0.2, 0.5}) {
-      const bool sparse = find_merge_method(name).reads("density");
-      if (!sparse && density != 0.2) continue;
-      const double a = method_seconds(name, density, in, one),
-                   b = method_seconds(name, density, in, two);
-      fmt::print("{:<22}{:>16.2f}{:>16.2f}{:>18.2f}{:>18.2f}\n",
-                 sparse ? fmt::format("{} {}", name, density) : std::string(name), a * scale,
-                 b * scale, floor_one / a, floor_two / b);
-    }
+  constexpr double kSlow = 3;  // ns per parameter on one thread
+  std::string slow;
+  for (const Row& row : rows_of(only)) {
+    const double a = row_seconds(row, in, one), b = row_seconds(row, in, two);
+    fmt::print("{:<22}{:>16.2f}{:>16.2f}{:>18.2f}{:>18.2f}\n", row.name, a * scale, b * scale,
+               floor_one / a, floor_two / b);
+    if (a * scale > kSlow)
+      slow += fmt::format("{}{} ({:.1f})", slow.empty() ? "" : ", ", row.name, a * scale);
   }
+  fmt::print("\nmore than {} ns per parameter on one thread: {}\n", kSlow,
+             slow.empty() ? "none" : slow);
 }
 
 }  // namespace

@@ -120,36 +120,42 @@ std::vector<Gram> grams_of_rows(const TensorTask& task, const ChunkPass& pass, G
   return rows;
 }
 
+LEWIS_VECTORIZED void add_to(const double* x, size_t n, double* sum) {
+  for (size_t i = 0; i < n; ++i) sum[i] += x[i];
+}
+
 // A few slots at a time, so that their sums fit in memory; added in the order of the slots.
 std::vector<Gram> grams_of_columns(const TensorTask& task, const ChunkPass& pass,
                                    GramOptions options, size_t n) {
   constexpr size_t kWave = 16;
   const auto columns = static_cast<size_t>(column_count(task));
-  std::vector<Gram> sums(columns, Gram(n));
+  using Sums = std::vector<double>;  // [pair of vectors, column]
+  Sums sums(n * n * columns);
+  std::vector<Sums> parts(std::min(kWave, pass.slots()), sums);
   for (size_t first = 0; first < pass.slots(); first += kWave) {
     std::vector<size_t> wave;
     for (size_t s = first; s < std::min(first + kWave, pass.slots()); ++s) wave.push_back(s);
-    // [slot, pair of vectors, column]
-    std::vector<std::vector<double>> parts(wave.size(), std::vector<double>(n * n * columns));
     pass.run(wave, [&](size_t slot, const Chunk& chunk) {
       const auto vectors = vectors_of(chunk, options);
-      auto& part = parts[slot - first];
       for (size_t i = 0; i < n; ++i) {
         for (size_t j = i; j < n; ++j) {
-          double* sum = &part[(i * n + j) * columns];
+          double* sum = &parts[slot - first][(i * n + j) * columns];
           for_columns(task, chunk, [&](size_t column, size_t begin, size_t size) {
             add_products(vectors[i] + begin, vectors[j] + begin, size, sum + column);
           });
         }
       }
     });
-    for (const auto& part : parts) {
-      for (size_t i = 0; i < n * n; ++i) {
-        for (size_t c = 0; c < columns; ++c) sums[c].at(i / n, i % n) += part[i * columns + c];
-      }
+    for (size_t i = 0; i < wave.size(); ++i) {
+      add_to(parts[i].data(), sums.size(), sums.data());
+      std::fill(parts[i].begin(), parts[i].end(), 0.0);
     }
   }
-  return sums;
+  std::vector<Gram> grams(columns, Gram(n));
+  for (size_t i = 0; i < n * n; ++i) {
+    for (size_t c = 0; c < columns; ++c) grams[c].at(i / n, i % n) = sums[i * columns + c];
+  }
+  return grams;
 }
 
 }  // namespace

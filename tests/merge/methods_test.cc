@@ -8,57 +8,16 @@
 #include <numeric>
 
 #include "base/error.h"
-#include "tensors.h"
+#include "plain_methods.h"
 
 namespace lewis {
 namespace {
-
-using Vector = std::vector<double>;
 
 // Elements around the widths of registers, the borders of chunks and slots, and the size from which
 // thresholds are bracketed by a sample.
 const std::vector<size_t> kSizes = {1,    2,    7,    15,    16,    17,    63,   65,
                                     1023, 1024, 1025, 16383, 16384, 16385, 40001};
-constexpr size_t kSampled = 700001;
-
-// delta as the program has it: a float.
-Vector plain_delta(const TestTensor& t, size_t m) {
-  Vector d(t.base.size());
-  for (size_t i = 0; i < d.size(); ++i) d[i] = t.models[m][i] - t.base[i];
-  return d;
-}
-
-// Keeps int(density * n) by |delta|, lower indices first.
-Vector plain_magnitude(Vector d, double density) {
-  std::vector<size_t> order(d.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return std::abs(d[a]) > std::abs(d[b]); });
-  for (size_t r = static_cast<size_t>(density * static_cast<double>(d.size())); r < d.size(); ++r)
-    d[order[r]] = 0;
-  return d;
-}
-
-struct Plain {
-  bool elect = false, normalize = false;
-};
-
-Vector plain_combine(const TestTensor& t, const std::vector<Vector>& deltas, Plain how) {
-  Vector out(t.base.size());
-  for (size_t i = 0; i < out.size(); ++i) {
-    double sum = 0, mixed = 0, divisor = 0;
-    for (size_t m = 0; m < deltas.size(); ++m) sum += t.task.models[m].weight * deltas[m][i];
-    for (size_t m = 0; m < deltas.size(); ++m) {
-      const double v = t.task.models[m].weight * deltas[m][i];
-      if (how.elect && !(sum >= 0 ? v > 0 : v < 0)) continue;
-      mixed += v;
-      divisor += t.task.models[m].weight;
-    }
-    if (how.normalize) mixed /= std::abs(divisor) < 1e-8 ? 1 : divisor;
-    out[i] = t.base[i] + t.task.lambda * mixed;
-  }
-  return out;
-}
+constexpr size_t kSampled = 300001;
 
 void expect_close(const std::vector<float>& found, const Vector& expected,
                   const std::string& what) {
@@ -68,17 +27,15 @@ void expect_close(const std::vector<float>& found, const Vector& expected,
   }
 }
 
-void expect_ties(size_t n, size_t models, Spread spread, double density, Plain how = {true, true}) {
+void expect_ties(size_t n, size_t models, Spread spread, double density, bool normalize = true) {
   TestTensor t(n, models);
   fill(t, spread, static_cast<uint32_t>(n + models));
-  std::vector<Vector> deltas;
   for (size_t m = 0; m < models; ++m) {
     t.task.models[m].weight = m == 2 ? 0.5 : 1.0;
     t.task.models[m].density = density;
-    deltas.push_back(plain_magnitude(plain_delta(t, m), density));
   }
-  t.task.normalize = how.normalize;
-  expect_close(t.merge("ties"), plain_combine(t, deltas, how),
+  t.task.normalize = normalize;
+  expect_close(t.merge("ties"), plain_merge("ties", t, true),
                "n " + std::to_string(n) + " spread " + std::to_string(static_cast<int>(spread)) +
                    " density " + std::to_string(density));
 }
@@ -90,7 +47,7 @@ TEST(Ties, BruteForce) {
       for (const double density : {0.0, 0.1, 0.5, 0.999, 1.0}) expect_ties(n, 2, spread, density);
       expect_ties(n, 3, spread, 0.4);
       expect_ties(n, 1, spread, 0.4);
-      expect_ties(n, 2, spread, 0.4, {true, false});
+      expect_ties(n, 2, spread, 0.4, false);
     }
   }
 }
@@ -172,6 +129,15 @@ TEST(Linear, BruteForce) {
       expect_close(t.merge("linear"), expected, "n " + std::to_string(n));
     }
   }
+}
+
+TEST(Slerp, EndsAreTheModels) {
+  TestTensor t(5000, 1);
+  fill(t, Spread::kNormal, 4);
+  t.task.t = 0;
+  EXPECT_EQ(t.merge("slerp"), t.base);
+  t.task.t = 1;
+  EXPECT_EQ(t.merge("slerp"), t.models[0]);
 }
 
 TEST(Linear, WeightsThatCancelAreRefused) {
@@ -329,7 +295,7 @@ TEST(Dare, TiesIsTheElectionOfWhatIsKept) {
     for (size_t i = 0; i < d.size(); ++i) d[i] = merged[i] == t.base[i] ? 0 : d[i];
     kept.push_back(d);
   }
-  expect_close(t.merge("dare_ties"), plain_combine(t, kept, {true, false}), "dare_ties");
+  expect_close(t.merge("dare_ties"), plain_combine(t, kept, {1, 1}, true, false), "dare_ties");
 }
 
 TEST(Formats, HalfTypesInAndOut) {

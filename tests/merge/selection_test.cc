@@ -1,68 +1,24 @@
-// Methods that choose entries, against plain versions that sort.
+// Which entries are kept: by rank, and as bits.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
+#include <random>
 
 #include "base/error.h"
-#include "tensors.h"
+#include "merge/flags.h"
+#include "merge/ranks.h"
+#include "merge/sparsify.h"
+#include "merge/top_k.h"
+#include "plain_methods.h"
 
 namespace lewis {
 namespace {
-
-using Vector = std::vector<double>;
-
-std::vector<size_t> order_by_magnitude(
-    const Vector& v) {  // largest first, of equal ones the lower index
-  std::vector<size_t> order(v.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return std::abs(v[a]) > std::abs(v[b]); });
-  return order;
-}
-
-Vector delta_of(const TestTensor& t, size_t m) {
-  Vector d(t.base.size());
-  for (size_t i = 0; i < d.size(); ++i) d[i] = t.models[m][i] - t.base[i];
-  return d;
-}
-
-void expect_close(const std::vector<float>& found, const Vector& expected,
-                  const std::string& what) {
-  for (size_t i = 0; i < found.size(); ++i) {
-    ASSERT_NEAR(found[i], expected[i], 1e-6 + 1e-6 * std::abs(expected[i])) << what << " at " << i;
-  }
-}
 
 TestTensor tensor(size_t n, size_t models, Spread spread) {
   TestTensor t(n, models);
   fill(t, spread, static_cast<uint32_t>(n + models));
   return t;
-}
-
-const std::vector<size_t> kSizes = {1, 2, 17, 99, 1023, 1025, 16385, 40000, 500001};
-
-TEST(Breadcrumbs, BruteForce) {
-  for (const size_t n : kSizes) {
-    for (const Spread spread : {Spread::kNormal, Spread::kHeavyTies, Spread::kTiny}) {
-      for (const auto& [density, gamma] :
-           {std::pair{0.5, 0.1}, {0.95, 0.2}, {0.7, 0.0}, {1.0, 0.1}, {0.0, 0.1}}) {
-        TestTensor t = tensor(n, 1, spread);
-        t.task.models[0].density = density;
-        t.task.models[0].gamma = gamma;
-        const Vector d = delta_of(t, 0);
-        const auto target = static_cast<size_t>(density * static_cast<double>(n));
-        const size_t top =
-            std::min(static_cast<size_t>(gamma * static_cast<double>(n)), n - target);
-        Vector expected(t.base.begin(), t.base.end());
-        const auto order = order_by_magnitude(d);
-        for (size_t r = top; r < top + target; ++r) expected[order[r]] += d[order[r]];
-        expect_close(t.merge("breadcrumbs"), expected,
-                     "n " + std::to_string(n) + " density " + std::to_string(density));
-      }
-    }
-  }
 }
 
 // Larger entries are kept more often, by the probabilities of their ranks; the seed decides.
@@ -73,7 +29,7 @@ TEST(Della, KeepsByRankWithinTheRow) {
   t.task.rescale = 0;
   t.task.models[0].density = 0.5;
   t.task.models[0].epsilon = 0.4;
-  const Vector d = delta_of(t, 0);
+  const Vector d = plain_delta(t, 0);
   const auto merged = t.merge("della_linear");
   std::vector<double> kept(columns);
   for (int64_t row = 0; row < rows; ++row) {
@@ -109,137 +65,113 @@ TEST(Della, RescaleKeepsTheNormAndBadProbabilitiesAreRefused) {
   EXPECT_THROW(t.merge("della"), Error);
 }
 
-TEST(Sce, BruteForce) {
-  for (const size_t n : kSizes) {
-    for (const Spread spread : {Spread::kNormal, Spread::kMostlyZero, Spread::kHeavyTies}) {
-      for (const double share : {0.1, 0.6, 1.0}) {
-        TestTensor t = tensor(n, 3, spread);
-        t.task.select_topk = share;
-        std::vector<Vector> d = {delta_of(t, 0), delta_of(t, 1), delta_of(t, 2)};
-        Vector variance(n);
-        for (size_t i = 0; i < n; ++i) {
-          const double mean = (d[0][i] + d[1][i] + d[2][i]) / 3;
-          for (const Vector& v : d) variance[i] += (v[i] - mean) * (v[i] - mean) / 3;
-          variance[i] = static_cast<float>(variance[i]);
-        }
-        if (share < 1) {
-          const auto differing =
-              std::count_if(variance.begin(), variance.end(), [](double v) { return v != 0; });
-          const auto order = order_by_magnitude(variance);
-          for (size_t r = static_cast<size_t>(static_cast<double>(differing) * share); r < n; ++r) {
-            for (Vector& v : d) v[order[r]] = 0;
-          }
-        }
-        double weights[3] = {}, all = 0;
-        for (size_t m = 0; m < 3; ++m) {
-          for (const double v : d[m]) weights[m] += v * v;
-          all += weights[m];
-        }
-        Vector expected(n);
-        for (size_t i = 0; i < n; ++i) {
-          const double sign = d[0][i] + d[1][i] + d[2][i] >= 0 ? 1 : -1;
-          double mixed = 0, divisor = 0;
-          for (size_t m = 0; m < 3; ++m) {
-            if (d[m][i] * sign <= 0) continue;
-            mixed += d[m][i] * weights[m] / all;
-            divisor += weights[m] / all;
-          }
-          expected[i] = t.base[i] + mixed / std::max(divisor, 1e-6);
-        }
-        expect_close(t.merge("sce"), expected,
-                     "n " + std::to_string(n) + " share " + std::to_string(share));
+// What a row may consist of.
+enum class RowKind {
+  kNormal,
+  kFewValues,
+  kZeros,
+  kOneValue,
+  kMostlyZero,
+  kWide,
+  kDwarfed,
+  kRising
+};
+
+std::vector<uint32_t> make_row(size_t n, RowKind kind, std::mt19937& random) {
+  std::normal_distribution<float> normal;
+  std::vector<uint32_t> row(n);
+  for (size_t i = 0; i < n; ++i) {
+    const float g = normal(random);
+    float x = g;
+    if (kind == RowKind::kFewValues) x = std::round(g * 2) / 8;
+    if (kind == RowKind::kZeros) x = 0;
+    if (kind == RowKind::kOneValue) x = -0.125f;
+    if (kind == RowKind::kMostlyZero) x = i % 3 == 0 ? g : 0.0f;
+    if (kind == RowKind::kWide) x = std::ldexp(g, static_cast<int>(random() % 200) - 150);
+    if (kind == RowKind::kDwarfed) x = i == n / 2 ? 1e20f : g;
+    if (kind == RowKind::kRising) x = 1 + static_cast<float>(i) * 0x1p-23f;
+    row[i] = magnitude_bits(x);
+  }
+  return row;
+}
+
+// Against sorting, whatever the row is made of: around the lengths of registers, of blocks, and of
+// rows that are sorted.
+TEST(RowDecider, DecidesAsSortingDoes) {
+  std::mt19937 random(1);
+  RowDecider decider;  // used again: nothing of a row may be left for the next
+  for (const size_t n :
+       {1, 2, 3, 15, 16, 17, 18, 31, 33, 63, 64, 65, 255, 256, 257, 1000, 4096, 5003, 40000}) {
+    for (int kind = 0; kind <= static_cast<int>(RowKind::kRising); ++kind) {
+      for (const auto& [density, epsilon] : {std::pair{0.5, 0.15}, {0.5, 0.4999999}, {0.9, 0.01}}) {
+        const auto row = make_row(n, static_cast<RowKind>(kind), random);
+        const auto last = last_kept_by_rank(static_cast<int64_t>(n), density, epsilon);
+        std::vector<uint32_t> numbers(n);
+        for (uint32_t& r : numbers) r = static_cast<uint32_t>(random());
+        std::vector<size_t> order(n);
+        std::iota(order.begin(), order.end(), size_t{0});
+        std::stable_sort(order.begin(), order.end(),
+                         [&](size_t a, size_t b) { return row[a] < row[b]; });
+        std::vector<uint8_t> expected(n), keep(n, 7);
+        for (size_t rank = 0; rank < n; ++rank)
+          expected[order[rank]] = static_cast<uint8_t>(numbers[order[rank]] <= last[rank]);
+        decider.decide({row, numbers, last, keep});
+        ASSERT_EQ(keep, expected) << n << " entries of kind " << kind << " epsilon " << epsilon;
       }
     }
   }
 }
 
-TEST(Ram, BruteForce) {
-  for (const size_t n : kSizes) {
-    for (const bool plus : {false, true}) {
-      TestTensor t = tensor(n, 3, Spread::kHeavyTies);
-      t.task.epsilon = 0.05;
-      t.task.r = 0.5;
-      t.task.alpha = 0.9;
-      const Vector d[] = {delta_of(t, 0), delta_of(t, 1), delta_of(t, 2)};
-      std::vector<int> changed(n);
-      for (const Vector& v : d) {
-        for (size_t i = 0; i < n; ++i) changed[i] += std::abs(v[i]) > 0.05f;
-      }
-      double own[3], shared[3];
-      for (size_t m = 0; m < 3; ++m) {
-        own[m] = shared[m] = 0;
-        for (size_t i = 0; i < n; ++i) {
-          if (std::abs(d[m][i]) > 0.05f) ++(changed[i] > 1 ? shared : own)[m];
-        }
-      }
-      Vector expected(t.base.begin(), t.base.end());
-      for (size_t m = 0; m < 3; ++m) {
-        const double factor = plus && own[m] > 0 ? 1 + 0.5 * std::min(0.9, shared[m] / own[m]) : 1;
-        for (size_t i = 0; i < n; ++i) {
-          if (std::abs(d[m][i]) <= 0.05f) continue;
-          expected[i] += changed[i] == 1 ? factor * d[m][i] : d[m][i] / changed[i];
-        }
-      }
-      expect_close(t.merge(plus ? "ramplus_tl" : "ram"), expected, "n " + std::to_string(n));
+TEST(RowDecider, TheLastNumberThatIsKept) {
+  for (const auto& [density, epsilon] : {std::pair{0.5, 0.15}, {0.5, 0.4999999}, {0.999, 0.0009}}) {
+    const auto last = last_kept_by_rank(1000, density, epsilon);
+    for (size_t rank = 0; rank < 1000; ++rank) {
+      const double bound =
+          0x1p32 * (density - epsilon + 2 * epsilon * (static_cast<double>(rank) / 999));
+      EXPECT_LT(last[rank], bound);
+      EXPECT_GE(last[rank] + 1.0, bound);
+    }
+  }
+  EXPECT_EQ(last_kept_by_rank(1, 0.25, 0.1)[0], 0x3fffffffu);
+}
+
+TEST(BitMask, KeepsWhatItWasToldFromAnyPlaceOn) {
+  std::mt19937 random(2);
+  for (const size_t n : {1, 7, 8, 9, 31, 32, 33, 500, 1025, 5000}) {
+    std::vector<float> model(n), base(n, 1.0f);
+    for (float& x : model) x = 2 + static_cast<float>(random() % 100);
+    std::vector<uint8_t> flags(n);
+    for (uint8_t& f : flags) f = random() % 2;
+    BitMask mask(static_cast<int64_t>(n));
+    for (size_t at = 0; at < n;) {  // in pieces of odd lengths
+      const size_t size = std::min<size_t>(n - at, 1 + random() % 50);
+      mask.keep(static_cast<int64_t>(at), std::span(flags).subspan(at, size));
+      at += size;
+    }
+    for (size_t at = 0; at < n;) {
+      const size_t size = std::min<size_t>(n - at, 1 + random() % kChunkElements);
+      std::vector<float> out(size);
+      mask.weigh(static_cast<int64_t>(at), &model[at], &base[at], 0.5f, out);
+      for (size_t i = 0; i < size; ++i)
+        ASSERT_EQ(out[i], flags[at + i] ? 0.5f * (model[at + i] - 1) : 0.0f) << n << ' ' << at + i;
+      at += size;
     }
   }
 }
 
-TEST(Nearswap, BruteForce) {
-  for (const size_t n : kSizes) {
-    TestTensor t = tensor(n, 1, Spread::kHeavyTies);
-    t.task.t = 0.05;
-    Vector expected(n);
-    for (size_t i = 0; i < n; ++i) {
-      const double w = std::clamp(
-          0.05 / std::max(std::abs(static_cast<double>(t.models[0][i]) - t.base[i]), 1e-6), 0.0,
-          1.0);
-      expected[i] = w * t.models[0][i] + (1 - w) * t.base[i];
-    }
-    expect_close(t.merge("nearswap"), expected, "n " + std::to_string(n));
+TEST(Flags, AreFoundInOrder) {
+  std::vector<uint8_t> flags(100 + 7, 1);  // those behind the end are not looked at
+  std::vector<size_t> expected, found;
+  for (size_t i = 0; i < 100; ++i) {
+    flags[i] = i % 7 == 3 || i > 90;
+    if (flags[i]) expected.push_back(i);
   }
-}
-
-TEST(Passthrough, Scales) {
-  TestTensor t = tensor(5000, 1, Spread::kNormal);
-  t.task.models[0].scale = 0.25;
-  const auto merged = t.merge("passthrough");
-  for (size_t i = 0; i < merged.size(); ++i) EXPECT_EQ(merged[i], 0.25f * t.models[0][i]);
-}
-
-// Everything is the base's or the model's; what is taken over is what the plain importance says,
-// but for entries at the threshold itself.
-TEST(ArceeFusion, BruteForce) {
-  for (const auto& [rows, columns] :
-       {std::pair<size_t, size_t>{1, 1}, {1, 500}, {37, 53}, {300, 130}, {3, 20001}}) {
-    TestTensor t = tensor(rows * columns, 1, Spread::kNormal);
-    t.task.shape = {static_cast<int64_t>(rows), static_cast<int64_t>(columns)};
-    Vector importance(rows * columns);
-    for (size_t r = 0; r < rows; ++r) {
-      double a = 0, b = 0, divergence = 0;
-      for (size_t i = r * columns; i < (r + 1) * columns; ++i) {
-        a += std::exp(static_cast<double>(t.models[0][i]));
-        b += std::exp(static_cast<double>(t.base[i]));
-      }
-      for (size_t i = r * columns; i < (r + 1) * columns; ++i) {
-        const double p = std::exp(static_cast<double>(t.models[0][i])) / a + 1e-8,
-                     q = std::exp(static_cast<double>(t.base[i])) / b + 1e-8;
-        divergence += p * std::log(p / q);
-      }
-      for (size_t i = r * columns; i < (r + 1) * columns; ++i)
-        importance[i] = std::abs(static_cast<double>(t.models[0][i]) - t.base[i]) * divergence;
-    }
-    Vector sorted = importance;
-    std::sort(sorted.begin(), sorted.end());
-    const auto quantile = [&](double q) {
-      return sorted[static_cast<size_t>(q * static_cast<double>(sorted.size() - 1))];
-    };
-    const double threshold = quantile(0.5) + 1.5 * (quantile(0.75) - quantile(0.25));
-    const auto merged = t.merge("arcee_fusion");
-    for (size_t i = 0; i < merged.size(); ++i) {
-      if (std::abs(importance[i] - threshold) < 1e-5 * threshold) continue;
-      ASSERT_EQ(merged[i], importance[i] >= threshold ? t.models[0][i] : t.base[i]) << i;
-    }
+  for_set_flags(flags.data(), 100, [&](size_t i) { found.push_back(i); });
+  EXPECT_EQ(found, expected);
+  for (int bits = 0; bits < 256; ++bits) {
+    uint8_t eight[8];
+    for (int i = 0; i < 8; ++i) eight[i] = bits >> i & 1;
+    EXPECT_EQ(pack_flags(eight), bits);
   }
 }
 

@@ -77,7 +77,16 @@ struct TestTensor {
 };
 
 // How values of test tensors are spread.
-enum class Spread { kNormal, kHeavyTies, kTiny, kMostlyZero, kSorted, kFewRows };
+enum class Spread {
+  kNormal,
+  kHeavyTies,
+  kTiny,  // denormal
+  kMostlyZero,
+  kSorted,
+  kFewRows,   // a few rows dwarf the others
+  kZeros,     // the models are the base
+  kOneGiant,  // every thousandth entry dwarfs the others
+};
 
 // A base of normal values and models = base + delta, delta spread as said. Like a bf16
 // checkpoint's, deltas of kHeavyTies take a few values only.
@@ -85,7 +94,8 @@ inline void fill(TestTensor& t, Spread spread, uint32_t seed) {
   std::mt19937 random(seed);
   std::normal_distribution<float> normal;
   const size_t n = t.base.size();
-  for (float& b : t.base) b = spread == Spread::kTiny ? 0.0f : std::round(normal(random) * 64) / 64;
+  const bool no_base = spread == Spread::kTiny || spread == Spread::kOneGiant;
+  for (float& b : t.base) b = no_base ? 0.0f : std::round(normal(random) * 64) / 64;
   for (auto& model : t.models) {
     for (size_t i = 0; i < n; ++i) {
       const float g = normal(random);
@@ -99,7 +109,7 @@ inline void fill(TestTensor& t, Spread spread, uint32_t seed) {
           break;
         case Spread::kTiny:
           delta = g * 1e-40f;
-          break;  // denormal
+          break;
         case Spread::kMostlyZero:
           delta = random() % 50 == 0 ? g : 0.0f;
           break;
@@ -108,6 +118,11 @@ inline void fill(TestTensor& t, Spread spread, uint32_t seed) {
           break;
         case Spread::kFewRows:
           delta = i / 1000 % 97 == 13 ? g : g * 1e-6f;
+          break;
+        case Spread::kZeros:
+          break;
+        case Spread::kOneGiant:
+          delta = i % 1000 == 3 ? g : g * 1e-9f;
           break;
       }
       model[i] = t.base[i] + delta;
