@@ -2,7 +2,7 @@
 PREFIX ?= /usr/local
 JOBS ?= $(shell nproc)
 
-.PHONY: all build demo test test-dev test-asan bench install lint format clean packages
+.PHONY: all build demo test test-dev test-asan aarch64-check bench install lint format clean packages
 all: build
 
 packages:
@@ -28,6 +28,10 @@ test-asan: packages
 	@cmake --preset asan --log-level=WARNING
 	@cmake --build --preset asan -j $(JOBS)
 	@ctest --test-dir build/asan -j $(JOBS) --output-on-failure --no-tests=error
+
+# Whether the merge compiles for aarch64.
+aarch64-check: packages
+	@tools/check_aarch64.sh
 
 bench: packages
 	@cmake --preset release -DLEWIS_TESTS=OFF -DLEWIS_BENCH=ON --log-level=WARNING
