@@ -186,4 +186,19 @@ void write_file_durably(const std::filesystem::path& path, std::span<const std::
   file.sync();
 }
 
+void replace_file(const std::filesystem::path& path,
+                  const std::function<void(const File&)>& write) {
+  const std::filesystem::path temporary = path.string() + ".tmp";
+  try {
+    const File file = File::create(temporary);
+    write(file);
+    file.sync();
+    std::filesystem::rename(temporary, path);
+  } catch (...) {
+    std::error_code ignored;
+    std::filesystem::remove(temporary, ignored);
+    throw;
+  }
+}
+
 }  // namespace lewis

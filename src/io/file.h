@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <span>
 #include <string_view>
 
@@ -71,5 +72,7 @@ class SequentialWriter {
 
 void sync_folder(const std::filesystem::path& folder);
 void write_file_durably(const std::filesystem::path& path, std::span<const std::byte> bytes);
+// Lets `write` fill PATH.tmp, fsync, rename: PATH is the new file or what it was.
+void replace_file(const std::filesystem::path& path, const std::function<void(const File&)>& write);
 
 }  // namespace lewis

@@ -188,9 +188,7 @@ SafetensorsLayout::SafetensorsLayout(std::vector<TensorInfo> tensors, const Meta
 void write_safetensors(const std::filesystem::path& path, const std::vector<TensorInfo>& tensors,
                        std::span<const std::span<const std::byte>> data, const Metadata& metadata) {
   const SafetensorsLayout layout(tensors, metadata);
-  const std::filesystem::path temporary = path.string() + ".tmp";
-  try {
-    const File file = File::create(temporary);
+  replace_file(path, [&](const File& file) {
     file.write_at(0, std::as_bytes(std::span(layout.header())));
     for (const auto& entry : layout.entries()) {
       const auto index = static_cast<size_t>(
@@ -199,13 +197,7 @@ void write_safetensors(const std::filesystem::path& path, const std::vector<Tens
           tensors.begin());
       file.write_at(entry.begin, data[index]);
     }
-    file.sync();
-    std::filesystem::rename(temporary, path);
-  } catch (...) {
-    std::error_code ignored;
-    std::filesystem::remove(temporary, ignored);
-    throw;
-  }
+  });
 }
 
 }  // namespace lewis
