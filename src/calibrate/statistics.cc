@@ -25,31 +25,6 @@ uint64_t count(const Metadata& metadata, const char* key, const std::filesystem:
   return value;
 }
 
-std::string fused_text(const Statistics& s) {
-  Json json = Json::object();
-  for (const auto& [module, parts] : s.fused) {
-    for (const FusedPart& part : parts) json[module].push_back({part.name, part.rows});
-  }
-  return json.dump();
-}
-
-std::map<std::string, std::vector<FusedPart>> read_fused(const std::string& text,
-                                                         const std::filesystem::path& file) {
-  std::map<std::string, std::vector<FusedPart>> fused;
-  const Json json = parse_json(text, file.string());
-  for (const auto& [module, parts] : json.items()) {
-    for (const Json& part : parts) {
-      if (!part.is_array() || part.size() != 2 || !part[0].is_string() ||
-          !part[1].is_number_unsigned()) {
-        throw input_error("{}: metadata 'fused' holds {}, expected [name, rows]", file.string(),
-                          part.dump());
-      }
-      fused[module].push_back({part[0].get<std::string>(), part[1].get<int64_t>()});
-    }
-  }
-  return fused;
-}
-
 std::vector<double> read_sums(const SafetensorsFile& file, const SafetensorsFile::Entry& entry,
                               size_t dimensions, const std::filesystem::path& path) {
   const TensorInfo& t = entry.info;
@@ -118,6 +93,30 @@ void check_experts(const Statistics& s, const std::filesystem::path& path) {
 
 }  // namespace
 
+std::string fused_to_text(const FusedParts& fused) {
+  Json json = Json::object();
+  for (const auto& [module, parts] : fused) {
+    for (const FusedPart& part : parts) json[module].push_back({part.name, part.rows});
+  }
+  return json.dump();
+}
+
+FusedParts fused_from_text(const std::string& text, const std::string& file) {
+  FusedParts fused;
+  const Json json = parse_json(text, file);
+  for (const auto& [module, parts] : json.items()) {
+    for (const Json& part : parts) {
+      if (!part.is_array() || part.size() != 2 || !part[0].is_string() ||
+          !part[1].is_number_unsigned() || part[1].get<uint64_t>() > INT32_MAX) {
+        throw input_error("{}: metadata 'fused' holds {}, expected [name, rows]", file,
+                          part.dump());
+      }
+      fused[module].push_back({part[0].get<std::string>(), part[1].get<int64_t>()});
+    }
+  }
+  return fused;
+}
+
 void write_statistics(const std::filesystem::path& file, const Statistics& s) {
   std::vector<TensorInfo> tensors;
   std::vector<std::span<const std::byte>> data;
@@ -140,7 +139,7 @@ void write_statistics(const std::filesystem::path& file, const Statistics& s) {
   metadata["tokens"] = std::to_string(s.tokens);
   metadata["sequences"] = std::to_string(s.sequences);
   metadata["protocol"] = s.protocol == Protocol::kClean ? "clean" : "reference";
-  if (!s.fused.empty()) metadata["fused"] = fused_text(s);
+  if (!s.fused.empty()) metadata["fused"] = fused_to_text(s.fused);
   write_safetensors(file, tensors, data, metadata);
 }
 
@@ -159,7 +158,7 @@ Statistics read_statistics(const std::filesystem::path& path) {
                       metadata["protocol"]);
   }
   s.protocol = metadata["protocol"] == "clean" ? Protocol::kClean : Protocol::kReference;
-  if (metadata.contains("fused")) s.fused = read_fused(metadata["fused"], path);
+  if (metadata.contains("fused")) s.fused = fused_from_text(metadata["fused"], path.string());
   for (const auto& entry : file.entries()) read_entry(file, entry, path, s);
   check_experts(s, path);
   for (const char* own : {"format", "tokens", "sequences", "protocol", "fused"}) {

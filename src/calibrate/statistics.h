@@ -33,13 +33,15 @@ struct FusedPart {
   bool operator==(const FusedPart&) const = default;
 };
 
+using FusedParts = std::map<std::string, std::vector<FusedPart>>;
+
 struct Statistics {
   // For the weight X.weight the key "X" and, per input channel j, the sum over all tokens of x_j^2.
   std::map<std::string, std::vector<double>> sum_squares;
   // Routed experts, by what their tensors' names begin with: "model.layers.3.mlp.experts".
   std::map<std::string, ExpertStatistics> experts;
   // The parts of fused weights by the end of their name: "qkv_proj", "gate_up_proj".
-  std::map<std::string, std::vector<FusedPart>> fused;
+  FusedParts fused;
   uint64_t tokens = 0;  // that were counted
   uint64_t sequences = 0;
   Protocol protocol = Protocol::kClean;
@@ -62,5 +64,9 @@ struct Statistics {
 void write_statistics(const std::filesystem::path& file, const Statistics& statistics);
 // Throws Error(kInput) that names the file when it is not such a file.
 Statistics read_statistics(const std::filesystem::path& file);
+
+// The parts as JSON text, and back; Error(kInput) that begins with `file`.
+std::string fused_to_text(const FusedParts& fused);
+FusedParts fused_from_text(const std::string& text, const std::string& file);
 
 }  // namespace lewis
