@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/suggest.h"
+#include "calibrate/imatrix.h"
 #include "cli/guidance.h"
 #include "cli/running_model.h"
 #include "cli/verbs.h"
@@ -51,7 +52,7 @@ void calibrate_recipe(const Options& o, Threads& threads, const ProgressFn& prog
   const Recipe recipe = read_recipe(o.model_or_recipe);
   const auto jobs = calibration_jobs(recipe);
   if (jobs.empty()) {
-    throw usage_error("{}: there is no lewis.calibration section, so nothing to calibrate",
+    throw usage_error("{}: lewis.calibration names no data, so there is nothing to calibrate",
                       o.model_or_recipe.string());
   }
   Json all = Json::array();
@@ -66,11 +67,16 @@ void calibrate_recipe(const Options& o, Threads& threads, const ProgressFn& prog
   if (o.common->json) fmt::print("{}\n", Json{{"statistics", all}}.dump(2));
 }
 
+// The ending says which format: an importance matrix of llama.cpp, or lewis's own.
+bool is_imatrix_name(const std::filesystem::path& file) { return file.extension() == ".gguf"; }
+
 void calibrate_model(const Options& o, Threads& threads, const ProgressFn& progress) {
   if (o.data.empty()) throw usage_error("--data is needed: the text that shows the model's skill");
   CalibrationJob job;
   job.model = model_in(o.model_or_recipe);
   job.protocol = protocol_of(o.protocol);
+  if (is_imatrix_name(o.out) && job.protocol != Protocol::kClean)
+    throw usage_error("-o {}: an importance matrix needs the protocol clean", o.out.string());
   job.skip_first_token = o.skip_first_token;
   job.text.data = o.data;
   job.text.format = format_of(o.data, o.format);
@@ -83,7 +89,8 @@ void calibrate_model(const Options& o, Threads& threads, const ProgressFn& progr
   const CalibrationResult result =
       run_calibration(job, o.out.empty() ? o.cache : "", threads, progress);
   const std::filesystem::path file = o.out.empty() ? result.file : o.out;
-  if (!o.out.empty()) write_statistics(o.out, result.statistics);
+  if (!o.out.empty())
+    (is_imatrix_name(o.out) ? write_imatrix : write_statistics)(o.out, result.statistics);
   if (o.common->json) {
     fmt::print("{}\n", summary(result, file).dump(2));
   } else {
@@ -104,7 +111,9 @@ void add_calibrate_verb(CLI::App& app) {
   verb->add_option("--format", o->format, "gsm8k, mbpp, chat, jsonl, text or ids");
   verb->add_option("--prompt-field", o->prompt_field, "Field of the prompt (format jsonl)");
   verb->add_option("--answer-field", o->answer_field, "Field of the answer (format jsonl)");
-  verb->add_option("-o,--out", o->out, "Statistics file; without it the result goes to the cache");
+  verb->add_option("-o,--out", o->out,
+                   "Statistics file, as llama.cpp's importance matrix if it ends in .gguf; without "
+                   "it the result goes to the cache");
   verb->add_option("--cache", o->cache, "Folder of the cache");
   verb->add_option("--protocol", o->protocol, "clean (default) or reference (the paper's)");
   verb->add_option("--samples", o->samples, "Samples to take (0: all)");

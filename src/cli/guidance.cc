@@ -1,5 +1,6 @@
 #include "cli/guidance.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <functional>
 #include <map>
@@ -9,11 +10,17 @@
 #include "base/text_file.h"
 #include "calibrate/cache.h"
 #include "calibrate/calibrate.h"
+#include "calibrate/imatrix.h"
 #include "cli/running_model.h"
 #include "cli/tokenizers.h"
+#include "io/gguf.h"
 
 namespace lewis {
 namespace {
+
+Protocol protocol_of(const LewisSection& lewis) {
+  return lewis.protocol == "reference" ? Protocol::kReference : Protocol::kClean;
+}
 
 StatisticsKey key_of(const CalibrationJob& job, const RunningModel& model) {
   StatisticsKey key;
@@ -102,10 +109,10 @@ std::vector<CalibrationJob> calibration_jobs(const Recipe& recipe) {
   std::vector<CalibrationJob> jobs;
   if (!recipe.lewis) return jobs;
   for (const CalibrationEntry& entry : recipe.lewis->calibration) {
-    const Protocol protocol =
-        recipe.lewis->protocol == "reference" ? Protocol::kReference : Protocol::kClean;
+    if (entry.has_statistics()) continue;
     for (const size_t model : {recipe.base_index.value(), entry.index}) {
-      jobs.push_back({recipe.models.at(model), entry, protocol, recipe.lewis->skip_first_token});
+      jobs.push_back({recipe.models.at(model), entry, protocol_of(*recipe.lewis),
+                      recipe.lewis->skip_first_token});
     }
   }
   return jobs;
@@ -113,17 +120,90 @@ std::vector<CalibrationJob> calibration_jobs(const Recipe& recipe) {
 
 namespace {
 
-ModelPlan plan_entry(const Recipe& recipe, const CalibrationJob& base, const CalibrationJob& expert,
+// Statistics of one calibration entry: of the base and of the fine-tuned model.
+struct StatisticsPair {
+  Statistics base, expert;
+};
+
+Statistics read_given(const std::filesystem::path& file, const TensorSource& model,
+                      const Recipe& recipe) {
+  // The older files hold means: neither the number of tokens nor that of each expert is known.
+  if (!is_gguf(file) && file.extension() == ".dat") {
+    throw input_error(
+        "{}: an importance matrix in llama.cpp's older format does not say how many tokens it is "
+        "of; `llama-imatrix --in-file X.dat -o X.gguf` converts one of a model without experts",
+        file.string());
+  }
+  Statistics s = is_gguf(file) ? read_imatrix(file, model) : read_statistics(file);
+  if (s.protocol != protocol_of(*recipe.lewis)) {
+    throw input_error("{}: not statistics of the protocol {}, which the recipe asks for",
+                      file.string(), recipe.lewis->protocol);
+  }
+  return s;
+}
+
+void check_same_modules(const auto& a, const auto& b, const std::filesystem::path& a_file,
+                        const std::filesystem::path& b_file) {
+  for (const auto& [module, _] : a) {
+    if (!b.contains(module)) {
+      throw input_error("{}: nothing is known of {}, which {} has", b_file.string(), module,
+                        a_file.string());
+    }
+  }
+}
+
+// Makes two files alike in what an importance matrix may leave out, and refuses what cannot be of
+// the same text: an importance is the difference of two norms over the same tokens. Files hold
+// counts as float32, hence the allowance.
+void reconcile(StatisticsPair& pair, const CalibrationEntry& entry) {
+  Statistics &a = pair.base, &b = pair.expert;
+  const auto &a_file = entry.base_statistics, &b_file = entry.model_statistics;
+  check_same_modules(a.sum_squares, b.sum_squares, a_file, b_file);
+  check_same_modules(b.sum_squares, a.sum_squares, b_file, a_file);
+  check_same_modules(a.experts, b.experts, a_file, b_file);
+  check_same_modules(b.experts, a.experts, b_file, a_file);
+  const auto difference =
+      static_cast<double>(std::max(a.tokens, b.tokens) - std::min(a.tokens, b.tokens));
+  if (difference > 0x1p-23 * static_cast<double>(std::max(a.tokens, b.tokens))) {
+    throw input_error("{} saw {} tokens, {} saw {}: statistics must be of the same text",
+                      a_file.string(), a.tokens, b_file.string(), b.tokens);
+  }
+  b.tokens = a.tokens;
+  if (a.sequences == 0) a.sequences = b.sequences;
+  if (b.sequences == 0) b.sequences = a.sequences;
+  if (a.fused.empty()) a.fused = b.fused;
+  if (b.fused.empty()) b.fused = a.fused;
+}
+
+StatisticsPair statistics_of(const Recipe& recipe, const CalibrationEntry& entry,
+                             const TensorSource& base, const TensorSource& expert,
+                             const std::filesystem::path& cache, Threads& threads,
+                             const ProgressFn& progress) {
+  if (entry.has_statistics()) {
+    StatisticsPair pair{read_given(entry.base_statistics, base, recipe),
+                        read_given(entry.model_statistics, expert, recipe)};
+    reconcile(pair, entry);
+    return pair;
+  }
+  const auto run = [&](size_t model) {
+    const CalibrationJob job{recipe.models.at(model), entry, protocol_of(*recipe.lewis),
+                             recipe.lewis->skip_first_token};
+    return run_calibration(job, cache, threads, progress).statistics;
+  };
+  Statistics on_base = run(recipe.base_index.value());
+  return {std::move(on_base), run(entry.index)};
+}
+
+ModelPlan plan_entry(const Recipe& recipe, const CalibrationEntry& entry,
                      const std::filesystem::path& cache, Threads& threads,
                      const ProgressFn& progress) {
-  const Statistics on_base = run_calibration(base, cache, threads, progress).statistics;
-  const Statistics on_expert = run_calibration(expert, cache, threads, progress).statistics;
   const OpenOptions options = open_options(threads);
-  const InputModel base_model = open_input(base.model, options),
-                   expert_model = open_input(expert.model, options);
-  return plan_model(
-      recipe, expert.text.index,
-      {*base_model.source, *expert_model.source, on_base, on_expert, threads, progress});
+  const InputModel base = open_input(recipe.models.at(recipe.base_index.value()), options),
+                   expert = open_input(recipe.models.at(entry.index), options);
+  const StatisticsPair pair =
+      statistics_of(recipe, entry, *base.source, *expert.source, cache, threads, progress);
+  return plan_model(recipe, entry.index,
+                    {*base.source, *expert.source, pair.base, pair.expert, threads, progress});
 }
 
 using Stage = std::shared_ptr<const Recipe>;
@@ -156,11 +236,8 @@ Guidance guide(const Recipe& recipe, const std::filesystem::path& cache, Threads
     throw usage_error("{}: lewis.calibration needs base_model: importance is the distance from it",
                       recipe.file.string());
   }
-  const auto jobs = calibration_jobs(guidance.recipe);  // base, expert, base, expert ...
-  for (size_t i = 0; i < jobs.size(); i += 2) {
-    guidance.plans.push_back(
-        plan_entry(guidance.recipe, jobs[i], jobs[i + 1], cache, threads, progress));
-  }
+  for (const CalibrationEntry& entry : guidance.recipe.lewis->calibration)
+    guidance.plans.push_back(plan_entry(guidance.recipe, entry, cache, threads, progress));
   guidance.recipe = apply_plans(guidance.recipe, guidance.plans);
   return guidance;
 }

@@ -36,7 +36,7 @@ CalibrationResult run_calibration(const CalibrationJob& job, const std::filesyst
                                   Threads& threads, const ProgressFn& progress);
 
 // Every job of the recipe's lewis: section, not those of its stages: each entry's model and the
-// base on the entry's text.
+// base on the entry's text. Entries with statistics need none.
 std::vector<CalibrationJob> calibration_jobs(const Recipe& recipe);
 
 struct Guidance {

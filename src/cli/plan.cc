@@ -113,11 +113,10 @@ void print_plan(const Recipe& recipe, const Guidance& guidance) {
     const LewisSection& lewis = *recipe.lewis;
     const DensityMean mean = mean_density(
         plan, *open_input(model, {.tokenizers = change_tokenizer}).source, lewis.uncovered);
+    const auto entry = std::ranges::find(lewis.calibration, plan.model, &CalibrationEntry::index);
     fmt::print("{}: densities from {}\n{} -> {}, protocol {}, gamma {}, epsilon {}\n\n",
                styled(model.model, "1", color),
-               std::find_if(lewis.calibration.begin(), lewis.calibration.end(),
-                            [&](const auto& e) { return e.index == plan.model; })
-                   ->data.string(),
+               (entry->has_statistics() ? entry->model_statistics : entry->data).string(),
                lewis.importance, lewis.allocation, lewis.protocol, lewis.gamma, lewis.epsilon);
     fmt::print("{}\n", density_table(plan, lewis, color));
     fmt::print(

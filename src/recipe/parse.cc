@@ -409,8 +409,9 @@ class Parser {
   }
 
   CalibrationEntry calibration_of(const YamlNode& n, const Recipe& r) const {
-    static constexpr std::array<std::string_view, 8> kKeys = {
-        "model", "data", "format", "prompt_field", "answer_field", "samples", "seed", "max_tokens"};
+    static constexpr std::array<std::string_view, 9> kKeys = {
+        "model",        "statistics", "data", "format",    "prompt_field",
+        "answer_field", "samples",    "seed", "max_tokens"};
     check_keys(n, kKeys, "lewis.calibration");
     CalibrationEntry e;
     e.line = n.line;
@@ -426,8 +427,33 @@ class Parser {
       fail(n.line,
            "lewis.calibration is given for the fine-tuned models; the base is run on each text as "
            "well");
-    const YamlNode& data = need(n, "data");
-    e.data = resolve_path(text_of(data, "data"), data.line, "data", false);
+    given(n, "statistics") ? statistics_of(n, e) : data_of(n, e);
+    return e;
+  }
+
+  // statistics: {base: FILE, model: FILE}
+  void statistics_of(const YamlNode& entry, CalibrationEntry& e) const {
+    for (const auto& [key, _] : entry.entries) {
+      if (key.scalar != "model" && key.scalar != "statistics") {
+        fail(key.line,
+             fmt::format("'{}' has no meaning beside statistics: nothing is run", key.scalar));
+      }
+    }
+    const YamlNode& map = need(entry, "statistics");
+    static constexpr std::array<std::string_view, 2> kKeys = {"base", "model"};
+    check_keys(map, kKeys, "statistics");
+    const auto file = [&](std::string_view key) {
+      const YamlNode& n = need(map, key);
+      return resolve_path(text_of(n, key), n.line, fmt::format("statistics.{}", key), false);
+    };
+    e.base_statistics = file("base");
+    e.model_statistics = file("model");
+  }
+
+  void data_of(const YamlNode& n, CalibrationEntry& e) const {
+    const YamlNode* data = given(n, "data");
+    if (!data) fail(n.line, "'data' is missing (or statistics)");
+    e.data = resolve_path(text_of(*data, "data"), data->line, "data", false);
     if (const YamlNode* v = given(n, "format")) e.format = text_of(*v, "format");
     if (const YamlNode* v = given(n, "prompt_field")) e.prompt_field = text_of(*v, "prompt_field");
     if (const YamlNode* v = given(n, "answer_field")) e.answer_field = text_of(*v, "answer_field");
@@ -435,7 +461,6 @@ class Parser {
     if (const YamlNode* v = given(n, "seed")) e.seed = count_of(*v, "seed");
     if (const YamlNode* v = given(n, "max_tokens")) e.max_tokens = count_of(*v, "max_tokens");
     if (e.max_tokens == 0) fail(n.line, "max_tokens must be at least 1");
-    return e;
   }
 
   LewisSection lewis_of(const YamlNode& n, const Recipe& r) const {
@@ -489,6 +514,10 @@ class Parser {
       s.skip_first_token = number_of(*v, "skip_first_token") != 0;
     if (s.skip_first_token && s.protocol == "reference")
       fail(n.find("skip_first_token")->line, "skip_first_token belongs to the protocol clean");
+    for (const CalibrationEntry& e : s.calibration) {
+      if (s.skip_first_token && e.has_statistics())
+        fail(e.line, "skip_first_token changes how a model is run, statistics are there already");
+    }
     if (const YamlNode* v = given(n, "seed")) s.seed = count_of(*v, "seed");
     return s;
   }

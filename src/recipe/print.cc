@@ -166,17 +166,24 @@ std::string tokenizer_text(const TokenizerSettings& s) {
   return text;
 }
 
+std::string calibration_text(const CalibrationEntry& e) {
+  std::string text = "    - model: " + scalar(e.model) + "\n";
+  if (e.has_statistics()) {
+    return text + "      statistics:\n        base: " + scalar(e.base_statistics.string()) +
+           "\n        model: " + scalar(e.model_statistics.string()) + "\n";
+  }
+  text += "      data: " + scalar(e.data.string()) + "\n";
+  if (!e.format.empty()) text += "      format: " + scalar(e.format) + "\n";
+  if (!e.prompt_field.empty()) text += "      prompt_field: " + scalar(e.prompt_field) + "\n";
+  if (!e.answer_field.empty()) text += "      answer_field: " + scalar(e.answer_field) + "\n";
+  return text + fmt::format("      samples: {}\n      seed: {}\n      max_tokens: {}\n", e.samples,
+                            e.seed, e.max_tokens);
+}
+
 std::string lewis_text(const LewisSection& s) {
   std::string text = "lewis:\n";
   if (!s.calibration.empty()) text += "  calibration:\n";
-  for (const CalibrationEntry& e : s.calibration) {
-    text += "    - model: " + scalar(e.model) + "\n      data: " + scalar(e.data.string()) + "\n";
-    if (!e.format.empty()) text += "      format: " + scalar(e.format) + "\n";
-    if (!e.prompt_field.empty()) text += "      prompt_field: " + scalar(e.prompt_field) + "\n";
-    if (!e.answer_field.empty()) text += "      answer_field: " + scalar(e.answer_field) + "\n";
-    text += fmt::format("      samples: {}\n      seed: {}\n      max_tokens: {}\n", e.samples,
-                        e.seed, e.max_tokens);
-  }
+  for (const CalibrationEntry& e : s.calibration) text += calibration_text(e);
   text += fmt::format("  protocol: {}\n  importance: {}\n  allocation: {}\n", scalar(s.protocol),
                       scalar(s.importance), scalar(s.allocation));
   text += fmt::format("  gamma: {}\n  epsilon: {}\n  uncovered: {}\n", number(s.gamma),

@@ -65,6 +65,8 @@ struct OutputSlice {
 struct CalibrationEntry {
   std::string model;  // must be one of the recipe's
   size_t index = 0;   // into Recipe::models
+  // Statistics that are there already, of the base and of the model; then there is no data.
+  std::filesystem::path base_statistics, model_statistics;
   std::filesystem::path data;
   std::string format;                      // of text/dataset.h; "" : by the file's ending
   std::string prompt_field, answer_field;  // format jsonl
@@ -72,6 +74,8 @@ struct CalibrationEntry {
   uint64_t seed = 42;
   uint64_t max_tokens = 512;
   int line = 0;
+
+  bool has_statistics() const { return !model_statistics.empty(); }
 };
 
 struct LewisSection {

@@ -184,6 +184,30 @@ TEST_F(RecipeTest, LewisSection) {
   EXPECT_EQ(r.out_dtype, DType::kF16);
 }
 
+TEST_F(RecipeTest, StatisticsInsteadOfData) {
+  const std::string head =
+      "merge_method: ties\nbase_model: base\nmodels:\n- model: math\n  parameters: {weight: 1}\n";
+  const auto entry = [&](const std::string& text) {
+    return head + "lewis:\n  calibration: [{model: math, " + text + "}]\n";
+  };
+  const Recipe r = parse(entry("statistics: {base: data.jsonl, model: data.jsonl}"));
+  EXPECT_TRUE(r.lewis->calibration.at(0).has_statistics());
+  EXPECT_EQ(r.lewis->calibration[0].base_statistics, dir_.path / "data.jsonl");
+  EXPECT_EQ(r.lewis->calibration[0].model_statistics, dir_.path / "data.jsonl");
+  const Recipe again = parse(to_yaml(r, false));
+  EXPECT_EQ(to_yaml(again, false), to_yaml(r, false));
+  EXPECT_EQ(again.lewis->calibration.at(0).base_statistics, dir_.path / "data.jsonl");
+  expect_refused(entry("statistics: {base: data.jsonl}"), 7, "'model' is missing");
+  expect_refused(entry("statistics: {base: data.jsonl, model: none}"), 7, "no such file");
+  expect_refused(entry("statistics: {base: data.jsonl, modell: x}"), 7, "did you mean 'model'");
+  expect_refused(entry("statistics: {base: data.jsonl, model: data.jsonl}, data: data.jsonl"), 7,
+                 "'data' has no meaning beside statistics");
+  expect_refused(entry("samples: 3"), 7, "'data' is missing (or statistics)");
+  expect_refused(
+      entry("statistics: {base: data.jsonl, model: data.jsonl}") + "  skip_first_token: true\n", 7,
+      "statistics are there already");
+}
+
 TEST_F(RecipeTest, ErrorsNameLineAndNearestKey) {
   const std::string head =
       "merge_method: ties\nbase_model: base\nmodels:\n- model: math\n  parameters: {weight: 1}\n";
