@@ -220,8 +220,6 @@ void place_tensors(std::vector<GgufFile::Entry>& entries, const Cursor& cursor,
 
 // ---- writing ----
 
-void append(std::string& out, std::string_view text);
-void append(std::string& out, const GgufArray& array);
 template <typename T>
 requires std::is_arithmetic_v<T>
 void append(std::string& out, T number) {
