@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string_view>
 
 #include "base/dtype.h"
 
@@ -13,11 +14,26 @@ namespace lewis {
 
 class Threads;
 
+// What the inputs and the weights of linear layers are rounded to before they are multiplied; sums
+// and everything else are float32.
+enum class ComputeType { kF32, kBF16 };
+constexpr std::string_view compute_type_name(ComputeType type) {
+  return type == ComputeType::kF32 ? "f32" : "bf16";
+}
+
 // A weight [out, in] in the layout that the backend multiplies fastest.
 class PackedWeight {
  public:
   virtual ~PackedWeight() = default;
   int64_t out = 0, in = 0;
+};
+
+// One of several products of the same inputs: y[rows, out] = x * weight^T (+ bias[out] when not
+// empty).
+struct LinearCall {
+  const PackedWeight& weight;
+  std::span<const float> bias;
+  float* y = nullptr;
 };
 
 // One sequence of an attention call. Query head h uses key and value head h / (heads / kv_heads).
@@ -44,12 +60,17 @@ class Backend {
  public:
   virtual ~Backend() = default;
 
+  virtual ComputeType compute_type() const = 0;
   // weight: [out, in] of F32, BF16 or F16 as stored.
   virtual std::unique_ptr<PackedWeight> pack(DType dtype, const std::byte* weight, int64_t out,
                                              int64_t in) = 0;
-  // y[rows, out] = x[rows, in] * weight^T (+ bias[out] when not empty).
-  virtual void linear(const PackedWeight& weight, std::span<const float> bias, const float* x,
-                      int64_t rows, float* y) = 0;
+  // x: [rows, in], the same for all calls.
+  virtual void linear(std::span<const LinearCall> calls, const float* x, int64_t rows) = 0;
+  void linear(const PackedWeight& weight, std::span<const float> bias, const float* x, int64_t rows,
+              float* y) {
+    const LinearCall call{weight, bias, y};
+    linear(std::span(&call, 1), x, rows);
+  }
   // y = x * rsqrt(mean(x^2) + epsilon) * weight, per row of `columns`; y may be x.
   virtual void rms_norm(const float* x, int64_t rows, int64_t columns,
                         std::span<const float> weight, float epsilon, float* y) = 0;
@@ -77,7 +98,12 @@ class Backend {
   virtual void softcap(float* x, float cap, int64_t n) = 0;
 };
 
-// compute/cpu: oneDNN on the caller's pool.
-std::unique_ptr<Backend> make_cpu_backend(Threads& threads);
+// compute/cpu: oneDNN on the caller's pool. Error(kUsage) when this processor cannot multiply the
+// type.
+std::unique_ptr<Backend> make_cpu_backend(Threads& threads, ComputeType type = ComputeType::kF32);
+
+// What this processor multiplies faster, bfloat16 only if by far: measured for a few milliseconds
+// at the first call.
+ComputeType faster_compute_type();
 
 }  // namespace lewis

@@ -1,5 +1,6 @@
 // The one transformer block: attention and MLP or experts, each mechanism a branch on ModelSpec.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numeric>
 
@@ -135,9 +136,10 @@ void Transformer::attend(const BlockWeights& block, std::span<const SequenceRows
   Workspace& w = *workspace_;
   float* q = w.q.get(rows * width);                                    // [rows, heads, head_dim]
   float *k = w.k.get(rows * kv_width), *v = w.v.get(rows * kv_width);  // [rows, kv_heads, head_dim]
-  backend_.linear(*block.q.weight, block.q.bias, x, rows, q);
-  backend_.linear(*block.k.weight, block.k.bias, x, rows, k);
-  backend_.linear(*block.v.weight, block.v.bias, x, rows, v);
+  backend_.linear(std::array{LinearCall{*block.q.weight, block.q.bias, q},
+                             LinearCall{*block.k.weight, block.k.bias, k},
+                             LinearCall{*block.v.weight, block.v.bias, v}},
+                  x, rows);
   if (spec_.qk_norm != QkNorm::kNone) {
     const int64_t q_norm = qk_norm_width(spec_, spec_.heads);
     const int64_t k_norm = qk_norm_width(spec_, spec_.kv_heads);
@@ -174,8 +176,9 @@ void Transformer::run_mlp(const MlpWeights& mlp, const float* x, int64_t rows, f
   float* inner = w.gate.get(rows * width);  // [rows, width]
   if (mlp.gate.weight) {
     float* up = w.up.get(rows * width);  // [rows, width]
-    backend_.linear(*mlp.gate.weight, mlp.gate.bias, x, rows, inner);
-    backend_.linear(*mlp.up.weight, mlp.up.bias, x, rows, up);
+    backend_.linear(std::array{LinearCall{*mlp.gate.weight, mlp.gate.bias, inner},
+                               LinearCall{*mlp.up.weight, mlp.up.bias, up}},
+                    x, rows);
     backend_.activate(spec_.activation, inner, up, rows * width);
   } else {
     backend_.linear(*mlp.up.weight, mlp.up.bias, x, rows, inner);

@@ -34,12 +34,13 @@ std::vector<float> run_layers(const Transformer& model, const TokenBatch& batch,
                               const ProgressFn& progress, int64_t rows_per_group) {
   const auto width = static_cast<size_t>(model.spec().hidden);
   std::vector<float> hidden(batch.ids.size() * width);
-  model.embed(batch.ids, hidden);
+  model.embed_once(batch.ids, hidden);
   const auto groups = group_sequences(batch, rows_per_group);
   Progress done{"running the model", "tokens", 0,
                 batch.ids.size() * static_cast<uint64_t>(model.spec().layers)};
   for (int64_t layer = 0; layer < model.spec().layers; ++layer) {
     const auto block = model.load_block(layer);
+    model.read_ahead(layer + 1);
     for (const auto& [first, last] : groups) {
       std::vector<SequenceRows> sequences(
           batch.sequences.begin() + static_cast<std::ptrdiff_t>(first),

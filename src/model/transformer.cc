@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <future>
 
 #include "base/error.h"
 #include "model/block_weights.h"
@@ -52,6 +53,14 @@ struct Transformer::Ends {
   std::unique_ptr<PackedWeight> head;  // [vocab, hidden]
 };
 
+// The linear weights of one block as they are stored, by the name of the linear layer.
+struct Transformer::Ahead {
+  using Weights = std::map<std::string, std::vector<std::byte>, std::less<>>;
+  int64_t layer = -1;
+  std::future<Weights> reading;
+  Weights weights;
+};
+
 Transformer::Transformer(const TensorSource& source, ModelSpec spec, Backend& backend,
                          Threads& threads)
     : source_(source),
@@ -60,7 +69,8 @@ Transformer::Transformer(const TensorSource& source, ModelSpec spec, Backend& ba
       threads_(threads),
       tied_head_(spec_.tied_head || !source.find(head_name(spec_))),
       ends_(std::make_unique<Ends>()),
-      workspace_(std::make_unique<Workspace>()) {
+      workspace_(std::make_unique<Workspace>()),
+      ahead_(std::make_unique<Ahead>()) {
   check_tensors();
 }
 
@@ -126,32 +136,71 @@ std::vector<std::byte> Transformer::read_stored(const TensorInfo& tensor, int64_
   const int64_t width = tensor.shape.back();
   std::vector<std::byte> bytes(static_cast<size_t>(rows * width) * dtype_size(tensor.dtype));
   source_.read(tensor, first_row * width, bytes);
+  return bytes;
+}
+
+void Transformer::check_finite(const TensorInfo& tensor, std::span<const std::byte> bytes) const {
   if (!stored_finite(tensor.dtype, bytes, threads_)) {
     throw input_error("{}: tensor {} holds a value that is not finite (NaN or infinity)",
                       source_.label(), tensor.name);
   }
-  return bytes;
 }
 
 void Transformer::load_embedding() const {
   if (!ends_->embedding.empty()) return;
-  ends_->embedding = read_stored(source_.get(embedding_name(spec_)), 0, spec_.vocab);
+  const TensorInfo& tensor = source_.get(embedding_name(spec_));
+  std::vector<std::byte> bytes = read_stored(tensor, 0, spec_.vocab);
+  check_finite(tensor, bytes);
+  ends_->embedding = std::move(bytes);
 }
 
-void Transformer::embed(std::span<const int32_t> ids, std::span<float> hidden) const {
-  load_embedding();
-  const DType dtype = source_.get(embedding_name(spec_)).dtype;
-  const auto width = static_cast<size_t>(spec_.hidden);
-  if (hidden.size() != ids.size() * width)
+void Transformer::check_ids(std::span<const int32_t> ids, std::span<float> hidden) const {
+  if (hidden.size() != ids.size() * static_cast<size_t>(spec_.hidden))
     throw failed_error("embed: {} values for {} ids", hidden.size(), ids.size());
   for (size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] < 0 || ids[i] >= spec_.vocab) {
       throw input_error("{}: token id {} (token {} of the input) is outside the vocabulary of {}",
                         source_.label(), ids[i], i, spec_.vocab);
     }
+  }
+}
+
+void Transformer::embed(std::span<const int32_t> ids, std::span<float> hidden) const {
+  check_ids(ids, hidden);
+  load_embedding();
+  const DType dtype = source_.get(embedding_name(spec_)).dtype;
+  const auto width = static_cast<size_t>(spec_.hidden);
+  for (size_t i = 0; i < ids.size(); ++i) {
     const std::byte* row =
         ends_->embedding.data() + static_cast<size_t>(ids[i]) * width * dtype_size(dtype);
     widen(dtype, row, hidden.subspan(i * width, width));
+  }
+  if (spec_.embedding_multiplier != 1) {
+    backend_.scale(hidden.data(), spec_.embedding_multiplier, static_cast<int64_t>(hidden.size()));
+  }
+}
+
+void Transformer::embed_once(std::span<const int32_t> ids, std::span<float> hidden) const {
+  if (!ends_->embedding.empty()) return embed(ids, hidden);
+  check_ids(ids, hidden);
+  const TensorInfo& tensor = source_.get(embedding_name(spec_));
+  const auto width = static_cast<size_t>(spec_.hidden);
+  const size_t row_bytes = width * dtype_size(tensor.dtype);
+  std::vector<size_t> order(ids.size());  // of the tokens, by id
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::ranges::stable_sort(order, {}, [&](size_t i) { return ids[i]; });
+  constexpr size_t kPieceBytes = size_t{16} << 20;
+  const auto piece = static_cast<int64_t>(std::max<size_t>(1, kPieceBytes / row_bytes));
+  for (size_t next = 0; next < order.size();) {
+    const int64_t first = ids[order[next]] / piece * piece;
+    const int64_t last = std::min(first + piece, spec_.vocab);
+    const std::vector<std::byte> rows = read_stored(tensor, first, last - first);
+    check_finite(tensor, rows);
+    for (; next < order.size() && ids[order[next]] < last; ++next) {
+      const size_t i = order[next];
+      widen(tensor.dtype, rows.data() + static_cast<size_t>(ids[i] - first) * row_bytes,
+            hidden.subspan(i * width, width));
+    }
   }
   if (spec_.embedding_multiplier != 1) {
     backend_.scale(hidden.data(), spec_.embedding_multiplier, static_cast<int64_t>(hidden.size()));
@@ -212,10 +261,32 @@ Linear& place_of(const LinearLayer& linear, BlockWeights& block) {
 
 }  // namespace
 
+void Transformer::read_ahead(int64_t layer) const {
+  if (layer >= spec_.layers) return;
+  ahead_->layer = layer;
+  ahead_->reading = std::async(std::launch::async, [this, layer] {
+    Ahead::Weights weights;
+    for (const LinearLayer& linear : linear_layers(spec_, layer)) {
+      weights[linear.name] = read_stored(source_.get(linear.tensor), linear.first_row, linear.out);
+    }
+    return weights;
+  });
+}
+
+// The weight of a linear layer of this block as it is stored.
+std::vector<std::byte> Transformer::take_ahead(const LinearLayer& linear, int64_t layer) const {
+  if (ahead_->layer == layer) {
+    if (ahead_->reading.valid()) ahead_->weights = ahead_->reading.get();
+    if (auto weight = ahead_->weights.extract(linear.name)) return std::move(weight.mapped());
+  }
+  return read_stored(source_.get(linear.tensor), linear.first_row, linear.out);
+}
+
 void Transformer::load_linear(const LinearLayer& linear, const WeightEdit& edit,
                               BlockWeights& block) const {
   const TensorInfo& tensor = source_.get(linear.tensor);
-  std::vector<std::byte> bytes = read_stored(tensor, linear.first_row, linear.out);
+  std::vector<std::byte> bytes = take_ahead(linear, block.layer);
+  check_finite(tensor, bytes);
   DType dtype = tensor.dtype;
   if (edit) {
     std::vector<float> values(static_cast<size_t>(linear.out * linear.in));
@@ -245,11 +316,12 @@ std::shared_ptr<const BlockWeights> Transformer::load_block(int64_t layer,
 
 void Transformer::load_head() const {
   if (ends_->head) return;
-  if (tied_head_) load_embedding();
   const TensorInfo& tensor = source_.get(tied_head_ ? embedding_name(spec_) : head_name(spec_));
-  const auto own = tied_head_ ? std::vector<std::byte>() : read_stored(tensor, 0, spec_.vocab);
-  ends_->head = backend_.pack(tensor.dtype, (tied_head_ ? ends_->embedding : own).data(),
-                              spec_.vocab, spec_.hidden);
+  const bool kept = tied_head_ && !ends_->embedding.empty();
+  const auto own = kept ? std::vector<std::byte>() : read_stored(tensor, 0, spec_.vocab);
+  if (!kept) check_finite(tensor, own);
+  ends_->head = backend_.pack(tensor.dtype, (kept ? ends_->embedding : own).data(), spec_.vocab,
+                              spec_.hidden);
   ends_->norm = load_norm(final_norm_name(spec_), spec_.norm.bias);
 }
 
@@ -272,6 +344,46 @@ void Transformer::head(std::span<const float> hidden, std::span<const int64_t> r
   const int64_t values = count * spec_.vocab;
   if (spec_.logit_multiplier != 1) backend_.scale(logits.data(), spec_.logit_multiplier, values);
   if (spec_.logit_softcap != 0) backend_.softcap(logits.data(), spec_.logit_softcap, values);
+}
+
+uint64_t Transformer::stored_block_bytes() const {
+  uint64_t most = 0;
+  for (int64_t layer = 0; layer < spec_.layers; ++layer) {
+    uint64_t bytes = 0;
+    for (const LinearLayer& linear : linear_layers(spec_, layer)) {
+      bytes += static_cast<uint64_t>(linear.out * linear.in) *
+               dtype_size(source_.get(linear.tensor).dtype);
+    }
+    most = std::max(most, bytes);
+  }
+  return most;
+}
+
+uint64_t Transformer::packed_block_bytes() const {
+  const uint64_t size = compute_type() == ComputeType::kF32 ? 4 : 2;
+  uint64_t most = 0;
+  for (int64_t layer = 0; layer < spec_.layers; ++layer) {
+    uint64_t packed = 0, largest = 0;
+    for (const LinearLayer& linear : linear_layers(spec_, layer)) {
+      const auto weights = static_cast<uint64_t>(linear.out * linear.in);
+      packed += size * weights;
+      largest = std::max<uint64_t>(largest, weights * dtype_size(source_.get(linear.tensor).dtype));
+    }
+    most = std::max(most, packed + largest);
+  }
+  return most;
+}
+
+// What Workspace holds, and the rounded inputs of a backend.
+uint64_t Transformer::activation_bytes(int64_t rows) const {
+  const int64_t experts = spec_.experts.count;
+  const int64_t inner =
+      std::max({spec_.intermediate, spec_.experts.intermediate, spec_.experts.shared_intermediate});
+  const int64_t width = spec_.heads * spec_.head_dim;
+  int64_t values = 2 * spec_.hidden + 2 * width + 2 * spec_.kv_heads * spec_.head_dim + 2 * inner;
+  if (experts) values += experts + 2 * spec_.hidden;
+  if (compute_type() != ComputeType::kF32) values += std::max({spec_.hidden, width, inner}) / 2;
+  return static_cast<uint64_t>(rows) * static_cast<uint64_t>(values) * sizeof(float);
 }
 
 }  // namespace lewis

@@ -84,11 +84,18 @@ class Transformer {
 
   const ModelSpec& spec() const { return spec_; }
   Threads& threads() const { return threads_; }
+  ComputeType compute_type() const { return backend_.compute_type(); }
 
-  // hidden: [ids.size(), spec.hidden]. An id outside the vocabulary is an Error(kInput).
+  // hidden: [ids.size(), spec.hidden]. An id outside the vocabulary is an Error(kInput). The table
+  // stays in memory for the next call.
   void embed(std::span<const int32_t> ids, std::span<float> hidden) const;
+  // The same, but reads the table piece by piece and keeps nothing.
+  void embed_once(std::span<const int32_t> ids, std::span<float> hidden) const;
   // Reads and packs one block, tensor by tensor. Values that are not finite are an Error(kInput).
   std::shared_ptr<const BlockWeights> load_block(int64_t layer, const WeightEdit& edit = {}) const;
+  // Begins to read a block's linear weights, as they are stored, on another thread; load_block of
+  // that layer takes them over. Layers that do not exist are nothing to read.
+  void read_ahead(int64_t layer) const;
   // hidden: [rows, spec.hidden], changed in place; the sequences lie in it one after the other. A
   // sequence's result does not depend on the others. More positions than the model has are an
   // Error(kInput).
@@ -98,13 +105,23 @@ class Transformer {
   void head(std::span<const float> hidden, std::span<const int64_t> rows,
             std::span<float> logits) const;
 
+  // Bytes of the largest block as it is stored, and packed with the largest weight still beside it.
+  uint64_t stored_block_bytes() const;
+  uint64_t packed_block_bytes() const;
+  // Bytes that run_block works in, at most, when it gets that many rows.
+  uint64_t activation_bytes(int64_t rows) const;
+
  private:
   struct Ends;       // embedding, final norm, head: read when they are first needed
   struct Workspace;  // of run_block, reused from call to call
+  struct Ahead;      // what read_ahead reads
   void check_tensors() const;
   void check_no_others(const std::set<std::string, std::less<>>& known) const;
+  void check_ids(std::span<const int32_t> ids, std::span<float> hidden) const;
+  std::vector<std::byte> take_ahead(const LinearLayer& linear, int64_t layer) const;
   std::vector<std::byte> read_stored(const TensorInfo& tensor, int64_t first_row,
                                      int64_t rows) const;
+  void check_finite(const TensorInfo& tensor, std::span<const std::byte> bytes) const;
   void load_embedding() const;
   void load_head() const;
   Norm load_norm(const std::string& name, bool bias) const;
@@ -130,6 +147,7 @@ class Transformer {
   bool tied_head_;
   std::unique_ptr<Ends> ends_;
   std::unique_ptr<Workspace> workspace_;
+  std::unique_ptr<Ahead> ahead_;
 };
 
 // The hidden states of many sequences, carried through the model block by block: every weight is

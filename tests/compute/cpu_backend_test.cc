@@ -1,10 +1,12 @@
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <numbers>
 
+#include "base/error.h"
 #include "base/threads.h"
 #include "compute/backend.h"
 #include "plain_math.h"
@@ -32,37 +34,62 @@ struct LinearShape {
 const LinearShape kShapes[] = {{1, 1, 1},      {3, 5, 7},      {17, 33, 64},    {255, 64, 112},
                                {256, 112, 64}, {321, 100, 77}, {40, 576, 1100}, {1, 2049, 513}};
 
-TEST(CpuLinear, EqualsDoublePrecisionOnOddShapes) {
+class CpuLinear : public testing::TestWithParam<ComputeType> {
+ protected:
+  void SetUp() override {
+    Threads one(1);
+    try {
+      make_cpu_backend(one, GetParam());
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), ExitCode::kUsage);
+      GTEST_SKIP() << e.what();
+    }
+  }
+  // What is multiplied in place of these values.
+  static std::vector<float> rounded(std::vector<float> values) {
+    if (GetParam() == ComputeType::kBF16) {
+      for (float& v : values) v = bf16_to_float(float_to_bf16(v));
+    }
+    return values;
+  }
+};
+INSTANTIATE_TEST_SUITE_P(All, CpuLinear, testing::Values(ComputeType::kF32, ComputeType::kBF16),
+                         [](const auto& test) {
+                           return std::string(compute_type_name(test.param));
+                         });
+
+TEST_P(CpuLinear, EqualsDoublePrecisionOnOddShapes) {
   Threads threads(2);
-  const auto backend = make_cpu_backend(threads);
+  const auto backend = make_cpu_backend(threads, GetParam());
   for (const auto& [rows, in, out] : kShapes) {
     for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
       const auto x = random_floats(rows * in, 1), bias = random_floats(out, 2);
       const auto bytes = stored(random_floats(out * in, 3, 0.1f), dtype);
       std::vector<float> weight(static_cast<size_t>(out * in));
       widen(dtype, bytes.data(), weight);
+      weight = rounded(weight);
       const auto packed = backend->pack(dtype, bytes.data(), out, in);
       EXPECT_EQ(packed->out, out);
       EXPECT_EQ(packed->in, in);
       const double tolerance = 1e-6 * std::sqrt(static_cast<double>(in)) + 1e-6;
       EXPECT_LT(largest_difference(linear(*backend, *packed, bias, x),
-                                   plain_linear(x, weight, bias, rows, out, in)),
+                                   plain_linear(rounded(x), weight, bias, rows, out, in)),
                 tolerance)
           << rows << " " << in << " " << out << " " << dtype_name(dtype);
       EXPECT_LT(largest_difference(linear(*backend, *packed, {}, x),
-                                   plain_linear(x, weight, {}, rows, out, in)),
+                                   plain_linear(rounded(x), weight, {}, rows, out, in)),
                 tolerance);
     }
   }
 }
 
-TEST(CpuLinear, SameBitsForAnyNumberOfThreads) {
+TEST_P(CpuLinear, SameBitsForAnyNumberOfThreads) {
   for (const auto& [rows, in, out] : {LinearShape{700, 96, 1100}, LinearShape{5, 2049, 1030}}) {
     const auto x = random_floats(rows * in, 1), weight = random_floats(out * in, 3);
     std::vector<float> expected;
     for (const size_t count : {1u, 2u, 7u}) {
       Threads threads(count);
-      const auto backend = make_cpu_backend(threads);
+      const auto backend = make_cpu_backend(threads, GetParam());
       const auto packed = backend->pack(DType::kF32, stored(weight, DType::kF32).data(), out, in);
       const auto y = linear(*backend, *packed, {}, x);
       if (expected.empty()) expected = y;
@@ -72,11 +99,11 @@ TEST(CpuLinear, SameBitsForAnyNumberOfThreads) {
 }
 
 // A prompt's tokens must not depend on the batch that it is in.
-TEST(CpuLinear, ARowDoesNotDependOnTheOtherRows) {
+TEST_P(CpuLinear, ARowDoesNotDependOnTheOtherRows) {
   Threads threads(2);
-  const auto backend = make_cpu_backend(threads);
-  for (const auto& [rows, in, out] :
-       {LinearShape{600, 96, 130}, LinearShape{330, 2049, 77}, LinearShape{90, 1536, 576}}) {
+  const auto backend = make_cpu_backend(threads, GetParam());
+  for (const auto& [rows, in, out] : {LinearShape{600, 96, 130}, LinearShape{330, 2049, 77},
+                                      LinearShape{90, 1536, 576}, LinearShape{200, 5000, 200}}) {
     const auto packed =
         backend->pack(DType::kF32, stored(random_floats(out * in, 3), DType::kF32).data(), out, in);
     const auto x = random_floats(rows * in, 1);
@@ -92,7 +119,25 @@ TEST(CpuLinear, ARowDoesNotDependOnTheOtherRows) {
   }
 }
 
-TEST(CpuLinear, NoRowsIsNothing) {
+TEST_P(CpuLinear, SeveralWeightsOfTheSameInputsAreOneCall) {
+  Threads threads(2);
+  const auto backend = make_cpu_backend(threads, GetParam());
+  const int64_t rows = 301, in = 96;
+  const auto x = random_floats(rows * in, 1), bias = random_floats(700, 2);
+  std::vector<std::unique_ptr<PackedWeight>> weights;
+  for (const int64_t out : {700, 33}) {
+    const auto bytes = stored(random_floats(out * in, 3), DType::kF32);
+    weights.push_back(backend->pack(DType::kF32, bytes.data(), out, in));
+  }
+  std::vector<float> a(static_cast<size_t>(rows * 700)), b(static_cast<size_t>(rows * 33));
+  backend->linear(
+      std::array{LinearCall{*weights[0], bias, a.data()}, LinearCall{*weights[1], {}, b.data()}},
+      x.data(), rows);
+  EXPECT_TRUE(a == linear(*backend, *weights[0], bias, x));
+  EXPECT_TRUE(b == linear(*backend, *weights[1], {}, x));
+}
+
+TEST(CpuBackend, NoRowsIsNothing) {
   Threads threads(2);
   const auto backend = make_cpu_backend(threads);
   const auto packed =

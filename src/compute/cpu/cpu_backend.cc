@@ -1,5 +1,8 @@
 #include <algorithm>
+#include <chrono>
+#include <limits>
 #include <list>
+#include <vector>
 
 #include "base/error.h"
 #include "base/threads.h"
@@ -20,16 +23,17 @@ constexpr size_t kRopeTables = 8;
 
 class CpuBackend final : public Backend {
  public:
-  explicit CpuBackend(Threads& threads) : threads_(threads) {}
+  CpuBackend(Threads& threads, ComputeType type) : threads_(threads), matmul_(type) {}
+
+  ComputeType compute_type() const override { return matmul_.compute_type(); }
 
   std::unique_ptr<PackedWeight> pack(DType dtype, const std::byte* weight, int64_t out,
                                      int64_t in) override {
     return matmul_.pack(dtype, weight, out, in, threads_);
   }
 
-  void linear(const PackedWeight& weight, std::span<const float> bias, const float* x, int64_t rows,
-              float* y) override {
-    matmul_.multiply(dynamic_cast<const PanelWeight&>(weight), bias, x, rows, y, threads_);
+  void linear(std::span<const LinearCall> calls, const float* x, int64_t rows) override {
+    matmul_.multiply(calls, x, rows, threads_);
   }
 
   void rms_norm(const float* x, int64_t rows, int64_t columns, std::span<const float> weight,
@@ -129,8 +133,48 @@ class CpuBackend final : public Backend {
 
 }  // namespace
 
-std::unique_ptr<Backend> make_cpu_backend(Threads& threads) {
-  return std::make_unique<CpuBackend>(threads);
+std::unique_ptr<Backend> make_cpu_backend(Threads& threads, ComputeType type) {
+  return std::make_unique<CpuBackend>(threads, type);
+}
+
+namespace {
+
+// Seconds of one multiplication as calibration has them, on one thread; the best of a few.
+double linear_seconds(ComputeType type) {
+  using Clock = std::chrono::steady_clock;
+  constexpr int64_t kRows = 256, kSize = 512;
+  Threads one(1);
+  CpuBackend backend(one, type);
+  const std::vector<float> values(static_cast<size_t>(kSize * kSize), 0.01f);
+  const auto weight =
+      backend.pack(DType::kF32, reinterpret_cast<const std::byte*>(values.data()), kSize, kSize);
+  std::vector<float> y(static_cast<size_t>(kRows * kSize));
+  const LinearCall call{*weight, {}, y.data()};
+  double best = std::numeric_limits<double>::infinity();
+  for (int i = 0; i < 4; ++i) {
+    const auto begin = Clock::now();
+    backend.linear(std::span(&call, 1), values.data(), kRows);
+    best = std::min(best, std::chrono::duration<double>(Clock::now() - begin).count());
+  }
+  return best;
+}
+
+}  // namespace
+
+ComputeType faster_compute_type() {
+  // Rounding costs accuracy, so it has to pay; and units that are about as fast would be chosen
+  // by chance.
+  constexpr double kByFar = 1.5;
+  static const ComputeType faster = [] {
+    try {
+      const double rounded = linear_seconds(ComputeType::kBF16);
+      return linear_seconds(ComputeType::kF32) > kByFar * rounded ? ComputeType::kBF16
+                                                                  : ComputeType::kF32;
+    } catch (const Error&) {  // no such units
+      return ComputeType::kF32;
+    }
+  }();
+  return faster;
 }
 
 }  // namespace lewis

@@ -15,8 +15,9 @@ namespace {
 
 using dnnl::memory;
 
-constexpr int64_t kRowTile = 256;
-constexpr int64_t kPanelColumns = 512;
+// Of one piece of work: rows and columns whose inputs and weights stay in a core's second cache.
+int64_t row_tile(int64_t in) { return in <= 1024 ? 256 : 128; }
+int64_t panel_columns(int64_t in) { return in <= 1024 ? 512 : in <= 4096 ? 256 : 128; }
 // Below this, waking another thread costs more than it saves.
 constexpr double kParallelFlops = 6e6;
 
@@ -45,23 +46,15 @@ decltype(auto) with_onednn(F&& f) {
 }
 
 memory::desc matrix(int64_t rows, int64_t columns, int64_t row_stride, int64_t column_stride,
-                    memory::data_type type = memory::data_type::f32) {
+                    memory::data_type type) {
   return {{rows, columns}, type, memory::dims{row_stride, column_stride}};
 }
 
-dnnl::matmul::primitive_desc describe(const dnnl::engine& engine, int64_t rows,
-                                      const memory::desc& weights, int64_t out) {
-  dnnl::primitive_attr attributes;  // a scratchpad of the caller's makes primitives thread-safe
-  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-  const int64_t in = weights.dims()[0], columns = weights.dims()[1];
-  return {{matrix(rows, in, in, 1), weights, matrix(rows, columns, out, 1)}, attributes, engine};
-}
-
-// Even panels of about kPanelColumns, a multiple of 64; an even number of them, so that few rows
+// Even panels of about panel_columns, a multiple of 64; an even number of them, so that few rows
 // (generation) still keep two, four, ... threads busy.
-std::vector<PanelWeight::Panel> cut_columns(int64_t out) {
-  const int64_t count =
-      out <= kPanelColumns ? 1 : (out + 2 * kPanelColumns - 1) / (2 * kPanelColumns) * 2;
+std::vector<PanelWeight::Panel> cut_columns(int64_t out, int64_t in) {
+  const int64_t most = panel_columns(in);
+  const int64_t count = out <= most ? 1 : (out + 2 * most - 1) / (2 * most) * 2;
   const int64_t columns = ((out + count - 1) / count + 63) / 64 * 64;
   std::vector<PanelWeight::Panel> panels;
   for (int64_t first = 0; first < out; first += columns) {
@@ -73,40 +66,68 @@ std::vector<PanelWeight::Panel> cut_columns(int64_t out) {
 struct RowTile {
   int64_t first = 0, rows = 0;
 };
-// Tiles of 256, then 64 rows, then the rest: oneDNN's blocked (AVX-512) multiplication adds in the
-// same order for any number of rows. Its older one does so for 256, 64 and 16 rows.
+// Tiles of `size`, then 64 rows, then the rest: oneDNN's blocked (AVX-512) multiplication adds in
+// the same order for any number of rows in float32. Its others do so for 256, 128, 64 and 16 rows.
 constexpr int64_t kRowStep = 16;
-std::vector<RowTile> cut_rows(int64_t rows, bool any_row_count) {
+std::vector<RowTile> cut_rows(int64_t rows, int64_t tile, bool any_row_count) {
   std::vector<RowTile> tiles;
   int64_t first = 0;
-  for (const int64_t size : {kRowTile, int64_t{64}, any_row_count ? rows % 64 : kRowStep}) {
+  for (const int64_t size : {tile, int64_t{64}, any_row_count ? rows % 64 : kRowStep}) {
     for (; size > 0 && rows - first >= size; first += size) tiles.push_back({first, size});
   }
   return tiles;
 }
 
+const PanelWeight& panels_of(const LinearCall& call) {
+  return dynamic_cast<const PanelWeight&>(call.weight);
+}
+
 }  // namespace
 
-Matmul::Matmul() : engine_(with_onednn([] { return dnnl::engine(dnnl::engine::kind::cpu, 0); })) {
+Matmul::Matmul(ComputeType type)
+    : type_(type),
+      stored_(type == ComputeType::kF32 ? memory::data_type::f32 : memory::data_type::bf16),
+      engine_(with_onednn([] { return dnnl::engine(dnnl::engine::kind::cpu, 0); })) {
   try {
     const auto from = matrix(16, 16, 16, 1, memory::data_type::bf16);
-    dnnl::reorder::primitive_desc(engine_, from, engine_, matrix(16, 16, 16, 1));
+    dnnl::reorder::primitive_desc(engine_, from, engine_,
+                                  matrix(16, 16, 16, 1, memory::data_type::f32));
     reorders_bf16_ = true;
+    describe(16, matrix(16, 16, 16, 1, stored_));
   } catch (const dnnl::error&) {  // an older processor: pack_panel widens first
+    if (type == ComputeType::kBF16) {
+      throw usage_error("this processor does not multiply bfloat16; --compute f32 works");
+    }
   }
 }
 
+// Of a multiplication by weights [in, columns] into a dense [rows, columns]: oneDNN's fast one
+// knows no other.
+dnnl::matmul::primitive_desc Matmul::describe(int64_t rows, const memory::desc& weights) const {
+  dnnl::primitive_attr attributes;  // a scratchpad of the caller's makes primitives thread-safe
+  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  const int64_t in = weights.dims()[0], columns = weights.dims()[1];
+  return {{matrix(rows, in, in, 1, stored_), weights,
+           matrix(rows, columns, columns, 1, memory::data_type::f32)},
+          attributes,
+          engine_};
+}
+
 // On the calling thread.
-void Matmul::execute(const Primitive& primitive, const memory& weights, const float* x, float* y) {
+void Matmul::execute(const Primitive& primitive, const memory& weights, const std::byte* x,
+                     float* y) {
   with_onednn([&] {
     const auto& desc = primitive.desc;
     const dnnl::engine engine = weights.get_engine();
     dnnl::stream stream(engine);
-    primitive.run.execute(stream,
-                          {{DNNL_ARG_SRC, memory(desc.src_desc(), engine, const_cast<float*>(x))},
-                           {DNNL_ARG_WEIGHTS, weights},
-                           {DNNL_ARG_DST, memory(desc.dst_desc(), engine, y)},
-                           {DNNL_ARG_SCRATCHPAD, memory(desc.scratchpad_desc(), engine)}});
+    thread_local FloatBuffer scratch;
+    const auto bytes = static_cast<int64_t>(desc.scratchpad_desc().get_size());
+    primitive.run.execute(
+        stream, {{DNNL_ARG_SRC, memory(desc.src_desc(), engine, const_cast<std::byte*>(x))},
+                 {DNNL_ARG_WEIGHTS, weights},
+                 {DNNL_ARG_DST, memory(desc.dst_desc(), engine, y)},
+                 {DNNL_ARG_SCRATCHPAD,
+                  memory(desc.scratchpad_desc(), engine, scratch.get(bytes / 4 + 1))}});
     stream.wait();
   });
 }
@@ -116,12 +137,12 @@ std::unique_ptr<PanelWeight> Matmul::pack(DType dtype, const std::byte* weight, 
   auto packed = std::make_unique<PanelWeight>();
   packed->out = out;
   packed->in = in;
-  packed->panels = cut_columns(out);
-  packed->any_row_count = true;
+  packed->panels = cut_columns(out, in);
+  packed->any_row_count = type_ == ComputeType::kF32;
   for (auto& panel : packed->panels) {
     with_onednn([&] {
-      const memory::desc any({in, panel.columns}, memory::data_type::f32, memory::format_tag::any);
-      const auto desc = describe(engine_, kRowTile, any, out);
+      const memory::desc any({in, panel.columns}, stored_, memory::format_tag::any);
+      const auto desc = describe(row_tile(in), any);
       panel.weights = memory(desc.weights_desc(), engine_);
       packed->any_row_count &= std::string_view(desc.impl_info_str()).starts_with("brg");
     });
@@ -157,55 +178,88 @@ void Matmul::pack_panel(DType dtype, const std::byte* weight, int64_t in,
 
 const Matmul::Primitive& Matmul::primitive(int64_t rows, const PanelWeight& weight,
                                            const PanelWeight::Panel& panel) {
-  const Key key{rows, panel.columns, weight.in, weight.out};
+  const Key key{rows, panel.columns, weight.in};
   const auto found = primitives_.find(key);
   if (found != primitives_.end()) return found->second;
   return with_onednn([&]() -> const Primitive& {
-    auto desc = describe(engine_, rows, panel.weights.get_desc(), weight.out);
+    auto desc = describe(rows, panel.weights.get_desc());
     dnnl::matmul run(desc);
     return primitives_.emplace(key, Primitive{std::move(desc), std::move(run)}).first->second;
   });
 }
 
-void Matmul::multiply(const PanelWeight& weight, std::span<const float> bias, const float* x,
-                      int64_t rows, float* y, Threads& threads) {
-  const int64_t whole = weight.any_row_count ? rows : rows / kRowStep * kRowStep;
-  multiply_tiles(weight, bias, x, whole, y, threads);
+void Matmul::multiply(std::span<const LinearCall> calls, const float* x, int64_t rows,
+                      Threads& threads) {
+  const bool any_row_count = std::ranges::all_of(
+      calls, [](const LinearCall& call) { return panels_of(call).any_row_count; });
+  const int64_t whole = any_row_count ? rows : rows / kRowStep * kRowStep;
+  multiply_tiles(calls, x, whole, threads);
   if (whole == rows) return;
-  FloatBuffer padded_x, padded_y;  // the last rows, filled up with zeros
-  float* last_x = padded_x.get(kRowStep * weight.in);
-  float* last_y = padded_y.get(kRowStep * weight.out);
-  std::fill(std::copy(x + whole * weight.in, x + rows * weight.in, last_x),
-            last_x + kRowStep * weight.in, 0.0f);
-  multiply_tiles(weight, bias, last_x, kRowStep, last_y, threads);
-  std::copy(last_y, last_y + (rows - whole) * weight.out, y + whole * weight.out);
+  const int64_t in = calls[0].weight.in;
+  FloatBuffer padded_x;  // the last rows, filled up with zeros
+  float* last_x = padded_x.get(kRowStep * in);
+  std::fill(std::copy(x + whole * in, x + rows * in, last_x), last_x + kRowStep * in, 0.0f);
+  std::vector<FloatBuffer> padded_y(calls.size());
+  std::vector<LinearCall> last;
+  for (size_t i = 0; i < calls.size(); ++i) {
+    const int64_t out = calls[i].weight.out;
+    last.push_back({calls[i].weight, calls[i].bias, padded_y[i].get(kRowStep * out)});
+  }
+  multiply_tiles(last, last_x, kRowStep, threads);
+  for (size_t i = 0; i < calls.size(); ++i) {
+    const int64_t out = calls[i].weight.out;
+    std::copy(last[i].y, last[i].y + (rows - whole) * out, calls[i].y + whole * out);
+  }
 }
 
-void Matmul::multiply_tiles(const PanelWeight& weight, std::span<const float> bias, const float* x,
-                            int64_t rows, float* y, Threads& threads) {
-  struct Piece {
-    RowTile tile;
-    const PanelWeight::Panel* panel;
-    const Primitive* primitive;
+// The inputs as they are multiplied: x itself, or rounded.
+const std::byte* Matmul::inputs(const float* x, int64_t values, Threads& threads) {
+  if (type_ == ComputeType::kF32) return reinterpret_cast<const std::byte*>(x);
+  auto* rounded = reinterpret_cast<std::byte*>(rounded_.get((values + 1) / 2));
+  constexpr int64_t kPieceValues = 65'536;
+  const auto round = [&](size_t i) {
+    const int64_t first = static_cast<int64_t>(i) * kPieceValues;
+    const int64_t n = std::min(kPieceValues, values - first);
+    narrow({x + first, static_cast<size_t>(n)}, DType::kBF16, rounded + 2 * first);
   };
-  std::vector<Piece> pieces;
-  for (const RowTile& tile : cut_rows(rows, weight.any_row_count)) {
-    for (const auto& panel : weight.panels) {
-      pieces.push_back({tile, &panel, &primitive(tile.rows, weight, panel)});
-    }
-  }
+  threads.run(static_cast<size_t>((values + kPieceValues - 1) / kPieceValues), round);
+  return rounded;
+}
+
+void Matmul::run_piece(const Piece& piece, const std::byte* x, size_t row_bytes) {
+  const auto& [call, panel, primitive, first_row, rows] = piece;
+  const int64_t out = call->weight.out, columns = panel->columns;
+  float* y = call->y + first_row * out + panel->first;  // [rows, columns] with stride `out`
+  thread_local FloatBuffer dense;
+  float* result = columns == out ? y : dense.get(rows * columns);
+  execute(*primitive, panel->weights, x + static_cast<size_t>(first_row) * row_bytes, result);
+  if (result == y && call->bias.empty()) return;
   const Kernels& kernels = best_kernels();
-  const auto run = [&](size_t i) {
-    const auto& [tile, panel, primitive] = pieces[i];
-    float* piece_y = y + tile.first * weight.out + panel->first;  // [tile.rows, panel->columns]
-    execute(*primitive, panel->weights, x + tile.first * weight.in, piece_y);
-    if (bias.empty()) return;
-    for (int64_t r = 0; r < tile.rows; ++r) {
-      kernels.add(piece_y + r * weight.out, bias.data() + panel->first, panel->columns);
+  for (int64_t r = 0; r < rows; ++r) {
+    if (result != y) std::copy_n(result + r * columns, columns, y + r * out);
+    if (!call->bias.empty()) kernels.add(y + r * out, call->bias.data() + panel->first, columns);
+  }
+}
+
+void Matmul::multiply_tiles(std::span<const LinearCall> calls, const float* x, int64_t rows,
+                            Threads& threads) {
+  if (rows == 0) return;
+  const int64_t in = calls[0].weight.in;
+  std::vector<Piece> pieces;
+  double flops = 0;
+  for (const LinearCall& call : calls) {
+    const PanelWeight& weight = panels_of(call);
+    for (const RowTile& tile : cut_rows(rows, row_tile(in), weight.any_row_count)) {
+      for (const auto& panel : weight.panels) {
+        pieces.push_back(
+            {&call, &panel, &primitive(tile.rows, weight, panel), tile.first, tile.rows});
+      }
     }
-  };
-  const double flops =
-      2.0 * static_cast<double>(weight.out * weight.in) * static_cast<double>(rows);
+    flops += 2.0 * static_cast<double>(weight.out * in) * static_cast<double>(rows);
+  }
+  const std::byte* stored_x = inputs(x, rows * in, threads);
+  const size_t row_bytes = static_cast<size_t>(in) * (type_ == ComputeType::kF32 ? 4 : 2);
+  const auto run = [&](size_t i) { run_piece(pieces[i], stored_x, row_bytes); };
   if (flops < kParallelFlops) {
     for (size_t i = 0; i < pieces.size(); ++i) run(i);
   } else {

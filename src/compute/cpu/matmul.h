@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "compute/backend.h"
+#include "compute/float_buffer.h"
 
 namespace lewis {
 
@@ -18,7 +19,7 @@ namespace lewis {
 struct PanelWeight final : PackedWeight {
   struct Panel {
     int64_t first = 0, columns = 0;
-    dnnl::memory weights;  // [in, columns], widened to float
+    dnnl::memory weights;  // [in, columns] of the Matmul's type
   };
   std::vector<Panel> panels;
   bool any_row_count = false;  // rows come out the same whatever their number (see cut_rows)
@@ -26,31 +27,44 @@ struct PanelWeight final : PackedWeight {
 
 class Matmul {
  public:
-  Matmul();
+  explicit Matmul(ComputeType type);  // Error(kUsage) when the processor cannot multiply it
+  ComputeType compute_type() const { return type_; }
   std::unique_ptr<PanelWeight> pack(DType dtype, const std::byte* weight, int64_t out, int64_t in,
                                     Threads& threads);
-  // y[rows, out] = x[rows, in] * weight^T (+ bias).
-  void multiply(const PanelWeight& weight, std::span<const float> bias, const float* x,
-                int64_t rows, float* y, Threads& threads);
+  // x: [rows, in]. Called by one thread at a time.
+  void multiply(std::span<const LinearCall> calls, const float* x, int64_t rows, Threads& threads);
 
  private:
   struct Primitive {
     dnnl::matmul::primitive_desc desc;
     dnnl::matmul run;
   };
-  using Key = std::tuple<int64_t, int64_t, int64_t, int64_t>;  // rows, columns, in, out
+  using Key = std::tuple<int64_t, int64_t, int64_t>;  // rows, columns, in
 
+  struct Piece {
+    const LinearCall* call;
+    const PanelWeight::Panel* panel;
+    const Primitive* primitive;
+    int64_t first_row, rows;
+  };
+
+  dnnl::matmul::primitive_desc describe(int64_t rows, const dnnl::memory::desc& weights) const;
   void pack_panel(DType dtype, const std::byte* weight, int64_t in, PanelWeight::Panel& panel);
   const Primitive& primitive(int64_t rows, const PanelWeight& weight,
                              const PanelWeight::Panel& panel);
-  static void execute(const Primitive& primitive, const dnnl::memory& weights, const float* x,
+  static void execute(const Primitive& primitive, const dnnl::memory& weights, const std::byte* x,
                       float* y);
-  // rows: a multiple of 16 where the weight needs that.
-  void multiply_tiles(const PanelWeight& weight, std::span<const float> bias, const float* x,
-                      int64_t rows, float* y, Threads& threads);
+  const std::byte* inputs(const float* x, int64_t values, Threads& threads);
+  static void run_piece(const Piece& piece, const std::byte* x, size_t row_bytes);
+  // rows: a multiple of 16 where a weight needs that.
+  void multiply_tiles(std::span<const LinearCall> calls, const float* x, int64_t rows,
+                      Threads& threads);
 
+  ComputeType type_;
+  dnnl::memory::data_type stored_;  // the same for oneDNN
   dnnl::engine engine_;
   bool reorders_bf16_ = false;  // this machine's oneDNN reads bfloat16
+  FloatBuffer rounded_;         // inputs in bfloat16
   std::map<Key, Primitive> primitives_;
 };
 
