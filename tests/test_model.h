@@ -13,10 +13,11 @@
 namespace lewis {
 
 struct TestModel {
-  explicit TestModel(const std::filesystem::path& folder, size_t thread_count = 2)
+  explicit TestModel(const std::filesystem::path& folder, size_t thread_count = 2,
+                     ComputeType type = ComputeType::kF32)
       : threads(thread_count),
         checkpoint(Checkpoint::open(folder)),
-        backend(make_cpu_backend(threads)),
+        backend(make_cpu_backend(threads, type)),
         transformer(checkpoint,
                     read_model_spec(checkpoint.config(), (folder / "config.json").string()),
                     *backend, threads) {}

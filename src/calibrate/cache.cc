@@ -56,7 +56,8 @@ std::map<std::string, std::string> to_origin(const StatisticsKey& key) {
           {"max_tokens", std::to_string(key.max_tokens)},
           {"sequences_hash", key.sequences_hash},
           {"calibration_protocol", key.protocol == Protocol::kClean ? "clean" : "reference"},
-          {"skip_first_token", key.skip_first_token ? "true" : "false"}};
+          {"skip_first_token", key.skip_first_token ? "true" : "false"},
+          {"compute", std::string(compute_type_name(key.compute))}};
 }
 
 std::filesystem::path cache_file(const std::filesystem::path& folder, const StatisticsKey& key) {

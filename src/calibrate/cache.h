@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "calibrate/statistics.h"
+#include "compute/backend.h"
 
 namespace lewis {
 
@@ -26,6 +27,7 @@ struct StatisticsKey {
   std::string sequences_hash;  // hash_sequences of what is fed: chat template, padding and all
   Protocol protocol = Protocol::kClean;
   bool skip_first_token = false;
+  ComputeType compute = ComputeType::kF32;
 };
 
 // SHA-256 of token sequences.

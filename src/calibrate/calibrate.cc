@@ -5,6 +5,7 @@
 #include <cmath>
 #include <map>
 #include <string_view>
+#include <utility>
 
 #include "base/error.h"
 #include "calibrate/channel_sums.h"
@@ -49,30 +50,48 @@ std::vector<RowRange> counted_of(std::span<const int64_t> rows, const std::vecto
 class Calibration {
  public:
   Calibration(const Transformer& model, std::span<const std::vector<int32_t>> sequences,
-              const CalibrateOptions& options)
-      : model_(model), options_(options), batch_(make_batch(sequences)) {
-    for (const auto& [first, last] : group_sequences(batch_, options.rows_per_group)) {
-      groups_.push_back(make_group(first, last));
-    }
-    hidden_.resize(batch_.ids.size() * static_cast<size_t>(model.spec().hidden));
-    model.embed(batch_.ids, hidden_);
+              const CalibrateOptions& options, const CalibrationMemory& memory)
+      : model_(model), options_(options), memory_(memory), sequences_(sequences) {
     result_.protocol = options.protocol;
     result_.sequences = sequences.size();
-    for (const Group& group : groups_) {
-      for (const auto& [first, last] : group.counted) result_.tokens += last - first;
+    for (const auto& ids : sequences) {
+      tokens_ += ids.size();
+      result_.tokens += ids.size() - (options.skip_first_token ? 1 : 0);
     }
   }
 
+  // Sums are added in the order of the tokens, whatever the passes.
   Statistics run() {
     const int64_t layers = model_.spec().layers;
-    for (int64_t layer = 0; layer < layers; ++layer) {
-      const bool clean = options_.protocol == Protocol::kClean;
-      keep(layer, clean ? run_clean(layer) : run_reference(layer));
+    std::vector<BlockSums> sums;
+    for (int64_t layer = 0; layer < layers; ++layer) sums.push_back(empty_sums(layer));
+    for (const auto& pass : memory_.passes) {
+      begin_pass(pass);
+      for (int64_t layer = 0; layer < layers; ++layer) {
+        BlockSums& its = sums[static_cast<size_t>(layer)];
+        if (options_.protocol == Protocol::kClean) {
+          run_clean(layer, its);
+        } else {
+          run_reference(layer, its);
+        }
+        if (&pass == &memory_.passes.back()) keep(layer, std::exchange(its, {}));
+      }
     }
     return std::move(result_);
   }
 
  private:
+  // The hidden states of some sequences before the first block.
+  void begin_pass(std::pair<size_t, size_t> pass) {
+    batch_ = make_batch(sequences_.subspan(pass.first, pass.second - pass.first));
+    groups_.clear();
+    for (const auto& [first, last] : group_sequences(batch_, memory_.rows_per_group)) {
+      groups_.push_back(make_group(first, last));
+    }
+    hidden_.resize(batch_.ids.size() * static_cast<size_t>(model_.spec().hidden));
+    model_.embed_once(batch_.ids, hidden_);
+  }
+
   Group make_group(size_t first, size_t last) const {
     Group group;
     group.first_row = batch_.sequences[first].first_row;
@@ -124,20 +143,18 @@ class Calibration {
     for (const auto& [first, last] : ranges) experts.tokens[expert] += last - first;
   }
 
-  BlockSums run_clean(int64_t layer) {
-    BlockSums sums = empty_sums(layer);
+  void run_clean(int64_t layer, BlockSums& sums) {
     const auto block = model_.load_block(layer);
+    if (memory_.read_ahead) model_.read_ahead(layer + 1);
     for (const Group& group : groups_) {
       model_.run_block(*block, group.sequences, hidden_of(group), tap_into(sums, group));
       advance(group);
     }
-    return sums;
   }
 
   // The taps see the block as it is, run on a copy; the next block's inputs are the outputs of the
   // pruned block.
-  BlockSums run_reference(int64_t layer) {
-    BlockSums sums = empty_sums(layer);
+  void run_reference(int64_t layer, BlockSums& sums) {
     const bool last = layer + 1 == model_.spec().layers;  // nobody needs its pruned outputs
     {
       const auto block = model_.load_block(layer);
@@ -149,13 +166,12 @@ class Calibration {
         if (last) advance(group);
       }
     }
-    if (last) return sums;
+    if (last) return;
     const auto pruned = model_.load_block(layer, prune_by(layer, sums));
     for (const Group& group : groups_) {
       model_.run_block(*pruned, group.sequences, hidden_of(group));
       advance(group);
     }
-    return sums;
   }
 
   // The sums of a linear layer's input; none for the router's.
@@ -220,16 +236,18 @@ class Calibration {
     done_ += static_cast<uint64_t>(group.rows);
     if (!options_.progress) return;
     const uint64_t layers = static_cast<uint64_t>(model_.spec().layers);
-    options_.progress({"calibrating", "tokens", done_, batch_.ids.size() * layers});
+    options_.progress({"calibrating", "tokens", done_, tokens_ * layers});
   }
 
   const Transformer& model_;
   const CalibrateOptions& options_;
-  TokenBatch batch_;
+  const CalibrationMemory& memory_;
+  std::span<const std::vector<int32_t>> sequences_;
+  TokenBatch batch_;  // of this pass
   std::vector<Group> groups_;
-  std::vector<float> hidden_;  // [all tokens, hidden]
+  std::vector<float> hidden_;  // [tokens of this pass, hidden]
   Statistics result_;
-  uint64_t done_ = 0;
+  uint64_t tokens_ = 0, done_ = 0;
 };
 
 void check_input(const Transformer& model, std::span<const std::vector<int32_t>> sequences,
@@ -257,10 +275,48 @@ void check_input(const Transformer& model, std::span<const std::vector<int32_t>>
 
 }  // namespace
 
+CalibrationMemory calibration_memory(const Transformer& model,
+                                     std::span<const std::vector<int32_t>> sequences,
+                                     const CalibrateOptions& options) {
+  constexpr uint64_t kProgram = 64'000'000;
+  const bool reference = options.protocol == Protocol::kReference;
+  const uint64_t row_bytes = static_cast<uint64_t>(model.spec().hidden) * sizeof(float);
+  uint64_t tokens = 0, longest = 1;
+  for (const auto& ids : sequences) {
+    tokens += ids.size();
+    longest = std::max<uint64_t>(longest, ids.size());
+  }
+  const auto besides_hidden = [&](uint64_t rows, bool ahead) {
+    // The reference protocol runs each group on a copy and prunes weights in float.
+    return kProgram + model.packed_block_bytes() * (reference ? 2 : 1) +
+           (ahead ? model.stored_block_bytes() : 0) +
+           model.activation_bytes(static_cast<int64_t>(rows)) + (reference ? rows * row_bytes : 0);
+  };
+  const uint64_t limit = options.max_memory ? options.max_memory : UINT64_MAX;
+  const uint64_t rows =
+      std::max(longest, std::min(tokens, static_cast<uint64_t>(options.rows_per_group)));
+  for (const auto& [group, ahead] :
+       {std::pair(rows, !reference), {rows, false}, {longest, false}}) {
+    const uint64_t bytes = besides_hidden(group, ahead) + tokens * row_bytes;
+    if (bytes <= limit) {
+      return {bytes, static_cast<int64_t>(group), ahead, {{0, sequences.size()}}};
+    }
+  }
+  const uint64_t fixed = besides_hidden(longest, false);
+  const uint64_t least = fixed + (reference ? tokens : longest) * row_bytes;
+  if (limit < least) {
+    throw resource_error("--max-memory {}: this calibration needs at least {} bytes", limit, least);
+  }
+  const uint64_t rows_per_pass = (limit - fixed) / row_bytes;
+  return {limit, static_cast<int64_t>(longest), false,
+          group_sequences(make_batch(sequences), static_cast<int64_t>(rows_per_pass))};
+}
+
 Statistics calibrate(const Transformer& model, std::span<const std::vector<int32_t>> sequences,
                      const CalibrateOptions& options) {
   check_input(model, sequences, options);
-  return Calibration(model, sequences, options).run();
+  const CalibrationMemory memory = calibration_memory(model, sequences, options);
+  return Calibration(model, sequences, options, memory).run();
 }
 
 }  // namespace lewis

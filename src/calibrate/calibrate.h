@@ -3,6 +3,7 @@
 #pragma once
 
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/progress.h"
@@ -16,16 +17,33 @@ struct CalibrateOptions {
   bool skip_first_token = false;  // clean: position 0 of each sequence is run but not counted
   double sparsity = 0.5;          // reference: share of each output row that the probe zeroes
   int64_t rows_per_group = 2048;  // tokens that go through a block together
+  uint64_t max_memory = 0;        // bytes; 0: no limit
   ProgressFn progress;            // tokens * layers
 };
 
 // Sums of squares of the inputs of every linear layer (spec: LEWIS, section 1; steps 2a and, for
 // the reference protocol, 2c and 2d), for every module of linear_names. Same bits for any number
-// of threads. Memory: one block, the hidden states of all tokens, one group's activations. origin
-// is left to the caller. Throws Error(kInput): no sequences, an empty one, one that is longer than
-// the model's positions, an id outside the vocabulary, activations that are not finite; and
+// of threads. Memory: one block, the hidden states of all tokens, one group's activations
+// (calibration_memory); what is more than max_memory is saved by not reading the next block ahead,
+// by small groups, and at last (clean) by several passes over the model, without changing a bit.
+// origin is left to the caller. Throws Error(kResource), before any work, when max_memory is too
+// little for one sequence. Throws Error(kInput): no sequences, an empty one, one that is longer
+// than the model's positions, an id outside the vocabulary, activations that are not finite; and
 // Error(kUsage): sparsity outside [0, 1], skip_first_token with the reference protocol.
 Statistics calibrate(const Transformer& model, std::span<const std::vector<int32_t>> sequences,
                      const CalibrateOptions& options);
+
+// How the tokens go through the model, and the bytes that this takes: blocks, hidden states,
+// activations, 64 MB for the program itself.
+struct CalibrationMemory {
+  uint64_t bytes = 0;
+  int64_t rows_per_group = 0;
+  bool read_ahead = true;                         // the next block while one computes
+  std::vector<std::pair<size_t, size_t>> passes;  // ranges of sequences
+};
+// Within max_memory; Error(kResource) names the least that would do.
+CalibrationMemory calibration_memory(const Transformer& model,
+                                     std::span<const std::vector<int32_t>> sequences,
+                                     const CalibrateOptions& options);
 
 }  // namespace lewis

@@ -242,6 +242,60 @@ TEST(Calibrate, GroupingDoesNotMatter) {
   }
 }
 
+bool has_bf16() {
+  try {
+    Threads one(1);
+    make_cpu_backend(one, ComputeType::kBF16);
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+TEST(Calibrate, Bf16IsCloseToF32AndTheSameForAnyThreads) {
+  if (!has_bf16()) GTEST_SKIP() << "this processor does not multiply bfloat16";
+  const Sequences sequences = llama_sequences();
+  const Statistics exact = calibrate(TestModel(kLlama).transformer, sequences, {});
+  std::vector<Statistics> found;
+  for (const size_t threads : {1, 2, 7}) {
+    const TestModel model(kLlama, threads, ComputeType::kBF16);
+    found.push_back(calibrate(model.transformer, sequences, {}));
+    EXPECT_TRUE(found.back().sum_squares == found.front().sum_squares) << threads;
+  }
+  const double difference = largest_difference(found[0], exact);
+  EXPECT_LT(difference, 0.05);
+  EXPECT_GT(difference, 1e-5);  // it is another computation
+}
+
+TEST(Calibrate, LittleMemoryMeansMorePassesAndTheSameBits) {
+  const TestModel model(kLlama);
+  const Sequences sequences = {{5, 9, 17}, {30, 2, 8, 1}, {7}, {11, 12}, {3, 4, 5, 6}};
+  const Statistics expected = calibrate(model.transformer, sequences, {});
+  const uint64_t row = static_cast<uint64_t>(model.transformer.spec().hidden) * sizeof(float);
+  CalibrateOptions options;
+  options.max_memory = 1;
+  uint64_t least = 0;
+  try {
+    calibration_memory(model.transformer, sequences, options);
+    FAIL() << "one byte was enough";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ExitCode::kResource);
+    const std::string text = e.what();
+    least = std::stoull(text.substr(text.find("at least ") + 9));
+  }
+  for (const auto& [more, passes] : {std::pair{0u, 4u}, {2u, 3u}, {4u, 2u}, {10u, 1u}}) {
+    options.max_memory = least + more * row;
+    const auto memory = calibration_memory(model.transformer, sequences, options);
+    EXPECT_EQ(memory.passes.size(), passes) << more;
+    EXPECT_LE(memory.bytes, options.max_memory);
+    const Statistics found = calibrate(model.transformer, sequences, options);
+    EXPECT_TRUE(found.sum_squares == expected.sum_squares) << more;
+    EXPECT_EQ(found.tokens, expected.tokens);
+  }
+  options.max_memory = least - 1;
+  EXPECT_THROW(calibrate(model.transformer, sequences, options), Error);
+}
+
 // A causal model: leaving out the first of three tokens is the sum over all less the first alone.
 TEST(Calibrate, SkipsTheFirstTokenOfEachSequence) {
   const TestModel model(kLlama);
