@@ -14,13 +14,25 @@ namespace lewis {
 // BENCH_SMALL=1: smaller inputs, for a quick look.
 inline bool bench_small() { return std::getenv("BENCH_SMALL") != nullptr; }
 
+inline double seconds_of(const std::function<void()>& work) {
+  const auto begin = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+// The least of a few runs: what the machine can do when nobody disturbs it.
+inline double least_seconds(const std::function<void()>& work, int runs = 5) {
+  double least = seconds_of(work);
+  for (int i = 1; i < runs; ++i) least = std::min(least, seconds_of(work));
+  return least;
+}
+
 // Median seconds of a few runs, after one that does not count.
 inline double median_seconds(const std::function<void()>& work, int runs = 5) {
   std::vector<double> seconds;
   for (int i = 0; i <= runs; ++i) {
-    const auto begin = std::chrono::steady_clock::now();
-    work();
-    if (i > 0) seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+    const double one = seconds_of(work);
+    if (i > 0) seconds.push_back(one);
   }
   std::sort(seconds.begin(), seconds.end());
   return seconds[seconds.size() / 2];

@@ -26,11 +26,6 @@ import merging
 
 MERGEKIT = "mergekit==0.1.5"
 INSIDE = pathlib.Path(__file__).resolve().with_name("mergekit_inside.py")
-SHAPES = {  # SmolLM2 135M, TinyLlama 1.1B, and one to try the script with
-    "tiny": merging.Shape(256, 768, 4, heads=4, kv_heads=2, vocab=4096, tied=True),
-    "135m": merging.Shape(576, 1536, 30, heads=9, kv_heads=3, vocab=49152, tied=True),
-    "1.1b": merging.Shape(2048, 5632, 22, heads=32, kv_heads=4, vocab=32000, tied=False),
-}
 
 
 @dataclass(frozen=True)
@@ -194,7 +189,7 @@ def print_transformers(runner):
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=SHAPES, default="135m")
+    parser.add_argument("--size", choices=merging.SHAPES, default="135m")
     parser.add_argument("--methods", default=DEFAULT_METHODS,
                         help="with commas, or all; default: %(default)s")
     parser.add_argument("--runs", type=int, default=3, help="of lewis; the fastest counts")
@@ -228,7 +223,7 @@ def chosen_cases(methods):
 
 def main():
     args = parse_arguments()
-    cases, shape = chosen_cases(args.methods), SHAPES[args.size]
+    cases, shape = chosen_cases(args.methods), merging.SHAPES[args.size]
     folder = pathlib.Path(tempfile.mkdtemp(prefix="lewis-mergekit-", dir=args.work)).resolve()
     try:
         runner = Runner(args, folder)

@@ -1,10 +1,13 @@
-// The forward pass against the matrix multiplication that limits it, and generation.
+// Calibration and evaluation against the matrix multiplication that limits them, and generation.
 #include <cstring>
 #include <filesystem>
 #include <random>
 
+#include "base/error.h"
 #include "bench.h"
+#include "calibrate/calibrate.h"
 #include "compute/backend.h"
+#include "eval/token_loss.h"
 #include "io/checkpoint.h"
 #include "io/safetensors.h"
 #include "model/transformer.h"
@@ -57,59 +60,152 @@ class MemoryModel final : public TensorSource {
   std::vector<uint16_t> values_;
 };
 
-ModelSpec bench_spec() {
-  const int64_t hidden = bench_small() ? 576 : 2048;
+// Counts the seconds of the linear layers.
+class TimedBackend final : public Backend {
+ public:
+  explicit TimedBackend(Backend& inner) : inner_(inner) {}
+  double linear_seconds = 0;
+
+  ComputeType compute_type() const override { return inner_.compute_type(); }
+  std::unique_ptr<PackedWeight> pack(DType dtype, const std::byte* weight, int64_t out,
+                                     int64_t in) override {
+    return inner_.pack(dtype, weight, out, in);
+  }
+  void linear(std::span<const LinearCall> calls, const float* x, int64_t rows) override {
+    linear_seconds += seconds_of([&] { inner_.linear(calls, x, rows); });
+  }
+  void rms_norm(const float* x, int64_t rows, int64_t columns, std::span<const float> weight,
+                float epsilon, float* y) override {
+    inner_.rms_norm(x, rows, columns, weight, epsilon, y);
+  }
+  void layer_norm(const float* x, int64_t rows, int64_t columns, std::span<const float> weight,
+                  std::span<const float> bias, float epsilon, float* y) override {
+    inner_.layer_norm(x, rows, columns, weight, bias, epsilon, y);
+  }
+  void rope(float* x, int64_t rows, int64_t heads, int64_t head_dim,
+            std::span<const int64_t> positions, std::span<const float> inverse_frequency,
+            float factor, RopePairs pairs) override {
+    inner_.rope(x, rows, heads, head_dim, positions, inverse_frequency, factor, pairs);
+  }
+  void attention(const AttentionShape& shape, std::span<const AttentionRows> sequences,
+                 const float* q, float* out) override {
+    inner_.attention(shape, sequences, q, out);
+  }
+  void activate(Activation activation, float* gate, const float* up, int64_t n) override {
+    inner_.activate(activation, gate, up, n);
+  }
+  void add(float* x, const float* y, int64_t n) override { inner_.add(x, y, n); }
+  void scale(float* x, float factor, int64_t n) override { inner_.scale(x, factor, n); }
+  void softcap(float* x, float cap, int64_t n) override { inner_.softcap(x, cap, n); }
+
+ private:
+  Backend& inner_;
+};
+
+// SmolLM2 135M's and TinyLlama 1.1B's blocks, a few of them, and what share of the model they are.
+struct BenchModel {
+  const char* name;
+  ModelSpec spec;
+  double layers;  // of the whole model
+};
+
+// Of one token.
+double block_flops(const ModelSpec& spec) {
+  double weights = 0;
+  for (const LinearLayer& linear : linear_layers(spec, 0)) {
+    weights += static_cast<double>(linear.out * linear.in);
+  }
+  return 2 * weights;
+}
+
+ModelSpec llama(int64_t hidden, int64_t intermediate, int64_t heads, int64_t kv_heads,
+                int64_t vocab, int64_t layers) {
   const Json config = {{"model_type", "llama"},
                        {"hidden_size", hidden},
-                       {"intermediate_size", hidden * 4},
-                       {"num_hidden_layers", 2},
-                       {"num_attention_heads", hidden / 64},
-                       {"num_key_value_heads", hidden / 64 / 3 > 3 ? 8 : 3},
-                       {"head_dim", 64},
-                       {"vocab_size", 1000},
+                       {"intermediate_size", intermediate},
+                       {"num_hidden_layers", layers},
+                       {"num_attention_heads", heads},
+                       {"num_key_value_heads", kv_heads},
+                       {"vocab_size", vocab},
                        {"tie_word_embeddings", true}};
   return read_model_spec(config, "bench");
 }
 
-double linear_flops(const ModelSpec& s, int64_t rows) {
-  const double q = static_cast<double>(s.heads * s.head_dim),
-               kv = static_cast<double>(s.kv_heads * s.head_dim), h = static_cast<double>(s.hidden),
-               i = static_cast<double>(s.intermediate);
-  return 2.0 * static_cast<double>(rows) * (2 * q * h + 2 * kv * h + 3 * h * i);
+std::vector<BenchModel> bench_models() {
+  std::vector<BenchModel> models = {{"135M", llama(576, 1536, 9, 3, 49152, 4), 30}};
+  if (!bench_small()) models.push_back({"1.1B", llama(2048, 5632, 32, 4, 32000, 2), 22});
+  return models;
 }
 
-double matmul_gflops(Backend& backend, const ModelSpec& s, int64_t rows) {
-  const auto weight = random_bf16(static_cast<size_t>(s.intermediate * s.hidden), 2);
-  const auto packed = backend.pack(DType::kBF16, reinterpret_cast<const std::byte*>(weight.data()),
-                                   s.intermediate, s.hidden);
-  std::vector<float> x(static_cast<size_t>(rows * s.hidden), 0.5f),
-      y(static_cast<size_t>(rows * s.intermediate));
-  const double seconds =
-      median_seconds([&] { backend.linear(*packed, {}, x.data(), rows, y.data()); });
-  return 2.0 * static_cast<double>(rows * s.hidden * s.intermediate) / seconds / 1e9;
+// Seconds of the linear layers of one block for `rows` rows, each alone, again and again: the
+// machine's own speed for these shapes.
+double bare_seconds(Backend& backend, const MemoryModel& model, const ModelSpec& spec,
+                    int64_t rows) {
+  double seconds = 0;
+  const std::vector<float> x(static_cast<size_t>(rows * spec.intermediate), 0.5f);
+  std::vector<float> y(x.size());
+  for (const LinearLayer& linear : linear_layers(spec, 0)) {
+    std::vector<std::byte> bytes(static_cast<size_t>(linear.out * linear.in * 2));
+    model.read({}, 0, bytes);
+    const auto weight = backend.pack(DType::kBF16, bytes.data(), linear.out, linear.in);
+    seconds += least_seconds([&] { backend.linear(*weight, {}, x.data(), rows, y.data()); });
+  }
+  return seconds;
+}
+
+void forward(const BenchModel& bench, ComputeType type, size_t thread_count) {
+  const MemoryModel memory(bench.spec);
+  const std::vector<std::vector<int32_t>> sequences(15, std::vector<int32_t>(512, 7));
+  constexpr double kTokens = 15 * 512;
+  constexpr int64_t kGroup = 2048;
+  Threads threads(thread_count);
+  const auto backend = make_cpu_backend(threads, type);
+  TimedBackend timed(*backend);
+  const Transformer model(memory, bench.spec, timed, threads);
+  const double bare = bare_seconds(*backend, memory, bench.spec, kGroup) * kTokens / kGroup *
+                      static_cast<double>(bench.spec.layers);
+  double total = 1e30, inside = 0;
+  for (int i = 0; i < 3; ++i) {
+    timed.linear_seconds = 0;
+    const double seconds = seconds_of([&] { calibrate(model, sequences, {}); });
+    if (seconds >= total) continue;
+    total = seconds;
+    inside = timed.linear_seconds;
+  }
+  const double scale = bench.layers / static_cast<double>(bench.spec.layers);
+  std::vector<ScoredSequence> scored;
+  for (const auto& ids : sequences) scored.push_back({ids, 256});  // half of the tokens
+  const TokenBatch batch = make_batch(sequences);
+  const double layers = least_seconds([&] { run_layers(model, batch, {}); }, 2);
+  const double whole = least_seconds([&] { token_losses(model, scored, {}); }, 2);
+  const double evaluation = layers * scale + std::max(0.0, whole - layers);
+  fmt::print(
+      "{:<8}{:<8}{:>8}{:>14.0f}{:>14.0f}{:>14.0f}{:>14.2f}{:>14.2f}{:>14.2f}\n", bench.name,
+      compute_type_name(type), thread_count,
+      block_flops(bench.spec) * kTokens * static_cast<double>(bench.spec.layers) / bare / 1e9,
+      kTokens / (total * scale), kTokens / evaluation, inside / total, bare / inside, bare / total);
 }
 
 void forward() {
-  const ModelSpec spec = bench_spec();
-  const MemoryModel model(spec);
-  const std::vector<std::vector<int32_t>> sequences(15, std::vector<int32_t>(512, 7));
-  fmt::print("{} layers of hidden {}, intermediate {}; 15 sequences of 512 tokens, float32\n\n",
-             spec.layers, spec.hidden, spec.intermediate);
-  fmt::print("{:<12}{:>22}{:>26}{:>22}{:>12}\n", "threads", "matmul alone GFLOP/s",
-             "linears of blocks GFLOP/s", "of matmul alone", "tokens/s");
-  for (const size_t count : {1, 2}) {
-    Threads threads(count);
-    const auto backend = make_cpu_backend(threads);
-    const Transformer transformer(model, spec, *backend, threads);
-    const TokenBatch batch = make_batch(sequences);
-    const auto rows = static_cast<int64_t>(batch.ids.size());
-    const double limit = matmul_gflops(*backend, spec, 2048);
-    const double seconds = median_seconds([&] { run_layers(transformer, batch, {}); }, 3);
-    const double found =
-        linear_flops(spec, rows) * static_cast<double>(spec.layers) / seconds / 1e9;
-    fmt::print("{:<12}{:>22.0f}{:>26.0f}{:>22.2f}{:>12.0f}\n", count, limit, found, found / limit,
-               static_cast<double>(rows) / seconds);
+  fmt::print(
+      "15 sequences of 512 tokens; tokens/s of the whole model, from a few of its blocks; GEMM: "
+      "its linear layers alone\n\n");
+  fmt::print("{:<8}{:<8}{:>8}{:>14}{:>14}{:>14}{:>14}{:>14}{:>14}\n", "model", "type", "threads",
+             "GEMM GFLOP/s", "calibration", "evaluation", "in GEMM", "at its speed", "of GEMM");
+  std::vector<ComputeType> types = {ComputeType::kF32};
+  try {
+    Threads one(1);
+    make_cpu_backend(one, ComputeType::kBF16);
+    types.push_back(ComputeType::kBF16);
+  } catch (const Error& e) {
+    fmt::print("bf16: {}\n", e.what());
   }
+  for (const BenchModel& model : bench_models()) {
+    for (const ComputeType type : types) {
+      for (const size_t count : {1, 2}) forward(model, type, count);
+    }
+  }
+  fmt::print("\n--compute auto takes {} here\n", compute_type_name(faster_compute_type()));
 }
 
 void generation() {

@@ -1,4 +1,4 @@
-"""What compare_mergekit.py and memory.py share: made-up Llama checkpoints and measured commands.
+"""What the scripts of this folder share: made-up Llama checkpoints and measured commands.
 
 Python 3.9's standard library only.
 """
@@ -59,6 +59,13 @@ class Shape:
             "rope_theta": 10000.0, "max_position_embeddings": 2048, "bos_token_id": 1,
             "eos_token_id": 2,
         }
+
+
+SHAPES = {  # SmolLM2 135M, TinyLlama 1.1B, and one to try a script with
+    "tiny": Shape(256, 768, 4, heads=4, kv_heads=2, vocab=4096, tied=True),
+    "135m": Shape(576, 1536, 30, heads=9, kv_heads=3, vocab=49152, tied=True),
+    "1.1b": Shape(2048, 5632, 22, heads=32, kv_heads=4, vocab=32000, tied=False),
+}
 
 
 def count(dimensions):
@@ -127,19 +134,32 @@ def write_model(folder, shape, block, shard_bytes):
     (folder / "config.json").write_text(json.dumps(shape.config(), indent=2))
 
 
-def _write_models(folder, shape, shard_bytes):
-    for name, block in zip(MODELS, random_blocks()):
+def _write_models(folder, shape, shard_bytes, names):
+    for name, block in zip(names, random_blocks()):
         write_model(pathlib.Path(folder) / name, shape, block, shard_bytes)
 
 
-def write_models(folder, shape, shard_bytes):
+def write_models(folder, shape, shard_bytes, names=MODELS):
     """folder/base, folder/a and folder/b. In a process of its own: a command's peak memory begins
     with that of the process that starts it, which therefore has to stay small."""
-    child = multiprocessing.Process(target=_write_models, args=(folder, shape, shard_bytes))
+    child = multiprocessing.Process(target=_write_models, args=(folder, shape, shard_bytes, names))
     child.start()
     child.join()
     if child.exitcode:
         raise SystemExit(f"could not write the models to {folder}")
+
+
+def read_floats(path):
+    """{tensor: array of double} of a small safetensors file of F64."""
+    data = pathlib.Path(path).read_bytes()
+    size, = struct.unpack_from("<Q", data)
+    header = json.loads(data[8:8 + size])
+    tensors = {}
+    for name, entry in header.items():
+        if name != "__metadata__":
+            begin, end = (8 + size + at for at in entry["data_offsets"])
+            tensors[name] = array.array("d", data[begin:end])
+    return tensors
 
 
 @dataclass(frozen=True)

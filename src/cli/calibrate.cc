@@ -14,7 +14,8 @@ namespace {
 
 struct Options {
   std::filesystem::path model_or_recipe, data, out;
-  std::filesystem::path cache = default_cache_folder();
+  GuidanceOptions guidance;
+  std::string max_memory;
   std::string format, prompt_field, answer_field, protocol = "clean";
   uint64_t samples = 0, seed = 42, max_tokens = 0;
   bool skip_first_token = false;
@@ -42,10 +43,10 @@ Json summary(const CalibrationResult& result, const std::filesystem::path& file)
 
 void print_result(const CalibrationResult& result, const std::filesystem::path& model,
                   const std::filesystem::path& file) {
-  fmt::print("{}: {} tokens in {} sequences, {} linear layers -> {}{}\n", model.string(),
+  fmt::print("{}: {} tokens in {} sequences, {} linear layers in {} -> {}{}\n", model.string(),
              with_commas(result.statistics.tokens), with_commas(result.statistics.sequences),
-             result.statistics.sum_squares.size(), file.string(),
-             result.reused ? " (from the cache)" : "");
+             result.statistics.sum_squares.size(), result.statistics.origin.at("compute"),
+             file.string(), result.reused ? " (from the cache)" : "");
 }
 
 void calibrate_recipe(const Options& o, Threads& threads, const ProgressFn& progress) {
@@ -57,7 +58,7 @@ void calibrate_recipe(const Options& o, Threads& threads, const ProgressFn& prog
   }
   Json all = Json::array();
   for (const CalibrationJob& job : jobs) {
-    const CalibrationResult result = run_calibration(job, o.cache, threads, progress);
+    const CalibrationResult result = run_calibration(job, o.guidance, threads, progress);
     if (o.common->json) {
       all.push_back(summary(result, result.file));
     } else {
@@ -86,8 +87,9 @@ void calibrate_model(const Options& o, Threads& threads, const ProgressFn& progr
   job.text.seed = o.seed;
   // Token ids are fed as they are; text is cut where the paper cuts it.
   job.text.max_tokens = o.max_tokens ? o.max_tokens : job.text.format == "ids" ? 0 : 512;
-  const CalibrationResult result =
-      run_calibration(job, o.out.empty() ? o.cache : "", threads, progress);
+  GuidanceOptions guidance = o.guidance;
+  if (!o.out.empty()) guidance.cache.clear();
+  const CalibrationResult result = run_calibration(job, guidance, threads, progress);
   const std::filesystem::path file = o.out.empty() ? result.file : o.out;
   if (!o.out.empty())
     (is_imatrix_name(o.out) ? write_imatrix : write_statistics)(o.out, result.statistics);
@@ -114,7 +116,10 @@ void add_calibrate_verb(CLI::App& app) {
   verb->add_option("-o,--out", o->out,
                    "Statistics file, as llama.cpp's importance matrix if it ends in .gguf; without "
                    "it the result goes to the cache");
-  verb->add_option("--cache", o->cache, "Folder of the cache");
+  verb->add_option("--cache", o->guidance.cache, "Folder of the cache");
+  verb->add_option("--max-memory", o->max_memory,
+                   "Bytes of memory (K, M, B: decimal): kept, or refused before any work");
+  add_compute_option(*verb, o->guidance.compute);
   verb->add_option("--protocol", o->protocol, "clean (default) or reference (the paper's)");
   verb->add_option("--samples", o->samples, "Samples to take (0: all)");
   verb->add_option("--seed", o->seed, "Seed of the choice of samples");
@@ -126,6 +131,7 @@ void add_calibrate_verb(CLI::App& app) {
   verb->callback([o] {
     Threads threads(o->common->threads);
     ProgressPrinter progress(o->common->quiet);
+    if (!o->max_memory.empty()) o->guidance.max_memory = parse_bytes(o->max_memory, "--max-memory");
     if (std::filesystem::is_regular_file(o->model_or_recipe)) {
       calibrate_recipe(*o, threads, progress.callback());
     } else {

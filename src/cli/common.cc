@@ -1,3 +1,7 @@
+#include <array>
+
+#include "base/error.h"
+#include "base/suggest.h"
 #include "cli/verbs.h"
 
 namespace lewis {
@@ -8,6 +12,42 @@ std::shared_ptr<CommonOptions> add_common_options(CLI::App& verb) {
   verb.add_flag("--quiet,-q", options->quiet, "No progress");
   verb.add_flag("--json", options->json, "Print one JSON object instead of text");
   return options;
+}
+
+void add_compute_option(CLI::App& verb, std::optional<ComputeType>& type) {
+  const auto take = [&type](const std::string& name) {
+    static constexpr std::array<std::string_view, 3> kNames = {"f32", "bf16", "auto"};
+    if (std::ranges::find(kNames, name) == kNames.end()) {
+      throw usage_error("--compute {}: expected f32, bf16 or auto; the nearest is '{}'", name,
+                        nearest_name(name, kNames));
+    }
+    type.reset();
+    if (name == "f32") type = ComputeType::kF32;
+    if (name == "bf16") type = ComputeType::kBF16;
+  };
+  verb.add_option_function<std::string>(
+      "--compute", take,
+      "Inputs and weights of linear layers: f32, bf16, or auto (default): what is faster here");
+}
+
+uint64_t parse_bytes(const std::string& text, std::string_view option) {
+  size_t end = 0;
+  double value = 0;
+  try {
+    value = std::stod(text, &end);
+  } catch (const std::exception&) {
+  }
+  std::string unit = text.substr(end);
+  if (unit.size() == 2 && (unit[1] == 'B' || unit[1] == 'b')) unit.pop_back();  // "GB"
+  const double factor = unit.empty()                                               ? 1
+                        : unit == "K" || unit == "k"                               ? 1e3
+                        : unit == "M" || unit == "m"                               ? 1e6
+                        : unit == "B" || unit == "b" || unit == "G" || unit == "g" ? 1e9
+                                                                                   : 0;
+  if (!(value * factor >= 1 && value * factor < 1e18)) {
+    throw usage_error("{} {}: expected a number of bytes, as 5000000000, 500M or 5B", option, text);
+  }
+  return static_cast<uint64_t>(value * factor);
 }
 
 }  // namespace lewis

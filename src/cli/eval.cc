@@ -22,6 +22,7 @@ struct Options {
   std::vector<std::string> tasks;  // NAME or NAME:FILE or NAME:FILE:FORMAT
   std::filesystem::path json_out, samples_folder;
   std::string baseline;
+  std::optional<ComputeType> compute;
   TaskOptions defaults;  // for every task
   std::shared_ptr<CommonOptions> common;
 };
@@ -167,9 +168,11 @@ Table results_table(const std::vector<ModelResults>& results, std::optional<size
   return table;
 }
 
-void print_results(const std::vector<ModelResults>& results, std::optional<size_t> baseline) {
+void print_results(const std::vector<ModelResults>& results, std::optional<size_t> baseline,
+                   ComputeType type) {
   const bool color = Terminal::of(STDOUT_FILENO).color;
-  fmt::print("{}\nScores ± standard error.", results_table(results, baseline, color).text(color));
+  fmt::print("{}\nScores ± standard error; linear layers in {}.",
+             results_table(results, baseline, color).text(color), compute_type_name(type));
   if (baseline) {
     fmt::print(
         " Below them the paired difference to {} with its 95 % interval: ✓ better, ✗ worse;\n"
@@ -194,7 +197,8 @@ Json metric_json(const Metric& m, const Metric* reference) {
   return json;
 }
 
-Json results_json(const std::vector<ModelResults>& results, std::optional<size_t> baseline) {
+Json results_json(const std::vector<ModelResults>& results, std::optional<size_t> baseline,
+                  ComputeType type) {
   Json models = Json::array();
   for (size_t i = 0; i < results.size(); ++i) {
     Json tasks = Json::array();
@@ -214,7 +218,8 @@ Json results_json(const std::vector<ModelResults>& results, std::optional<size_t
                       {"fingerprint", results[i].fingerprint},
                       {"tasks", tasks}});
   }
-  Json json = {{"lewis_version", kVersion}, {"models", models}};
+  Json json = {
+      {"lewis_version", kVersion}, {"compute", compute_type_name(type)}, {"models", models}};
   if (baseline) json["baseline"] = results[*baseline].name;
   return json;
 }
@@ -249,6 +254,7 @@ void run_eval(const Options& o) {
   for (size_t i = 0; i < o.models.size(); ++i) results.push_back({names[i], o.models[i], "", {}});
   std::optional<size_t> baseline;
   if (!o.baseline.empty()) baseline = find_baseline(o, results);
+  const ComputeType type = o.compute ? *o.compute : faster_compute_type();
   // Broken models are refused before the first hour of work on a good one.
   for (const auto& folder : o.models) {
     spec_of(open_input(model_in(folder), {}));
@@ -256,7 +262,7 @@ void run_eval(const Options& o) {
   for (ModelResults& result : results) {
     const bool all_ids =
         std::all_of(tasks.begin(), tasks.end(), [](const auto& t) { return t.format == "ids"; });
-    const auto model = RunningModel::open(model_in(result.folder), threads, !all_ids);
+    const auto model = RunningModel::open(model_in(result.folder), threads, !all_ids, type);
     result.fingerprint = model->input.fingerprint();
     const Tokenizer* tokenizer = model->tokenizer ? &*model->tokenizer : nullptr;
     for (TaskOptions task : tasks) {
@@ -270,12 +276,13 @@ void run_eval(const Options& o) {
           run_task(task, *model->transformer, tokenizer, model->stop_ids, report));
     }
   }
-  if (!o.json_out.empty()) write_text(o.json_out, results_json(results, baseline).dump(2) + "\n");
+  if (!o.json_out.empty())
+    write_text(o.json_out, results_json(results, baseline, type).dump(2) + "\n");
   if (!o.samples_folder.empty()) write_samples(o, results);
   if (o.common->json) {
-    fmt::print("{}\n", results_json(results, baseline).dump(2));
+    fmt::print("{}\n", results_json(results, baseline, type).dump(2));
   } else {
-    print_results(results, baseline);
+    print_results(results, baseline, type);
   }
 }
 
@@ -312,6 +319,7 @@ void add_eval_verb(CLI::App& app) {
                    "Write all results, item by item, to this file as well");
   verb->add_option("--log-samples", o->samples_folder,
                    "Write one JSON line an item into this folder");
+  add_compute_option(*verb, o->compute);
   o->common = add_common_options(*verb);
   verb->callback([o] { run_eval(*o); });
 }

@@ -37,6 +37,7 @@ StatisticsKey key_of(const CalibrationJob& job, const RunningModel& model) {
   key.max_tokens = job.text.max_tokens;
   key.protocol = job.protocol;
   key.skip_first_token = job.skip_first_token;
+  key.compute = model.backend->compute_type();
   return key;
 }
 
@@ -64,9 +65,10 @@ std::vector<std::vector<int32_t>> sequences_of(const CalibrationJob& job,
   return sequences;
 }
 
-Statistics compute(const CalibrationJob& job, const RunningModel& model,
+Statistics compute(const CalibrationJob& job, const RunningModel& model, uint64_t max_memory,
                    const ProgressFn& progress) {
   CalibrateOptions options;
+  options.max_memory = max_memory;
   options.protocol = job.protocol;
   options.skip_first_token = job.skip_first_token;
   options.progress = [&](Progress p) {
@@ -90,18 +92,21 @@ std::filesystem::path default_cache_folder() {
   return std::filesystem::temp_directory_path() / "lewis-cache";
 }
 
-CalibrationResult run_calibration(const CalibrationJob& job, const std::filesystem::path& cache,
+CalibrationResult run_calibration(const CalibrationJob& job, const GuidanceOptions& options,
                                   Threads& threads, const ProgressFn& progress) {
   const bool ids = format_of(job.text.data, job.text.format) == "ids";
-  const auto model = RunningModel::open(job.model, threads, !ids);
+  const ComputeType type = job.protocol == Protocol::kReference ? ComputeType::kF32
+                           : options.compute                    ? *options.compute
+                                                                : faster_compute_type();
+  const auto model = RunningModel::open(job.model, threads, !ids, type);
   const StatisticsKey key = key_of(job, *model);
-  const auto work = [&] { return compute(job, *model, progress); };
-  if (cache.empty()) {
+  const auto work = [&] { return compute(job, *model, options.max_memory, progress); };
+  if (options.cache.empty()) {
     CalibrationResult result{work(), {}, false};
     result.statistics.origin = to_origin(key);
     return result;
   }
-  CachedStatistics cached = cached_statistics(cache, key, work);
+  CachedStatistics cached = cached_statistics(options.cache, key, work);
   return {std::move(cached.statistics), std::move(cached.file), cached.reused};
 }
 
@@ -177,7 +182,7 @@ void reconcile(StatisticsPair& pair, const CalibrationEntry& entry) {
 
 StatisticsPair statistics_of(const Recipe& recipe, const CalibrationEntry& entry,
                              const TensorSource& base, const TensorSource& expert,
-                             const std::filesystem::path& cache, Threads& threads,
+                             const GuidanceOptions& options, Threads& threads,
                              const ProgressFn& progress) {
   if (entry.has_statistics()) {
     StatisticsPair pair{read_given(entry.base_statistics, base, recipe),
@@ -188,20 +193,19 @@ StatisticsPair statistics_of(const Recipe& recipe, const CalibrationEntry& entry
   const auto run = [&](size_t model) {
     const CalibrationJob job{recipe.models.at(model), entry, protocol_of(*recipe.lewis),
                              recipe.lewis->skip_first_token};
-    return run_calibration(job, cache, threads, progress).statistics;
+    return run_calibration(job, options, threads, progress).statistics;
   };
   Statistics on_base = run(recipe.base_index.value());
   return {std::move(on_base), run(entry.index)};
 }
 
 ModelPlan plan_entry(const Recipe& recipe, const CalibrationEntry& entry,
-                     const std::filesystem::path& cache, Threads& threads,
-                     const ProgressFn& progress) {
-  const OpenOptions options = open_options(threads);
-  const InputModel base = open_input(recipe.models.at(recipe.base_index.value()), options),
-                   expert = open_input(recipe.models.at(entry.index), options);
+                     const GuidanceOptions& options, Threads& threads, const ProgressFn& progress) {
+  const OpenOptions open = open_options(threads);
+  const InputModel base = open_input(recipe.models.at(recipe.base_index.value()), open),
+                   expert = open_input(recipe.models.at(entry.index), open);
   const StatisticsPair pair =
-      statistics_of(recipe, entry, *base.source, *expert.source, cache, threads, progress);
+      statistics_of(recipe, entry, *base.source, *expert.source, options, threads, progress);
   return plan_model(recipe, entry.index,
                     {*base.source, *expert.source, pair.base, pair.expert, threads, progress});
 }
@@ -221,14 +225,14 @@ void replace_stages(Recipe& recipe, const std::function<Stage(const Recipe&)>& r
 
 }  // namespace
 
-Guidance guide(const Recipe& recipe, const std::filesystem::path& cache, Threads& threads,
+Guidance guide(const Recipe& recipe, const GuidanceOptions& options, Threads& threads,
                const ProgressFn& progress) {
   std::map<const Recipe*, Stage> guided;
   Guidance guidance{recipe, {}};
   replace_stages(guidance.recipe, [&](const Recipe& stage) {
     auto& result = guided[&stage];
     if (!result)
-      result = std::make_shared<const Recipe>(guide(stage, cache, threads, progress).recipe);
+      result = std::make_shared<const Recipe>(guide(stage, options, threads, progress).recipe);
     return result;
   });
   if (!recipe.lewis || recipe.lewis->calibration.empty()) return guidance;
@@ -237,7 +241,7 @@ Guidance guide(const Recipe& recipe, const std::filesystem::path& cache, Threads
                       recipe.file.string());
   }
   for (const CalibrationEntry& entry : guidance.recipe.lewis->calibration)
-    guidance.plans.push_back(plan_entry(guidance.recipe, entry, cache, threads, progress));
+    guidance.plans.push_back(plan_entry(guidance.recipe, entry, options, threads, progress));
   guidance.recipe = apply_plans(guidance.recipe, guidance.plans);
   return guidance;
 }

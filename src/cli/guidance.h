@@ -2,12 +2,14 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/progress.h"
 #include "base/threads.h"
 #include "calibrate/statistics.h"
+#include "compute/backend.h"
 #include "plan/plan.h"
 #include "recipe/recipe.h"
 
@@ -30,9 +32,15 @@ struct CalibrationResult {
 // LEWIS_CACHE, else XDG_CACHE_HOME/lewis, else HOME/.cache/lewis.
 std::filesystem::path default_cache_folder();
 
+// How jobs are run.
+struct GuidanceOptions {
+  std::filesystem::path cache = default_cache_folder();  // empty: neither look nor keep
+  std::optional<ComputeType> compute;  // none: the faster one; the reference protocol has float32
+  uint64_t max_memory = 0;             // bytes; 0: no limit
+};
+
 // Runs the job, or takes its result from the cache when nothing that it depends on has changed.
-// An empty cache folder means: neither look nor keep.
-CalibrationResult run_calibration(const CalibrationJob& job, const std::filesystem::path& cache,
+CalibrationResult run_calibration(const CalibrationJob& job, const GuidanceOptions& options,
                                   Threads& threads, const ProgressFn& progress);
 
 // Every job of the recipe's lewis: section, not those of its stages: each entry's model and the
@@ -44,7 +52,7 @@ struct Guidance {
   std::vector<ModelPlan> plans;  // one for each calibrated model
 };
 // A recipe without calibration comes back as it is, without plans. Its stages are guided as well.
-Guidance guide(const Recipe& recipe, const std::filesystem::path& cache, Threads& threads,
+Guidance guide(const Recipe& recipe, const GuidanceOptions& options, Threads& threads,
                const ProgressFn& progress);
 
 }  // namespace lewis

@@ -19,34 +19,14 @@ namespace lewis {
 namespace {
 
 struct Options {
-  std::filesystem::path recipe, cache = default_cache_folder();
+  std::filesystem::path recipe;
+  GuidanceOptions guidance;
   MergeOptions merge;
   std::string shard_size, max_memory;
   std::string explain;  // a tensor
   bool no_guidance = false, dry_run = false;
   std::shared_ptr<CommonOptions> common;
 };
-
-// "5B", "500M", "1e9", "100K": mergekit's suffixes are decimal.
-uint64_t parse_bytes(const std::string& text, std::string_view option) {
-  size_t end = 0;
-  double value = 0;
-  try {
-    value = std::stod(text, &end);
-  } catch (const std::exception&) {
-  }
-  std::string unit = text.substr(end);
-  if (unit.size() == 2 && (unit[1] == 'B' || unit[1] == 'b')) unit.pop_back();  // "GB"
-  const double factor = unit.empty()                                               ? 1
-                        : unit == "K" || unit == "k"                               ? 1e3
-                        : unit == "M" || unit == "m"                               ? 1e6
-                        : unit == "B" || unit == "b" || unit == "G" || unit == "g" ? 1e9
-                                                                                   : 0;
-  if (!(value * factor >= 1 && value * factor < 1e18)) {
-    throw usage_error("{} {}: expected a number of bytes, as 5000000000, 500M or 5B", option, text);
-  }
-  return static_cast<uint64_t>(value * factor);
-}
 
 // mergekit's flags that mean nothing here: there is one device, reading is always lazy, writing
 // always asynchronous, and no code of a checkpoint is ever run.
@@ -144,10 +124,11 @@ void run_merge(Options& o) {
     o.merge.shard_bytes = parse_bytes(o.shard_size, "--out-shard-size");
   }
   if (!o.max_memory.empty()) o.merge.max_memory = parse_bytes(o.max_memory, "--max-memory");
+  o.guidance.max_memory = o.merge.max_memory;
   const MergeCost cost = merge_cost(recipe, threads.count(), o.merge.max_memory, change_tokenizer);
   check_merge_target(recipe, o.merge);  // before the calibration: an hour later is too late
   if (o.dry_run) return print_dry_run(o, recipe, cost);
-  const Guidance guidance = guide(recipe, o.cache, threads, progress.callback());
+  const Guidance guidance = guide(recipe, o.guidance, threads, progress.callback());
   if (!o.explain.empty()) {
     const MergeInputs inputs(guidance.recipe, open_options(threads, o.merge.seed));
     for (const std::string& line : inputs.explain(inputs.tensor(o.explain)))
@@ -205,7 +186,8 @@ void add_merge_verb(CLI::App& app) {
   verb->add_option("--max-memory", o->max_memory,
                    "Bytes of memory (K, M, B: decimal): kept, or refused before any work");
   verb->add_option("--random-seed,--seed", o->merge.seed, "Seed of random masks (dare)");
-  verb->add_option("--cache", o->cache, "Folder of the statistics' cache");
+  verb->add_option("--cache", o->guidance.cache, "Folder of the statistics' cache");
+  add_compute_option(*verb, o->guidance.compute);
   add_mergekit_flags(*verb, o->merge.no_tokenizer);
   o->common = add_common_options(*verb);
   verb->callback([o] { run_merge(*o); });

@@ -20,7 +20,9 @@ namespace lewis {
 namespace {
 
 struct Options {
-  std::filesystem::path recipe, out, cache = default_cache_folder();
+  std::filesystem::path recipe, out;
+  GuidanceOptions guidance;
+  std::string max_memory;
   std::shared_ptr<CommonOptions> common;
 };
 
@@ -179,14 +181,15 @@ void write_plan(const std::filesystem::path& file, const std::string& text) {
   std::filesystem::rename(temporary, file);
 }
 
-void run_plan(const Options& o) {
+void run_plan(Options& o) {
   Threads threads(o.common->threads);
   ProgressPrinter progress(o.common->quiet);
   const Recipe recipe = read_recipe(o.recipe);
   check_plan_settings(recipe);
+  if (!o.max_memory.empty()) o.guidance.max_memory = parse_bytes(o.max_memory, "--max-memory");
   const MergeCost cost = merge_cost(recipe, threads.count(), 0,
                                     change_tokenizer);  // also checks what can be checked early
-  const Guidance guidance = guide(recipe, o.cache, threads, progress.callback());
+  const Guidance guidance = guide(recipe, o.guidance, threads, progress.callback());
   if (!o.out.empty()) write_plan(o.out, to_yaml(guidance.recipe, true));
   if (o.common->json) {
     fmt::print("{}\n", plan_json(recipe, guidance, cost).dump(2));
@@ -205,7 +208,10 @@ void add_plan_verb(CLI::App& app) {
   verb->add_option("RECIPE", o->recipe, "mergekit recipe, with a lewis: section for guidance")
       ->required();
   verb->add_option("-o,--out", o->out, "Write the recipe with densities, as mergekit reads it");
-  verb->add_option("--cache", o->cache, "Folder of the statistics' cache");
+  verb->add_option("--cache", o->guidance.cache, "Folder of the statistics' cache");
+  verb->add_option("--max-memory", o->max_memory,
+                   "Bytes of memory of the calibration (K, M, B: decimal)");
+  add_compute_option(*verb, o->guidance.compute);
   o->common = add_common_options(*verb);
   verb->callback([o] { run_plan(*o); });
 }

@@ -6,11 +6,11 @@
 namespace lewis {
 
 std::unique_ptr<RunningModel> RunningModel::open(const RecipeModel& recipe_model, Threads& threads,
-                                                 bool needs_tokenizer) {
+                                                 bool needs_tokenizer, ComputeType type) {
   auto model = std::make_unique<RunningModel>(
       RunningModel{open_input(recipe_model, open_options(threads)), nullptr, nullptr, {}, {}});
   const ModelFiles files = model->input.files();
-  model->backend = make_cpu_backend(threads);
+  model->backend = make_cpu_backend(threads, type);
   model->transformer = std::make_unique<Transformer>(*model->input.source, spec_of(model->input),
                                                      *model->backend, threads);
   if (files.read("tokenizer.json")) {

@@ -24,7 +24,7 @@ struct RunningModel {
 
   // `needs_tokenizer`: a folder without one is an Error(kInput).
   static std::unique_ptr<RunningModel> open(const RecipeModel& model, Threads& threads,
-                                            bool needs_tokenizer);
+                                            bool needs_tokenizer, ComputeType type);
 };
 
 // A folder as a recipe names it.

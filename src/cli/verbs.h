@@ -4,9 +4,11 @@
 
 #include <CLI/CLI.hpp>
 #include <memory>
+#include <optional>
 
 #include "base/threads.h"
 #include "cli/terminal.h"
+#include "compute/backend.h"
 
 namespace lewis {
 
@@ -17,6 +19,12 @@ struct CommonOptions {
   bool json = false;
 };
 std::shared_ptr<CommonOptions> add_common_options(CLI::App& verb);
+
+// --compute; none means auto. The type must live as long as the verb.
+void add_compute_option(CLI::App& verb, std::optional<ComputeType>& type);
+
+// "5B", "500M", "1e9", "100K": mergekit's suffixes are decimal. Error(kUsage) names the option.
+uint64_t parse_bytes(const std::string& text, std::string_view option);
 
 void add_calibrate_verb(CLI::App& app);
 void add_plan_verb(CLI::App& app);

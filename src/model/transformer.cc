@@ -4,6 +4,9 @@
 #include <atomic>
 #include <cstring>
 #include <future>
+#include <map>
+#include <numeric>
+#include <set>
 
 #include "base/error.h"
 #include "model/block_weights.h"

@@ -48,6 +48,22 @@ TEST_F(Verbs, ThePlanIsARecipe) {
   EXPECT_EQ(file_text(out() + "/model.safetensors"), file_text(other + "/model.safetensors"));
 }
 
+TEST_F(Verbs, StatisticsAreOfOneComputeType) {
+  const std::string command =
+      "calibrate demo/models/base --data demo/data/math_train.jsonl --format gsm8k --samples 2 ";
+  EXPECT_EQ(json(command + "--compute f32")["origin"]["compute"], "f32");
+  EXPECT_EQ(json(command + "--compute f32 --max-memory 1G")["reused"], true);
+  const std::string faster = json(command)["origin"]["compute"];  // auto
+  EXPECT_EQ(json(command + "--compute " + faster)["reused"], true);
+  EXPECT_EQ(json(command + "--protocol reference")["origin"]["compute"], "f32");
+  const lewis::Run little = lewis(command + "--compute f32 --seed 7 --max-memory 1M");
+  EXPECT_EQ(little.code, 4);
+  EXPECT_NE(little.err.find("needs at least"), std::string::npos) << little.err;
+  const lewis::Run unknown = lewis(command + "--compute f16");
+  EXPECT_EQ(unknown.code, 2);
+  EXPECT_NE(unknown.err.find("expected f32, bf16 or auto"), std::string::npos) << unknown.err;
+}
+
 TEST_F(Verbs, CheckSeesModelsThatAreNotKin) {
   const Json good = json("check demo/recipe.yml");
   EXPECT_TRUE(good["warnings"].empty()) << good;
