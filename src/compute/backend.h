@@ -64,7 +64,11 @@ class Backend {
   // weight: [out, in] of F32, BF16 or F16 as stored.
   virtual std::unique_ptr<PackedWeight> pack(DType dtype, const std::byte* weight, int64_t out,
                                              int64_t in) = 0;
-  // x: [rows, in], the same for all calls.
+  // The same weight for few rows (generation): it stays as it is stored, and a product takes the
+  // time of reading it once. A value of the result depends on its row and column alone.
+  virtual std::unique_ptr<PackedWeight> keep(DType dtype, std::shared_ptr<const std::byte> weight,
+                                             int64_t out, int64_t in) = 0;
+  // x: [rows, in], the same for all calls; the weights are all packed or all kept.
   virtual void linear(std::span<const LinearCall> calls, const float* x, int64_t rows) = 0;
   void linear(const PackedWeight& weight, std::span<const float> bias, const float* x, int64_t rows,
               float* y) {

@@ -11,6 +11,7 @@
 #include "compute/cpu/kernels.h"
 #include "compute/cpu/matmul.h"
 #include "compute/cpu/rope_table.h"
+#include "compute/cpu/stored_matmul.h"
 
 namespace lewis {
 namespace {
@@ -32,7 +33,21 @@ class CpuBackend final : public Backend {
     return matmul_.pack(dtype, weight, out, in, threads_);
   }
 
+  std::unique_ptr<PackedWeight> keep(DType dtype, std::shared_ptr<const std::byte> weight,
+                                     int64_t out, int64_t in) override {
+    auto kept = std::make_unique<StoredWeight>();
+    kept->out = out;
+    kept->in = in;
+    kept->dtype = dtype;
+    kept->bytes = std::move(weight);
+    return kept;
+  }
+
   void linear(std::span<const LinearCall> calls, const float* x, int64_t rows) override {
+    if (calls.empty()) return;
+    if (dynamic_cast<const StoredWeight*>(&calls[0].weight)) {
+      return stored_matmul_.multiply(calls, x, rows, threads_);
+    }
     matmul_.multiply(calls, x, rows, threads_);
   }
 
@@ -128,6 +143,7 @@ class CpuBackend final : public Backend {
   Threads& threads_;
   const Kernels& kernels_ = best_kernels();
   Matmul matmul_;
+  StoredMatmul stored_matmul_;
   std::list<RopeTable> rope_tables_;  // the oldest first
 };
 
