@@ -309,6 +309,11 @@ void add_eval_verb(CLI::App& app) {
   verb->add_option("--shots-data", o->defaults.shots_data,
                    "Where the examples come from (gsm8k's training file)");
   verb->add_option("--max-new-tokens", o->defaults.max_new_tokens, "Longest generation");
+  verb->add_option("--temperature", o->defaults.temperature,
+                   "Of sampled generation (default: 0, greedy)");
+  verb->add_option("--top-p", o->defaults.top_p,
+                   "Sample among the most likely tokens that have this probability together");
+  verb->add_option("--seed", o->defaults.seed, "Of sampled generation");
   verb->add_option("--window", o->defaults.window,
                    "perplexity: tokens a window (default: the model's positions, 1024 at most)");
   verb->add_option("--stride", o->defaults.stride,

@@ -27,6 +27,8 @@ struct TaskOptions {
   uint64_t shots = 0;                  // gsm8k: examples before the question
   std::filesystem::path shots_data;    // where they come from
   int64_t max_new_tokens = 256;
+  double temperature = 0, top_p = 1;  // of generation: see GenerateOptions
+  uint64_t seed = 0;
   // perplexity, in tokens. Unset: the model's positions, at most 1,024; half the window.
   std::optional<int64_t> window, stride;
 };

@@ -1,7 +1,9 @@
 #include <algorithm>
+#include <cmath>
 
 #include "base/error.h"
 #include "model/kv_cache.h"
+#include "model/sample.h"
 #include "model/transformer.h"
 
 namespace lewis {
@@ -23,7 +25,7 @@ class Generation {
              const GenerateOptions& options)
       : model_(model), prompts_(prompts), options_(options), results_(prompts.size()) {
     for (int64_t layer = 0; layer < model.spec().layers; ++layer)
-      blocks_.push_back(model.load_block(layer));
+      blocks_.push_back(model.load_stored_block(layer));
   }
 
   std::vector<std::vector<int32_t>> run() {
@@ -70,14 +72,18 @@ class Generation {
     for (const auto& block : blocks_) model_.run_block(*block, sequences, hidden_);
     const auto vocab = static_cast<size_t>(model_.spec().vocab);
     logits_.resize(running_.size() * vocab);
-    model_.head(hidden_, last_rows, logits_);
+    model_.head(hidden_, last_rows, logits_, HeadFor::kFewRows);
     std::vector<int32_t> next(running_.size());
     model_.threads().run(next.size(), [&](size_t i) {
-      const auto row = logits_.begin() + static_cast<std::ptrdiff_t>(i * vocab);
-      next[i] = static_cast<int32_t>(
-          std::max_element(row, row + static_cast<std::ptrdiff_t>(vocab)) - row);
+      next[i] = choose(running_[i].prompt, std::span(logits_).subspan(i * vocab, vocab));
     });
     return next;
+  }
+
+  int32_t choose(size_t prompt, std::span<const float> logits) const {
+    if (options_.temperature == 0) return most_likely_token(logits);
+    return sample_token(logits, options_.temperature, options_.top_p,
+                        sampling_number(options_.seed, prompt, results_[prompt].size()));
   }
 
   // Where the rope follows the length of a sequence, what is cached is no longer true: the sequence
@@ -114,13 +120,19 @@ class Generation {
 
 }  // namespace
 
-std::vector<std::vector<int32_t>> generate_greedy(const Transformer& model,
-                                                  std::span<const std::vector<int32_t>> prompts,
-                                                  const GenerateOptions& options) {
+std::vector<std::vector<int32_t>> generate(const Transformer& model,
+                                           std::span<const std::vector<int32_t>> prompts,
+                                           const GenerateOptions& options) {
   if (options.batch < 1 || options.max_new_tokens < 1) {
     throw usage_error(
         "generation needs a batch and a number of new tokens of at least 1, found {} and {}",
         options.batch, options.max_new_tokens);
+  }
+  if (!(options.temperature >= 0 && std::isfinite(options.temperature))) {
+    throw usage_error("temperature is {}, expected 0 (greedy) or more", options.temperature);
+  }
+  if (!(options.top_p > 0 && options.top_p <= 1)) {
+    throw usage_error("top_p is {}, expected more than 0 and at most 1", options.top_p);
   }
   for (size_t i = 0; i < prompts.size(); ++i) {
     const auto tokens = static_cast<int64_t>(prompts[i].size());

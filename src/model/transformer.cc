@@ -9,6 +9,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/page_buffer.h"
 #include "model/block_weights.h"
 
 namespace lewis {
@@ -51,9 +52,9 @@ bool stored_finite(DType dtype, std::span<const std::byte> bytes, Threads& threa
 }  // namespace
 
 struct Transformer::Ends {
-  std::vector<std::byte> embedding;    // [vocab, hidden] as stored
-  Norm norm;                           // [hidden]
-  std::unique_ptr<PackedWeight> head;  // [vocab, hidden]
+  std::shared_ptr<const std::byte> embedding;     // [vocab, hidden] as stored
+  Norm norm;                                      // [hidden]
+  std::unique_ptr<PackedWeight> head, kept_head;  // [vocab, hidden] for many and for few rows
 };
 
 // The linear weights of one block as they are stored, by the name of the linear layer.
@@ -133,15 +134,6 @@ void Transformer::check_no_others(const std::set<std::string, std::less<>>& know
   }
 }
 
-// rows [first_row, first_row + rows) of the tensor as one matrix.
-std::vector<std::byte> Transformer::read_stored(const TensorInfo& tensor, int64_t first_row,
-                                                int64_t rows) const {
-  const int64_t width = tensor.shape.back();
-  std::vector<std::byte> bytes(static_cast<size_t>(rows * width) * dtype_size(tensor.dtype));
-  source_.read(tensor, first_row * width, bytes);
-  return bytes;
-}
-
 void Transformer::check_finite(const TensorInfo& tensor, std::span<const std::byte> bytes) const {
   if (!stored_finite(tensor.dtype, bytes, threads_)) {
     throw input_error("{}: tensor {} holds a value that is not finite (NaN or infinity)",
@@ -149,12 +141,30 @@ void Transformer::check_finite(const TensorInfo& tensor, std::span<const std::by
   }
 }
 
-void Transformer::load_embedding() const {
-  if (!ends_->embedding.empty()) return;
-  const TensorInfo& tensor = source_.get(embedding_name(spec_));
-  std::vector<std::byte> bytes = read_stored(tensor, 0, spec_.vocab);
+// The tensor as one matrix from row `first_row` on, as many values as fit `bytes`.
+void Transformer::read_rows(const TensorInfo& tensor, int64_t first_row,
+                            std::span<std::byte> bytes) const {
+  source_.read(tensor, first_row * tensor.shape.back(), bytes);
+}
+
+// The same, proven to be finite.
+void Transformer::read_stored(const TensorInfo& tensor, int64_t first_row,
+                              std::span<std::byte> bytes) const {
+  read_rows(tensor, first_row, bytes);
   check_finite(tensor, bytes);
-  ends_->embedding = std::move(bytes);
+}
+
+// The whole tensor, as stored.
+std::shared_ptr<const std::byte> Transformer::read_stored(const TensorInfo& tensor) const {
+  const auto pages = std::make_shared<PageBuffer>();
+  const std::span<std::byte> bytes = pages->get(byte_size(tensor));
+  read_stored(tensor, 0, bytes);
+  return {pages, bytes.data()};
+}
+
+void Transformer::load_embedding() const {
+  if (ends_->embedding) return;
+  ends_->embedding = read_stored(source_.get(embedding_name(spec_)));
 }
 
 void Transformer::check_ids(std::span<const int32_t> ids, std::span<float> hidden) const {
@@ -175,7 +185,7 @@ void Transformer::embed(std::span<const int32_t> ids, std::span<float> hidden) c
   const auto width = static_cast<size_t>(spec_.hidden);
   for (size_t i = 0; i < ids.size(); ++i) {
     const std::byte* row =
-        ends_->embedding.data() + static_cast<size_t>(ids[i]) * width * dtype_size(dtype);
+        ends_->embedding.get() + static_cast<size_t>(ids[i]) * width * dtype_size(dtype);
     widen(dtype, row, hidden.subspan(i * width, width));
   }
   if (spec_.embedding_multiplier != 1) {
@@ -184,7 +194,7 @@ void Transformer::embed(std::span<const int32_t> ids, std::span<float> hidden) c
 }
 
 void Transformer::embed_once(std::span<const int32_t> ids, std::span<float> hidden) const {
-  if (!ends_->embedding.empty()) return embed(ids, hidden);
+  if (ends_->embedding) return embed(ids, hidden);
   check_ids(ids, hidden);
   const TensorInfo& tensor = source_.get(embedding_name(spec_));
   const auto width = static_cast<size_t>(spec_.hidden);
@@ -197,8 +207,8 @@ void Transformer::embed_once(std::span<const int32_t> ids, std::span<float> hidd
   for (size_t next = 0; next < order.size();) {
     const int64_t first = ids[order[next]] / piece * piece;
     const int64_t last = std::min(first + piece, spec_.vocab);
-    const std::vector<std::byte> rows = read_stored(tensor, first, last - first);
-    check_finite(tensor, rows);
+    std::vector<std::byte> rows(static_cast<size_t>(last - first) * row_bytes);
+    read_stored(tensor, first, rows);
     for (; next < order.size() && ids[order[next]] < last; ++next) {
       const size_t i = order[next];
       widen(tensor.dtype, rows.data() + static_cast<size_t>(ids[i] - first) * row_bytes,
@@ -269,11 +279,19 @@ void Transformer::read_ahead(int64_t layer) const {
   ahead_->layer = layer;
   ahead_->reading = std::async(std::launch::async, [this, layer] {
     Ahead::Weights weights;
-    for (const LinearLayer& linear : linear_layers(spec_, layer)) {
-      weights[linear.name] = read_stored(source_.get(linear.tensor), linear.first_row, linear.out);
-    }
+    for (const LinearLayer& linear : linear_layers(spec_, layer))
+      weights[linear.name] = read_weight(linear);
     return weights;
   });
+}
+
+// As it is stored, not looked at.
+std::vector<std::byte> Transformer::read_weight(const LinearLayer& linear) const {
+  const TensorInfo& tensor = source_.get(linear.tensor);
+  std::vector<std::byte> bytes(static_cast<size_t>(linear.out * linear.in) *
+                               dtype_size(tensor.dtype));
+  read_rows(tensor, linear.first_row, bytes);
+  return bytes;
 }
 
 // The weight of a linear layer of this block as it is stored.
@@ -282,58 +300,94 @@ std::vector<std::byte> Transformer::take_ahead(const LinearLayer& linear, int64_
     if (ahead_->reading.valid()) ahead_->weights = ahead_->reading.get();
     if (auto weight = ahead_->weights.extract(linear.name)) return std::move(weight.mapped());
   }
-  return read_stored(source_.get(linear.tensor), linear.first_row, linear.out);
+  return read_weight(linear);
 }
 
-void Transformer::load_linear(const LinearLayer& linear, const WeightEdit& edit,
-                              BlockWeights& block) const {
+// The weight as stored, or as `edit` changed it.
+std::unique_ptr<PackedWeight> Transformer::pack_linear(const LinearLayer& linear, int64_t layer,
+                                                       const WeightEdit& edit) const {
   const TensorInfo& tensor = source_.get(linear.tensor);
-  std::vector<std::byte> bytes = take_ahead(linear, block.layer);
+  const std::vector<std::byte> bytes = take_ahead(linear, layer);
   check_finite(tensor, bytes);
-  DType dtype = tensor.dtype;
-  if (edit) {
-    std::vector<float> values(static_cast<size_t>(linear.out * linear.in));
-    widen(dtype, bytes.data(), values);
-    edit(linear.name, values, linear.out, linear.in);
-    const auto edited = std::as_bytes(std::span(values));
-    bytes.assign(edited.begin(), edited.end());
-    dtype = DType::kF32;
-  }
+  if (!edit) return backend_.pack(tensor.dtype, bytes.data(), linear.out, linear.in);
+  std::vector<float> values(static_cast<size_t>(linear.out * linear.in));
+  widen(tensor.dtype, bytes.data(), values);
+  edit(linear.name, values, linear.out, linear.in);
+  return backend_.pack(DType::kF32, std::as_bytes(std::span(values)).data(), linear.out, linear.in);
+}
+
+void Transformer::load_linear(const LinearLayer& linear, std::unique_ptr<PackedWeight> weight,
+                              BlockWeights& block) const {
   Linear& place = place_of(linear, block);
-  place.weight = backend_.pack(dtype, bytes.data(), linear.out, linear.in);
+  place.weight = std::move(weight);
   if (linear.bias.empty()) return;
   const std::vector<float> bias = source_.read_floats(source_.get(linear.bias));
   place.bias.assign(bias.begin() + linear.first_row, bias.begin() + linear.first_row + linear.out);
 }
 
-std::shared_ptr<const BlockWeights> Transformer::load_block(int64_t layer,
-                                                            const WeightEdit& edit) const {
+std::shared_ptr<BlockWeights> Transformer::new_block(int64_t layer) const {
   if (layer < 0 || layer >= spec_.layers) throw failed_error("load_block: no layer {}", layer);
   auto block = std::make_shared<BlockWeights>();
   block->layer = layer;
   block->experts.resize(static_cast<size_t>(spec_.experts.count));
   load_norms(*block);
-  for (const LinearLayer& linear : linear_layers(spec_, layer)) load_linear(linear, edit, *block);
   return block;
 }
 
-void Transformer::load_head() const {
-  if (ends_->head) return;
+std::shared_ptr<const BlockWeights> Transformer::load_block(int64_t layer,
+                                                            const WeightEdit& edit) const {
+  const auto block = new_block(layer);
+  for (const LinearLayer& linear : linear_layers(spec_, layer)) {
+    load_linear(linear, pack_linear(linear, layer, edit), *block);
+  }
+  return block;
+}
+
+// All weights lie in one piece of memory, so that it can be of huge pages: reading small ones is a
+// third slower.
+std::shared_ptr<const BlockWeights> Transformer::load_stored_block(int64_t layer) const {
+  constexpr size_t kLine = 64;
+  const auto block = new_block(layer);
+  const std::vector<LinearLayer> linears = linear_layers(spec_, layer);
+  std::vector<size_t> begins = {0};
+  for (const LinearLayer& linear : linears) {
+    const auto count = static_cast<size_t>(linear.out * linear.in);
+    const size_t end = begins.back() + count * dtype_size(source_.get(linear.tensor).dtype);
+    begins.push_back((end + kLine - 1) / kLine * kLine);
+  }
+  const auto pages = std::make_shared<PageBuffer>();
+  const std::span<std::byte> memory = pages->get(begins.back());
+  for (size_t i = 0; i < linears.size(); ++i) {
+    const LinearLayer& linear = linears[i];
+    const TensorInfo& tensor = source_.get(linear.tensor);
+    const auto count = static_cast<size_t>(linear.out * linear.in);
+    const auto bytes = memory.subspan(begins[i], count * dtype_size(tensor.dtype));
+    read_stored(tensor, linear.first_row, bytes);
+    load_linear(linear, backend_.keep(tensor.dtype, {pages, bytes.data()}, linear.out, linear.in),
+                *block);
+  }
+  return block;
+}
+
+const PackedWeight& Transformer::load_head(HeadFor use) const {
+  auto& head = use == HeadFor::kFewRows ? ends_->kept_head : ends_->head;
+  if (head) return *head;
+  if (tied_head_ && use == HeadFor::kFewRows) load_embedding();  // both keep the same bytes
   const TensorInfo& tensor = source_.get(tied_head_ ? embedding_name(spec_) : head_name(spec_));
-  const bool kept = tied_head_ && !ends_->embedding.empty();
-  const auto own = kept ? std::vector<std::byte>() : read_stored(tensor, 0, spec_.vocab);
-  if (!kept) check_finite(tensor, own);
-  ends_->head = backend_.pack(tensor.dtype, (kept ? ends_->embedding : own).data(), spec_.vocab,
-                              spec_.hidden);
+  const auto bytes = tied_head_ && ends_->embedding ? ends_->embedding : read_stored(tensor);
+  head = use == HeadFor::kFewRows
+             ? backend_.keep(tensor.dtype, bytes, spec_.vocab, spec_.hidden)
+             : backend_.pack(tensor.dtype, bytes.get(), spec_.vocab, spec_.hidden);
   ends_->norm = load_norm(final_norm_name(spec_), spec_.norm.bias);
+  return *head;
 }
 
 void Transformer::head(std::span<const float> hidden, std::span<const int64_t> rows,
-                       std::span<float> logits) const {
+                       std::span<float> logits, HeadFor use) const {
   if (logits.size() != rows.size() * static_cast<size_t>(spec_.vocab)) {
     throw failed_error("head: {} logits for {} rows", logits.size(), rows.size());
   }
-  load_head();
+  const PackedWeight& weight = load_head(use);
   const auto count = static_cast<int64_t>(rows.size());
   float* chosen = workspace_->last.get(count * spec_.hidden);  // [rows.size(), hidden]
   for (int64_t i = 0; i < count; ++i) {
@@ -343,7 +397,7 @@ void Transformer::head(std::span<const float> hidden, std::span<const int64_t> r
     std::copy(row.begin(), row.end(), chosen + i * spec_.hidden);
   }
   normed(ends_->norm, chosen, count, chosen);
-  backend_.linear(*ends_->head, {}, chosen, count, logits.data());
+  backend_.linear(weight, {}, chosen, count, logits.data());
   const int64_t values = count * spec_.vocab;
   if (spec_.logit_multiplier != 1) backend_.scale(logits.data(), spec_.logit_multiplier, values);
   if (spec_.logit_softcap != 0) backend_.softcap(logits.data(), spec_.logit_softcap, values);

@@ -68,6 +68,9 @@ std::optional<Tap> tap_of(const LinearLayer& linear);
 using WeightEdit =
     std::function<void(std::string_view name, std::span<float> weight, int64_t out, int64_t in)>;
 
+// How the head is kept: packed for many rows (loss), or as stored for few at a time (generation).
+enum class HeadFor { kManyRows, kFewRows };
+
 struct BlockWeights;  // one block, ready for the backend
 struct MlpWeights;
 struct Norm;
@@ -96,14 +99,16 @@ class Transformer {
   // Begins to read a block's linear weights, as they are stored, on another thread; load_block of
   // that layer takes them over. Layers that do not exist are nothing to read.
   void read_ahead(int64_t layer) const;
+  // The same for generation: the weights stay in memory as they are stored, see Backend::keep.
+  std::shared_ptr<const BlockWeights> load_stored_block(int64_t layer) const;
   // hidden: [rows, spec.hidden], changed in place; the sequences lie in it one after the other. A
   // sequence's result does not depend on the others. More positions than the model has are an
   // Error(kInput).
   void run_block(const BlockWeights& block, std::span<const SequenceRows> sequences,
                  std::span<float> hidden, const TapFn& tap = {}) const;
   // logits of some rows: [rows.size(), spec.vocab] = head(final norm(hidden[rows])).
-  void head(std::span<const float> hidden, std::span<const int64_t> rows,
-            std::span<float> logits) const;
+  void head(std::span<const float> hidden, std::span<const int64_t> rows, std::span<float> logits,
+            HeadFor use = HeadFor::kManyRows) const;
 
   // Bytes of the largest block as it is stored, and packed with the largest weight still beside it.
   uint64_t stored_block_bytes() const;
@@ -118,15 +123,21 @@ class Transformer {
   void check_tensors() const;
   void check_no_others(const std::set<std::string, std::less<>>& known) const;
   void check_ids(std::span<const int32_t> ids, std::span<float> hidden) const;
+  std::vector<std::byte> read_weight(const LinearLayer& linear) const;
   std::vector<std::byte> take_ahead(const LinearLayer& linear, int64_t layer) const;
-  std::vector<std::byte> read_stored(const TensorInfo& tensor, int64_t first_row,
-                                     int64_t rows) const;
+  void read_rows(const TensorInfo& tensor, int64_t first_row, std::span<std::byte> bytes) const;
+  void read_stored(const TensorInfo& tensor, int64_t first_row, std::span<std::byte> bytes) const;
+  std::shared_ptr<const std::byte> read_stored(const TensorInfo& tensor) const;
   void check_finite(const TensorInfo& tensor, std::span<const std::byte> bytes) const;
   void load_embedding() const;
-  void load_head() const;
+  const PackedWeight& load_head(HeadFor use) const;
   Norm load_norm(const std::string& name, bool bias) const;
   void load_norms(BlockWeights& block) const;
-  void load_linear(const LinearLayer& linear, const WeightEdit& edit, BlockWeights& block) const;
+  std::shared_ptr<BlockWeights> new_block(int64_t layer) const;
+  std::unique_ptr<PackedWeight> pack_linear(const LinearLayer& linear, int64_t layer,
+                                            const WeightEdit& edit) const;
+  void load_linear(const LinearLayer& linear, std::unique_ptr<PackedWeight> weight,
+                   BlockWeights& block) const;
   const float* normed(const Norm& norm, const float* x, int64_t rows, float* out) const;
   void add_to_stream(const Norm& norm, float* x, int64_t rows, float* hidden) const;
   void encode_positions(const LayerSpec& layer, std::span<const SequenceRows> sequences, float* q,
@@ -168,21 +179,24 @@ std::vector<float> run_layers(const Transformer& model, const TokenBatch& batch,
 std::vector<std::pair<size_t, size_t>> group_sequences(const TokenBatch& batch,
                                                        int64_t rows_per_group);
 
-// Greedy continuation of several prompts at once with KV caches.
+// Continuation of several prompts at once with KV caches, greedy or sampled.
 struct GenerateOptions {
   int64_t max_new_tokens = 256;
+  double temperature = 0;  // 0: greedy, of equal logits the lowest id
+  double top_p = 1;        // of sampling: see sample_token
+  uint64_t seed = 0;       // a token depends on (seed, i, its place) and the prompt `i` alone
   std::vector<int32_t> stop_ids;  // generation of a prompt ends when one is chosen
   // Asked after every token of prompt `i` with what was generated so far; true ends that prompt.
   std::function<bool(size_t i, std::span<const int32_t> generated)> stop;
   int64_t batch = 32;   // prompts that run together
   ProgressFn progress;  // prompts done
 };
-// Returns the new tokens of each prompt, without a stop id. Prompts do not influence each other:
-// one that ends leaves the batch and the next enters. Of equal logits the lowest id is chosen.
-// Generation also ends where the model's positions do. Error(kInput) for a prompt that is empty
-// or leaves no position free. All blocks are in memory while this runs.
-std::vector<std::vector<int32_t>> generate_greedy(const Transformer& model,
-                                                  std::span<const std::vector<int32_t>> prompts,
-                                                  const GenerateOptions& options);
+// Returns the new tokens of each prompt, without a stop id. Prompts do not influence each other, to
+// the bit: one that ends leaves the batch and the next enters. Generation also ends where the
+// model's positions do. Error(kInput) for a prompt that is empty or leaves no position free. All
+// blocks are in memory while this runs, as they are stored.
+std::vector<std::vector<int32_t>> generate(const Transformer& model,
+                                           std::span<const std::vector<int32_t>> prompts,
+                                           const GenerateOptions& options);
 
 }  // namespace lewis

@@ -53,8 +53,8 @@ TEST_P(FamilyParity, GreedyThroughTheCache) {
   const auto expected = read_tensor<int64_t>(golden, "greedy_ids");
   std::vector<int32_t> prompt = golden_sequences(golden)[0];
   prompt.resize(16);
-  const auto found = generate_greedy(model.transformer, std::span(&prompt, 1),
-                                     {.max_new_tokens = static_cast<int64_t>(expected.size())});
+  const auto found = generate(model.transformer, std::span(&prompt, 1),
+                              {.max_new_tokens = static_cast<int64_t>(expected.size())});
   EXPECT_EQ(std::vector<int64_t>(found[0].begin(), found[0].end()), expected);
 }
 
@@ -80,8 +80,8 @@ TEST(Parity, ZooGreedyIds) {
   const std::vector<int32_t> prompt = golden["token_ids"]["math_prompt_0"];
   for (const std::string name : {"base", "math", "code"}) {
     const TestModel model(LEWIS_DEMO "/models/" + name);
-    const auto found = generate_greedy(model.transformer, std::span(&prompt, 1),
-                                       {.max_new_tokens = 96, .stop_ids = {0}});
+    const auto found =
+        generate(model.transformer, std::span(&prompt, 1), {.max_new_tokens = 96, .stop_ids = {0}});
     std::vector<int32_t> expected = golden[name]["math_greedy_ids"][0];
     if (!expected.empty() && expected.back() == 0) expected.pop_back();
     EXPECT_EQ(found[0], expected) << name;

@@ -145,8 +145,7 @@ TEST(Generate, CacheAndBatchChangeNothing) {
   for (const auto& folder : folders) {
     const TestModel model(folder);
     const auto prompts = some_sequences(7, 50);
-    const auto found =
-        generate_greedy(model.transformer, prompts, {.max_new_tokens = 24, .batch = 4});
+    const auto found = generate(model.transformer, prompts, {.max_new_tokens = 24, .batch = 4});
     for (size_t i = 0; i < prompts.size(); ++i)
       EXPECT_EQ(found[i], plain_greedy(model.transformer, prompts[i], 24)) << folder << i;
   }
@@ -156,22 +155,21 @@ TEST(Generate, EndsAtStopsAndAtThePositions) {
   const RandomModel random;
   const TestModel model(random.dir.path);
   const std::vector<std::vector<int32_t>> prompts = {{1, 2, 3}};
-  const auto whole = generate_greedy(model.transformer, prompts, {.max_new_tokens = 1000})[0];
+  const auto whole = generate(model.transformer, prompts, {.max_new_tokens = 1000})[0];
   EXPECT_EQ(whole.size(), 64u - 3 + 1);  // the last token needs no position of its own
-  const auto stopped = generate_greedy(model.transformer, prompts,
-                                       {.max_new_tokens = 1000, .stop_ids = {whole[5]}})[0];
+  const auto stopped =
+      generate(model.transformer, prompts, {.max_new_tokens = 1000, .stop_ids = {whole[5]}})[0];
   const auto at =
       static_cast<size_t>(std::find(whole.begin(), whole.end(), whole[5]) - whole.begin());
   EXPECT_EQ(stopped,
             std::vector<int32_t>(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(at)));
-  const auto asked = generate_greedy(
+  const auto asked = generate(
       model.transformer, prompts,
       {.max_new_tokens = 1000, .stop = [](size_t, auto ids) { return ids.size() == 4; }})[0];
   EXPECT_EQ(asked, std::vector<int32_t>(whole.begin(), whole.begin() + 4));
-  EXPECT_THROW(generate_greedy(model.transformer, std::vector<std::vector<int32_t>>{{}}, {}),
-               Error);
+  EXPECT_THROW(generate(model.transformer, std::vector<std::vector<int32_t>>{{}}, {}), Error);
   const std::vector<int32_t> full(64, 1);
-  EXPECT_THROW(generate_greedy(model.transformer, std::span(&full, 1), {}), Error);
+  EXPECT_THROW(generate(model.transformer, std::span(&full, 1), {}), Error);
 }
 
 TEST(LoadBlock, EditSeesAndChangesEveryLinear) {

@@ -1,5 +1,6 @@
-// GSM8K by greedy generation, as lm-evaluation-harness does it (task gsm8k, version 3): the share
-// of questions whose number comes out, found strictly ("#### 18") and flexibly (the last number).
+// GSM8K by generation (greedy, if not asked otherwise), as lm-evaluation-harness does it (task
+// gsm8k, version 3): the share of questions whose number comes out, found strictly ("#### 18") and
+// flexibly (the last number).
 #include <algorithm>
 
 #include "base/error.h"
@@ -7,14 +8,12 @@
 #include "eval/gsm8k_answer.h"
 #include "eval/python_random.h"
 #include "eval/tasks/task.h"
+#include "text/stop_strings.h"
 
 namespace lewis {
 namespace {
 
 constexpr uint32_t kShotSeed = 1234;  // of lm-evaluation-harness
-// Tokens that are decoded to look for a stop that has just been completed. The longest stop has
-// ten bytes, and a token one at least.
-constexpr size_t kTailTokens = 16;
 
 const std::vector<std::string>& stops() {
   static const std::vector<std::string> kStops = {"Question:", "</s>", "<|im_end|>"};
@@ -75,25 +74,23 @@ std::vector<std::vector<int32_t>> encode_prompts(const TaskContext& context,
   return prompts;
 }
 
-bool ends_with_stop(const Tokenizer& tokenizer, std::span<const int32_t> generated) {
-  const auto tail = generated.last(std::min(kTailTokens, generated.size()));
-  const std::string text = tokenizer.decode(tail, false);
-  return std::ranges::any_of(
-      stops(), [&](const std::string& stop) { return text.find(stop) != std::string::npos; });
-}
-
-std::vector<std::string> generate(const TaskContext& context, const std::vector<DataItem>& items) {
+std::vector<std::string> generate_texts(const TaskContext& context,
+                                        const std::vector<DataItem>& items) {
   GenerateOptions options;
   options.max_new_tokens = context.options.max_new_tokens;
+  options.temperature = context.options.temperature;
+  options.top_p = context.options.top_p;
+  options.seed = context.options.seed;
   options.stop_ids = context.stop_ids;
-  options.stop = [&](size_t, std::span<const int32_t> generated) {
-    return ends_with_stop(*context.tokenizer, generated);
+  StopStrings stop_strings(*context.tokenizer, stops());
+  options.stop = [&](size_t i, std::span<const int32_t> generated) {
+    return stop_strings.completed(i, generated);
   };
   options.progress = [&](const Progress& p) {
     if (context.progress) context.progress({"generating", "items", p.done, p.total});
   };
   std::vector<std::string> texts;
-  for (const auto& ids : generate_greedy(context.model, encode_prompts(context, items), options)) {
+  for (const auto& ids : generate(context.model, encode_prompts(context, items), options)) {
     texts.push_back(cut_at_stops(context.tokenizer->decode(ids, true), stops()));
   }
   return texts;
@@ -108,7 +105,7 @@ TaskResult run_gsm8k(const TaskContext& context) {
     items.resize(context.options.limit);
   }
   add_shots(context, items);
-  const std::vector<std::string> texts = generate(context, items);
+  const std::vector<std::string> texts = generate_texts(context, items);
   TaskResult result;
   result.samples = Json::array();
   Metric strict{"exact_match,strict-match", true, {}, {}, {}};

@@ -1,0 +1,63 @@
+// Models of random weights for the benchmarks.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "io/tensor_source.h"
+#include "model/model_spec.h"
+
+namespace lewis {
+
+inline std::vector<uint16_t> random_bf16(size_t n, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::vector<uint16_t> values(n);
+  for (uint16_t& v : values)
+    v = float_to_bf16(static_cast<float>(random()) * 0x1p-32f * 0.05f - 0.025f);
+  return values;
+}
+
+// A llama of random weights, the same for every tensor of a size: no disk in a measurement.
+class MemoryModel final : public TensorSource {
+ public:
+  explicit MemoryModel(const ModelSpec& spec) {
+    const int64_t q = spec.heads * spec.head_dim, kv = spec.kv_heads * spec.head_dim,
+                  h = spec.hidden, i = spec.intermediate;
+    add("model.embed_tokens.weight", {spec.vocab, h});
+    if (!spec.tied_head) add("lm_head.weight", {spec.vocab, h});
+    add("model.norm.weight", {h});
+    for (int64_t layer = 0; layer < spec.layers; ++layer) {
+      const std::vector<Shape> shapes = {{q, h}, {kv, h}, {kv, h}, {h, q}, {i, h}, {i, h}, {h, i}};
+      const auto names = linear_names(spec, layer);
+      for (size_t n = 0; n < names.size(); ++n) add(names[n] + ".weight", shapes[n]);
+      add(fmt::format("model.layers.{}.input_layernorm.weight", layer), {h});
+      add(fmt::format("model.layers.{}.post_attention_layernorm.weight", layer), {h});
+    }
+    std::sort(tensors_.begin(), tensors_.end(),
+              [](const auto& a, const auto& b) { return a.name < b.name; });
+    values_ = random_bf16(largest_, 1);
+  }
+  const std::string& label() const override { return label_; }
+  const std::vector<TensorInfo>& tensors() const override { return tensors_; }
+  void read(const TensorInfo&, int64_t first, std::span<std::byte> out) const override {
+    std::memcpy(out.data(), values_.data() + first, out.size());
+  }
+
+ private:
+  void add(const std::string& name, const Shape& shape) {
+    tensors_.push_back({name, DType::kBF16, shape});
+    largest_ = std::max(largest_, static_cast<size_t>(element_count(shape)));
+  }
+
+  std::string label_ = "memory";
+  std::vector<TensorInfo> tensors_;
+  size_t largest_ = 0;
+  std::vector<uint16_t> values_;
+};
+
+}  // namespace lewis
