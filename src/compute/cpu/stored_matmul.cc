@@ -11,7 +11,8 @@
 namespace lewis {
 namespace {
 
-constexpr int64_t kPieceBytes = 64 << 10;   // of weights: a piece of work
+// Of weights: a piece of work. Prompts have larger ones, since each piece reads all inputs.
+constexpr int64_t piece_bytes(int64_t rows) { return rows <= 64 ? 64 << 10 : 512 << 10; }
 constexpr int64_t kTileBytes = 16 << 10;    // of weights, in the first cache while inputs pass
 constexpr int64_t kChunkBytes = 512 << 10;  // of inputs, in the second cache while weights pass
 constexpr int64_t kOutStep = 12;            // a multiple of every kernel's columns
@@ -112,7 +113,7 @@ void StoredMatmul::multiply(std::span<const LinearCall> calls, const float* x, i
   int64_t bytes = 0;
   for (const LinearCall& call : calls) {
     const int64_t step =
-        std::max(kOutStep, kPieceBytes / row_bytes(stored(call)) / kOutStep * kOutStep);
+        std::max(kOutStep, piece_bytes(rows) / row_bytes(stored(call)) / kOutStep * kOutStep);
     for (int64_t o = 0; o < call.weight.out; o += step) {
       pieces.push_back({&call, o, std::min(step, call.weight.out - o)});
     }
