@@ -67,10 +67,10 @@ class Runner:
 
 def print_table(best, tokens):
     fastest = min(seconds for (who, _), (seconds, _) in best.items() if who == "transformers")
-    print(f"{'':<28}{'seconds':>10}{'tokens/s':>10}{'peak, MB':>10}{'x fastest transformers':>24}")
+    print(f"{'':<34}{'seconds':>10}{'tokens/s':>10}{'peak, MB':>10}{'x fastest transformers':>24}")
     for (who, how), (seconds, peak) in best.items():
         ratio = f"{fastest / seconds:>24.2f}" if who == "lewis" else ""
-        print(f"{who + ' ' + how:<28}{seconds:>10.2f}{tokens / seconds:>10.0f}{peak / 1e6:>10.0f}"
+        print(f"{who + ' ' + how:<34}{seconds:>10.2f}{tokens / seconds:>10.0f}{peak / 1e6:>10.0f}"
               + ratio)
 
 
