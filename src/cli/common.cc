@@ -25,9 +25,10 @@ void add_compute_option(CLI::App& verb, std::optional<ComputeType>& type) {
     if (name == "f32") type = ComputeType::kF32;
     if (name == "bf16") type = ComputeType::kBF16;
   };
-  verb.add_option_function<std::string>(
-      "--compute", take,
-      "Inputs and weights of linear layers: f32, bf16, or auto (default): what is faster here");
+  verb.add_option_function<std::string>("--compute", take,
+                                        "Inputs and weights of linear layers: f32 (default: the "
+                                        "same numbers on every machine), bf16, "
+                                        "or auto: what is faster here");
 }
 
 uint64_t parse_bytes(const std::string& text, std::string_view option) {

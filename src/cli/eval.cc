@@ -22,8 +22,8 @@ struct Options {
   std::vector<std::string> tasks;  // NAME or NAME:FILE or NAME:FILE:FORMAT
   std::filesystem::path json_out, samples_folder;
   std::string baseline;
-  std::optional<ComputeType> compute;
-  TaskOptions defaults;  // for every task
+  std::optional<ComputeType> compute = ComputeType::kF32;  // none: the faster one
+  TaskOptions defaults;                                    // for every task
   std::shared_ptr<CommonOptions> common;
 };
 

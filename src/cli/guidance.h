@@ -35,8 +35,9 @@ std::filesystem::path default_cache_folder();
 // How jobs are run.
 struct GuidanceOptions {
   std::filesystem::path cache = default_cache_folder();  // empty: neither look nor keep
-  std::optional<ComputeType> compute;  // none: the faster one; the reference protocol has float32
-  uint64_t max_memory = 0;             // bytes; 0: no limit
+  // None: the faster one. The reference protocol always has float32.
+  std::optional<ComputeType> compute = ComputeType::kF32;
+  uint64_t max_memory = 0;  // bytes; 0: no limit
 };
 
 // Runs the job, or takes its result from the cache when nothing that it depends on has changed.

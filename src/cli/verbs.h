@@ -20,7 +20,8 @@ struct CommonOptions {
 };
 std::shared_ptr<CommonOptions> add_common_options(CLI::App& verb);
 
-// --compute; none means auto. The type must live as long as the verb.
+// --compute; none means auto; untouched where the option is not given. The type must live as long
+// as the verb.
 void add_compute_option(CLI::App& verb, std::optional<ComputeType>& type);
 
 // "5B", "500M", "1e9", "100K": mergekit's suffixes are decimal. Error(kUsage) names the option.

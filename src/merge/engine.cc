@@ -121,11 +121,8 @@ class Merge {
   void begin_read(Station& s, size_t tensor) {
     s.tensor = tensor;
     s.work = std::async(std::launch::async, [this, &s] {
-      s.inputs.clear();
-      const auto sources = output(s.tensor).sources();
-      s.in.resize(std::max(s.in.size(), sources.size()));
-      for (size_t i = 0; i < sources.size(); ++i)
-        s.inputs.push_back(read_stored(sources[i], s.in[i]));
+      const OutputTensor& t = output(s.tensor);
+      s.inputs = read_stored(t.sources(), {0, element_count(t.info.shape)}, s.in);
     });
   }
 

@@ -25,8 +25,10 @@ struct MergeSource {
   size_t place = 0;  // into the slice's sources (form slices)
 };
 
-// The whole tensor, read into `room`.
-StoredTensor read_stored(const MergeSource& source, PageBuffer& room);
+// What the sources have of a tensor, all of it or a range, read at the same time into rooms (one a
+// source): a disk gives more to several readers.
+std::vector<StoredTensor> read_stored(std::span<const MergeSource> sources,
+                                      const ElementRange& range, std::vector<PageBuffer>& rooms);
 
 // A tensor of the output and what it is made of.
 struct OutputTensor {

@@ -48,11 +48,8 @@ class MergedSource final : public TensorSource {
 
  private:
   void merge(const OutputTensor& t) const {
-    const auto sources = t.sources();
-    buffers_.resize(std::max(buffers_.size(), sources.size()));
-    std::vector<StoredTensor> stored;
-    for (size_t i = 0; i < sources.size(); ++i)
-      stored.push_back(read_stored(sources[i], buffers_[i]));
+    std::vector<StoredTensor> stored =
+        read_stored(t.sources(), {0, element_count(t.info.shape)}, buffers_);
     merged_ = out_.get(byte_size(t.info));
     MemoryOutput output(merged_, dtype_size(t.info.dtype));
     inputs_.merge(t, MemoryInputs(std::move(stored)), output, threads_);

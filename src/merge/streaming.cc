@@ -2,24 +2,13 @@
 
 namespace lewis {
 
-void StreamedInputs::read(const ElementRange& range, Buffers& into) const {
-  into.rooms.resize(sources_.size());
-  into.stored.clear();
-  for (size_t i = 0; i < sources_.size(); ++i) {
-    const MergeSource& s = sources_[i];
-    const auto bytes =
-        into.rooms[i].get(static_cast<size_t>(range.count) * dtype_size(s.tensor->dtype));
-    s.input->source->read(*s.tensor, range.first, bytes);
-    into.stored.push_back({s.tensor->dtype, bytes, s.input->label()});
-  }
-}
-
 void StreamedInputs::visit(std::span<const ElementRange> ranges, const Use& use) const {
-  std::future<void>
-      ahead;  // its destructor waits, so that nothing reads into buffers that are gone
+  // Its destructor waits, so that nothing reads into buffers that are gone.
+  std::future<void> ahead;
   const auto begin_read = [&](size_t i) {
-    ahead = std::async(std::launch::async,
-                       [this, range = ranges[i], &into = buffers_[i % 2]] { read(range, into); });
+    ahead = std::async(std::launch::async, [this, range = ranges[i], &into = buffers_[i % 2]] {
+      into.stored = read_stored(sources_, range, into.rooms);
+    });
   };
   if (!ranges.empty()) begin_read(0);
   for (size_t i = 0; i < ranges.size(); ++i) {

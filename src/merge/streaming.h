@@ -25,7 +25,6 @@ class StreamedInputs final : public TensorInputs {
     std::vector<PageBuffer> rooms;  // one a source
     std::vector<StoredTensor> stored;
   };
-  void read(const ElementRange& range, Buffers& into) const;
 
   std::vector<MergeSource> sources_;
   int64_t block_elements_;
