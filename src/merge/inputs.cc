@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <future>
 #include <set>
 
 #include "base/error.h"
@@ -59,18 +58,12 @@ std::vector<StoredTensor> read_stored(std::span<const MergeSource> sources,
                                       const ElementRange& range, std::vector<PageBuffer>& rooms) {
   rooms.resize(std::max(rooms.size(), sources.size()));
   std::vector<StoredTensor> stored;
-  std::vector<std::future<void>> reads;
   for (size_t i = 0; i < sources.size(); ++i) {
     const MergeSource& s = sources[i];
     const auto bytes = rooms[i].get(static_cast<size_t>(range.count) * dtype_size(s.tensor->dtype));
+    s.input->source->read(*s.tensor, range.first, bytes);
     stored.push_back({s.tensor->dtype, bytes, s.input->label()});
-    constexpr size_t kSmall = 1 << 20;  // not worth a thread
-    const auto policy = bytes.size() < kSmall ? std::launch::deferred : std::launch::async;
-    reads.push_back(std::async(policy, [&s, bytes, first = range.first] {
-      s.input->source->read(*s.tensor, first, bytes);
-    }));
   }
-  for (auto& read : reads) read.get();
   return stored;
 }
 
