@@ -58,11 +58,9 @@ void replace_folder(const fs::path& fresh, const fs::path& out) {
 }
 
 // A small file that is there with its old content or its new one, and stays.
-void replace_file(const fs::path& folder, std::string_view name, std::string_view text) {
-  const fs::path fresh = folder / (std::string(name) + ".tmp");
-  write_file_durably(fresh, std::as_bytes(std::span(text)));
-  fs::rename(fresh, folder / name);
-  sync_folder(folder);
+void replace_text(const fs::path& path, std::string_view text) {
+  replace_file(path, [&](const File& file) { file.write_at(0, std::as_bytes(std::span(text))); });
+  sync_folder(path.parent_path());
 }
 
 // The marker goes last: what a crash leaves is still known as ours.
@@ -282,7 +280,7 @@ void ModelWriter::open_shards() {
   for (const auto& shard : shards_) {
     if (shard->done) lines += journal_line(shard->record);
   }
-  replace_file(partial_, kJournalName, lines);
+  replace_text(partial_ / kJournalName, lines);
   journal_ = File::open_append(partial_ / kJournalName);
   for (const auto& shard : shards_) {
     if (shard->done) continue;
@@ -362,7 +360,7 @@ void ModelWriter::commit(const Json& about) {
     add_file("model.safetensors.index.json", index.dump(2) + "\n");
   }
   manifest.files = files_;
-  replace_file(partial_, kManifestName, manifest.text());
+  replace_text(partial_ / kManifestName, manifest.text());
   // From here on lewis_manifest.json is what a resumed run goes by.
   fs::remove(partial_ / kJournalName);
   fs::remove(partial_ / kMarker);
