@@ -79,62 +79,72 @@ struct Combining {
   return difference == 0 ? base : base + difference;
 }
 
+[[gnu::always_inline]] inline float value_at(const MaskedDelta& d, size_t i) {
+  return weighted(d.model[i], d.base[i], magnitude_bits(d.model[i] - d.base[i]) - d.low < d.width,
+                  d.factor);
+}
+
 // Two models without election: base + (a + b) / divisor * lambda.
-LEWIS_VECTORIZED void add_two(const float* a, const float* b, float divisor, float lambda,
-                              const float* base, size_t n, float* out) {
+LEWIS_VECTORIZED void add_two(const MaskedDelta a, const MaskedDelta b, float divisor, float lambda,
+                              const float* base, size_t n, float* __restrict out) {
   if (divisor == 1) {
-    for (size_t i = 0; i < n; ++i) out[i] = with_base(base[i], (a[i] + b[i]) * lambda);
+    for (size_t i = 0; i < n; ++i)
+      out[i] = with_base(base[i], (value_at(a, i) + value_at(b, i)) * lambda);
   } else {
-    for (size_t i = 0; i < n; ++i) out[i] = with_base(base[i], (a[i] + b[i]) / divisor * lambda);
+    for (size_t i = 0; i < n; ++i)
+      out[i] = with_base(base[i], (value_at(a, i) + value_at(b, i)) / divisor * lambda);
   }
 }
 
-// Two models with election; unit_a, unit_b: what each adds to the divisor. The order of adding
-// cannot matter, so float does.
-LEWIS_VECTORIZED void elect_two(const float* a, const float* b, float unit_a, float unit_b,
-                                float lambda, const float* base, size_t n, float* out) {
+// 1 / divisor as the sum of two floats; a divisor near 0 becomes 1.
+struct Inverse {
+  float high = 1, low = 0;
+};
+
+Inverse inverse_of(float divisor) {
+  if (std::abs(divisor) < 1e-8f) return {};
+  const double inverse = 1 / static_cast<double>(divisor);
+  const auto high = static_cast<float>(inverse);
+  return {high, static_cast<float>(inverse - static_cast<double>(high))};
+}
+
+// By who counts.
+struct Inverses {
+  Inverse only_a, only_b, both;
+};
+
+// Two models with election; the order of adding cannot matter, so float does. A value counts when
+// it is above 0 after both got the sign of their sum. x * high + x * low, rounded once, is the
+// quotient, and takes a third of its time.
+LEWIS_VECTORIZED void elect_two(const MaskedDelta a, const MaskedDelta b, const Inverses inverses,
+                                float lambda, const float* base, size_t n, float* __restrict out) {
+  const auto [only_a, only_b, both] = inverses;
   for (size_t i = 0; i < n; ++i) {  // masks, not branches
-    const float x = a[i], y = b[i];
-    const float sign = x + y >= 0 ? 1.0f : -1.0f;
-    const bool counts_a = x * sign > 0, counts_b = y * sign > 0;
-    const float mixed = (counts_a ? x : 0.0f) + (counts_b ? y : 0.0f);
-    const float sum = (counts_a ? unit_a : 0.0f) + (counts_b ? unit_b : 0.0f);
-    const float divisor = std::abs(sum) < 1e-8f ? 1.0f : sum;
-    out[i] = with_base(base[i], mixed / divisor * lambda);
+    const float x = value_at(a, i), y = value_at(b, i);
+    const uint32_t sign = std::bit_cast<uint32_t>(x + y) & 0x80000000u;
+    const auto up_x = static_cast<int32_t>(std::bit_cast<uint32_t>(x) ^ sign);
+    const auto up_y = static_cast<int32_t>(std::bit_cast<uint32_t>(y) ^ sign);
+    const bool counts_a = up_x > 0, counts_b = up_y > 0;
+    const float mixed =
+        std::bit_cast<float>(std::max(up_x, 0)) + std::bit_cast<float>(std::max(up_y, 0));
+    const float high_a = counts_b ? both.high : only_a.high;
+    const float low_a = counts_b ? both.low : only_a.low;
+    const float high = counts_a ? high_a : only_b.high, low = counts_a ? low_a : only_b.low;
+    const float mean = std::fma(mixed, high, mixed * low);
+    const float signed_mean = std::bit_cast<float>(std::bit_cast<uint32_t>(mean) ^ sign);
+    out[i] = with_base(base[i], signed_mean * lambda);
   }
 }
 
-// The same where every divisor is a power of two, or there is none: multiplying by its inverse is
-// exact and much faster. one_a, one_b, both: the inverse of the divisor where only a counts, ...
-LEWIS_VECTORIZED void elect_two_exact(const float* a, const float* b, float one_a, float one_b,
-                                      float both, float lambda, const float* base, size_t n,
-                                      float* out) {
-  for (size_t i = 0; i < n; ++i) {
-    const float x = a[i], y = b[i];
-    const float sign = x + y >= 0 ? 1.0f : -1.0f;
-    const bool counts_a = x * sign > 0, counts_b = y * sign > 0;
-    const float mixed = (counts_a ? x : 0.0f) + (counts_b ? y : 0.0f);
-    const float if_a = counts_b ? both : one_a;
-    const float inverse = counts_a ? if_a : one_b;
-    out[i] = with_base(base[i], mixed * inverse * lambda);
-  }
-}
-
-bool is_power_of_two(float x) {
-  int exponent = 0;
-  return std::isfinite(x) && std::abs(std::frexp(x, &exponent)) == 0.5f;
-}
-
-void combine_two(const float* rows, const float* weights, const Combining& how, const float* base,
-                 size_t n, float* out) {
-  const float *a = rows, *b = rows + n;
+void combine_two(const MaskedDelta& a, const MaskedDelta& b, const float* weights,
+                 const Combining& how, const float* base, size_t n, float* out) {
   if (!how.elect) return add_two(a, b, how.divisor, how.lambda, base, n, out);
-  if (!how.normalize) return elect_two_exact(a, b, 1, 1, 1, how.lambda, base, n, out);
-  const float x = weights[0], y = weights[1];
-  if (is_power_of_two(x) && is_power_of_two(y) && is_power_of_two(x + y)) {
-    return elect_two_exact(a, b, 1 / x, 1 / y, 1 / (x + y), how.lambda, base, n, out);
+  Inverses inverses;
+  if (how.normalize) {
+    const float x = weights[0], y = weights[1];
+    inverses = {inverse_of(x), inverse_of(y), inverse_of(x + y)};
   }
-  elect_two(a, b, x, y, how.lambda, base, n, out);
+  elect_two(a, b, inverses, how.lambda, base, n, out);
 }
 
 // More: double, so that neither their order nor a rounding decides an election.
@@ -303,20 +313,31 @@ std::unique_ptr<Survey> gta_survey(const GtaStyle& style, const TensorTask& task
   return s;
 }
 
+namespace {
+
+// A model's part of a chunk: as a mask by magnitude, or weighted already in `room`.
+MaskedDelta masked_delta(const ActiveModel& m, const Chunk& chunk, std::span<float> room) {
+  MaskedDelta d = {chunk.models[m.index].data(), chunk.base.data(), 0, kAllMagnitudes, m.factor};
+  if (!m.mask || m.mask->one_range(chunk.first, room.size(), d.low, d.width)) return d;
+  weigh(m, chunk, m.factor, room);
+  return {room.data(), kZeros, 0, kAllMagnitudes, 1};
+}
+
+}  // namespace
+
 void gta_blend(const TensorTask&, const Survey& survey, const Chunk& chunk, std::span<float> out) {
   const auto& s = static_cast<const GtaSurvey&>(survey);
   const size_t n = out.size(), models = s.models.size();
-  for (size_t i = 0; i < models; ++i) {
-    weigh(s.models[i], chunk, s.models[i].factor, chunk.scratch.subspan(i * n, n));
-  }
   const Combining how = {s.elect_signs, s.normalize, s.divisor, s.lambda};
-  const float* rows = chunk.scratch.data();
+  const auto row = [&](size_t i) { return chunk.scratch.subspan(i * n, n); };
   if (models == 2) {
-    combine_two(rows, s.weights.data(), how, chunk.base.data(), n, out.data());
-  } else {
-    combine_many(rows, s.weights.data(), models, how.elect, how.normalize, how.divisor, how.lambda,
-                 chunk.base.data(), n, out.data());
+    combine_two(masked_delta(s.models[0], chunk, row(0)), masked_delta(s.models[1], chunk, row(1)),
+                s.weights.data(), how, chunk.base.data(), n, out.data());
+    return;
   }
+  for (size_t i = 0; i < models; ++i) weigh(s.models[i], chunk, s.models[i].factor, row(i));
+  combine_many(chunk.scratch.data(), s.weights.data(), models, how.elect, how.normalize,
+               how.divisor, how.lambda, chunk.base.data(), n, out.data());
 }
 
 }  // namespace lewis

@@ -6,21 +6,16 @@
 #include <cmath>
 #include <cstring>
 #include <optional>
+#include <tuple>
+#include <utility>
 
 #include "base/error.h"
 #include "merge/flags.h"
 #include "merge/ranks.h"
 #include "merge/rows.h"
-#include "merge/top_k.h"
 
 namespace lewis {
 namespace {
-
-// factor * (model - base), or 0. As a mask of bits: a choice between floats becomes branches.
-[[gnu::always_inline]] inline float weighted(float model, float base, bool kept, float factor) {
-  const uint32_t bits = std::bit_cast<uint32_t>(model - base);
-  return std::bit_cast<float>(kept ? bits : 0u) * factor;
-}
 
 // Keeps magnitudes from low to low + width - 1.
 LEWIS_VECTORIZED void weigh_range(const float* model, const float* base, uint32_t low,
@@ -62,22 +57,34 @@ class RangeMask final : public Mask {
   void weigh(int64_t first, const float* model, const float* base, float factor,
              std::span<float> out) const override {
     const auto n = static_cast<int64_t>(out.size());
-    const auto cut = [&](const TopK& top) {
-      return std::clamp<int64_t>(top.equal_before - first, 0, n);
-    };
-    const auto [one, two] = std::minmax({cut(dropped_), cut(kept_)});
+    const auto [one, two] = std::minmax({cut(dropped_, first, n), cut(kept_, first, n)});
     const int64_t bounds[] = {0, one, two, n};
     for (size_t piece = 0; piece < 3; ++piece) {  // the smallest of each set changes at its cut
       const int64_t begin = bounds[piece], end = bounds[piece + 1];
-      const uint32_t low = smallest(kept_, first + begin),
-                     end_low = smallest(dropped_, first + begin);
       if (begin == end) continue;
-      weigh_range(model + begin, base + begin, low, end_low > low ? end_low - low : 0, factor,
-                  static_cast<size_t>(end - begin), out.data() + begin);
+      const auto [low, width] = range_at(first + begin);
+      weigh_range(model + begin, base + begin, low, width, factor, static_cast<size_t>(end - begin),
+                  out.data() + begin);
     }
   }
 
+  bool one_range(int64_t first, size_t size, uint32_t& low, uint32_t& width) const override {
+    const auto n = static_cast<int64_t>(size);
+    const auto inside = [&](int64_t at) { return at > 0 && at < n; };
+    if (inside(cut(dropped_, first, n)) || inside(cut(kept_, first, n))) return false;
+    std::tie(low, width) = range_at(first);
+    return true;
+  }
+
  private:
+  static int64_t cut(const TopK& top, int64_t first, int64_t n) {
+    return std::clamp<int64_t>(top.equal_before - first, 0, n);
+  }
+  // low and width at an element.
+  std::pair<uint32_t, uint32_t> range_at(int64_t element) const {
+    const uint32_t low = smallest(kept_, element), end = smallest(dropped_, element);
+    return {low, end > low ? end - low : 0};
+  }
   static uint32_t smallest(const TopK& top, int64_t element) {
     return element < top.equal_before ? top.threshold : top.threshold + 1;
   }

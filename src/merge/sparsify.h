@@ -1,13 +1,32 @@
 // Which entries of a task vector are kept.
 #pragma once
 
+#include <bit>
 #include <memory>
 #include <span>
 #include <vector>
 
 #include "merge/method.h"
+#include "merge/top_k.h"
 
 namespace lewis {
+
+// factor * (model - base), or 0. As a mask of bits: a choice between floats becomes branches.
+[[gnu::always_inline]] inline float weighted(float model, float base, bool kept, float factor) {
+  const uint32_t bits = std::bit_cast<uint32_t>(model - base);
+  return std::bit_cast<float>(kept ? bits : 0u) * factor;
+}
+
+// The magnitudes (as magnitude_bits has them) of everything.
+constexpr uint32_t kAllMagnitudes = 0x80000000u;
+
+// factor * (model - base) where the magnitude of the difference is from low to low + width - 1, and
+// else 0.
+struct MaskedDelta {
+  const float *model = nullptr, *base = nullptr;
+  uint32_t low = 0, width = kAllMagnitudes;
+  float factor = 1;
+};
 
 class Mask {
  public:
@@ -16,6 +35,11 @@ class Mask {
   // kChunkElements.
   virtual void weigh(int64_t first, const float* model, const float* base, float factor,
                      std::span<float> out) const = 0;
+  // Whether entries [first, first + n) are kept by their magnitude alone: from low to
+  // low + width - 1, as magnitude_bits has them.
+  virtual bool one_range(int64_t, size_t, uint32_t& /* low */, uint32_t& /* width */) const {
+    return false;
+  }
   // Whether a BitMask of what it keeps is faster.
   virtual bool costly() const { return false; }
 };

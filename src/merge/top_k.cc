@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <utility>
+#include <optional>
 
 #include "base/error.h"
 
@@ -32,13 +32,13 @@ struct ChunkCount {
   uint32_t above = 0, from_high = 0, from_low = 0;  // m > high, m >= high, m >= low
 };
 
-// Counts magnitudes; inside[i]: whether low < that of values[i] < high, given high - low - 1 (0 if
+// Counts magnitudes; inside[i]: whether low < that of value i < high, given high - low - 1 (0 if
 // that is negative).
-LEWIS_VECTORIZED ChunkCount classify(const float* values, size_t n, uint32_t low, uint32_t high,
-                                     uint32_t between, uint8_t* inside) {
+LEWIS_VECTORIZED ChunkCount classify(const Differences values, size_t n, uint32_t low,
+                                     uint32_t high, uint32_t between, uint8_t* inside) {
   uint32_t above = 0, from_high = 0, from_low = 0;
   for (size_t i = 0; i < n; ++i) {
-    const uint32_t m = magnitude_bits(values[i]);
+    const uint32_t m = values.magnitude(i);
     above += static_cast<uint32_t>(m > high);
     from_high += static_cast<uint32_t>(m >= high);
     from_low += static_cast<uint32_t>(m >= low);
@@ -47,7 +47,7 @@ LEWIS_VECTORIZED ChunkCount classify(const float* values, size_t n, uint32_t low
   return {above, from_high, from_low};
 }
 
-void count_chunk(const float* values, size_t n, const Bracket& b, SlotCount& slot) {
+void count_chunk(const Differences& values, size_t n, const Bracket& b, SlotCount& slot) {
   uint8_t inside[kChunkElements + 8];
   std::memset(inside + n, 0, 8);
   const uint32_t between = b.high > b.low ? b.high - b.low - 1 : 0;
@@ -58,7 +58,7 @@ void count_chunk(const float* values, size_t n, const Bracket& b, SlotCount& slo
     std::memcpy(&any, inside + word, 8);
     for (; any != 0; any &= any - 1) {
       const auto byte = static_cast<size_t>(std::countr_zero(any)) / 8;
-      slot.inside.push_back(magnitude_bits(values[word + byte]));
+      slot.inside.push_back(values.magnitude(word + byte));
     }
   }
   slot.above += count.above;
@@ -72,7 +72,7 @@ struct Search {
   TopKQuery query;
   std::vector<std::vector<uint32_t>> sample;  // in parts
   Bracket bracket;
-  double margin = 4;  // standard errors of the sample's quantile
+  double margin = 2.5;  // standard errors of the sample's quantile
   std::vector<SlotCount> slots;
   bool done = false;
   TopK result;
@@ -80,30 +80,31 @@ struct Search {
   int64_t cut_rank = 0;  // ... behind so many equal elements of that slot
 };
 
-// Calls f(search) for each search while `ranked` holds what it ranks.
+// Calls f(search, what it ranks) for each search.
 template <typename F>
 void for_values(std::span<const ValueFn> values, std::vector<Search>& searches, const Chunk& chunk,
-                float* ranked, const F& f) {
+                const F& f) {
+  float room[kChunkElements];
   for (size_t v = 0; v < values.size(); ++v) {
-    bool there = false;
+    std::optional<Differences> ranked;
     for (Search& s : searches) {
       if (s.query.values != v || s.done) continue;
-      if (!std::exchange(there, true)) values[v](chunk, ranked);
-      f(s);
+      if (!ranked) ranked = values[v](chunk, room);
+      f(s, *ranked);
     }
   }
 }
 
-struct Ranked {
+struct Nth {
   uint32_t value = 0;
   int64_t larger = 0;  // how many are
 };
 
 // The rank-th largest of all values of the parts; they lie in `range`. Counts them in up to 4096
 // ranges of equal width, then those of the one that holds it, until that is a single value.
-Ranked nth_largest(std::span<const std::span<const uint32_t>> parts, Bracket range, int64_t rank) {
+Nth nth_largest(std::span<const std::span<const uint32_t>> parts, Bracket range, int64_t rank) {
   std::vector<int64_t> counts;
-  Ranked found;
+  Nth found;
   while (range.low < range.high) {
     const uint32_t width = range.high - range.low;
     const int shift = std::max(0, static_cast<int>(std::bit_width(width)) - 12);
@@ -123,23 +124,26 @@ Ranked nth_largest(std::span<const std::span<const uint32_t>> parts, Bracket ran
 }
 
 void bracket_from_sample(Search& s, int64_t count) {
+  constexpr int kShift = 15;  // a bracket need not end at a value: steps of 1/256 do
   s.bracket = {};
-  std::vector<std::span<const uint32_t>> parts(s.sample.begin(), s.sample.end());
+  if (s.sample.empty()) return;
+  std::vector<uint32_t> counts((kLargest >> kShift) + 1);
   size_t size = 0;
-  for (const auto part : parts) size += part.size();
-  if (size == 0) return;
+  for (const auto& part : s.sample) {
+    size += part.size();
+    for (const uint32_t m : part) ++counts[m >> kShift];
+  }
   const auto n = static_cast<double>(size);
   const double share = static_cast<double>(s.query.k) / static_cast<double>(count);
   // Neighbours resemble each other: the sample is worth less than its size.
   const double slack = s.margin * 1.5 * std::sqrt(n * share * (1 - share)) + 2 * s.margin;
-  const double place = n * (1 - share);
-  const double low = place - slack, high = place + slack;
-  const auto ranked = [&](double place_from_below) {
-    const auto rank = static_cast<int64_t>(size) - static_cast<int64_t>(place_from_below);
-    return nth_largest(parts, {}, rank).value;
-  };
-  if (low >= 0) s.bracket.low = ranked(low);
-  if (high < n) s.bracket.high = ranked(high);
+  const double low = n * (1 - share) - slack, high = n * (1 - share) + slack;  // from below
+  double below = 0;
+  for (uint32_t range = 0; range < counts.size() && below <= high; ++range) {
+    below += counts[range];
+    if (below <= low) s.bracket.low = (range + 1) << kShift;
+    if (below > high) s.bracket.high = (range << kShift) + (1u << kShift) - 1;
+  }
 }
 
 // Every fourth magnitude of some slots that are spread over the tensor.
@@ -155,11 +159,8 @@ void draw_samples(const ChunkPass& pass, std::span<const ValueFn> values,
   pass.run(chosen, [&](size_t slot, const Chunk& chunk) {
     const auto at =
         static_cast<size_t>(std::lower_bound(chosen.begin(), chosen.end(), slot) - chosen.begin());
-    float ranked[kChunkElements];
-    for_values(values, searches, chunk, ranked, [&](Search& s) {
-      for (size_t i = 0; i < chunk.size(); i += 4) {
-        s.sample[at].push_back(magnitude_bits(ranked[i]));
-      }
+    for_values(values, searches, chunk, [&](Search& s, const Differences& ranked) {
+      for (size_t i = 0; i < chunk.size(); i += 4) s.sample[at].push_back(ranked.magnitude(i));
     });
   });
 }
@@ -198,7 +199,7 @@ void conclude(Search& s) {
   rank -= at_high;
   above += at_high;
   if (rank <= inside) {
-    const Ranked found = nth_largest(parts, s.bracket, rank);
+    const Nth found = nth_largest(parts, s.bracket, rank);
     return place_cut(s, found.value, above + found.larger);
   }
   above += inside;
@@ -213,9 +214,9 @@ void count_all(const ChunkPass& pass, std::span<const ValueFn> values,
     if (!s.done) s.slots.assign(pass.slots(), {});
   }
   pass.run_all([&](size_t slot, const Chunk& chunk) {
-    float ranked[kChunkElements];
-    for_values(values, searches, chunk, ranked,
-               [&](Search& s) { count_chunk(ranked, chunk.size(), s.bracket, s.slots[slot]); });
+    for_values(values, searches, chunk, [&](Search& s, const Differences& ranked) {
+      count_chunk(ranked, chunk.size(), s.bracket, s.slots[slot]);
+    });
   });
 }
 
@@ -227,12 +228,12 @@ void find_cuts(const ChunkPass& pass, std::span<const ValueFn> values,
   std::sort(slots.begin(), slots.end());
   slots.erase(std::unique(slots.begin(), slots.end()), slots.end());
   pass.run(slots, [&](size_t slot, const Chunk& chunk) {
-    float ranked[kChunkElements];
+    float room[kChunkElements];
     for (Search& s : searches) {  // a search's cut is in one slot, so one thread changes it
       if (s.cut_slot != slot || s.cut_rank == 0) continue;
-      values[s.query.values](chunk, ranked);
+      const Differences ranked = values[s.query.values](chunk, room);
       for (size_t i = 0; i < chunk.size() && s.cut_rank > 0; ++i) {
-        if (magnitude_bits(ranked[i]) == s.result.threshold && --s.cut_rank == 0)
+        if (ranked.magnitude(i) == s.result.threshold && --s.cut_rank == 0)
           s.result.equal_before = chunk.first + static_cast<int64_t>(i) + 1;
       }
     }
@@ -255,7 +256,9 @@ void task_vector(const Chunk& chunk, size_t model, float* delta) {
 }
 
 ValueFn task_vector_values(size_t model) {
-  return [model](const Chunk& chunk, float* values) { task_vector(chunk, model, values); };
+  return [model](const Chunk& chunk, float*) {
+    return Differences{chunk.models[model].data(), chunk.base.empty() ? kZeros : chunk.base.data()};
+  };
 }
 
 LEWIS_VECTORIZED static void keep_from(uint32_t smallest, const float* ranked, size_t n,

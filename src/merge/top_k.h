@@ -21,8 +21,17 @@ struct TopK {
   int64_t equal_before = 0;
 };
 
-// Writes chunk.size() numbers that are ranked by their magnitude. May use chunk.scratch.
-using ValueFn = std::function<void(const Chunk& chunk, float* values)>;
+// Values a[i] - b[i] of a chunk, ranked by their magnitude.
+struct Differences {
+  const float *a, *b;
+  uint32_t magnitude(size_t i) const { return magnitude_bits(a[i] - b[i]); }
+};
+
+// A chunk of zeros, to subtract where there is nothing to subtract.
+inline constexpr float kZeros[kChunkElements] = {};
+
+// Says what is ranked of a chunk; `room` has kChunkElements to work in, and so has chunk.scratch.
+using ValueFn = std::function<Differences(const Chunk& chunk, float* room)>;
 
 // Which k, 1 <= k <= the tensor's elements, of which of the values.
 struct TopKQuery {

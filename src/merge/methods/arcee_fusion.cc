@@ -111,7 +111,10 @@ std::unique_ptr<Survey> survey(const TensorTask& task, const ChunkPass& pass) {
     queries.push_back({0, task.count - index});
   }
   if (task.count == 0) return s;
-  const ValueFn values[] = {[&](const Chunk& c, float* v) { importance(task, *s, c, v); }};
+  const ValueFn values[] = {[&](const Chunk& c, float* room) {
+    importance(task, *s, c, room);
+    return Differences{room, kZeros};
+  }};
   const std::vector<TopK> found = find_top_k(pass, values, queries, task.count);
   const auto value = [&](size_t i) { return std::bit_cast<float>(found[i].threshold); };
   s->threshold = value(1) + 1.5f * (value(2) - value(0));

@@ -90,7 +90,10 @@ void select_entries(const TensorTask& task, const ChunkPass& pass, SceSurvey& s)
   const auto k = static_cast<int64_t>(static_cast<double>(differing) * std::max(0.0, share));
   s.select = true;
   s.nothing = k == 0;
-  const ValueFn values[] = {variances};
+  const ValueFn values[] = {[](const Chunk& chunk, float* room) {
+    variances(chunk, room);
+    return Differences{room, kZeros};
+  }};
   const TopKQuery query[] = {{0, k}};
   if (k > 0) s.top = find_top_k(pass, values, query, task.count)[0];
 }
