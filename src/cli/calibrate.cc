@@ -1,4 +1,5 @@
-// lewis calibrate MODEL --data FILE -o FILE, lewis calibrate RECIPE: only the statistics.
+// lewis calibrate MODEL --data FILE -o FILE (MODEL: a folder, or a recipe that is merged on
+// demand), lewis calibrate RECIPE: only the statistics.
 #include <fmt/format.h>
 
 #include "base/error.h"
@@ -74,7 +75,7 @@ bool is_imatrix_name(const std::filesystem::path& file) { return file.extension(
 void calibrate_model(const Options& o, Threads& threads, const ProgressFn& progress) {
   if (o.data.empty()) throw usage_error("--data is needed: the text that shows the model's skill");
   CalibrationJob job;
-  job.model = model_in(o.model_or_recipe);
+  job.model = guided(model_in(o.model_or_recipe), o.guidance, threads, progress);
   job.protocol = protocol_of(o.protocol);
   if (is_imatrix_name(o.out) && job.protocol != Protocol::kClean)
     throw usage_error("-o {}: an importance matrix needs the protocol clean", o.out.string());
@@ -107,7 +108,8 @@ void add_calibrate_verb(CLI::App& app) {
   CLI::App* verb =
       app.add_subcommand("calibrate", "Measure what calibration text does to a model's layers");
   verb->add_option("MODEL|RECIPE", o->model_or_recipe,
-                   "Model folder, or a recipe with a lewis: section")
+                   "Model folder; a recipe: its models on the texts of its lewis: section, or with "
+                   "--data the merged model, which is not written")
       ->required();
   verb->add_option("--data", o->data, "Calibration text");
   verb->add_option("--format", o->format, "gsm8k, mbpp, chat, jsonl, text or ids");
@@ -132,7 +134,7 @@ void add_calibrate_verb(CLI::App& app) {
     Threads threads(o->common->threads);
     ProgressPrinter progress(o->common->quiet);
     if (!o->max_memory.empty()) o->guidance.max_memory = parse_bytes(o->max_memory, "--max-memory");
-    if (std::filesystem::is_regular_file(o->model_or_recipe)) {
+    if (std::filesystem::is_regular_file(o->model_or_recipe) && o->data.empty()) {
       calibrate_recipe(*o, threads, progress.callback());
     } else {
       calibrate_model(*o, threads, progress.callback());

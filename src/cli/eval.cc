@@ -7,8 +7,10 @@
 #include <fstream>
 
 #include "base/error.h"
+#include "cli/guidance.h"
 #include "cli/running_model.h"
 #include "cli/table.h"
+#include "cli/tokenizers.h"
 #include "cli/verbs.h"
 #include "cli/version.h"
 #include "eval/tasks.h"
@@ -16,6 +18,8 @@
 
 namespace lewis {
 namespace {
+
+constexpr uint64_t kKeptOfRecipe = 256 << 20;  // merged tensors that stay in memory
 
 struct Options {
   std::vector<std::filesystem::path> models;
@@ -256,18 +260,23 @@ void run_eval(const Options& o) {
   if (!o.baseline.empty()) baseline = find_baseline(o, results);
   const ComputeType type = o.compute ? *o.compute : faster_compute_type();
   // Broken models are refused before the first hour of work on a good one.
-  for (const auto& folder : o.models) {
-    spec_of(open_input(model_in(folder), {}));
+  for (const auto& path : o.models) {
+    spec_of(open_input(model_in(path), open_options(threads)));
   }
   for (ModelResults& result : results) {
     const bool all_ids =
         std::all_of(tasks.begin(), tasks.end(), [](const auto& t) { return t.format == "ids"; });
-    const auto model = RunningModel::open(model_in(result.folder), threads, !all_ids, type);
+    GuidanceOptions guidance;
+    guidance.compute = o.compute;
+    const RecipeModel named =
+        guided(model_in(result.folder), guidance, threads, progress.callback());
+    const auto model = RunningModel::open(named, threads, !all_ids, type, kKeptOfRecipe);
     result.fingerprint = model->input.fingerprint();
     const Tokenizer* tokenizer = model->tokenizer ? &*model->tokenizer : nullptr;
     for (TaskOptions task : tasks) {
       std::optional<ChatTemplate> chat;
-      if (task.format == "chat") task.chat = &chat.emplace(ChatTemplate::load(result.folder));
+      if (task.format == "chat")
+        task.chat = &chat.emplace(ChatTemplate::load(model->input.files()));
       const ProgressFn report = [&](Progress p) {
         p.what = result.name + " " + p.what;
         progress(p);
@@ -292,7 +301,9 @@ void add_eval_verb(CLI::App& app) {
   auto o = std::make_shared<Options>();
   CLI::App* verb = app.add_subcommand(
       "eval", "Score models on tasks, with standard errors and paired differences");
-  verb->add_option("MODEL", o->models, "Model folders")->required();
+  verb->add_option("MODEL", o->models,
+                   "Model folders, or recipes, which are merged while they are read")
+      ->required();
   verb->add_option("--task", o->tasks,
                    "loss, perplexity or gsm8k; or TASK:FILE or TASK:FILE:FORMAT; may be repeated")
       ->required()

@@ -246,4 +246,13 @@ Guidance guide(const Recipe& recipe, const GuidanceOptions& options, Threads& th
   return guidance;
 }
 
+RecipeModel guided(RecipeModel model, const GuidanceOptions& options, Threads& threads,
+                   const ProgressFn& progress) {
+  if (model.stage) {
+    model.stage =
+        std::make_shared<const Recipe>(guide(*model.stage, options, threads, progress).recipe);
+  }
+  return model;
+}
+
 }  // namespace lewis

@@ -55,5 +55,8 @@ struct Guidance {
 // A recipe without calibration comes back as it is, without plans. Its stages are guided as well.
 Guidance guide(const Recipe& recipe, const GuidanceOptions& options, Threads& threads,
                const ProgressFn& progress);
+// A model that may be a recipe (model_in), with that recipe guided.
+RecipeModel guided(RecipeModel model, const GuidanceOptions& options, Threads& threads,
+                   const ProgressFn& progress);
 
 }  // namespace lewis

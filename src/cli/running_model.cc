@@ -2,13 +2,17 @@
 
 #include "base/error.h"
 #include "cli/tokenizers.h"
+#include "plan/plan.h"
 
 namespace lewis {
 
 std::unique_ptr<RunningModel> RunningModel::open(const RecipeModel& recipe_model, Threads& threads,
-                                                 bool needs_tokenizer, ComputeType type) {
+                                                 bool needs_tokenizer, ComputeType type,
+                                                 uint64_t keep_bytes) {
+  OpenOptions options = open_options(threads);
+  options.keep_bytes = keep_bytes;
   auto model = std::make_unique<RunningModel>(
-      RunningModel{open_input(recipe_model, open_options(threads)), nullptr, nullptr, {}, {}});
+      RunningModel{open_input(recipe_model, options), nullptr, nullptr, {}, {}});
   const ModelFiles files = model->input.files();
   model->backend = make_cpu_backend(threads, type);
   model->transformer = std::make_unique<Transformer>(*model->input.source, spec_of(model->input),
@@ -24,10 +28,15 @@ std::unique_ptr<RunningModel> RunningModel::open(const RecipeModel& recipe_model
   return model;
 }
 
-RecipeModel model_in(const std::filesystem::path& folder) {
+RecipeModel model_in(const std::filesystem::path& path) {
   RecipeModel model;
-  model.model = folder.string();
-  model.folder = folder;
+  model.model = path.string();
+  if (std::filesystem::is_regular_file(path)) {
+    model.stage = std::make_shared<const Recipe>(read_recipe(path));
+    check_plan_settings(*model.stage);
+  } else {
+    model.folder = path;
+  }
   return model;
 }
 

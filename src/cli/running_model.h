@@ -22,13 +22,16 @@ struct RunningModel {
   std::optional<Tokenizer> tokenizer;  // none for a folder without tokenizer.json
   std::vector<int32_t> stop_ids;       // end of sequence
 
-  // `needs_tokenizer`: a folder without one is an Error(kInput).
+  // `needs_tokenizer`: a folder without one is an Error(kInput). `keep_bytes`: of a recipe's merged
+  // tensors (OpenOptions).
   static std::unique_ptr<RunningModel> open(const RecipeModel& model, Threads& threads,
-                                            bool needs_tokenizer, ComputeType type);
+                                            bool needs_tokenizer, ComputeType type,
+                                            uint64_t keep_bytes = 0);
 };
 
-// A folder as a recipe names it.
-RecipeModel model_in(const std::filesystem::path& folder);
+// A model as the command line names it, as a recipe would: a folder, or (a file) a recipe, which is
+// merged while it is read. See guided() for one that asks for guidance.
+RecipeModel model_in(const std::filesystem::path& path);
 
 // config.json as a ModelSpec; Error(kInput) when there is none.
 ModelSpec spec_of(const InputModel& model);

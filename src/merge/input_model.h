@@ -51,6 +51,7 @@ struct OpenOptions {
   uint64_t seed = 0;              // of a stage's random masks
   size_t threads = 0;             // that merge a stage's tensors; 0: one per core
   TokenizerBuilder tokenizers{};  // for recipes and stages with tokenizer settings
+  uint64_t keep_bytes = 0;        // of a stage: merged tensors that stay, see open_stage
 };
 
 // Opens what the recipe names and proves every header. Error(kInput) for a folder that is no model

@@ -1,6 +1,7 @@
 #include "merge/merged_source.h"
 
 #include <algorithm>
+#include <map>
 #include <mutex>
 
 #include "base/error.h"
@@ -17,7 +18,8 @@ class MergedSource final : public TensorSource {
   MergedSource(const Recipe& recipe, const OpenOptions& options)
       : inputs_(recipe, options),
         label_(recipe.name.empty() ? recipe.file.string() : recipe.name),
-        threads_(options.threads) {
+        threads_(options.threads),
+        room_(options.keep_bytes) {
     for (const OutputTensor& t : inputs_.tensors()) tensors_.push_back(t.info);
   }
 
@@ -27,13 +29,8 @@ class MergedSource final : public TensorSource {
 
   void read(const TensorInfo& tensor, int64_t first, std::span<std::byte> out) const override {
     std::lock_guard lock(mutex_);
-    if (kept_ != tensor.name) {
-      kept_.clear();
-      merge(inputs_.tensor(tensor.name));
-      kept_ = tensor.name;
-    }
     const size_t begin = static_cast<size_t>(first) * dtype_size(tensor.dtype);
-    std::ranges::copy(merged_.subspan(begin, out.size()), out.begin());
+    std::ranges::copy(merged(tensor).subspan(begin, out.size()), out.begin());
   }
 
   ReadCost read_cost(const TensorInfo& tensor) const override {
@@ -47,6 +44,19 @@ class MergedSource final : public TensorSource {
   }
 
  private:
+  std::span<const std::byte> merged(const TensorInfo& tensor) const {
+    if (const auto kept = kept_.find(tensor.name); kept != kept_.end()) return kept->second;
+    if (last_ == tensor.name) return merged_;
+    last_.clear();
+    merge(inputs_.tensor(tensor.name));
+    last_ = tensor.name;
+    if (merged_.size() <= room_) {
+      room_ -= merged_.size();
+      kept_.emplace(tensor.name, std::vector<std::byte>(merged_.begin(), merged_.end()));
+    }
+    return merged_;
+  }
+
   void merge(const OutputTensor& t) const {
     std::vector<StoredTensor> stored =
         read_stored(t.sources(), {0, element_count(t.info.shape)}, buffers_);
@@ -60,7 +70,9 @@ class MergedSource final : public TensorSource {
   std::vector<TensorInfo> tensors_;
   mutable Threads threads_;
   mutable std::mutex mutex_;
-  mutable std::string kept_;  // the tensor that is in merged_
+  mutable std::map<std::string, std::vector<std::byte>, std::less<>> kept_;
+  mutable uint64_t room_;     // bytes that kept_ may still take
+  mutable std::string last_;  // the tensor that is in merged_
   mutable std::vector<PageBuffer> buffers_;
   mutable PageBuffer out_;
   mutable std::span<std::byte> merged_;

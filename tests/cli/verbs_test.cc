@@ -107,5 +107,29 @@ TEST_F(Verbs, StacksLayers) {
   EXPECT_EQ(json("diff demo/models/base " + out())["only_in_b"].size(), 4 * 9u);
 }
 
+// A guided merge that is never written is the written one, bit for bit.
+TEST_F(Verbs, EvaluatesAndCalibratesARecipe) {
+  EXPECT_EQ(lewis("merge demo/recipe.yml " + out()).code, 0);
+  const Json scored = json("eval " + out() +
+                           " demo/recipe.yml --task loss:demo/data/math_test.jsonl:gsm8k --task "
+                           "loss:demo/data/code_test.jsonl:mbpp --limit 4");
+  for (const size_t task : {0, 1}) {
+    const auto values = [&](size_t model) {
+      return scored["models"][model]["tasks"][task]["metrics"]["answer_loss"]["values"];
+    };
+    EXPECT_EQ(values(0).size(), 4u);
+    EXPECT_EQ(values(0), values(1));
+  }
+  const auto sums = [&](const std::string& model) {
+    const std::string file = (dir_.path / "sums.gguf").string();
+    json("calibrate " + model +
+         " --data demo/data/math_train.jsonl --format gsm8k --samples 2 -o " + file);
+    return file_text(file);
+  };
+  const std::string written = sums(out()), on_demand = sums("demo/recipe.yml");
+  EXPECT_EQ(written.size(), on_demand.size());
+  EXPECT_EQ(written.substr(written.size() / 2), on_demand.substr(on_demand.size() / 2));
+}
+
 }  // namespace
 }  // namespace lewis

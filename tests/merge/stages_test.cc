@@ -106,6 +106,16 @@ TEST_F(Stages, AreReadInPiecesAndCounted) {
   EXPECT_NE(stage.fingerprint(), open_stage(parse(kLeft), {.seed = 8}).fingerprint());
 }
 
+// Who runs a model asks for its tensors time and again: some stay, whatever the room.
+TEST_F(Stages, GiveTheSameEachTime) {
+  const InputModel fresh = open_stage(parse(kLeft), {.threads = 2});
+  const InputModel kept = open_stage(parse(kLeft), {.threads = 2, .keep_bytes = 600'000});
+  for (int pass = 0; pass < 2; ++pass) {
+    for (const TensorInfo& t : fresh.source->tensors())
+      EXPECT_EQ(fresh.source->read_floats(t), kept.source->read_floats(t)) << t.name;
+  }
+}
+
 TEST(Modules, NamesTellThem) {
   const std::vector<std::string> modules = {"text_decoder", "vision_tower", "projector"};
   EXPECT_EQ(module_of("language_model.model.layers.0.mlp.up_proj.weight", modules), 0u);
