@@ -15,18 +15,22 @@
 namespace lewis {
 namespace {
 
-// One tensor on its way through read, merge and write. Two take turns, so that the disk works on
-// the next and the last while the processor works on this one.
+// One tensor on its way through read, merge and write. Two take turns: while one is merged, the
+// inputs of the next are read into the other, and the result of the last is written from it.
 struct Station {
   std::vector<PageBuffer> in;  // per model
   PageBuffer out;
   size_t tensor = 0;  // of ModelWriter::tensors()
   std::vector<StoredTensor> inputs;
-  std::span<std::byte> output;
-  std::future<void> work;  // the read or write under way
-  // In this order: a thread that still reads must end before its buffers go.
+  std::future<void> reading, writing;  // under way
+  // Threads that still read or write must end before their buffers go.
   ~Station() {
-    if (work.valid()) work.wait();
+    for (std::future<void>* work : {&reading, &writing}) {
+      if (work->valid()) work->wait();
+    }
+  }
+  void wait_written() {
+    if (writing.valid()) writing.get();
   }
 };
 
@@ -91,16 +95,17 @@ class Merge {
     for (size_t i = 0; i < todo.size(); ++i) {
       Station& now = stations[i % 2];
       Station& next = stations[(i + 1) % 2];
-      now.work.get();                          // has been read
-      if (next.work.valid()) next.work.get();  // has been written
+      now.reading.get();
       if (i + 1 < todo.size()) begin_read(next, todo[i + 1]);
-      compute(now, report);
-      begin_write(now);
+      now.wait_written();
+      const std::span<const std::byte> result = compute(now, report);
+      next.wait_written();  // the writer takes one tensor after the other
+      now.writing = std::async(std::launch::async, [this, tensor = todo[i], result] {
+        writer_.write(tensor, 0, result);
+      });
       tell(todo[i]);
     }
-    for (Station& s : stations) {
-      if (s.work.valid()) s.work.get();
-    }
+    for (Station& s : stations) s.wait_written();
   }
 
   void run_in_blocks(std::span<const size_t> todo, MergeReport& report) {
@@ -120,21 +125,18 @@ class Merge {
 
   void begin_read(Station& s, size_t tensor) {
     s.tensor = tensor;
-    s.work = std::async(std::launch::async, [this, &s] {
+    s.reading = std::async(std::launch::async, [this, &s] {
       const OutputTensor& t = output(s.tensor);
       s.inputs = read_stored(t.sources(), {0, element_count(t.info.shape)}, s.in);
     });
   }
 
-  void begin_write(Station& s) {
-    s.work = std::async(std::launch::async, [this, &s] { writer_.write(s.tensor, 0, s.output); });
-  }
-
-  void compute(Station& s, MergeReport& report) {
+  std::span<const std::byte> compute(Station& s, MergeReport& report) {
     const OutputTensor& t = output(s.tensor);
-    s.output = s.out.get(byte_size(t.info));
-    MemoryOutput out(s.output, dtype_size(t.info.dtype));
+    const std::span<std::byte> result = s.out.get(byte_size(t.info));
+    MemoryOutput out(result, dtype_size(t.info.dtype));
     count(t, inputs_.merge(t, MemoryInputs(s.inputs), out, threads_), report);
+    return result;
   }
 
   static void count(const OutputTensor& t, bool copied, MergeReport& report) {

@@ -124,7 +124,7 @@ Nth nth_largest(std::span<const std::span<const uint32_t>> parts, Bracket range,
 }
 
 void bracket_from_sample(Search& s, int64_t count) {
-  constexpr int kShift = 15;  // a bracket need not end at a value: steps of 1/256 do
+  constexpr int kShift = 16;  // a bracket need not end at a value: steps of 1/128 do
   s.bracket = {};
   if (s.sample.empty()) return;
   std::vector<uint32_t> counts((kLargest >> kShift) + 1);
@@ -146,7 +146,7 @@ void bracket_from_sample(Search& s, int64_t count) {
   }
 }
 
-// Every fourth magnitude of some slots that are spread over the tensor.
+// Every eighth magnitude of some slots that are spread over the tensor.
 void draw_samples(const ChunkPass& pass, std::span<const ValueFn> values,
                   std::vector<Search>& searches, int64_t count) {
   constexpr int64_t kSmall = 1 << 18;  // collected whole
@@ -160,7 +160,7 @@ void draw_samples(const ChunkPass& pass, std::span<const ValueFn> values,
     const auto at =
         static_cast<size_t>(std::lower_bound(chosen.begin(), chosen.end(), slot) - chosen.begin());
     for_values(values, searches, chunk, [&](Search& s, const Differences& ranked) {
-      for (size_t i = 0; i < chunk.size(); i += 4) s.sample[at].push_back(ranked.magnitude(i));
+      for (size_t i = 0; i < chunk.size(); i += 8) s.sample[at].push_back(ranked.magnitude(i));
     });
   });
 }
