@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 #include <fstream>
+#include <map>
+#include <tuple>
 
 #include "base/error.h"
 #include "cli/guidance.h"
@@ -31,6 +33,18 @@ struct Options {
   std::shared_ptr<CommonOptions> common;
 };
 
+struct Metric {
+  MetricInfo info;
+  std::vector<ItemScore> scores;
+  Mean summary;
+};
+
+struct TaskResult {
+  std::shared_ptr<const PreparedTask> task;
+  std::vector<ItemResult> items;
+  std::vector<Metric> metrics;
+};
+
 // One model's results, in the order of the tasks.
 struct ModelResults {
   std::string name;
@@ -50,9 +64,6 @@ TaskOptions parse_task(const std::string& text, const TaskOptions& defaults) {
   } else if (first < text.size()) {
     task.data = text.substr(first + 1);
   }
-  if (task.data.empty())
-    throw usage_error("--task {}: no data; give --data FILE or --task {}:FILE:FORMAT", text,
-                      task.task);
   return task;
 }
 
@@ -85,22 +96,25 @@ size_t find_baseline(const Options& o, const std::vector<ModelResults>& results)
   throw usage_error("--baseline {}: is none of the models given", o.baseline);
 }
 
-double headline(const Metric& metric) { return metric.headline.value_or(metric.summary.mean); }
+bool is_share(const Metric& m) { return m.info.kind == MetricInfo::Kind::kShare; }
+bool is_exponential(const Metric& m) { return m.info.kind == MetricInfo::Kind::kExpMean; }
 
-// By the delta method: the headline is the exponential of a mean.
-double headline_error(const Metric& metric) {
-  return metric.summary.standard_error * metric.headline.value_or(1);
+double headline(const Metric& m) {
+  return is_exponential(m) ? std::exp(m.summary.mean) : m.summary.mean;
 }
 
-bool is_share(const Metric& metric) { return metric.name.starts_with("exact_match"); }
+// By the delta method: the headline is the exponential of a mean.
+double headline_error(const Metric& m) {
+  return m.summary.standard_error * (is_exponential(m) ? headline(m) : 1);
+}
 
 std::string value_cell(const Metric& m) {
   if (is_share(m))
     return fmt::format("{:.1f} % ± {:.1f}", 100 * m.summary.mean, 100 * m.summary.standard_error);
-  if (m.headline) {
+  if (is_exponential(m)) {
     const int digits =
-        std::clamp(3 - static_cast<int>(std::log10(std::max(1.0, *m.headline))), 0, 3);
-    return fmt::format("{:.{}f} ± {:.{}f}", *m.headline, digits, headline_error(m), digits);
+        std::clamp(3 - static_cast<int>(std::log10(std::max(1.0, headline(m)))), 0, 3);
+    return fmt::format("{:.{}f} ± {:.{}f}", headline(m), digits, headline_error(m), digits);
   }
   return fmt::format("{:.4f} ± {:.4f}", m.summary.mean, m.summary.standard_error);
 }
@@ -110,10 +124,10 @@ std::string difference_cell(const Metric& metric, const PairedDifference& d, boo
   const double unit = is_share(metric) ? 100 : 1;
   const int digits = is_share(metric) ? 1 : 4;
   const std::string text =
-      fmt::format("{}{:+.{}f} [{:+.{}f}, {:+.{}f}]", metric.headline ? "log " : "",
+      fmt::format("{}{:+.{}f} [{:+.{}f}, {:+.{}f}]", is_exponential(metric) ? "log " : "",
                   unit * d.difference, digits, unit * d.low, digits, unit * d.high, digits);
   if (!d.shown()) return styled(text + "  ", "2", color);
-  const bool better = (d.difference > 0) == metric.higher_is_better;
+  const bool better = (d.difference > 0) == metric.info.higher_is_better;
   return styled(text + (better ? " ✓" : " ✗"), better ? "32" : "31", color);
 }
 
@@ -131,7 +145,7 @@ std::vector<MetricIndex> telling_metrics(const std::vector<ModelResults>& result
   for (size_t t = 0; t < results[0].tasks.size(); ++t) {
     for (size_t m = 0; m < results[0].tasks[t].metrics.size(); ++m) {
       const auto repeats = [&](const ModelResults& r) {
-        return m > 0 && r.tasks[t].metrics[m].values == r.tasks[t].metrics[m - 1].values;
+        return m > 0 && r.tasks[t].metrics[m].scores == r.tasks[t].metrics[m - 1].scores;
       };
       if (!std::all_of(results.begin(), results.end(), repeats)) telling.push_back({t, m});
     }
@@ -147,10 +161,10 @@ Table results_table(const std::vector<ModelResults>& results, std::optional<size
   std::vector<std::string> names = {""}, directions = {"model"};
   for (const MetricIndex i : metrics) {
     const Metric& m = metric_of(results[0], i);
-    columns.push_back({results[0].tasks[i.task].label, Align::kLeft});
-    names.push_back(styled(m.name, "2", color));
-    directions.push_back(styled(fmt::format("{} items, {} is better", with_commas(m.values.size()),
-                                            m.higher_is_better ? "more" : "less"),
+    columns.push_back({results[0].tasks[i.task].task->options.label, Align::kLeft});
+    names.push_back(styled(m.info.key(), "2", color));
+    directions.push_back(styled(fmt::format("{} items, {} is better", with_commas(m.scores.size()),
+                                            m.info.higher_is_better ? "more" : "less"),
                                 "2", color));
   }
   Table table(columns);
@@ -164,7 +178,7 @@ Table results_table(const std::vector<ModelResults>& results, std::optional<size
       scores.push_back(value_cell(m));
       if (!baseline || r == *baseline) continue;
       differences.push_back(difference_cell(
-          m, paired_difference(metric_of(results[*baseline], i).values, m.values), color));
+          m, paired_difference(metric_of(results[*baseline], i).scores, m.scores), color));
     }
     table.add(std::move(scores));
     if (differences.size() > 1) table.add(std::move(differences));
@@ -190,14 +204,16 @@ Json metric_json(const Metric& m, const Metric* reference) {
   Json json = {{"value", headline(m)},
                {"stderr", headline_error(m)},
                {"items", m.summary.items},
-               {"higher_is_better", m.higher_is_better}};
-  if (m.headline) json["mean"] = m.summary.mean;
+               {"higher_is_better", m.info.higher_is_better}};
+  if (is_exponential(m)) json["mean"] = m.summary.mean;
   if (reference) {
-    const PairedDifference d = paired_difference(reference->values, m.values);
+    const PairedDifference d = paired_difference(reference->scores, m.scores);
     json["difference"] = {
         {"value", d.difference}, {"low", d.low}, {"high", d.high}, {"shown", d.shown()}};
   }
-  json["values"] = m.values;
+  Json values = Json::array();
+  for (const ItemScore& s : m.scores) values.push_back(s.value);
+  json["values"] = values;
   return json;
 }
 
@@ -212,10 +228,12 @@ Json results_json(const std::vector<ModelResults>& results, std::optional<size_t
       for (size_t m = 0; m < task.metrics.size(); ++m) {
         const Metric* reference =
             baseline && i != *baseline ? &results[*baseline].tasks[t].metrics[m] : nullptr;
-        metrics[task.metrics[m].name] = metric_json(task.metrics[m], reference);
+        metrics[task.metrics[m].info.key()] = metric_json(task.metrics[m], reference);
       }
-      tasks.push_back(
-          {{"task", task.task}, {"label", task.label}, {"data", task.data}, {"metrics", metrics}});
+      tasks.push_back({{"task", task.task->options.task},
+                       {"label", task.task->options.label},
+                       {"data", task.task->options.data.string()},
+                       {"metrics", metrics}});
     }
     models.push_back({{"name", results[i].name},
                       {"folder", results[i].folder.string()},
@@ -239,11 +257,66 @@ void write_samples(const Options& o, const std::vector<ModelResults>& results) {
   std::filesystem::create_directories(o.samples_folder);
   for (const ModelResults& model : results) {
     for (size_t t = 0; t < model.tasks.size(); ++t) {
-      std::string name = fmt::format("{}_{}_{}", model.name, t, model.tasks[t].task);
+      std::string name = fmt::format("{}_{}_{}", model.name, t, model.tasks[t].task->name);
       std::replace(name.begin(), name.end(), '/', '_');
       std::string lines;
-      for (const Json& sample : model.tasks[t].samples) lines += sample.dump() + "\n";
+      const TaskResult& result = model.tasks[t];
+      for (size_t i = 0; i < result.items.size(); ++i) {
+        const ItemResult& item = result.items[i];
+        lines += Json{{"index", i},
+                      {"where", result.task->items[i].where},
+                      {"response", item.response},
+                      {"filtered", item.filtered}}
+                     .dump() +
+                 "\n";
+      }
       write_text(o.samples_folder / ("samples_" + name + ".jsonl"), lines);
+    }
+  }
+}
+
+// Tasks as each tokenizer makes them, shared by all models to which they are the same.
+class PreparedTasks {
+ public:
+  std::shared_ptr<const PreparedTask> get(size_t index, const TaskOptions& options,
+                                          const RunningModel& model) {
+    const Tokenizer* tokenizer = model.tokenizer ? &*model.tokenizer : nullptr;
+    const ModelSpec& spec = model.transformer->spec();
+    if (options.format == "chat") {  // a template is the model's own
+      TaskOptions own = options;
+      const ChatTemplate chat = ChatTemplate::load(model.input.files());
+      own.chat = &chat;
+      return std::make_shared<PreparedTask>(prepare_task(own, spec, tokenizer));
+    }
+    auto& task =
+        tasks_[{index, tokenizer ? tokenizer->identity() : "", spec.max_positions, spec.vocab}];
+    if (!task) task = std::make_shared<PreparedTask>(prepare_task(options, spec, tokenizer));
+    return task;
+  }
+
+ private:
+  std::map<std::tuple<size_t, std::string, int64_t, int64_t>, std::shared_ptr<const PreparedTask>>
+      tasks_;
+};
+
+bool needs_tokenizer(const std::vector<TaskOptions>& tasks) {
+  return !std::ranges::all_of(tasks, [](const TaskOptions& t) { return t.format == "ids"; });
+}
+
+void run_model(ModelResults& result, const RunningModel& model, const ProgressFn& progress) {
+  result.fingerprint = model.input.fingerprint();
+  const TaskModel task_model{*model.transformer, model.tokenizer ? &*model.tokenizer : nullptr,
+                             model.stop_ids};
+  for (TaskResult& task : result.tasks) {
+    const ProgressFn report = [&](Progress p) {
+      p.what = result.name + " " + p.what;
+      progress(p);
+    };
+    task.items = run_task(*task.task, task_model, {}, {}, report);
+    for (size_t m = 0; m < task.task->metrics.size(); ++m) {
+      std::vector<ItemScore> scores = scores_of(task.items, m);
+      const Mean summary = mean_of(scores);
+      task.metrics.push_back({task.task->metrics[m], std::move(scores), summary});
     }
   }
 }
@@ -259,31 +332,23 @@ void run_eval(const Options& o) {
   std::optional<size_t> baseline;
   if (!o.baseline.empty()) baseline = find_baseline(o, results);
   const ComputeType type = o.compute ? *o.compute : faster_compute_type();
-  // Broken models are refused before the first hour of work on a good one.
-  for (const auto& path : o.models) {
-    spec_of(open_input(model_in(path), open_options(threads)));
-  }
+  // Broken models and data are refused before the first hour of work on a good one.
+  PreparedTasks prepared;
   for (ModelResults& result : results) {
-    const bool all_ids =
-        std::all_of(tasks.begin(), tasks.end(), [](const auto& t) { return t.format == "ids"; });
-    GuidanceOptions guidance;
-    guidance.compute = o.compute;
+    // A recipe that is still without its guidance: what it asks is the same.
+    const auto model =
+        RunningModel::open(model_in(result.folder), threads, needs_tokenizer(tasks), type);
+    for (size_t t = 0; t < tasks.size(); ++t)
+      result.tasks.push_back({prepared.get(t, tasks[t], *model), {}, {}});
+  }
+  GuidanceOptions guidance;
+  guidance.compute = o.compute;
+  for (ModelResults& result : results) {
     const RecipeModel named =
         guided(model_in(result.folder), guidance, threads, progress.callback());
-    const auto model = RunningModel::open(named, threads, !all_ids, type, kKeptOfRecipe);
-    result.fingerprint = model->input.fingerprint();
-    const Tokenizer* tokenizer = model->tokenizer ? &*model->tokenizer : nullptr;
-    for (TaskOptions task : tasks) {
-      std::optional<ChatTemplate> chat;
-      if (task.format == "chat")
-        task.chat = &chat.emplace(ChatTemplate::load(model->input.files()));
-      const ProgressFn report = [&](Progress p) {
-        p.what = result.name + " " + p.what;
-        progress(p);
-      };
-      result.tasks.push_back(
-          run_task(task, *model->transformer, tokenizer, model->stop_ids, report));
-    }
+    const auto model =
+        RunningModel::open(named, threads, needs_tokenizer(tasks), type, kKeptOfRecipe);
+    run_model(result, *model, progress.callback());
   }
   if (!o.json_out.empty())
     write_text(o.json_out, results_json(results, baseline, type).dump(2) + "\n");

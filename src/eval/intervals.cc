@@ -12,18 +12,20 @@ namespace lewis {
 namespace {
 
 // The mean of items drawn with replacement. Draw k of a resample is number k of its own stream.
-double resampled_mean(std::span<const double> values, uint64_t seed, uint32_t resample) {
+double resampled_mean(std::span<const ItemScore> scores, uint64_t seed, uint32_t resample) {
   const std::array key = {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)};
-  const uint64_t n = values.size();
-  double sum = 0;
+  const uint64_t n = scores.size();
+  double sum = 0, weights = 0;
   for (uint64_t k = 0; k < n; k += 4) {
     const auto quad = philox4x32({static_cast<uint32_t>(k / 4), resample, 0, 0}, key);
     for (uint64_t i = k; i < std::min(k + 4, n); ++i) {
       // Multiply and shift: an index in [0, n), uniform to within n / 2^32.
-      sum += values[quad[i - k] * n >> 32];
+      const ItemScore& item = scores[quad[i - k] * n >> 32];
+      sum += item.weight * item.value;
+      weights += item.weight;
     }
   }
-  return sum / static_cast<double>(n);
+  return weights > 0 ? sum / weights : 0;
 }
 
 // The value at `share` of the way through sorted values, between neighbours linearly.
@@ -34,28 +36,52 @@ double percentile(std::span<const double> sorted, double share) {
   return std::lerp(sorted[below], sorted[above], place - static_cast<double>(below));
 }
 
-}  // namespace
-
-Mean mean_of(std::span<const double> values) {
-  if (values.empty()) throw failed_error("a mean of no values was asked for");
-  const auto n = static_cast<double>(values.size());
-  Mean result{0, 0, values.size()};
-  for (double v : values) result.mean += v;
-  result.mean /= n;
-  if (values.size() < 2) return result;
-  double squares = 0;
-  for (double v : values) squares += (v - result.mean) * (v - result.mean);
-  result.standard_error = std::sqrt(squares / (n - 1) / n);
-  return result;
-}
-
-PairedDifference paired_difference(std::span<const double> a, std::span<const double> b,
-                                   uint64_t seed, int resamples) {
+std::vector<ItemScore> paired_change(std::span<const ItemScore> a, std::span<const ItemScore> b) {
   if (a.size() != b.size()) {
     throw failed_error("a paired difference needs the same items: {} and {}", a.size(), b.size());
   }
-  std::vector<double> change(a.size());
-  for (size_t i = 0; i < a.size(); ++i) change[i] = b[i] - a[i];
+  std::vector<ItemScore> change(a.size());
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (a[i].weight != b[i].weight) {
+      throw failed_error("a paired difference needs the same weights: item {} has {} and {}", i,
+                         a[i].weight, b[i].weight);
+    }
+    change[i] = {b[i].value - a[i].value, a[i].weight};
+  }
+  return change;
+}
+
+}  // namespace
+
+Mean mean_of(std::span<const ItemScore> scores) {
+  if (scores.empty()) throw failed_error("a mean of no values was asked for");
+  const auto n = static_cast<double>(scores.size());
+  double sum = 0, weights = 0;
+  for (const ItemScore& s : scores) {
+    sum += s.weight * s.value;
+    weights += s.weight;
+  }
+  if (!(weights > 0)) throw failed_error("a mean of values without weight was asked for");
+  Mean result{sum / weights, 0, scores.size()};
+  if (scores.size() < 2) return result;
+  double squares = 0;
+  for (const ItemScore& s : scores) {
+    const double residual = s.weight * (s.value - result.mean);
+    squares += residual * residual;
+  }
+  result.standard_error = std::sqrt(squares / (n - 1) / n) / (weights / n);
+  return result;
+}
+
+Mean mean_of(std::span<const double> values) {
+  std::vector<ItemScore> scores;
+  for (const double v : values) scores.push_back({v});
+  return mean_of(scores);
+}
+
+PairedDifference paired_difference(std::span<const ItemScore> a, std::span<const ItemScore> b,
+                                   uint64_t seed, int resamples) {
+  const std::vector<ItemScore> change = paired_change(a, b);
   PairedDifference result;
   result.difference = mean_of(change).mean;
   if (change.size() < 2) {  // one item says nothing about the spread

@@ -6,6 +6,7 @@
 #include <array>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/suggest.h"
 #include "eval/tasks/task.h"
 
@@ -13,9 +14,9 @@ namespace lewis {
 namespace {
 
 constexpr std::array kTasks = {
-    Task{"loss", "", run_loss},
-    Task{"perplexity", "", run_perplexity},
-    Task{"gsm8k", "gsm8k", run_gsm8k},
+    Task{"loss", "", 0, prepare_loss},
+    Task{"perplexity", "", 0, prepare_perplexity},
+    Task{"gsm8k", "gsm8k", 256, prepare_gsm8k},
 };
 
 const Task& find_task(std::string_view name) {
@@ -42,43 +43,68 @@ std::vector<std::string_view> task_names() {
   return names;
 }
 
-TaskResult run_task(const TaskOptions& options, const Transformer& model,
-                    const Tokenizer* tokenizer, const std::vector<int32_t>& stop_ids,
-                    const ProgressFn& progress) {
+PreparedTask prepare_task(const TaskOptions& options, const ModelSpec& spec,
+                          const Tokenizer* tokenizer) {
   const Task& task = find_task(options.task);
   TaskOptions settled = options;
+  if (settled.data.empty()) {
+    throw usage_error("task {}: no data; give --data FILE or --task {}:FILE:FORMAT", task.name,
+                      task.name);
+  }
   settled.format = format_of(options, task);
-  TaskResult result = task.run({settled, model, tokenizer, stop_ids, progress});
-  result.task = options.task;
-  result.data = options.data.string();
-  result.label = options.label;
-  if (result.label.empty()) result.label = options.task + " " + options.data.stem().string();
-  for (Metric& metric : result.metrics) metric.summary = mean_of(metric.values);
-  return result;
+  if (!settled.max_new_tokens) settled.max_new_tokens = task.max_new_tokens;
+  const std::string stem = options.data.stem().string();
+  if (settled.label.empty()) settled.label = options.task + " " + stem;
+  PreparedTask prepared = task.prepare({settled, spec, tokenizer});
+  // A task that has data of its own is known by its name alone.
+  prepared.name = task.format.empty() ? options.task + "_" + stem : options.task;
+  prepared.options = std::move(settled);
+  return prepared;
 }
 
-std::vector<DataItem> read_items(const TaskContext& context, const std::filesystem::path& file) {
-  DataOptions data;
-  data.file = file;
-  data.format = context.options.format;
-  data.prompt_field = context.options.prompt_field;
-  data.answer_field = context.options.answer_field;
-  return read_data(data, context.options.chat);
+std::string identity(const PreparedTask& task) {
+  Sha256 hash;
+  const auto add = [&](std::string_view text) {
+    hash.add(std::to_string(text.size())).add(":").add(text);
+  };
+  add(Json{{"task", task.options.task}, {"version", task.version}, {"settings", task.settings}}
+          .dump());
+  for (const MetricInfo& metric : task.metrics) add(metric.key());
+  for (const TaskItem& item : task.items) {
+    add(item.doc.dump());
+    add(item.prompt);
+    add(item.target);
+    add(std::to_string(item.tokens.prompt_tokens));
+    hash.add(std::as_bytes(std::span(item.tokens.ids)));
+  }
+  return hash.hex();
 }
 
-TokenSequence item_tokens(const TaskContext& context, const DataItem& item, int64_t longest) {
-  TokenSequence sequence = tokenize(context.tokenizer, item);
-  if (static_cast<int64_t>(sequence.ids.size()) > longest) {
-    throw input_error("{}: the item has {} tokens, but at most {} fit the model's {} positions",
-                      item.where, sequence.ids.size(), longest, context.model.spec().max_positions);
+std::vector<ItemResult> run_task(const PreparedTask& task, const TaskModel& model,
+                                 std::map<size_t, ItemResult> known, const ItemFn& done,
+                                 const ProgressFn& progress) {
+  std::vector<size_t> missing;
+  for (size_t i = 0; i < task.items.size(); ++i) {
+    if (!known.contains(i)) missing.push_back(i);
   }
-  for (int32_t id : sequence.ids) {
-    if (id < 0 || id >= context.model.spec().vocab) {
-      throw input_error("{}: token id {} is not in the model's vocabulary of {}", item.where, id,
-                        context.model.spec().vocab);
-    }
+  const ItemFn take = [&](size_t item, const ItemResult& result) {
+    if (done) done(item, result);
+    known[item] = result;
+  };
+  if (!missing.empty()) task.run({task, model, missing, take, progress});
+  std::vector<ItemResult> results;
+  for (auto& [item, result] : known) results.push_back(std::move(result));
+  if (results.size() != task.items.size()) {
+    throw failed_error("task {}: {} results of {} items", task.name, results.size(),
+                       task.items.size());
   }
-  return sequence;
+  return results;
+}
+
+std::vector<ItemScore> scores_of(const std::vector<ItemResult>& results, size_t metric) {
+  std::vector<ItemScore> scores;
+  for (const ItemResult& result : results) scores.push_back(result.scores.at(metric));
+  return scores;
 }
 
 }  // namespace lewis

@@ -1,7 +1,10 @@
-// What is measured on a model: answer loss, perplexity, gsm8k.
+// What is measured on a model: answer loss, perplexity, gsm8k. A task is prepared once for all
+// models that share a tokenizer, then run on each, item by item.
 #pragma once
 
 #include <filesystem>
+#include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -19,44 +22,103 @@ namespace lewis {
 struct TaskOptions {
   std::string task;  // "loss", "perplexity", "gsm8k"
   std::filesystem::path data;
-  std::string format;  // "" : the task's own, or by the file's ending
+  std::string format;  // "": the task's own, or by the file's ending
   std::string prompt_field, answer_field;
-  const ChatTemplate* chat = nullptr;  // format chat only; not owned
-  std::string label;                   // how tables name it; "" : task and file
-  uint64_t limit = 0;                  // first items (perplexity: windows) only; 0: all
-  uint64_t shots = 0;                  // gsm8k: examples before the question
-  std::filesystem::path shots_data;    // where they come from
-  int64_t max_new_tokens = 256;
-  double temperature = 0, top_p = 1;  // of generation: see GenerateOptions
+  const ChatTemplate* chat = nullptr;     // format chat only; not owned
+  std::string label;                      // how tables name it; "": task and file
+  uint64_t limit = 0;                     // first items (perplexity: windows) only; 0: all
+  uint64_t shots = 0;                     // gsm8k: examples before the question
+  std::filesystem::path shots_data;       // where they come from
+  std::optional<int64_t> max_new_tokens;  // of generation; unset: the task's own
+  double temperature = 0, top_p = 1;      // of generation: see GenerateOptions
   uint64_t seed = 0;
   // perplexity, in tokens. Unset: the model's positions, at most 1,024; half the window.
   std::optional<int64_t> window, stride;
 };
 
-// One metric of one task on one model. `values` holds one number an item, in the items' order, so
-// that two models can be compared item by item.
-struct Metric {
-  std::string name;  // "answer_loss", "exact_match,flexible-extract", ...
+// One number that a task gives: "exact_match" found by the filter "strict-match", as
+// lm-evaluation-harness names them.
+struct MetricInfo {
+  enum class Kind {
+    kMean,     // the mean over items
+    kShare,    // the same of items that are right (1) or wrong (0): shown in percent
+    kExpMean,  // exp of the weighted mean: perplexity
+  };
+  std::string name, filter = "none";
+  Kind kind = Kind::kMean;
   bool higher_is_better = false;
-  std::vector<double> values;
-  Mean summary;
-  // Set where the headline is not the mean of the values (perplexity: exp of the token mean).
-  std::optional<double> headline;
+
+  std::string key() const { return name + "," + filter; }
 };
 
-struct TaskResult {
-  std::string task, label, data;
-  std::vector<Metric> metrics;
-  Json samples;  // per item, for --log-samples
+// What all models are asked: one question, document or window.
+struct TaskItem {
+  std::string where;     // "file:line"
+  Json doc;              // the row of the data, or what stands for it
+  std::string prompt;    // text before `target`; "" where the data are ids
+  std::string target;    // what a right answer is, or the text that is scored
+  TokenSequence tokens;  // prompt, and for losses what is scored behind it
 };
 
-// Reads the data, runs the model, scores. tokenizer may be null for data of format ids. Throws
-// Error(kUsage): an unknown task, a format that the task cannot use or that cannot be told from the
-// file's ending, a window that does not fit the model; Error(kInput), with file and line: data that
-// cannot be read, an item that is longer than the model's positions or has no answer.
-TaskResult run_task(const TaskOptions& options, const Transformer& model,
-                    const Tokenizer* tokenizer, const std::vector<int32_t>& stop_ids,
-                    const ProgressFn& progress);
+// What came of one item on one model.
+struct ItemResult {
+  std::vector<ItemScore> scores;      // one a metric
+  Json response;                      // what the model gave: a text, or a log-likelihood
+  std::vector<std::string> filtered;  // one a metric: what its filter made of it; empty: no filter
+  Json details = Json::object();      // anything else worth keeping
+  bool operator==(const ItemResult&) const = default;
+};
+using ItemFn = std::function<void(size_t item, const ItemResult& result)>;
+
+// The model that a task runs on.
+struct TaskModel {
+  const Transformer& transformer;
+  const Tokenizer* tokenizer = nullptr;  // null for data of format ids
+  std::vector<int32_t> stop_ids;         // end of sequence
+};
+
+struct PreparedTask;
+
+// A run of some items of a task. Each is given to `done` as soon as it is finished, in any order;
+// its result depends on the model and the whole list of items, not on which of them are run.
+struct TaskRun {
+  const PreparedTask& task;
+  const TaskModel& model;
+  const std::vector<size_t>& items;  // ascending
+  const ItemFn& done;
+  const ProgressFn& progress;
+};
+
+// A task with its data read, its prompts written and turned into tokens: the same for all models
+// of one tokenizer, vocabulary and number of positions (and of one chat template, if any).
+struct PreparedTask {
+  TaskOptions options;  // settled: format, label, max_new_tokens
+  std::string name;     // in files: "gsm8k", "loss_math_test"; options.label in tables
+  int version = 0;      // as lm-evaluation-harness counts; changes when the numbers may
+  std::vector<MetricInfo> metrics;
+  Json settings;  // what decides the results beside items and model: shots, window, ...
+  std::vector<TaskItem> items;
+  std::function<void(const TaskRun&)> run;
+};
+
+// Reads the data and writes the prompts. tokenizer may be null for data of format ids. Throws
+// Error(kUsage): an unknown task, no data, a format that the task cannot use or that cannot be told
+// from the file's ending, a window that does not fit the model; Error(kInput), with file and line:
+// data that cannot be read, an item that is longer than the model's positions or has no answer.
+PreparedTask prepare_task(const TaskOptions& options, const ModelSpec& spec,
+                          const Tokenizer* tokenizer);
+
+// SHA-256 over all of a prepared task that decides its results: name, version, settings, items.
+std::string identity(const PreparedTask& task);
+
+// All results, in the order of the items. Those of `known` are taken as they are, the others run
+// and given to `done` (may be empty) one by one.
+std::vector<ItemResult> run_task(const PreparedTask& task, const TaskModel& model,
+                                 std::map<size_t, ItemResult> known, const ItemFn& done,
+                                 const ProgressFn& progress);
+
+// The scores of one metric, in the items' order.
+std::vector<ItemScore> scores_of(const std::vector<ItemResult>& results, size_t metric);
 
 std::vector<std::string_view> task_names();
 

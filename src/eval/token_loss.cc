@@ -8,6 +8,9 @@
 namespace lewis {
 namespace {
 
+// A pass reads all weights once: long enough that reading them is a small part of it, short enough
+// that little is lost with one that is interrupted.
+constexpr uint64_t kPassTokens = 16'384;
 constexpr uint64_t kHiddenBytes = uint64_t{1} << 30;  // hidden states of one pass
 constexpr uint64_t kLogitBytes = uint64_t{1} << 26;   // logits of one block of rows
 
@@ -78,20 +81,12 @@ void score_pass(const Transformer& model, std::span<const ScoredSequence> sequen
 
 }  // namespace
 
-std::vector<std::vector<double>> token_losses(const Transformer& model,
-                                              std::span<const ScoredSequence> sequences,
-                                              const ProgressFn& progress) {
-  const auto layers = static_cast<uint64_t>(model.spec().layers);
+std::vector<std::pair<size_t, size_t>> scoring_passes(const Transformer& model,
+                                                      std::span<const ScoredSequence> sequences) {
+  const auto hidden = static_cast<uint64_t>(model.spec().hidden);
   const uint64_t most =
-      std::max<uint64_t>(kHiddenBytes / (static_cast<uint64_t>(model.spec().hidden) * 4), 1);
-  uint64_t total = 0, before = 0;
-  for (const ScoredSequence& s : sequences) {
-    if (s.first_scored < 1 || s.first_scored > s.ids.size()) {
-      throw failed_error("cannot score from token {} of {}", s.first_scored, s.ids.size());
-    }
-    total += s.ids.size() * layers;
-  }
-  std::vector<std::vector<double>> result;
+      std::clamp<uint64_t>(kHiddenBytes / (hidden * sizeof(float)), 1, kPassTokens);
+  std::vector<std::pair<size_t, size_t>> passes;
   for (size_t first = 0; first < sequences.size();) {
     size_t last = first;
     uint64_t tokens = 0;
@@ -99,14 +94,33 @@ std::vector<std::vector<double>> token_losses(const Transformer& model,
            (last == first || tokens + sequences[last].ids.size() <= most)) {
       tokens += sequences[last++].ids.size();
     }
+    passes.emplace_back(first, last);
+    first = last;
+  }
+  return passes;
+}
+
+std::vector<std::vector<double>> token_losses(const Transformer& model,
+                                              std::span<const ScoredSequence> sequences,
+                                              const ProgressFn& progress) {
+  uint64_t total = 0, before = 0;
+  for (const ScoredSequence& s : sequences) {
+    if (s.first_scored < 1 || s.first_scored > s.ids.size()) {
+      throw failed_error("cannot score from token {} of {}", s.first_scored, s.ids.size());
+    }
+    total += s.ids.size() * static_cast<uint64_t>(model.spec().layers);
+  }
+  std::vector<std::vector<double>> result;
+  for (const auto& [first, last] : scoring_passes(model, sequences)) {
+    uint64_t reached = before;
     score_pass(
         model, sequences.subspan(first, last - first),
         [&](const Progress& p) {
-          if (progress) progress({"scoring", "tokens", before + p.done, total});
+          reached = before + p.done;
+          if (progress) progress({"scoring", "tokens", reached, total});
         },
         result);
-    before += tokens * layers;
-    first = last;
+    before = reached;
   }
   return result;
 }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/progress.h"
@@ -16,6 +17,11 @@ struct ScoredSequence {
   std::vector<int32_t> ids;
   size_t first_scored = 1;
 };
+
+// Ranges [first, last) of sequences that go through the model together, one reading of all weights
+// each. Losses are the same, to the bit, when a range is scored by itself.
+std::vector<std::pair<size_t, size_t>> scoring_passes(const Transformer& model,
+                                                      std::span<const ScoredSequence> sequences);
 
 // Per sequence, the negative log-likelihood in nats of each scored token given all before it;
 // log-softmax in double. Layers outside, sequences inside; the head runs on the scored rows alone,

@@ -1,5 +1,7 @@
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <numeric>
 
 #include "base/error.h"
 #include "model/kv_cache.h"
@@ -26,6 +28,10 @@ class Generation {
       : model_(model), prompts_(prompts), options_(options), results_(prompts.size()) {
     for (int64_t layer = 0; layer < model.spec().layers; ++layer)
       blocks_.push_back(model.load_stored_block(layer));
+    order_.resize(prompts.size());
+    std::iota(order_.begin(), order_.end(), size_t{0});
+    std::ranges::stable_sort(order_, std::ranges::greater(),
+                             [&](size_t i) { return prompts[i].size(); });
   }
 
   std::vector<std::vector<int32_t>> run() {
@@ -34,8 +40,10 @@ class Generation {
       if (running_.empty()) return std::move(results_);
       const std::vector<int32_t> next = step();
       for (size_t i = 0; i < running_.size(); ++i) accept(running_[i], next[i]);
-      const size_t ended =
-          std::erase_if(running_, [](const Running& r) { return r.pending.empty(); });
+      const size_t ended = std::erase_if(running_, [&](const Running& r) {
+        if (r.pending.empty() && options_.finished) options_.finished(r.prompt, results_[r.prompt]);
+        return r.pending.empty();
+      });
       done_ += ended;
       if (ended && options_.progress)
         options_.progress({"generating", "prompts", done_, prompts_.size()});
@@ -47,10 +55,10 @@ class Generation {
   void admit() {
     auto rows = static_cast<int64_t>(running_.size());
     while (waiting_ < prompts_.size() && static_cast<int64_t>(running_.size()) < options_.batch) {
-      const auto& prompt = prompts_[waiting_];
+      const auto& prompt = prompts_[order_[waiting_]];
       rows += static_cast<int64_t>(prompt.size());
       if (rows > kRowsPerStep && !running_.empty()) return;
-      running_.push_back({waiting_++, KvCache(model_.spec()), 0, prompt});
+      running_.push_back({order_[waiting_++], KvCache(model_.spec()), 0, prompt});
     }
   }
 
@@ -82,8 +90,9 @@ class Generation {
 
   int32_t choose(size_t prompt, std::span<const float> logits) const {
     if (options_.temperature == 0) return most_likely_token(logits);
+    const uint64_t number = options_.numbers.empty() ? prompt : options_.numbers[prompt];
     return sample_token(logits, options_.temperature, options_.top_p,
-                        sampling_number(options_.seed, prompt, results_[prompt].size()));
+                        sampling_number(options_.seed, number, results_[prompt].size()));
   }
 
   // Where the rope follows the length of a sequence, what is cached is no longer true: the sequence
@@ -114,7 +123,8 @@ class Generation {
   std::vector<std::shared_ptr<const BlockWeights>> blocks_;
   std::vector<std::vector<int32_t>> results_;
   std::vector<Running> running_;
-  size_t waiting_ = 0, done_ = 0;
+  std::vector<size_t> order_;      // in which prompts enter
+  size_t waiting_ = 0, done_ = 0;  // waiting_: into order_
   std::vector<float> hidden_, logits_;
 };
 
@@ -133,6 +143,10 @@ std::vector<std::vector<int32_t>> generate(const Transformer& model,
   }
   if (!(options.top_p > 0 && options.top_p <= 1)) {
     throw usage_error("top_p is {}, expected more than 0 and at most 1", options.top_p);
+  }
+  if (!options.numbers.empty() && options.numbers.size() != prompts.size()) {
+    throw failed_error("generation got {} prompts, but {} numbers", prompts.size(),
+                       options.numbers.size());
   }
   for (size_t i = 0; i < prompts.size(); ++i) {
     const auto tokens = static_cast<int64_t>(prompts[i].size());

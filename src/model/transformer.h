@@ -184,15 +184,20 @@ struct GenerateOptions {
   int64_t max_new_tokens = 256;
   double temperature = 0;  // 0: greedy, of equal logits the lowest id
   double top_p = 1;        // of sampling: see sample_token
-  uint64_t seed = 0;       // a token depends on (seed, i, its place) and the prompt `i` alone
+  // A token depends on the prompt, the seed, its place and the prompt's number alone.
+  uint64_t seed = 0;
+  std::vector<uint64_t> numbers;  // of the prompts; empty: 0, 1, 2, ...
   std::vector<int32_t> stop_ids;  // generation of a prompt ends when one is chosen
   // Asked after every token of prompt `i` with what was generated so far; true ends that prompt.
   std::function<bool(size_t i, std::span<const int32_t> generated)> stop;
+  // Told of each prompt's new tokens as soon as it has ended, in any order; may throw.
+  std::function<void(size_t i, std::span<const int32_t> generated)> finished;
   int64_t batch = 32;   // prompts that run together
   ProgressFn progress;  // prompts done
 };
 // Returns the new tokens of each prompt, without a stop id. Prompts do not influence each other, to
-// the bit: one that ends leaves the batch and the next enters. Generation also ends where the
+// the bit: one that ends leaves the batch and the next enters, the longest first, so that what
+// enters a step together is of about one length. Generation also ends where the
 // model's positions do. Error(kInput) for a prompt that is empty or leaves no position free. All
 // blocks are in memory while this runs, as they are stored.
 std::vector<std::vector<int32_t>> generate(const Transformer& model,

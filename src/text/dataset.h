@@ -25,6 +25,7 @@ struct DataItem {
   std::string prompt, answer;
   std::string reference_text;  // what the paper's program feeds for this item
   std::vector<int32_t> ids;    // kind kIds only
+  std::string row;             // the line of a .jsonl file that the item stands at
   size_t line = 0;             // in the file, from 1
   std::string where;           // "file:line", for messages
 };

@@ -115,7 +115,7 @@ TEST_F(Verbs, EvaluatesAndCalibratesARecipe) {
                            "loss:demo/data/code_test.jsonl:mbpp --limit 4");
   for (const size_t task : {0, 1}) {
     const auto values = [&](size_t model) {
-      return scored["models"][model]["tasks"][task]["metrics"]["answer_loss"]["values"];
+      return scored["models"][model]["tasks"][task]["metrics"]["answer_loss,none"]["values"];
     };
     EXPECT_EQ(values(0).size(), 4u);
     EXPECT_EQ(values(0), values(1));

@@ -21,7 +21,7 @@ TEST(Intervals, MeanAndStandardErrorOfSmallNumbers) {
   const Mean one = mean_of(std::vector<double>{3});
   EXPECT_EQ(one.mean, 3);
   EXPECT_EQ(one.standard_error, 0);
-  EXPECT_THROW(mean_of({}), Error);
+  EXPECT_THROW(mean_of(std::vector<double>()), Error);
 }
 
 // For right and wrong answers the standard error is sqrt(p (1 - p) / (n - 1)).
@@ -29,6 +29,17 @@ TEST(Intervals, StandardErrorOfAnAccuracy) {
   std::vector<double> right(200, 0);
   std::fill_n(right.begin(), 130, 1);
   EXPECT_NEAR(mean_of(right).standard_error, std::sqrt(0.65 * 0.35 / 199), 1e-15);
+}
+
+std::vector<ItemScore> scores(const std::vector<double>& values) {
+  std::vector<ItemScore> result;
+  for (const double v : values) result.push_back({v});
+  return result;
+}
+
+PairedDifference difference(const std::vector<double>& a, const std::vector<double>& b,
+                            uint64_t seed = 0) {
+  return paired_difference(scores(a), scores(b), seed);
 }
 
 // All n^n resamples of a few items, one by one: the bootstrap distribution without chance.
@@ -55,7 +66,7 @@ TEST(Intervals, BootstrapAgreesWithAllResamplesOfSixItems) {
   std::vector<double> d(a.size());
   std::transform(b.begin(), b.end(), a.begin(), d.begin(), std::minus<>());
   const PairedDifference exact = every_resample(d);
-  const PairedDifference found = paired_difference(a, b);
+  const PairedDifference found = difference(a, b);
   EXPECT_NEAR(found.difference, (0.31 + 0.97 + 0.05 + 1.5 + 0.11 - 1.17) / 6, 1e-12);
   // Error of a 2.5 % quantile of 10,000 draws: sqrt(p q / N) / density, about 0.02 here.
   EXPECT_NEAR(found.low, exact.low, 0.05);
@@ -74,7 +85,7 @@ TEST(Intervals, BootstrapAgreesWithNormalTheoryForManyItems) {
     b[i] = a[i] + d[i];
   }
   const Mean m = mean_of(d);
-  const PairedDifference found = paired_difference(a, b, 3);
+  const PairedDifference found = difference(a, b, 3);
   EXPECT_NEAR(found.difference, m.mean, 1e-12);
   EXPECT_NEAR(found.low, m.mean - 1.959964 * m.standard_error, 0.08 * m.standard_error);
   EXPECT_NEAR(found.high, m.mean + 1.959964 * m.standard_error, 0.08 * m.standard_error);
@@ -83,23 +94,23 @@ TEST(Intervals, BootstrapAgreesWithNormalTheoryForManyItems) {
 
 TEST(Intervals, TheSeedAloneDecides) {
   const std::vector<double> a = {1, 2, 3, 4, 9}, b = {2, 2, 5, 1, 4.5};
-  const PairedDifference x = paired_difference(a, b, 1), y = paired_difference(a, b, 1);
+  const PairedDifference x = difference(a, b, 1), y = difference(a, b, 1);
   EXPECT_EQ(x.low, y.low);
   EXPECT_EQ(x.high, y.high);
-  const PairedDifference swapped = paired_difference(b, a, 1);
+  const PairedDifference swapped = difference(b, a, 1);
   EXPECT_DOUBLE_EQ(swapped.low, -x.high);
   EXPECT_DOUBLE_EQ(swapped.high, -x.low);
 }
 
 TEST(Intervals, NothingIsShownByOneItemOrNoChange) {
-  EXPECT_FALSE(paired_difference(std::vector<double>{1}, std::vector<double>{5}).shown());
+  EXPECT_FALSE(difference({1}, {5}).shown());
   const std::vector<double> same = {1, 2, 3};
-  const PairedDifference none = paired_difference(same, same);
+  const PairedDifference none = difference(same, same);
   EXPECT_EQ(none.low, 0);
   EXPECT_EQ(none.high, 0);
   EXPECT_FALSE(none.shown());
-  EXPECT_THROW(paired_difference(same, std::vector<double>{1, 2}), Error);
-  EXPECT_THROW(paired_difference({}, {}), Error);
+  EXPECT_THROW(difference(same, {1, 2}), Error);
+  EXPECT_THROW(difference({}, {}), Error);
 }
 
 }  // namespace

@@ -7,12 +7,11 @@
 #include <functional>
 
 #include "base/error.h"
-#include "base/hash.h"
 #include "base/text_file.h"
 #include "eval/token_loss.h"
 #include "golden_file.h"
+#include "task_outcome.h"
 #include "temp_dir.h"
-#include "test_model.h"
 
 namespace lewis {
 namespace {
@@ -41,9 +40,7 @@ class Tasks : public testing::Test {
     return text;
   }
 
-  TaskResult run(const TaskOptions& options) {
-    return run_task(options, model_.transformer, nullptr, {}, {});
-  }
+  TaskOutcome run(const TaskOptions& options) { return run_whole(options, model_, nullptr); }
 
   // The message must hold `part`.
   void expect_error(const TaskOptions& options, ExitCode code, const std::string& part) {
@@ -67,24 +64,23 @@ double mean(const std::vector<double>& values) { return mean_of(values).mean; }
 TEST_F(Tasks, LossOfIdsIsTheMeanOverItemsOfAllButTheFirst) {
   const auto losses =
       token_losses(model_.transformer, {{ScoredSequence{ids_[0], 1}, {ids_[1], 1}}}, {});
-  const TaskResult result = run(ids_task("loss"));
-  ASSERT_EQ(result.metrics.size(), 1u);
-  const Metric& metric = result.metrics[0];
-  EXPECT_EQ(metric.name, "answer_loss");
-  EXPECT_FALSE(metric.higher_is_better);
-  EXPECT_EQ(metric.values, (std::vector<double>{mean(losses[0]), mean(losses[1])}));
-  EXPECT_DOUBLE_EQ(metric.summary.mean, (mean(losses[0]) + mean(losses[1])) / 2);
-  EXPECT_EQ(metric.summary.items, 2u);
-  EXPECT_EQ(result.label, "loss data");
-  EXPECT_EQ(result.samples.size(), 2u);
-  EXPECT_EQ(result.samples[1]["answer_tokens"], 95);
+  const TaskOutcome result = run(ids_task("loss"));
+  ASSERT_EQ(result.task.metrics.size(), 1u);
+  EXPECT_EQ(result.task.metrics[0].key(), "answer_loss,none");
+  EXPECT_FALSE(result.task.metrics[0].higher_is_better);
+  EXPECT_EQ(result.values(), (std::vector<double>{mean(losses[0]), mean(losses[1])}));
+  EXPECT_DOUBLE_EQ(result.summary().mean, (mean(losses[0]) + mean(losses[1])) / 2);
+  EXPECT_EQ(result.task.options.label, "loss data");
+  EXPECT_EQ(result.task.name, "loss_data");
+  EXPECT_EQ(result.items[1].details["answer_tokens"], 95);
+  EXPECT_NEAR(result.items[1].response, -95 * mean(losses[1]), 1e-9);
 }
 
 TEST_F(Tasks, LimitTakesTheFirstItems) {
   TaskOptions options = ids_task("loss");
-  const std::vector<double> all = run(options).metrics[0].values;
+  const std::vector<double> all = run(options).values();
   options.limit = 1;
-  const std::vector<double> one = run(options).metrics[0].values;
+  const std::vector<double> one = run(options).values();
   ASSERT_EQ(one.size(), 1u);
   EXPECT_NEAR(one[0], all[0], 1e-6);
 }
@@ -99,10 +95,10 @@ TEST_F(Tasks, PerplexityOfWholeDocumentsIsExpOfTheMeanOverTokens) {
   options.stride = 32;
   const auto losses = token_losses(
       model_.transformer, {{ScoredSequence{{5, 9, 17}, 1}, {{30, 2, 8, 1, 77, 3}, 1}}}, {});
-  const Metric metric = run(options).metrics[0];
-  EXPECT_EQ(metric.values, (std::vector<double>{mean(losses[0]), mean(losses[1])}));
-  EXPECT_NEAR(metric.headline.value(), std::exp((2 * mean(losses[0]) + 5 * mean(losses[1])) / 7),
-              1e-9);
+  const TaskOutcome result = run(options);
+  EXPECT_EQ(result.values(), (std::vector<double>{mean(losses[0]), mean(losses[1])}));
+  EXPECT_NEAR(result.summary().mean, (2 * mean(losses[0]) + 5 * mean(losses[1])) / 7, 1e-12);
+  EXPECT_EQ(result.task.metrics[0].kind, MetricInfo::Kind::kExpMean);
 }
 
 // The definition, token by token: scored in the first window that holds it.
@@ -112,7 +108,7 @@ TEST_F(Tasks, PerplexityScoresEachTokenOnceInTheFirstWindowThatHoldsIt) {
        {std::pair<int64_t, int64_t>{32, 16}, {40, 30}, {20, 1}, {96, 8}}) {
     options.window = window;
     options.stride = stride;
-    const TaskResult result = run(options);
+    const TaskOutcome result = run(options);
     std::vector<ScoredSequence> one_by_one;
     for (const auto& ids : ids_) {
       for (int64_t t = 1; t < 96; ++t) {
@@ -124,10 +120,9 @@ TEST_F(Tasks, PerplexityScoresEachTokenOnceInTheFirstWindowThatHoldsIt) {
     }
     double total = 0;
     for (const auto& loss : token_losses(model_.transformer, one_by_one, {})) total += loss.at(0);
-    EXPECT_NEAR(std::log(result.metrics[0].headline.value()), total / (2 * 95), 1e-6)
-        << window << ", " << stride;
+    EXPECT_NEAR(result.summary().mean, total / (2 * 95), 1e-6) << window << ", " << stride;
     int64_t tokens = 0;
-    for (const Json& sample : result.samples) tokens += sample["tokens"].get<int64_t>();
+    for (const ItemResult& item : result.items) tokens += item.details["tokens"].get<int64_t>();
     EXPECT_EQ(tokens, 2 * 95);
   }
 }
@@ -183,8 +178,7 @@ TEST(Gsm8k, PromptsAreThoseOfTheHarness) {
   options.shots = 2;
   options.shots_data = train;
   options.max_new_tokens = 4;
-  const TaskResult result =
-      run_task(options, model.transformer, &tokenizer, tokenizer.stop_ids(), {});
+  const PreparedTask task = prepare_task(options, model.transformer.spec(), &tokenizer);
   const std::string test_text = read_text_file(test), train_text = read_text_file(train);
   const auto row = [](const std::string& text, size_t i) {
     return parse_json(split_lines(text).at(i), "row");
@@ -194,7 +188,7 @@ TEST(Gsm8k, PromptsAreThoseOfTheHarness) {
   };
   const std::vector<std::vector<size_t>> examples = {{989, 796}, {451, 119}};
   ASSERT_EQ(split_lines(train_text).size(), 1000u);
-  ASSERT_EQ(result.samples.size(), 2u);
+  ASSERT_EQ(task.items.size(), 2u);
   for (size_t i = 0; i < 2; ++i) {
     std::string prompt;
     for (size_t e : examples[i]) {
@@ -202,7 +196,9 @@ TEST(Gsm8k, PromptsAreThoseOfTheHarness) {
       prompt += question(example) + " " + example["answer"].get<std::string>() + "\n\n";
     }
     prompt += question(row(test_text, i));
-    EXPECT_EQ(result.samples[i]["prompt_sha256"], sha256_hex(prompt));
+    EXPECT_EQ(task.items[i].prompt, prompt);
+    EXPECT_EQ(task.items[i].doc, row(test_text, i));
+    EXPECT_EQ(task.items[i].target, row(test_text, i)["answer"]);
   }
 }
 
@@ -216,7 +212,7 @@ TEST(Gsm8k, RefusesWhatCannotBe) {
   const auto refused = [&](const std::function<void(TaskOptions&)>& change, const Tokenizer* t) {
     TaskOptions changed = options;
     change(changed);
-    EXPECT_THROW(run_task(changed, model.transformer, t, {}, {}), Error);
+    EXPECT_THROW(prepare_task(changed, model.transformer.spec(), t), Error);
   };
   refused([](TaskOptions&) {}, nullptr);
   refused([](TaskOptions& o) { o.max_new_tokens = 0; }, &tokenizer);

@@ -6,19 +6,18 @@
 
 #include "base/json.h"
 #include "eval/gsm8k_answer.h"
-#include "eval/tasks.h"
-#include "test_model.h"
+#include "task_outcome.h"
 
 namespace lewis {
 namespace {
 
 const std::filesystem::path kDemo = LEWIS_DEMO;
 
-TaskResult score(const std::string& name, TaskOptions options) {
+TaskOutcome score(const std::string& name, TaskOptions options) {
   const TestModel model(kDemo / "models" / name);
   const Tokenizer tokenizer = Tokenizer::load(kDemo / "models" / name);
   options.data = kDemo / "data" / options.data;
-  return run_task(options, model.transformer, &tokenizer, tokenizer.stop_ids(), {});
+  return run_whole(options, model, &tokenizer);
 }
 
 Json golden(const std::string& name) {
@@ -36,9 +35,9 @@ TEST_P(Zoo, AnswerLossOfEveryItem) {
     options.data = file;
     options.format = format;
     options.limit = 100;
-    const TaskResult result = score(GetParam(), options);
+    const TaskOutcome result = score(GetParam(), options);
     const auto expected = golden(GetParam())[key].get<std::vector<double>>();
-    const std::vector<double>& found = result.metrics.at(0).values;
+    const std::vector<double> found = result.values();
     ASSERT_EQ(found.size(), expected.size());
     double largest = 0;
     for (size_t i = 0; i < found.size(); ++i) {
@@ -56,15 +55,14 @@ TEST_P(Zoo, GenerationsAreThoseOfTransformers) {
   options.data = "math_test.jsonl";
   options.limit = 25;
   options.max_new_tokens = 96;
-  const TaskResult result = score(GetParam(), options);
+  const TaskOutcome result = score(GetParam(), options);
   const Tokenizer tokenizer = Tokenizer::load(kDemo / "models" / GetParam());
   const auto expected =
       golden(GetParam())["math_greedy_ids"].get<std::vector<std::vector<int32_t>>>();
   const std::vector<std::string> stops = {"Question:", "</s>", "<|im_end|>"};
-  ASSERT_EQ(result.samples.size(), expected.size());
+  ASSERT_EQ(result.items.size(), expected.size());
   for (size_t i = 0; i < expected.size(); ++i) {
-    EXPECT_EQ(result.samples[i]["generated"],
-              cut_at_stops(tokenizer.decode(expected[i], true), stops))
+    EXPECT_EQ(result.items[i].response, cut_at_stops(tokenizer.decode(expected[i], true), stops))
         << i;
   }
 }
@@ -81,10 +79,10 @@ TEST(ZooAccuracy, IsNearTheMeasured) {
     options.task = "gsm8k";
     options.data = "math_test.jsonl";
     options.limit = static_cast<uint64_t>(kItems);
-    const TaskResult result = score(name, options);
-    const double found = result.metrics.at(1).summary.mean;
+    const TaskOutcome result = score(name, options);
+    const double found = result.summary(1).mean;
     EXPECT_NEAR(found, share, 3 * std::sqrt(share * (1 - share) / kItems)) << name;
-    std::printf("%s: strict %.3f, flexible %.3f\n", name, result.metrics.at(0).summary.mean, found);
+    std::printf("%s: strict %.3f, flexible %.3f\n", name, result.summary(0).mean, found);
   }
 }
 

@@ -1,14 +1,10 @@
 // GSM8K by generation (greedy, if not asked otherwise), as lm-evaluation-harness does it (task
 // gsm8k, version 3): the share of questions whose number comes out, found strictly ("#### 18") and
 // flexibly (the last number).
-#include <algorithm>
-
 #include "base/error.h"
-#include "base/hash.h"
 #include "eval/gsm8k_answer.h"
 #include "eval/python_random.h"
 #include "eval/tasks/task.h"
-#include "text/stop_strings.h"
 
 namespace lewis {
 namespace {
@@ -24,10 +20,6 @@ void check_options(const TaskContext& context) {
   const TaskOptions& o = context.options;
   if (o.format != "gsm8k") {
     throw usage_error("task gsm8k reads data of format gsm8k, not {}", o.format);
-  }
-  if (!context.tokenizer) throw input_error("task gsm8k: the model has no tokenizer");
-  if (o.max_new_tokens < 1) {
-    throw usage_error("task gsm8k: {} new tokens, expected 1 or more", o.max_new_tokens);
   }
   if (o.shots == 0) return;
   if (o.shots_data.empty()) {
@@ -62,73 +54,36 @@ void add_shots(const TaskContext& context, std::vector<DataItem>& items) {
   }
 }
 
-std::vector<std::vector<int32_t>> encode_prompts(const TaskContext& context,
-                                                 const std::vector<DataItem>& items) {
-  const int64_t longest = context.model.spec().max_positions - context.options.max_new_tokens;
-  std::vector<std::vector<int32_t>> prompts;
-  for (const DataItem& item : items) {
-    DataItem question = item;
-    question.answer.clear();
-    prompts.push_back(item_tokens(context, question, longest).ids);
+ItemResult score(const TaskItem& item, const std::string& text) {
+  ItemResult result;
+  result.response = text;
+  result.filtered = {extract_strict(text), extract_flexible(text)};
+  const std::string target = normalize_answer(item.target);
+  for (const std::string& found : result.filtered) {
+    result.scores.push_back({normalize_answer(found) == target ? 1.0 : 0.0});
   }
-  return prompts;
-}
-
-std::vector<std::string> generate_texts(const TaskContext& context,
-                                        const std::vector<DataItem>& items) {
-  GenerateOptions options;
-  options.max_new_tokens = context.options.max_new_tokens;
-  options.temperature = context.options.temperature;
-  options.top_p = context.options.top_p;
-  options.seed = context.options.seed;
-  options.stop_ids = context.stop_ids;
-  StopStrings stop_strings(*context.tokenizer, stops());
-  options.stop = [&](size_t i, std::span<const int32_t> generated) {
-    return stop_strings.completed(i, generated);
-  };
-  options.progress = [&](const Progress& p) {
-    if (context.progress) context.progress({"generating", "items", p.done, p.total});
-  };
-  std::vector<std::string> texts;
-  for (const auto& ids : generate(context.model, encode_prompts(context, items), options)) {
-    texts.push_back(cut_at_stops(context.tokenizer->decode(ids, true), stops()));
-  }
-  return texts;
+  return result;
 }
 
 }  // namespace
 
-TaskResult run_gsm8k(const TaskContext& context) {
+PreparedTask prepare_gsm8k(const TaskContext& context) {
   check_options(context);
-  std::vector<DataItem> items = read_items(context, context.options.data);
-  if (context.options.limit && items.size() > context.options.limit) {
-    items.resize(context.options.limit);
-  }
+  PreparedTask task;
+  task.version = 3;
+  task.metrics = {{"exact_match", "strict-match", MetricInfo::Kind::kShare, true},
+                  {"exact_match", "flexible-extract", MetricInfo::Kind::kShare, true}};
+  task.settings = generation_settings(context.options, stops());
+  task.settings["num_fewshot"] = context.options.shots;
+  std::vector<DataItem> items = read_items(context, context.options.data, context.options.limit);
   add_shots(context, items);
-  const std::vector<std::string> texts = generate_texts(context, items);
-  TaskResult result;
-  result.samples = Json::array();
-  Metric strict{"exact_match,strict-match", true, {}, {}, {}};
-  Metric flexible{"exact_match,flexible-extract", true, {}, {}, {}};
-  for (size_t i = 0; i < items.size(); ++i) {
+  for (const DataItem& item : items) {
     // The answer as the file has it: without the space that parts it from the prompt.
-    const std::string target = normalize_answer(std::string_view(items[i].answer).substr(1));
-    const std::string strict_found = extract_strict(texts[i]);
-    const std::string flexible_found = extract_flexible(texts[i]);
-    strict.values.push_back(normalize_answer(strict_found) == target ? 1 : 0);
-    flexible.values.push_back(normalize_answer(flexible_found) == target ? 1 : 0);
-    result.samples.push_back({{"index", i},
-                              {"where", items[i].where},
-                              {"prompt_sha256", sha256_hex(items[i].prompt)},
-                              {"target", target},
-                              {"generated", texts[i]},
-                              {"strict-match", strict_found},
-                              {"flexible-extract", flexible_found},
-                              {strict.name, strict.values.back()},
-                              {flexible.name, flexible.values.back()}});
+    task.items.push_back({item.where, doc_of(item), item.prompt, item.answer.substr(1),
+                          prompt_tokens(context, item.prompt, item.where)});
   }
-  result.metrics = {std::move(strict), std::move(flexible)};
-  return result;
+  task.run = [](const TaskRun& run) { run_generation(run, stops(), score); };
+  return task;
 }
 
 }  // namespace lewis

@@ -1,41 +1,65 @@
-// What a task is: a function from a model and options to metrics. Each has a file of its own here,
-// a declaration below and a line in the table of eval/tasks.cc.
+// What a task is: a function from options and data to prompts, and how they are run and scored.
+// Each has a file of its own here, a declaration below and a line in the table of eval/tasks.cc.
 #pragma once
 
+#include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "eval/tasks.h"
-#include "eval/token_loss.h"
 #include "text/dataset.h"
 
 namespace lewis {
 
 struct TaskContext {
   const TaskOptions& options;
-  const Transformer& model;
+  const ModelSpec& spec;
   const Tokenizer* tokenizer;  // may be null
-  const std::vector<int32_t>& stop_ids;
-  const ProgressFn& progress;
 };
 
 struct Task {
   std::string_view name;
   std::string_view format;  // of data whose format is not said; "": by the file's ending
-  // Fills metrics and samples; the rest of the result is run_task's.
-  TaskResult (*run)(const TaskContext&);
+  int64_t max_new_tokens;   // of generation, where nothing else is asked for; 0: none
+  // Fills version, metrics, settings, items and run; the rest is prepare_task's. What options
+  // leave open (format, label, max_new_tokens) is settled in the context's.
+  PreparedTask (*prepare)(const TaskContext&);
 };
 
-TaskResult run_loss(const TaskContext& context);
-TaskResult run_perplexity(const TaskContext& context);
-TaskResult run_gsm8k(const TaskContext& context);
+PreparedTask prepare_loss(const TaskContext& context);
+PreparedTask prepare_perplexity(const TaskContext& context);
+PreparedTask prepare_gsm8k(const TaskContext& context);
 
-// The items of a data file in the task's format.
-std::vector<DataItem> read_items(const TaskContext& context, const std::filesystem::path& file);
+// The items of a data file in the task's format; the first `limit` of them (0: all).
+std::vector<DataItem> read_items(const TaskContext& context, const std::filesystem::path& file,
+                                 uint64_t limit = 0);
+
+// The row of the data file; for data without rows an object with where the item stands.
+Json doc_of(const DataItem& item);
 
 // The item's tokens. Throws Error(kInput), with the item's file and line, for an id that the model
 // does not know, and when there are more tokens than `longest`.
 TokenSequence item_tokens(const TaskContext& context, const DataItem& item, int64_t longest);
+
+// The tokens of a prompt that is to be continued by options.max_new_tokens. The same errors.
+TokenSequence prompt_tokens(const TaskContext& context, const std::string& prompt,
+                            const std::string& where);
+
+// Settings of generation that decide its results.
+Json generation_settings(const TaskOptions& options, const std::vector<std::string>& stops);
+
+// Continues the prompts (TaskItem::tokens) as options say, up to the first stop string; score() is
+// called with the text before it.
+using TextScore = std::function<ItemResult(const TaskItem& item, const std::string& text)>;
+void run_generation(const TaskRun& run, const std::vector<std::string>& stops,
+                    const TextScore& score);
+
+// Scores the answer's tokens of each item (TaskItem::tokens; token 0 never, since nothing comes
+// before it): score() gets their negative log-likelihoods in nats. Items go through the model in
+// passes that depend on all items of the task, so a pass is run whole or not at all.
+using LossScore = std::function<ItemResult(const TaskItem& item, std::span<const double> losses)>;
+void run_losses(const TaskRun& run, const LossScore& score);
 
 }  // namespace lewis

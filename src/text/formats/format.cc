@@ -23,6 +23,7 @@ const std::string& Row::text(std::string_view name) const {
 DataItem Row::item(DataItem::Kind kind) const {
   DataItem item;
   item.kind = kind;
+  item.row = raw;
   item.line = line;
   item.where = where;
   return item;
@@ -44,7 +45,7 @@ std::vector<DataItem> read_rows(const FormatInput& input,
     if (!object.is_object()) {
       throw input_error("{}: expected a JSON object, found {}", where, object.type_name());
     }
-    items.push_back(read_row(Row{object, number, where}));
+    items.push_back(read_row(Row{object, line, number, where}));
   }
   return items;
 }

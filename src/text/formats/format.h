@@ -39,8 +39,9 @@ const std::vector<DataFormat>& format_table();
 // One line of a .jsonl file: a JSON object.
 struct Row {
   const Json& object;
-  size_t line;        // from 1
-  std::string where;  // "file:line", for messages
+  std::string_view raw;  // the line itself
+  size_t line;           // from 1
+  std::string where;     // "file:line", for messages
 
   // A field of the row. Throws Error(kInput) that names file, line and field when it is missing or
   // is not of the type asked for.

@@ -1,0 +1,125 @@
+#include "eval/tasks/task.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "eval/gsm8k_answer.h"
+#include "eval/token_loss.h"
+#include "text/stop_strings.h"
+
+namespace lewis {
+
+std::vector<DataItem> read_items(const TaskContext& context, const std::filesystem::path& file,
+                                 uint64_t limit) {
+  DataOptions data;
+  data.file = file;
+  data.format = context.options.format;
+  data.prompt_field = context.options.prompt_field;
+  data.answer_field = context.options.answer_field;
+  std::vector<DataItem> items = read_data(data, context.options.chat);
+  if (limit && items.size() > limit) items.resize(limit);
+  return items;
+}
+
+Json doc_of(const DataItem& item) {
+  if (item.row.empty()) return {{"document", item.where}};
+  return parse_json(item.row, item.where);
+}
+
+TokenSequence item_tokens(const TaskContext& context, const DataItem& item, int64_t longest) {
+  TokenSequence sequence = tokenize(context.tokenizer, item);
+  if (static_cast<int64_t>(sequence.ids.size()) > longest) {
+    throw input_error("{}: the item has {} tokens, but at most {} fit the model's {} positions",
+                      item.where, sequence.ids.size(), longest, context.spec.max_positions);
+  }
+  for (int32_t id : sequence.ids) {
+    if (id < 0 || id >= context.spec.vocab) {
+      throw input_error("{}: token id {} is not in the model's vocabulary of {}", item.where, id,
+                        context.spec.vocab);
+    }
+  }
+  return sequence;
+}
+
+TokenSequence prompt_tokens(const TaskContext& context, const std::string& prompt,
+                            const std::string& where) {
+  const TaskOptions& o = context.options;
+  if (!context.tokenizer) throw input_error("task {}: the model has no tokenizer", o.task);
+  if (*o.max_new_tokens < 1) {
+    throw usage_error("task {}: {} new tokens, expected 1 or more", o.task, *o.max_new_tokens);
+  }
+  DataItem item;
+  item.prompt = prompt;
+  item.where = where;
+  return item_tokens(context, item, context.spec.max_positions - *o.max_new_tokens);
+}
+
+Json generation_settings(const TaskOptions& options, const std::vector<std::string>& stops) {
+  Json settings = {{"until", stops},
+                   {"max_gen_toks", *options.max_new_tokens},
+                   {"do_sample", options.temperature > 0},
+                   {"temperature", options.temperature}};
+  if (options.temperature > 0) {
+    settings["top_p"] = options.top_p;
+    settings["seed"] = options.seed;
+  }
+  return settings;
+}
+
+void run_generation(const TaskRun& run, const std::vector<std::string>& stops,
+                    const TextScore& score) {
+  const TaskOptions& o = run.task.options;
+  const Tokenizer& tokenizer = *run.model.tokenizer;
+  GenerateOptions options;
+  options.max_new_tokens = *o.max_new_tokens;
+  options.temperature = o.temperature;
+  options.top_p = o.top_p;
+  options.seed = o.seed;
+  options.stop_ids = run.model.stop_ids;
+  std::vector<std::vector<int32_t>> prompts;
+  for (const size_t item : run.items) {
+    prompts.push_back(run.task.items[item].tokens.ids);
+    options.numbers.push_back(item);
+  }
+  StopStrings stop_strings(tokenizer, stops);
+  options.stop = [&](size_t i, std::span<const int32_t> generated) {
+    return stop_strings.completed(i, generated);
+  };
+  options.finished = [&](size_t i, std::span<const int32_t> generated) {
+    const size_t item = run.items[i];
+    const std::string text = cut_at_stops(tokenizer.decode(generated, true), stops);
+    run.done(item, score(run.task.items[item], text));
+  };
+  options.progress = [&](const Progress& p) {
+    if (run.progress) run.progress({"generating", "items", p.done, p.total});
+  };
+  generate(run.model.transformer, prompts, options);
+}
+
+void run_losses(const TaskRun& run, const LossScore& score) {
+  std::vector<ScoredSequence> sequences;
+  for (const TaskItem& item : run.task.items) {
+    sequences.push_back({item.tokens.ids, std::max<size_t>(item.tokens.prompt_tokens, 1)});
+  }
+  const size_t total = run.items.size();
+  size_t before = 0;
+  for (const auto& [first, last] : scoring_passes(run.model.transformer, sequences)) {
+    const auto begin = std::ranges::lower_bound(run.items, first);
+    const auto end = std::ranges::lower_bound(run.items, last);
+    if (begin == end) continue;
+    const auto count = static_cast<size_t>(end - begin);
+    const auto losses = token_losses(
+        run.model.transformer, std::span(sequences).subspan(first, last - first),
+        [&](const Progress& p) {
+          const double share = static_cast<double>(p.done) / static_cast<double>(p.total);
+          const auto done = static_cast<size_t>(share * static_cast<double>(count));
+          if (run.progress) run.progress({"scoring", "items", before + done, total});
+        });
+    for (auto item = begin; item != end; ++item) {
+      run.done(*item, score(run.task.items[*item], losses[*item - first]));
+    }
+    before += count;
+  }
+}
+
+}  // namespace lewis
