@@ -7,6 +7,7 @@
 #include "bench.h"
 #include "calibrate/calibrate.h"
 #include "compute/backend.h"
+#include "compute/cpu/matmul.h"
 #include "eval/token_loss.h"
 #include "io/checkpoint.h"
 #include "io/safetensors.h"
@@ -113,6 +114,39 @@ double bare_seconds(Backend& backend, const MemoryModel& model, const ModelSpec&
   return seconds;
 }
 
+// Seconds of attention's two products of one block for one sequence of `tokens`, each tile alone:
+// the queries that share a key head times the keys that they see, and the same back.
+double bare_attention_seconds(const ModelSpec& spec, int64_t tokens, Threads& threads) {
+  const int64_t group = spec.heads / spec.kv_heads, queries = 128 / group;  // as attention.cc does
+  const int64_t width = spec.head_dim, stride = spec.kv_heads * width;
+  const std::vector<float> keys(static_cast<size_t>(tokens * stride), 0.5f);
+  struct Tile {
+    int64_t rows, seen;
+  };
+  std::vector<Tile> tiles;
+  for (int64_t first = 0; first < tokens; first += queries) {
+    const int64_t count = std::min(queries, tokens - first);
+    tiles.insert(tiles.end(), static_cast<size_t>(spec.kv_heads), {count * group, first + count});
+  }
+  return least_seconds([&] {
+    threads.run(tiles.size(), [&](size_t i) {
+      const auto [rows, seen] = tiles[i];
+      const std::vector<float> q(static_cast<size_t>(rows * width), 0.5f);
+      std::vector<float> scores(static_cast<size_t>(rows * seen)), out(q.size());
+      gemm({.m = rows,
+            .n = seen,
+            .k = width,
+            .lda = width,
+            .ldb = stride,
+            .ldc = seen,
+            .transpose_b = true},
+           q.data(), keys.data(), scores.data());
+      gemm({.m = rows, .n = width, .k = seen, .lda = seen, .ldb = stride, .ldc = width},
+           scores.data(), keys.data(), out.data());
+    });
+  });
+}
+
 void forward(const BenchModel& bench, ComputeType type, size_t thread_count) {
   const MemoryModel memory(bench.spec);
   const std::vector<std::vector<int32_t>> sequences(15, std::vector<int32_t>(512, 7));
@@ -122,8 +156,11 @@ void forward(const BenchModel& bench, ComputeType type, size_t thread_count) {
   const auto backend = make_cpu_backend(threads, type);
   TimedBackend timed(*backend);
   const Transformer model(memory, bench.spec, timed, threads);
-  const double bare = bare_seconds(*backend, memory, bench.spec, kGroup) * kTokens / kGroup *
-                      static_cast<double>(bench.spec.layers);
+  const auto layers_here = static_cast<double>(bench.spec.layers);
+  const double bare =
+      bare_seconds(*backend, memory, bench.spec, kGroup) * kTokens / kGroup * layers_here;
+  const double attention =
+      bare_attention_seconds(bench.spec, 512, threads) * kTokens / 512 * layers_here;
   double total = 1e30, inside = 0;
   for (int i = 0; i < 3; ++i) {
     timed.linear_seconds = 0;
@@ -132,24 +169,24 @@ void forward(const BenchModel& bench, ComputeType type, size_t thread_count) {
     total = seconds;
     inside = timed.linear_seconds;
   }
-  const double scale = bench.layers / static_cast<double>(bench.spec.layers);
+  const double scale = bench.layers / layers_here;
   std::vector<ScoredSequence> scored;
   for (const auto& ids : sequences) scored.push_back({ids, 256});  // half of the tokens
   const TokenBatch batch = make_batch(sequences);
   const double layers = least_seconds([&] { run_layers(model, batch, {}); }, 2);
   const double whole = least_seconds([&] { token_losses(model, scored, {}); }, 2);
   const double evaluation = layers * scale + std::max(0.0, whole - layers);
-  fmt::print(
-      "{:<8}{:<8}{:>8}{:>14.0f}{:>14.0f}{:>14.0f}{:>14.2f}{:>14.2f}{:>14.2f}\n", bench.name,
-      compute_type_name(type), thread_count,
-      block_flops(bench.spec) * kTokens * static_cast<double>(bench.spec.layers) / bare / 1e9,
-      kTokens / (total * scale), kTokens / evaluation, inside / total, bare / inside, bare / total);
+  fmt::print("{:<8}{:<8}{:>8}{:>14.0f}{:>14.0f}{:>14.0f}{:>14.2f}{:>14.2f}{:>14.2f}\n", bench.name,
+             compute_type_name(type), thread_count,
+             block_flops(bench.spec) * kTokens * layers_here / bare / 1e9,
+             kTokens / (total * scale), kTokens / evaluation, inside / total, bare / inside,
+             (bare + attention) / total);
 }
 
 void forward() {
   fmt::print(
       "15 sequences of 512 tokens; tokens/s of the whole model, from a few of its blocks; GEMM: "
-      "its linear layers alone\n\n");
+      "its linear layers alone; of GEMM: these and attention's products\n\n");
   fmt::print("{:<8}{:<8}{:>8}{:>14}{:>14}{:>14}{:>14}{:>14}{:>14}\n", "model", "type", "threads",
              "GEMM GFLOP/s", "calibration", "evaluation", "in GEMM", "at its speed", "of GEMM");
   std::vector<ComputeType> types = {ComputeType::kF32};
