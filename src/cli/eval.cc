@@ -126,7 +126,7 @@ std::string difference_cell(const Metric& metric, const PairedDifference& d, boo
   const std::string text =
       fmt::format("{}{:+.{}f} [{:+.{}f}, {:+.{}f}]", is_exponential(metric) ? "log " : "",
                   unit * d.difference, digits, unit * d.low, digits, unit * d.high, digits);
-  if (!d.shown()) return styled(text + "  ", "2", color);
+  if (!(d.low > 0 || d.high < 0)) return styled(text + "  ", "2", color);
   const bool better = (d.difference > 0) == metric.info.higher_is_better;
   return styled(text + (better ? " ✓" : " ✗"), better ? "32" : "31", color);
 }
@@ -208,8 +208,10 @@ Json metric_json(const Metric& m, const Metric* reference) {
   if (is_exponential(m)) json["mean"] = m.summary.mean;
   if (reference) {
     const PairedDifference d = paired_difference(reference->scores, m.scores);
-    json["difference"] = {
-        {"value", d.difference}, {"low", d.low}, {"high", d.high}, {"shown", d.shown()}};
+    json["difference"] = {{"value", d.difference},
+                          {"low", d.low},
+                          {"high", d.high},
+                          {"shown", d.low > 0 || d.high < 0}};
   }
   Json values = Json::array();
   for (const ItemScore& s : m.scores) values.push_back(s.value);

@@ -1,8 +1,11 @@
 #include "eval/intervals.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
+#include <numbers>
+#include <numeric>
 #include <vector>
 
 #include "base/error.h"
@@ -83,7 +86,10 @@ PairedDifference paired_difference(std::span<const ItemScore> a, std::span<const
                                    uint64_t seed, int resamples) {
   const std::vector<ItemScore> change = paired_change(a, b);
   PairedDifference result;
-  result.difference = mean_of(change).mean;
+  const Mean mean = mean_of(change);
+  result.difference = mean.mean;
+  result.standard_error = mean.standard_error;
+  result.items = mean.items;
   if (change.size() < 2) {  // one item says nothing about the spread
     result.low = -std::numeric_limits<double>::infinity();
     result.high = std::numeric_limits<double>::infinity();
@@ -96,7 +102,42 @@ PairedDifference paired_difference(std::span<const ItemScore> a, std::span<const
   std::sort(means.begin(), means.end());
   result.low = percentile(means, 0.025);
   result.high = percentile(means, 0.975);
+  const auto below = std::ranges::upper_bound(means, 0.0) - means.begin();
+  const auto above = means.end() - std::ranges::lower_bound(means, 0.0);
+  const auto tail = static_cast<double>(std::min(below, above) + 1);
+  result.p = std::min(1.0, 2 * tail / static_cast<double>(means.size() + 1));
   return result;
+}
+
+double mcnemar_p(uint64_t only_a_right, uint64_t only_b_right) {
+  const uint64_t fewer = std::min(only_a_right, only_b_right);
+  const auto n = static_cast<double>(only_a_right + only_b_right);
+  double tail = 0;
+  for (uint64_t k = 0; k <= fewer; ++k) {  // from the smallest term on
+    const auto x = static_cast<double>(k);
+    tail += std::exp(std::lgamma(n + 1) - std::lgamma(x + 1) - std::lgamma(n - x + 1) -
+                     n * std::numbers::ln2);
+  }
+  return std::min(1.0, 2 * tail);
+}
+
+std::vector<double> holm(std::span<const double> p) {
+  std::vector<size_t> order(p.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::ranges::stable_sort(order, {}, [&](size_t i) { return p[i]; });
+  std::vector<double> corrected(p.size());
+  double largest = 0;
+  for (size_t rank = 0; rank < order.size(); ++rank) {
+    const auto still = static_cast<double>(p.size() - rank);
+    largest = std::max(largest, std::min(1.0, still * p[order[rank]]));
+    corrected[order[rank]] = largest;
+  }
+  return corrected;
+}
+
+double detectable_difference(double standard_error) {
+  constexpr double kZ975 = 1.959963984540054, kZ80 = 0.8416212335729143;
+  return (kZ975 + kZ80) * standard_error;
 }
 
 }  // namespace lewis
