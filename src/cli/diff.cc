@@ -81,19 +81,19 @@ Json to_json(const ModelDifference& d) {
 }
 
 std::vector<std::string> cells(const std::string& name, const TensorDifference& d) {
-  return {name, fmt::format("{:.3e}", d.relative()), fmt::format("{:.8f}", d.cosine()),
+  return {printable(name), fmt::format("{:.3e}", d.relative()), fmt::format("{:.8f}", d.cosine()),
           fmt::format("{:.1f} %", 100 * d.equal_share())};
 }
 
 void print(const ModelDifference& d, size_t top) {
-  const bool color = Terminal::of(STDOUT_FILENO).color;
+  const Terminal terminal = Terminal::of(STDOUT_FILENO);
   const std::vector<Table::Column> columns = {
       {"tensor", Align::kLeft}, {"|B - A| / |A|"}, {"cosine"}, {"equal"}};
   Table tensors(columns);
   for (size_t i = 0; i < std::min(top, d.tensors.size()); ++i) {
     tensors.add(cells(d.tensors[i].name, d.tensors[i].difference));
   }
-  fmt::print("{}", tensors.text(color));
+  fmt::print("{}", tensors.text(terminal));
   if (top < d.tensors.size()) fmt::print("and {} more (--top 0: all)\n", d.tensors.size() - top);
   Table layers({{"layer", Align::kLeft}, columns[1], columns[2], columns[3]});
   for (const auto& [layer, difference] : d.layers) {
@@ -101,7 +101,7 @@ void print(const ModelDifference& d, size_t top) {
   }
   layers.add_line();
   layers.add(cells("all", d.all));
-  fmt::print("\n{}", layers.text(color));
+  fmt::print("\n{}", layers.text(terminal));
   for (const std::string& name : d.only_a) fmt::print("only in A: {}\n", name);
   for (const std::string& name : d.only_b) fmt::print("only in B: {}\n", name);
   for (const std::string& line : d.not_compared) fmt::print("not compared: {}\n", line);

@@ -1,20 +1,21 @@
 // lewis eval MODEL...: tasks, with standard errors and paired differences to a baseline.
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cmath>
-#include <fstream>
+#include <chrono>
 #include <map>
 #include <tuple>
 
 #include "base/error.h"
+#include "cli/eval_table.h"
 #include "cli/guidance.h"
 #include "cli/running_model.h"
-#include "cli/table.h"
 #include "cli/tokenizers.h"
 #include "cli/verbs.h"
 #include "cli/version.h"
+#include "eval/journal.h"
+#include "eval/results.h"
 #include "eval/tasks.h"
 #include "text/chat_template.h"
 
@@ -25,32 +26,22 @@ constexpr uint64_t kKeptOfRecipe = 256 << 20;  // merged tensors that stay in me
 
 struct Options {
   std::vector<std::filesystem::path> models;
-  std::vector<std::string> tasks;  // NAME or NAME:FILE or NAME:FILE:FORMAT
-  std::filesystem::path json_out, samples_folder;
+  std::vector<std::string> tasks;                    // NAME or NAME:FILE or NAME:FILE:FORMAT
+  std::vector<std::filesystem::path> other_results;  // files of other runs
+  std::filesystem::path output;                      // folder; empty: nothing is written
+  bool log_samples = false, no_resume = false;
   std::string baseline;
   std::optional<ComputeType> compute = ComputeType::kF32;  // none: the faster one
   TaskOptions defaults;                                    // for every task
   std::shared_ptr<CommonOptions> common;
 };
 
-struct Metric {
-  MetricInfo info;
-  std::vector<ItemScore> scores;
-  Mean summary;
-};
-
-struct TaskResult {
-  std::shared_ptr<const PreparedTask> task;
-  std::vector<ItemResult> items;
-  std::vector<Metric> metrics;
-};
-
-// One model's results, in the order of the tasks.
-struct ModelResults {
-  std::string name;
-  std::filesystem::path folder;
-  std::string fingerprint;
-  std::vector<TaskResult> tasks;
+// A model of this run, in the order of the command line.
+struct EvaluatedModel {
+  std::filesystem::path path;
+  ModelResults results;
+  std::vector<std::shared_ptr<const PreparedTask>> tasks;
+  std::vector<std::vector<ItemResult>> items;  // per task
 };
 
 TaskOptions parse_task(const std::string& text, const TaskOptions& defaults) {
@@ -88,193 +79,13 @@ std::vector<std::string> short_names(const std::vector<std::filesystem::path>& p
   return names;
 }
 
-size_t find_baseline(const Options& o, const std::vector<ModelResults>& results) {
-  for (size_t i = 0; i < results.size(); ++i) {
-    if (results[i].name == o.baseline || results[i].folder == std::filesystem::path(o.baseline))
-      return i;
+size_t find_baseline(const std::string& baseline, const std::vector<ModelResults>& models) {
+  std::vector<std::string> names;
+  for (size_t i = 0; i < models.size(); ++i) {
+    if (models[i].name == baseline || models[i].model == baseline) return i;
+    names.push_back(models[i].name);
   }
-  throw usage_error("--baseline {}: is none of the models given", o.baseline);
-}
-
-bool is_share(const Metric& m) { return m.info.kind == MetricInfo::Kind::kShare; }
-bool is_exponential(const Metric& m) { return m.info.kind == MetricInfo::Kind::kExpMean; }
-
-double headline(const Metric& m) {
-  return is_exponential(m) ? std::exp(m.summary.mean) : m.summary.mean;
-}
-
-// By the delta method: the headline is the exponential of a mean.
-double headline_error(const Metric& m) {
-  return m.summary.standard_error * (is_exponential(m) ? headline(m) : 1);
-}
-
-std::string value_cell(const Metric& m) {
-  if (is_share(m))
-    return fmt::format("{:.1f} % ± {:.1f}", 100 * m.summary.mean, 100 * m.summary.standard_error);
-  if (is_exponential(m)) {
-    const int digits =
-        std::clamp(3 - static_cast<int>(std::log10(std::max(1.0, headline(m)))), 0, 3);
-    return fmt::format("{:.{}f} ± {:.{}f}", headline(m), digits, headline_error(m), digits);
-  }
-  return fmt::format("{:.4f} ± {:.4f}", m.summary.mean, m.summary.standard_error);
-}
-
-// "-0.0110 [-0.0123, -0.0098] ✓": marked only where a difference is shown.
-std::string difference_cell(const Metric& metric, const PairedDifference& d, bool color) {
-  const double unit = is_share(metric) ? 100 : 1;
-  const int digits = is_share(metric) ? 1 : 4;
-  const std::string text =
-      fmt::format("{}{:+.{}f} [{:+.{}f}, {:+.{}f}]", is_exponential(metric) ? "log " : "",
-                  unit * d.difference, digits, unit * d.low, digits, unit * d.high, digits);
-  if (!(d.low > 0 || d.high < 0)) return styled(text + "  ", "2", color);
-  const bool better = (d.difference > 0) == metric.info.higher_is_better;
-  return styled(text + (better ? " ✓" : " ✗"), better ? "32" : "31", color);
-}
-
-struct MetricIndex {
-  size_t task, metric;
-};
-
-const Metric& metric_of(const ModelResults& model, MetricIndex i) {
-  return model.tasks[i.task].metrics[i.metric];
-}
-
-// All metrics but those that say of every item of every model what the one before says.
-std::vector<MetricIndex> telling_metrics(const std::vector<ModelResults>& results) {
-  std::vector<MetricIndex> telling;
-  for (size_t t = 0; t < results[0].tasks.size(); ++t) {
-    for (size_t m = 0; m < results[0].tasks[t].metrics.size(); ++m) {
-      const auto repeats = [&](const ModelResults& r) {
-        return m > 0 && r.tasks[t].metrics[m].scores == r.tasks[t].metrics[m - 1].scores;
-      };
-      if (!std::all_of(results.begin(), results.end(), repeats)) telling.push_back({t, m});
-    }
-  }
-  return telling;
-}
-
-// A line of scores for each model and, below it, how it differs from the baseline.
-Table results_table(const std::vector<ModelResults>& results, std::optional<size_t> baseline,
-                    bool color) {
-  const std::vector<MetricIndex> metrics = telling_metrics(results);
-  std::vector<Table::Column> columns = {{"", Align::kLeft}};
-  std::vector<std::string> names = {""}, directions = {"model"};
-  for (const MetricIndex i : metrics) {
-    const Metric& m = metric_of(results[0], i);
-    columns.push_back({results[0].tasks[i.task].task->options.label, Align::kLeft});
-    names.push_back(styled(m.info.key(), "2", color));
-    directions.push_back(styled(fmt::format("{} items, {} is better", with_commas(m.scores.size()),
-                                            m.info.higher_is_better ? "more" : "less"),
-                                "2", color));
-  }
-  Table table(columns);
-  table.add(names);
-  table.add(directions);
-  table.add_line();
-  for (size_t r = 0; r < results.size(); ++r) {
-    std::vector<std::string> scores = {styled(results[r].name, "1", color)}, differences = {""};
-    for (const MetricIndex i : metrics) {
-      const Metric& m = metric_of(results[r], i);
-      scores.push_back(value_cell(m));
-      if (!baseline || r == *baseline) continue;
-      differences.push_back(difference_cell(
-          m, paired_difference(metric_of(results[*baseline], i).scores, m.scores), color));
-    }
-    table.add(std::move(scores));
-    if (differences.size() > 1) table.add(std::move(differences));
-  }
-  return table;
-}
-
-void print_results(const std::vector<ModelResults>& results, std::optional<size_t> baseline,
-                   ComputeType type) {
-  const bool color = Terminal::of(STDOUT_FILENO).color;
-  fmt::print("{}\nScores ± standard error; linear layers in {}.",
-             results_table(results, baseline, color).text(color), compute_type_name(type));
-  if (baseline) {
-    fmt::print(
-        " Below them the paired difference to {} with its 95 % interval: ✓ better, ✗ worse;\n"
-        "unmarked: the interval covers zero, no difference is shown.",
-        results[*baseline].name);
-  }
-  fmt::print("\n");
-}
-
-Json metric_json(const Metric& m, const Metric* reference) {
-  Json json = {{"value", headline(m)},
-               {"stderr", headline_error(m)},
-               {"items", m.summary.items},
-               {"higher_is_better", m.info.higher_is_better}};
-  if (is_exponential(m)) json["mean"] = m.summary.mean;
-  if (reference) {
-    const PairedDifference d = paired_difference(reference->scores, m.scores);
-    json["difference"] = {{"value", d.difference},
-                          {"low", d.low},
-                          {"high", d.high},
-                          {"shown", d.low > 0 || d.high < 0}};
-  }
-  Json values = Json::array();
-  for (const ItemScore& s : m.scores) values.push_back(s.value);
-  json["values"] = values;
-  return json;
-}
-
-Json results_json(const std::vector<ModelResults>& results, std::optional<size_t> baseline,
-                  ComputeType type) {
-  Json models = Json::array();
-  for (size_t i = 0; i < results.size(); ++i) {
-    Json tasks = Json::array();
-    for (size_t t = 0; t < results[i].tasks.size(); ++t) {
-      const TaskResult& task = results[i].tasks[t];
-      Json metrics = Json::object();
-      for (size_t m = 0; m < task.metrics.size(); ++m) {
-        const Metric* reference =
-            baseline && i != *baseline ? &results[*baseline].tasks[t].metrics[m] : nullptr;
-        metrics[task.metrics[m].info.key()] = metric_json(task.metrics[m], reference);
-      }
-      tasks.push_back({{"task", task.task->options.task},
-                       {"label", task.task->options.label},
-                       {"data", task.task->options.data.string()},
-                       {"metrics", metrics}});
-    }
-    models.push_back({{"name", results[i].name},
-                      {"folder", results[i].folder.string()},
-                      {"fingerprint", results[i].fingerprint},
-                      {"tasks", tasks}});
-  }
-  Json json = {
-      {"lewis_version", kVersion}, {"compute", compute_type_name(type)}, {"models", models}};
-  if (baseline) json["baseline"] = results[*baseline].name;
-  return json;
-}
-
-void write_text(const std::filesystem::path& file, const std::string& text) {
-  std::ofstream out(file, std::ios::binary);
-  out << text;
-  out.close();
-  if (!out) throw resource_error("{}: cannot be written", file.string());
-}
-
-void write_samples(const Options& o, const std::vector<ModelResults>& results) {
-  std::filesystem::create_directories(o.samples_folder);
-  for (const ModelResults& model : results) {
-    for (size_t t = 0; t < model.tasks.size(); ++t) {
-      std::string name = fmt::format("{}_{}_{}", model.name, t, model.tasks[t].task->name);
-      std::replace(name.begin(), name.end(), '/', '_');
-      std::string lines;
-      const TaskResult& result = model.tasks[t];
-      for (size_t i = 0; i < result.items.size(); ++i) {
-        const ItemResult& item = result.items[i];
-        lines += Json{{"index", i},
-                      {"where", result.task->items[i].where},
-                      {"response", item.response},
-                      {"filtered", item.filtered}}
-                     .dump() +
-                 "\n";
-      }
-      write_text(o.samples_folder / ("samples_" + name + ".jsonl"), lines);
-    }
-  }
+  throw usage_error("--baseline {}: is none of the models: {}", baseline, fmt::join(names, ", "));
 }
 
 // Tasks as each tokenizer makes them, shared by all models to which they are the same.
@@ -305,61 +116,189 @@ bool needs_tokenizer(const std::vector<TaskOptions>& tasks) {
   return !std::ranges::all_of(tasks, [](const TaskOptions& t) { return t.format == "ids"; });
 }
 
-void run_model(ModelResults& result, const RunningModel& model, const ProgressFn& progress) {
-  result.fingerprint = model.input.fingerprint();
-  const TaskModel task_model{*model.transformer, model.tokenizer ? &*model.tokenizer : nullptr,
-                             model.stop_ids};
-  for (TaskResult& task : result.tasks) {
-    const ProgressFn report = [&](Progress p) {
-      p.what = result.name + " " + p.what;
-      progress(p);
-    };
-    task.items = run_task(*task.task, task_model, {}, {}, report);
-    for (size_t m = 0; m < task.task->metrics.size(); ++m) {
-      std::vector<ItemScore> scores = scores_of(task.items, m);
-      const Mean summary = mean_of(scores);
-      task.metrics.push_back({task.task->metrics[m], std::move(scores), summary});
-    }
+// Two tasks of one name would be one in the results: the second gets the name of its data as well.
+void make_names_unique(std::vector<std::shared_ptr<const PreparedTask>>& tasks) {
+  std::map<std::string, int> used;
+  for (auto& task : tasks) {
+    std::string name = task->name;
+    if (used.contains(name)) name += "_" + task->options.data.stem().string();
+    const std::string stem = name;
+    for (int n = 2; used.contains(name); ++n) name = fmt::format("{}_{}", stem, n);
+    used[name] = 1;
+    if (name == task->name) continue;
+    PreparedTask renamed = *task;
+    renamed.name = name;
+    task = std::make_shared<PreparedTask>(std::move(renamed));
   }
 }
 
-void run_eval(const Options& o) {
-  Threads threads(o.common->threads);
-  ProgressPrinter progress(o.common->quiet);
-  std::vector<TaskOptions> tasks;
-  for (const std::string& text : o.tasks) tasks.push_back(parse_task(text, o.defaults));
-  const std::vector<std::string> names = short_names(o.models);
-  std::vector<ModelResults> results;
-  for (size_t i = 0; i < o.models.size(); ++i) results.push_back({names[i], o.models[i], "", {}});
-  std::optional<size_t> baseline;
-  if (!o.baseline.empty()) baseline = find_baseline(o, results);
-  const ComputeType type = o.compute ? *o.compute : faster_compute_type();
-  // Broken models and data are refused before the first hour of work on a good one.
-  PreparedTasks prepared;
-  for (ModelResults& result : results) {
-    // A recipe that is still without its guidance: what it asks is the same.
-    const auto model =
-        RunningModel::open(model_in(result.folder), threads, needs_tokenizer(tasks), type);
-    for (size_t t = 0; t < tasks.size(); ++t)
-      result.tasks.push_back({prepared.get(t, tasks[t], *model), {}, {}});
+// All that decides the results of a task's items on a model.
+Json journal_key(const PreparedTask& task, const RunningModel& model, const std::string& compute) {
+  return {{"program", fmt::format("lewis {}", kVersion)},
+          {"model", model.input.fingerprint()},
+          {"tokenizer", model.tokenizer ? model.tokenizer->identity() : ""},
+          {"stop_ids", model.stop_ids},
+          {"compute", compute},
+          {"task", identity(task)}};
+}
+
+std::filesystem::path folder_of(const Options& o, const EvaluatedModel& model) {
+  return o.output / sanitized_name(model.results.model);
+}
+
+void run_task_on(const Options& o, EvaluatedModel& model, const PreparedTask& task,
+                 const RunningModel& running, const ProgressFn& progress) {
+  const TaskModel task_model{*running.transformer,
+                             running.tokenizer ? &*running.tokenizer : nullptr, running.stop_ids};
+  std::optional<Journal> journal;
+  std::map<size_t, ItemResult> known;
+  ItemFn done;
+  if (!o.output.empty()) {
+    journal.emplace(folder_of(o, model) / "items", task,
+                    journal_key(task, running, model.results.compute), o.no_resume);
+    known = journal->finished();
+    done = [&](size_t item, const ItemResult& result) { journal->append(item, result); };
   }
+  if (!known.empty() && !o.common->quiet) {
+    fmt::print(stderr, "{} {}: {} of {} items are there from an earlier run (--no-resume: anew)\n",
+               model.results.name, task.name, known.size(), task.items.size());
+  }
+  const ProgressFn report = [&](Progress p) {
+    p.what = fmt::format("{} {}, {}", model.results.name, task.name, p.what);
+    progress(p);
+  };
+  model.items.push_back(run_task(task, task_model, std::move(known), done, report));
+  model.results.tasks.push_back(summarize(task, model.items.back()));
+}
+
+double now() {
+  const auto since = std::chrono::system_clock::now().time_since_epoch();
+  return static_cast<double>(std::chrono::duration_cast<std::chrono::microseconds>(since).count()) /
+         1e6;
+}
+
+void run_model(const Options& o, EvaluatedModel& model, ComputeType type, Threads& threads,
+               const ProgressFn& progress) {
   GuidanceOptions guidance;
   guidance.compute = o.compute;
-  for (ModelResults& result : results) {
-    const RecipeModel named =
-        guided(model_in(result.folder), guidance, threads, progress.callback());
-    const auto model =
-        RunningModel::open(named, threads, needs_tokenizer(tasks), type, kKeptOfRecipe);
-    run_model(result, *model, progress.callback());
+  const RecipeModel named = guided(model_in(model.path), guidance, threads, progress);
+  const bool tokenizer = std::ranges::any_of(
+      model.tasks, [](const auto& task) { return task->options.format != "ids"; });
+  const auto running = RunningModel::open(named, threads, tokenizer, type, kKeptOfRecipe);
+  model.results.fingerprint = running->input.fingerprint();
+  const double begin = now();
+  for (const auto& task : model.tasks) run_task_on(o, model, *task, *running, progress);
+  model.results.seconds = now() - begin;
+}
+
+std::vector<EvaluatedModel> prepare_models(const Options& o, const std::vector<TaskOptions>& tasks,
+                                           ComputeType type, Threads& threads) {
+  const std::vector<std::string> names = short_names(o.models);
+  PreparedTasks prepared;
+  std::vector<EvaluatedModel> models;
+  for (size_t i = 0; i < o.models.size(); ++i) {
+    EvaluatedModel& model = models.emplace_back();
+    model.path = o.models[i];
+    std::string path = model.path.lexically_normal().string();
+    if (path.size() > 1 && path.ends_with('/')) path.pop_back();
+    model.results.model = path;
+    model.results.name = names[i];
+    model.results.program = fmt::format("lewis {}", kVersion);
+    model.results.compute = compute_type_name(type);
+    // A recipe that is still without its guidance: what it is asked is the same.
+    const auto running =
+        RunningModel::open(model_in(model.path), threads, needs_tokenizer(tasks), type);
+    for (size_t t = 0; t < tasks.size(); ++t)
+      model.tasks.push_back(prepared.get(t, tasks[t], *running));
+    make_names_unique(model.tasks);
   }
-  if (!o.json_out.empty())
-    write_text(o.json_out, results_json(results, baseline, type).dump(2) + "\n");
-  if (!o.samples_folder.empty()) write_samples(o, results);
+  return models;
+}
+
+// The results of other runs, with names that tell them from all before.
+void add_other_results(const Options& o, std::vector<ModelResults>& models) {
+  const auto taken = [&](const std::string& name) {
+    return std::ranges::find(models, name, &ModelResults::name) != models.end();
+  };
+  for (const auto& path : o.other_results) {
+    ModelResults other = read_results(path);
+    if (!other.program.starts_with("lewis ")) other.name += fmt::format(" ({})", other.program);
+    if (taken(other.name)) other.name += " " + path.lexically_normal().string();
+    const std::string stem = other.name;
+    for (int n = 2; taken(other.name); ++n) other.name = fmt::format("{} ({})", stem, n);
+    models.push_back(std::move(other));
+  }
+}
+
+void write_file(const std::filesystem::path& path, const std::string& text) {
+  replace_file(path, [&](const File& file) { file.write_at(0, std::as_bytes(std::span(text))); });
+}
+
+// OUT/MODEL/results_DATE.json, and the samples before it: where it is, all is.
+std::vector<std::filesystem::path> write_results(const Options& o,
+                                                 const std::vector<EvaluatedModel>& models) {
+  std::vector<std::filesystem::path> files;
+  for (const EvaluatedModel& model : models) {
+    const std::filesystem::path folder = folder_of(o, model);
+    const std::string date = date_id(model.results.date);
+    for (size_t t = 0; o.log_samples && t < model.tasks.size(); ++t) {
+      write_file(folder / fmt::format("samples_{}_{}.jsonl", model.tasks[t]->name, date),
+                 samples_lines(*model.tasks[t], model.items[t]));
+    }
+    files.push_back(folder / fmt::format("results_{}.json", date));
+    write_file(files.back(), results_json(model.results).dump(2) + "\n");
+  }
+  return files;
+}
+
+void check_options(const Options& o) {
+  if (o.models.empty() && o.other_results.empty())
+    throw usage_error("nothing to show: give models with --task, or --results");
+  if (o.models.empty() != o.tasks.empty()) {
+    throw usage_error("{}", o.tasks.empty() ? "models are given, but no --task to score them on"
+                                            : "a --task is given, but no model to score on it");
+  }
+  if (o.log_samples && o.output.empty())
+    throw usage_error("--log-samples needs --output-path FOLDER to write into");
+}
+
+void print(const Options& o, const std::vector<ModelResults>& all, std::optional<size_t> baseline,
+           const std::vector<std::filesystem::path>& files) {
   if (o.common->json) {
-    fmt::print("{}\n", results_json(results, baseline, type).dump(2));
-  } else {
-    print_results(results, baseline, type);
+    Json models = Json::array();
+    for (const ModelResults& model : all) models.push_back(results_json(model));
+    fmt::print("{}\n", Json{{"models", models}}.dump(2));
+    return;
   }
+  fmt::print("{}", results_text(all, baseline, Terminal::of(STDOUT_FILENO)));
+  for (const auto& file : files) fmt::print("Written: {}\n", file.string());
+}
+
+void run_eval(const Options& o) {
+  check_options(o);
+  Threads threads(o.common->threads);
+  ProgressPrinter progress(o.common->quiet);
+  const double date = now();
+  std::vector<TaskOptions> tasks;
+  for (const std::string& text : o.tasks) tasks.push_back(parse_task(text, o.defaults));
+  const ComputeType type = o.compute ? *o.compute : faster_compute_type();
+  // Broken models, data and files are refused before the first hour of work.
+  std::vector<EvaluatedModel> models = prepare_models(o, tasks, type, threads);
+  std::vector<ModelResults> all;
+  for (const EvaluatedModel& model : models) all.push_back(model.results);
+  add_other_results(o, all);
+  std::optional<size_t> baseline;
+  if (!o.baseline.empty()) baseline = find_baseline(o.baseline, all);
+  for (size_t i = 0; i < models.size(); ++i) {
+    run_model(o, models[i], type, threads, progress.callback());
+    models[i].results.date = date;
+    all[i] = models[i].results;
+  }
+  if (baseline) compare_models(all, *baseline);
+  for (size_t i = 0; i < models.size(); ++i) models[i].results = all[i];
+  std::vector<std::filesystem::path> files;
+  if (!o.output.empty()) files = write_results(o, models);
+  print(o, all, baseline, files);
 }
 
 }  // namespace
@@ -369,11 +308,9 @@ void add_eval_verb(CLI::App& app) {
   CLI::App* verb = app.add_subcommand(
       "eval", "Score models on tasks, with standard errors and paired differences");
   verb->add_option("MODEL", o->models,
-                   "Model folders, or recipes, which are merged while they are read")
-      ->required();
+                   "Model folders, or recipes, which are merged while they are read");
   verb->add_option("--task", o->tasks,
                    "loss, perplexity or gsm8k; or TASK:FILE or TASK:FILE:FORMAT; may be repeated")
-      ->required()
       ->allow_extra_args(false);
   verb->add_option("--data", o->defaults.data, "Data of tasks that name none");
   verb->add_option("--format", o->defaults.format,
@@ -383,7 +320,8 @@ void add_eval_verb(CLI::App& app) {
   verb->add_option("--answer-field", o->defaults.answer_field,
                    "Field of the answer (format jsonl)");
   verb->add_option("--limit", o->defaults.limit, "First items only (0: all)");
-  verb->add_option("--shots", o->defaults.shots, "gsm8k: worked examples before each question");
+  verb->add_option("--shots,--num_fewshot", o->defaults.shots,
+                   "gsm8k: worked examples before each question");
   verb->add_option("--shots-data", o->defaults.shots_data,
                    "Where the examples come from (gsm8k's training file)");
   verb->add_option("--max-new-tokens", o->defaults.max_new_tokens, "Longest generation");
@@ -397,11 +335,19 @@ void add_eval_verb(CLI::App& app) {
   verb->add_option("--stride", o->defaults.stride,
                    "perplexity: tokens from window to window (default: half a window)");
   verb->add_option("--baseline", o->baseline,
-                   "One of the models: the others are compared with it item by item");
-  verb->add_option("--json-out", o->json_out,
-                   "Write all results, item by item, to this file as well");
-  verb->add_option("--log-samples", o->samples_folder,
-                   "Write one JSON line an item into this folder");
+                   "One of the models or results: the others are compared with it item by item");
+  verb->add_option(
+      "--output-path,--output_path", o->output,
+      "Folder for the results, in lm-evaluation-harness's shape: one folder a model; a "
+      "run that is stopped goes on there when it is given again");
+  verb->add_flag("--log-samples,--log_samples", o->log_samples,
+                 "Write every item with prompt, answer and scores beside the results");
+  verb->add_flag("--no-resume", o->no_resume,
+                 "Run all items, whatever an earlier run has finished");
+  verb->add_option("--results", o->other_results,
+                   "Results of another run, of lewis or of lm-evaluation-harness (file or folder), "
+                   "to show beside; may be repeated")
+      ->allow_extra_args(false);
   add_compute_option(*verb, o->compute);
   o->common = add_common_options(*verb);
   verb->callback([o] { run_eval(*o); });

@@ -68,10 +68,10 @@ void inspect_model(const Checkpoint& model, bool json) {
   }
   Table table({{"tensors", Align::kLeft}, {"times"}, {"type"}, {"shape", Align::kLeft}});
   for (const auto& [_, row] : rows) {
-    table.add({pattern_of(row.first.name), std::to_string(row.count),
+    table.add({printable(pattern_of(row.first.name)), std::to_string(row.count),
                std::string(dtype_name(row.first.dtype)), to_string(row.first.shape)});
   }
-  fmt::print("\n{}", table.text(Terminal::of(STDOUT_FILENO).color));
+  fmt::print("\n{}", table.text(Terminal::of(STDOUT_FILENO)));
 }
 
 void inspect_tensor(const Checkpoint& model, const std::string& name, bool json, Threads& threads) {

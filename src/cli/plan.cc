@@ -60,7 +60,8 @@ std::vector<std::string> components_of(const ModelPlan& plan) {
   return order;
 }
 
-std::string density_table(const ModelPlan& plan, const LewisSection& lewis, bool color) {
+std::string density_table(const ModelPlan& plan, const LewisSection& lewis,
+                          const Terminal& terminal) {
   std::vector<Table::Column> columns = {{"layer"}};
   const auto components = components_of(plan);
   for (const std::string& c : components) columns.push_back({c});
@@ -85,11 +86,11 @@ std::string density_table(const ModelPlan& plan, const LewisSection& lewis, bool
                          ? ""
                          : heat_cell(fmt::format(" {:.3f} ", it->second.mean()),
                                      span > 0 ? (it->second.mean() - lewis.gamma) / span : 0.5,
-                                     color));
+                                     terminal.color));
     }
     table.add(std::move(line));
   }
-  return table.text(color);
+  return table.text(terminal);
 }
 
 // Which experts have the mean of their layer, at most a few by name.
@@ -109,7 +110,7 @@ std::string few_tokens_note(const ModelPlan& plan) {
 }
 
 void print_plan(const Recipe& recipe, const Guidance& guidance) {
-  const bool color = Terminal::of(STDOUT_FILENO).color;
+  const Terminal terminal = Terminal::of(STDOUT_FILENO);
   for (const ModelPlan& plan : guidance.plans) {
     const RecipeModel& model = recipe.models[plan.model];
     const LewisSection& lewis = *recipe.lewis;
@@ -117,10 +118,10 @@ void print_plan(const Recipe& recipe, const Guidance& guidance) {
         plan, *open_input(model, {.tokenizers = change_tokenizer}).source, lewis.uncovered);
     const auto entry = std::ranges::find(lewis.calibration, plan.model, &CalibrationEntry::index);
     fmt::print("{}: densities from {}\n{} -> {}, protocol {}, gamma {}, epsilon {}\n\n",
-               styled(model.model, "1", color),
+               styled(model.model, "1", terminal.color),
                (entry->has_statistics() ? entry->model_statistics : entry->data).string(),
                lewis.importance, lewis.allocation, lewis.protocol, lewis.gamma, lewis.epsilon);
-    fmt::print("{}\n", density_table(plan, lewis, color));
+    fmt::print("{}\n", density_table(plan, lewis, terminal));
     fmt::print(
         "mean density {:.4f} over {} linear layers, {:.4f} weighted by parameters;\n"
         "{:.4f} of the whole model (embeddings, norms, head: {})\n\n",

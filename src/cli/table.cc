@@ -21,7 +21,7 @@ std::string strip_right(std::string line) {
 
 }  // namespace
 
-std::string Table::text(bool color) const {
+std::vector<size_t> Table::widths() const {
   std::vector<size_t> widths;
   for (size_t c = 0; c < columns_.size(); ++c) {
     size_t width = display_width(columns_[c].head);
@@ -30,6 +30,74 @@ std::string Table::text(bool color) const {
     }
     widths.push_back(width);
   }
+  return widths;
+}
+
+size_t Table::width() const {
+  size_t sum = 0;
+  for (const size_t width : widths()) sum += width + 2;
+  return sum - std::min<size_t>(sum, 2);
+}
+
+Table Table::in_ascii() const {
+  Terminal ascii;
+  ascii.unicode = false;
+  Table table = *this;
+  for (Column& column : table.columns_) column.head = for_terminal(column.head, ascii);
+  for (auto& row : table.rows_) {
+    for (std::string& cell : row) cell = for_terminal(cell, ascii);
+  }
+  return table;
+}
+
+// Elides the first column, down to 16 columns or what the rest leaves, where it has no colours.
+void Table::narrow(size_t most) {
+  if (width() <= most || columns_.empty() || columns_[0].align != Align::kLeft) return;
+  const size_t first = widths()[0];
+  const size_t rest = width() - first;
+  const size_t room = std::max<size_t>(16, most > rest ? most - rest : 0);
+  for (auto& row : rows_) {
+    if (!row.empty() && row[0].find('\x1b') == std::string::npos) row[0] = elide(row[0], room);
+  }
+}
+
+std::vector<Table> Table::parts(size_t most) const {
+  const std::vector<size_t> widths = this->widths();
+  std::vector<Table> parts;
+  for (size_t begin = 1; begin < columns_.size();) {
+    size_t end = begin, sum = widths[0];
+    while (end < columns_.size() && (end == begin || sum + 2 + widths[end] <= most))
+      sum += 2 + widths[end++];
+    std::vector<Column> columns = {columns_[0]};
+    columns.insert(columns.end(), columns_.begin() + begin, columns_.begin() + end);
+    Table part(columns);
+    for (const auto& row : rows_) {
+      part.rows_.emplace_back();
+      for (size_t c = 0; c < row.size(); ++c) {
+        if (c == 0 || (c >= begin && c < end)) part.rows_.back().push_back(row[c]);
+      }
+    }
+    parts.push_back(std::move(part));
+    begin = end;
+  }
+  return parts;
+}
+
+std::string Table::text(const Terminal& terminal) const {
+  Table table = terminal.unicode ? *this : in_ascii();
+  const auto most = static_cast<size_t>(std::max(terminal.width, 1));
+  if (terminal.tty) table.narrow(most);
+  if (!terminal.tty || table.width() <= most || columns_.size() < 3)
+    return for_terminal(table.lines(terminal), terminal);
+  std::string text;
+  for (const Table& part : table.parts(most)) {
+    text += (text.empty() ? "" : "\n") + part.lines(terminal);
+  }
+  return for_terminal(text, terminal);
+}
+
+std::string Table::lines(const Terminal& terminal) const {
+  const std::vector<size_t> widths = this->widths();
   const auto line = [&](auto cell_of) {
     std::string text;
     for (size_t c = 0; c < columns_.size(); ++c) {
@@ -38,14 +106,12 @@ std::string Table::text(bool color) const {
     return strip_right(text);
   };
   std::string result = line([&](size_t c) { return columns_[c].head; });
-  if (color) result = styled(result.substr(0, result.size() - 1), "2", true) + "\n";
+  if (terminal.color) result = styled(result.substr(0, result.size() - 1), "2", true) + "\n";
   for (const auto& row : rows_) {
     if (row.empty()) {
-      size_t width = 0;
-      for (const size_t w : widths) width += w + 2;
       std::string rule;
-      for (size_t i = 0; i + 2 < width; ++i) rule += "─";
-      result += styled(rule, "2", color) + "\n";
+      for (size_t i = 0; i < width(); ++i) rule += "─";
+      result += styled(rule, "2", terminal.color) + "\n";
     } else {
       result += line([&](size_t c) { return c < row.size() ? row[c] : std::string(); });
     }

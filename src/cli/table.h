@@ -10,7 +10,9 @@ namespace lewis {
 
 enum class Align { kLeft, kRight };
 
-// Columns are as wide as their widest cell, two spaces apart. Cells may carry SGR codes.
+// Columns are as wide as their widest cell, two spaces apart. Cells may carry SGR codes. On a
+// terminal that is too narrow the first column is elided; if that is not enough, the other columns
+// follow below one another, with the first before each part.
 class Table {
  public:
   struct Column {
@@ -21,10 +23,17 @@ class Table {
   // Missing cells are empty.
   void add(std::vector<std::string> cells) { rows_.push_back(std::move(cells)); }
   void add_line() { rows_.emplace_back(); }  // a rule
-  // Every line ends in '\n' and has no blanks at its end; heads are dim when `color`.
-  std::string text(bool color) const;
+  // Every line ends in '\n' and has no blanks at its end; heads are dim where there is colour.
+  std::string text(const Terminal& terminal) const;
+  size_t width() const;  // of the widest line
 
  private:
+  std::vector<size_t> widths() const;
+  Table in_ascii() const;
+  void narrow(size_t width);
+  std::vector<Table> parts(size_t width) const;
+  std::string lines(const Terminal& terminal) const;
+
   std::vector<Column> columns_;
   std::vector<std::vector<std::string>> rows_;
 };

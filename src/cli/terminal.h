@@ -9,11 +9,15 @@
 
 namespace lewis {
 
-// How one stream is to be written to. NO_COLOR, TERM=dumb and pipes turn colour off.
+// How one stream is to be written to. NO_COLOR, TERM=dumb and pipes turn colour off. Characters
+// beyond ASCII go everywhere but to a dumb terminal, one whose locale says another encoding, and
+// tmux without a locale (which puts underlines for them).
 struct Terminal {
+  bool tty = false;          // a person looks at it: what is wider than it would wrap
   bool interactive = false;  // a terminal that understands carriage return
   bool color = false;
-  int width = 80;
+  bool unicode = true;
+  int width = 80;  // COLUMNS in a pipe
 
   static Terminal of(int file_descriptor);
 };
@@ -55,7 +59,15 @@ std::string with_commas(uint64_t n);
 
 // The text with SGR codes around it when `color`: "1" bold, "2" dim, "31" red, ...
 std::string styled(std::string_view text, std::string_view sgr, bool color);
-// Columns that a UTF-8 text takes on a terminal, SGR codes not counted.
+// Columns that a UTF-8 text takes on a terminal: two for wide characters, none for combining ones
+// and SGR codes.
 size_t display_width(std::string_view text);
+// The text, shortened to at most `width` columns: its end is kept behind "…". For text without SGR
+// codes.
+std::string elide(std::string_view text, size_t width);
+// "±" becomes "+-", rules and marks their nearest in ASCII, where the terminal has no others.
+std::string for_terminal(std::string text, const Terminal& terminal);
+// Without control characters: names from files and checkpoints must not move the cursor.
+std::string printable(std::string_view text);
 
 }  // namespace lewis

@@ -13,6 +13,7 @@
 #include "base/json.h"
 #include "base/progress.h"
 #include "eval/intervals.h"
+#include "eval/metric.h"
 #include "model/transformer.h"
 #include "text/dataset.h"
 #include "text/tokenizer.h"
@@ -34,21 +35,6 @@ struct TaskOptions {
   uint64_t seed = 0;
   // perplexity, in tokens. Unset: the model's positions, at most 1,024; half the window.
   std::optional<int64_t> window, stride;
-};
-
-// One number that a task gives: "exact_match" found by the filter "strict-match", as
-// lm-evaluation-harness names them.
-struct MetricInfo {
-  enum class Kind {
-    kMean,     // the mean over items
-    kShare,    // the same of items that are right (1) or wrong (0): shown in percent
-    kExpMean,  // exp of the weighted mean: perplexity
-  };
-  std::string name, filter = "none";
-  Kind kind = Kind::kMean;
-  bool higher_is_better = false;
-
-  std::string key() const { return name + "," + filter; }
 };
 
 // What all models are asked: one question, document or window.

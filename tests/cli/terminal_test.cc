@@ -33,7 +33,7 @@ TEST(Table, ColumnsLineUpWithAndWithoutColour) {
   Table table({{"model", Align::kLeft}, {"score"}});
   table.add({"a", "1.0 ± 0.1"});
   table.add({"longer", styled("2", "32", true)});
-  const std::string text = table.text(false);
+  const std::string text = table.text(Terminal());
   EXPECT_EQ(text,
             "model       score\n"
             "a       1.0 ± 0.1\n"

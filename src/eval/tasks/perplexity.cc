@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "eval/tasks/task.h"
 
 namespace lewis {
@@ -42,8 +43,11 @@ void add_windows(std::span<const int32_t> ids, const DataItem& document, WindowS
     const size_t end = std::min(begin + window, ids.size());
     TaskItem item;
     item.where = document.where;
-    item.doc = {{"document", document.where}, {"first_token", scored}, {"end", end}};
     item.tokens = {{ids.begin() + begin, ids.begin() + end}, scored - begin};
+    item.doc = {{"document", document.line},
+                {"first_token", scored},
+                {"end", end},
+                {"window_hash", hash_text(xxh3_64(std::as_bytes(std::span(item.tokens.ids))))}};
     task.items.push_back(std::move(item));
     scored = end;
   }

@@ -22,7 +22,7 @@ std::vector<DataItem> read_items(const TaskContext& context, const std::filesyst
 }
 
 Json doc_of(const DataItem& item) {
-  if (item.row.empty()) return {{"document", item.where}};
+  if (item.row.empty()) return {{"text", item.prompt + item.answer}};
   return parse_json(item.row, item.where);
 }
 
@@ -93,6 +93,7 @@ void run_generation(const TaskRun& run, const std::vector<std::string>& stops,
   options.progress = [&](const Progress& p) {
     if (run.progress) run.progress({"generating", "items", p.done, p.total});
   };
+  options.progress({"", "", 0, prompts.size()});  // the clock starts before the first prompt
   generate(run.model.transformer, prompts, options);
 }
 

@@ -36,7 +36,7 @@ PreparedTask prepare_gsm8k(const TaskContext& context);
 std::vector<DataItem> read_items(const TaskContext& context, const std::filesystem::path& file,
                                  uint64_t limit = 0);
 
-// The row of the data file; for data without rows an object with where the item stands.
+// The row of the data file; for data without rows an object with the text.
 Json doc_of(const DataItem& item);
 
 // The item's tokens. Throws Error(kInput), with the item's file and line, for an id that the model
