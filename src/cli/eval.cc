@@ -252,12 +252,12 @@ std::vector<std::filesystem::path> write_results(const Options& o,
 }
 
 void check_options(const Options& o) {
+  if (!o.models.empty() && o.tasks.empty())
+    throw usage_error("models are given, but no --task to score them on");
+  if (o.models.empty() && !o.tasks.empty())
+    throw usage_error("a --task is given, but no model to score on it");
   if (o.models.empty() && o.other_results.empty())
     throw usage_error("nothing to show: give models with --task, or --results");
-  if (o.models.empty() != o.tasks.empty()) {
-    throw usage_error("{}", o.tasks.empty() ? "models are given, but no --task to score them on"
-                                            : "a --task is given, but no model to score on it");
-  }
   if (o.log_samples && o.output.empty())
     throw usage_error("--log-samples needs --output-path FOLDER to write into");
 }

@@ -247,15 +247,14 @@ std::string legend(const std::vector<ModelResults>& models, std::optional<size_t
   text += fmt::format(
       "Differences: to {}, paired by item, with 95 % intervals. ✓ better, ✗ worse;\n"
       "unmarked: no difference shown (the interval covers zero, or p is above 0.05).\n"
-      "p: {}, corrected for {} comparison{} (Holm).\n",
-      printable(models[*baseline].name),
+      "p, corrected for {} (Holm): {}.\n",
+      printable(models[*baseline].name), comparisons,
       mcnemar && bootstrap ? "McNemar's exact test of shares, else the bootstrap"
       : mcnemar            ? "McNemar's exact test"
-                           : "the bootstrap",
-      comparisons, comparisons == 1 ? "" : "s");
+                           : "the bootstrap");
   const std::string power = power_text(metrics);
   if (!power.empty())
-    text += "So many items show, in 80 % of all cases, a true difference of\n" + power;
+    text += "True differences that so many items show in 80 % of all cases:\n" + power;
   for (const std::string& line : warnings(models, *baseline, metrics))
     text += fmt::format("Note: {}.\n", line);
   return text;

@@ -29,6 +29,76 @@ TEST(Terminal, WidthCountsCharactersNotBytesOrColours) {
   EXPECT_EQ(display_width("\x1b[1;31mred\x1b[0m"), 3u);
 }
 
+TEST(Terminal, WidthOfWideAndCombiningCharacters) {
+  EXPECT_EQ(display_width("模型"), 4u);
+  EXPECT_EQ(display_width("e\u0301"), 1u);
+  EXPECT_EQ(display_width("🙂"), 2u);
+  EXPECT_EQ(display_width("\xff\xfe"), 2u) << "broken bytes take a column each";
+  EXPECT_EQ(display_width("a\x1b[3"), 1u) << "an SGR sequence without its end";
+}
+
+TEST(Terminal, ElidedTextKeepsItsEnd) {
+  EXPECT_EQ(elide("short", 5), "short");
+  EXPECT_EQ(elide("models/math", 6), "…/math");
+  EXPECT_EQ(elide("模型模型", 5), "…模型");
+  EXPECT_EQ(elide("模型", 2), "…");
+  EXPECT_EQ(elide("x", 0), "");
+}
+
+TEST(Terminal, AsciiWhereNothingElseIsShown) {
+  Terminal dumb;
+  dumb.unicode = false;
+  EXPECT_EQ(for_terminal("1 ± 2 ✓ ✗ ─━…é\n", dumb), "1 +- 2 + x -=~?\n");
+  EXPECT_EQ(for_terminal("1 ± 2", Terminal()), "1 ± 2");
+}
+
+TEST(Terminal, NamesCannotMoveTheCursor) {
+  EXPECT_EQ(printable("a\x1b[2Jb\n\x7f\u202e"), "a?[2Jb???");
+  EXPECT_EQ(printable("模型 é"), "模型 é");
+}
+
+TEST(Table, FitsANarrowTerminal) {
+  Table table({{"tensor", Align::kLeft}, {"one"}, {"two"}, {"three"}});
+  table.add({"model.layers.10.self_attn.q_proj.weight", "1.5", "2.5", "3.5"});
+  table.add_line();
+  table.add({"模型", "1", "2", "3"});
+  Terminal terminal;
+  terminal.width = 36;
+  EXPECT_NE(table.text(terminal).find("model.layers.10.self_attn.q_proj.weight"), std::string::npos)
+      << "a pipe gets all";
+  terminal.tty = true;
+  EXPECT_EQ(table.text(terminal),
+            "tensor               one  two  three\n"
+            "…attn.q_proj.weight  1.5  2.5    3.5\n"
+            "────────────────────────────────────\n"
+            "模型                   1    2      3\n");
+  terminal.width = 26;  // not even so: the columns follow below one another
+  EXPECT_EQ(table.text(terminal),
+            "tensor            one  two\n"
+            "…n.q_proj.weight  1.5  2.5\n"
+            "──────────────────────────\n"
+            "模型                1    2\n"
+            "\n"
+            "tensor            three\n"
+            "…n.q_proj.weight    3.5\n"
+            "───────────────────────\n"
+            "模型                  3\n");
+}
+
+TEST(Table, ColumnsLineUpInAscii) {
+  Table table({{"", Align::kLeft}, {"score", Align::kLeft}, {"p"}});
+  table.add({"a", "1 ± 2", "3"});
+  table.add_line();
+  table.add({"b", "1", "4"});
+  Terminal dumb;
+  dumb.unicode = false;
+  EXPECT_EQ(table.text(dumb),
+            "   score   p\n"
+            "a  1 +- 2  3\n"
+            "------------\n"
+            "b  1       4\n");
+}
+
 TEST(Table, ColumnsLineUpWithAndWithoutColour) {
   Table table({{"model", Align::kLeft}, {"score"}});
   table.add({"a", "1.0 ± 0.1"});

@@ -113,9 +113,9 @@ TEST_F(Verbs, EvaluatesAndCalibratesARecipe) {
   const Json scored = json("eval " + out() +
                            " demo/recipe.yml --task loss:demo/data/math_test.jsonl:gsm8k --task "
                            "loss:demo/data/code_test.jsonl:mbpp --limit 4");
-  for (const size_t task : {0, 1}) {
+  for (const char* task : {"loss_math_test", "loss_code_test"}) {
     const auto values = [&](size_t model) {
-      return scored["models"][model]["tasks"][task]["metrics"]["answer_loss,none"]["values"];
+      return scored["models"][model]["lewis"]["tasks"][task]["items"]["values"]["answer_loss,none"];
     };
     EXPECT_EQ(values(0).size(), 4u);
     EXPECT_EQ(values(0), values(1));
