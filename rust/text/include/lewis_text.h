@@ -1,13 +1,15 @@
-// The border to the Rust library `lewis_text`: Hugging Face tokenizers and Jinja chat templates.
+// The border to the Rust library `lewis_text`: Hugging Face tokenizers, Jinja chat templates
+// and regular expressions.
 //
 // - Strings go in as (pointer, bytes), need no terminating zero and stay the caller's. They must be
 //   UTF-8; anything else is an error. A pointer may be NULL when its size is 0.
 // - Every function that can fail returns true when it worked. When it returns false it has written
 //   one line into *error and nothing into its other results. `error` must not be NULL.
-// - What comes back (LewisText, LewisIds, tokenizers, templates) belongs to the caller, who gives it
-//   to the matching ..._free exactly once. Freeing an empty one (NULL) does nothing.
+// - What comes back (LewisText, LewisIds, tokenizers, templates, regular
+//   expressions) belongs to the caller, who gives it to the matching ..._free exactly once. Freeing an
+//   empty one (NULL) does nothing.
 // - A panic inside the library is caught at this border and returned as an error; none is printed.
-// - Tokenizers and templates never change: any number of threads may use one at the same time.
+// - Tokenizers, templates and regular expressions never change: any number of threads may use one at the same time.
 #pragma once
 
 #include <stdbool.h>
@@ -20,6 +22,7 @@ extern "C" {
 
 typedef struct LewisTokenizer LewisTokenizer;
 typedef struct LewisTemplate LewisTemplate;
+typedef struct LewisRegex LewisRegex;
 
 // UTF-8 bytes without a terminating zero; data is NULL when there are none.
 typedef struct LewisText {
@@ -70,6 +73,16 @@ void lewis_template_free(LewisTemplate* chat_template);
 // 1970-01-01 00:00 of the clock on the wall.
 bool lewis_template_render(const LewisTemplate* chat_template, const char* context,
                            size_t context_size, int64_t now, LewisText* text, LewisText* error);
+
+// A regular expression of the crate `regex`: time linear in the text, neither lookaround nor
+// back-references. *groups: what a match has, the whole one included.
+bool lewis_regex_new(const char* pattern, size_t pattern_size, LewisRegex** regex, size_t* groups,
+                     LewisText* error);
+void lewis_regex_free(LewisRegex* regex);
+// All matches that do not overlap, from left to right. spans: begin and end, in bytes, of each group
+// of each match; UINT32_MAX for a group that has no part in it. The text is below 4 GiB.
+bool lewis_regex_find_all(const LewisRegex* regex, const char* text, size_t text_size,
+                          LewisIds* spans, LewisText* error);
 
 void lewis_text_free(LewisText text);
 void lewis_ids_free(LewisIds ids);

@@ -1,13 +1,15 @@
 //! The C border of include/lewis_text.h: pointers in, results out, panics caught.
-//! What is behind it: tokens.rs and chat.rs, which know nothing of pointers.
+//! What is behind it: tokens.rs, chat.rs and find.rs, which know nothing of pointers.
 
 mod border;
 mod chat;
+mod find;
 mod python;
 mod tokens;
 
 use border::{guard, str_arg, take, Ids, Text};
 use chat::Template;
+use find::Expression;
 use tokens::Tokens;
 
 const ADD_SPECIAL_TOKENS: u32 = 1;
@@ -141,6 +143,41 @@ pub unsafe extern "C" fn lewis_template_render(
     guard(error, || {
         let context = str_arg(context, context_size)?;
         *text = Text::new((*chat_template).render(context, now)?);
+        Ok(())
+    })
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn lewis_regex_new(
+    pattern: *const u8,
+    pattern_size: usize,
+    regex: *mut *mut Expression,
+    groups: *mut usize,
+    error: *mut Text,
+) -> bool {
+    guard(error, || {
+        let expression = Expression::new(str_arg(pattern, pattern_size)?)?;
+        *groups = expression.groups();
+        *regex = Box::into_raw(Box::new(expression));
+        Ok(())
+    })
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn lewis_regex_free(regex: *mut Expression) {
+    take(regex);
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn lewis_regex_find_all(
+    regex: *const Expression,
+    text: *const u8,
+    text_size: usize,
+    spans: *mut Ids,
+    error: *mut Text,
+) -> bool {
+    guard(error, || {
+        *spans = Ids::new((*regex).find_all(str_arg(text, text_size)?)?);
         Ok(())
     })
 }
