@@ -17,6 +17,7 @@ constexpr std::array kTasks = {
     Task{"loss", "", 0, prepare_loss},
     Task{"perplexity", "", 0, prepare_perplexity},
     Task{"gsm8k", "gsm8k", 256, prepare_gsm8k},
+    Task{"ifeval", "ifeval", 1280, prepare_ifeval},
 };
 
 const Task& find_task(std::string_view name) {

@@ -36,7 +36,7 @@ struct DataOptions {
   std::string prompt_field, answer_field;  // format jsonl; without any, the field "text"
 };
 
-// The names of the formats: gsm8k, mbpp, chat, jsonl, text, ids.
+// The names of the formats: gsm8k, mbpp, ifeval, chat, jsonl, text, ids.
 std::vector<std::string_view> data_formats();
 
 // Reads a data file. `chat` may be null unless the format is chat. Blank lines are skipped. Throws

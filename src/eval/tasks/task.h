@@ -31,6 +31,7 @@ struct Task {
 PreparedTask prepare_loss(const TaskContext& context);
 PreparedTask prepare_perplexity(const TaskContext& context);
 PreparedTask prepare_gsm8k(const TaskContext& context);
+PreparedTask prepare_ifeval(const TaskContext& context);
 
 // The items of a data file in the task's format; the first `limit` of them (0: all).
 std::vector<DataItem> read_items(const TaskContext& context, const std::filesystem::path& file,

@@ -28,6 +28,7 @@ struct DataFormat {
 // One file each; what an item of the format is stands at the head of that file.
 std::vector<DataItem> read_gsm8k(const FormatInput& input);
 std::vector<DataItem> read_mbpp(const FormatInput& input);
+std::vector<DataItem> read_ifeval(const FormatInput& input);
 std::vector<DataItem> read_chat(const FormatInput& input);
 std::vector<DataItem> read_jsonl(const FormatInput& input);
 std::vector<DataItem> read_text(const FormatInput& input);

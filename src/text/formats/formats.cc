@@ -6,7 +6,7 @@ namespace lewis {
 
 const std::vector<DataFormat>& format_table() {
   static const std::vector<DataFormat> table = {
-      {"gsm8k", read_gsm8k}, {"mbpp", read_mbpp}, {"chat", read_chat},
+      {"gsm8k", read_gsm8k}, {"mbpp", read_mbpp}, {"ifeval", read_ifeval}, {"chat", read_chat},
       {"jsonl", read_jsonl}, {"text", read_text}, {"ids", read_ids},
   };
   return table;
