@@ -22,11 +22,15 @@ Sha256& Sha256::add(std::span<const std::byte> bytes) {
   return *this;
 }
 
+std::array<unsigned char, 32> Sha256::digest() {
+  std::array<unsigned char, 32> bytes{};
+  EVP_DigestFinal_ex(static_cast<EVP_MD_CTX*>(state_), bytes.data(), nullptr);
+  return bytes;
+}
+
 std::string Sha256::hex() {
-  std::array<unsigned char, 32> digest{};
-  EVP_DigestFinal_ex(static_cast<EVP_MD_CTX*>(state_), digest.data(), nullptr);
   std::string text;
-  for (const unsigned char byte : digest) text += fmt::format("{:02x}", byte);
+  for (const unsigned char byte : digest()) text += fmt::format("{:02x}", byte);
   return text;
 }
 
@@ -52,6 +56,13 @@ uint64_t Xxh3::value() const {
 }
 
 std::string sha256_hex(std::string_view text) { return Sha256().add(text).hex(); }
+
+std::string sha256_base64(std::string_view text) {
+  const auto digest = Sha256().add(text).digest();
+  std::array<unsigned char, 45> encoded{};  // 44 characters and a zero
+  const int length = EVP_EncodeBlock(encoded.data(), digest.data(), digest.size());
+  return {encoded.begin(), encoded.begin() + length};
+}
 
 std::string hash_text(uint64_t hash) { return fmt::format("{:016x}", hash); }
 

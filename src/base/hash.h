@@ -18,7 +18,9 @@ class Sha256 {
   Sha256& operator=(const Sha256&) = delete;
   Sha256& add(std::span<const std::byte> bytes);
   Sha256& add(std::string_view text) { return add(std::as_bytes(std::span(text))); }
-  // 64 hexadecimal digits; the object is finished afterwards.
+  // The object is finished afterwards.
+  std::array<unsigned char, 32> digest();
+  // 64 hexadecimal digits; the same holds.
   std::string hex();
 
  private:
@@ -41,6 +43,8 @@ class Xxh3 {
 };
 
 std::string sha256_hex(std::string_view text);
+// As a Content-Security-Policy has it.
+std::string sha256_base64(std::string_view text);
 uint64_t xxh3_64(std::span<const std::byte> bytes);
 // 16 hexadecimal digits.
 std::string hash_text(uint64_t hash);

@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/human.h"
 #include "base/progress.h"
 
 namespace lewis {
@@ -49,13 +50,6 @@ class ProgressPrinter {
 // throws Error(kInterrupted). A second signal ends the process at once.
 void catch_interrupts();
 void check_interrupt();
-
-// "3.4 MB", "512 B": decimal units, as disks are sold.
-std::string human_bytes(uint64_t bytes);
-// "2m 05s", "12.3 s"
-std::string human_seconds(double seconds);
-// "1,234,567"
-std::string with_commas(uint64_t n);
 
 // The text with SGR codes around it when `color`: "1" bold, "2" dim, "31" red, ...
 std::string styled(std::string_view text, std::string_view sgr, bool color);

@@ -1,0 +1,16 @@
+// Numbers as people read them.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace lewis {
+
+// "3.4 MB", "512 B": decimal units, as disks are sold.
+std::string human_bytes(uint64_t bytes);
+// "2m 05s", "12.3 s"
+std::string human_seconds(double seconds);
+// "1,234,567"
+std::string with_commas(uint64_t n);
+
+}  // namespace lewis
