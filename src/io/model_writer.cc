@@ -337,8 +337,12 @@ void ModelWriter::finish(Shard& shard) {
   journal_->sync();
 }
 
-void ModelWriter::add_file(const std::string& name, std::string_view content) {
+void ModelWriter::add_note(const std::string& name, std::string_view content) {
   write_file_durably(partial_ / name, std::as_bytes(std::span(content)));
+}
+
+void ModelWriter::add_file(const std::string& name, std::string_view content) {
+  add_note(name, content);
   files_[name] = sha256_hex(content);
 }
 

@@ -65,6 +65,8 @@ class ModelWriter {
   void write(size_t tensor, uint64_t offset, std::span<const std::byte> bytes);
   // A small file in the folder, beside the shards.
   void add_file(const std::string& name, std::string_view content);
+  // The same for what is told of the run (times): the manifest does not list it.
+  void add_note(const std::string& name, std::string_view content);
 
   // Error(kFailed) when a tensor was not written whole. `about`: for people, into the manifest.
   void commit(const Json& about = Json::object());

@@ -71,6 +71,7 @@ class Merge {
     for (size_t i = 0; i < writer_.tensors().size(); ++i) {
       if (writer_.is_done(i)) {
         ++report.resumed;
+        report.resumed_tensors.push_back(writer_.tensors()[i].name);
         continue;
       }
       todo.push_back(i);
@@ -142,6 +143,7 @@ class Merge {
   static void count(const OutputTensor& t, bool copied, MergeReport& report) {
     report.parameters += static_cast<uint64_t>(element_count(t.info.shape));
     ++(copied ? report.copied : report.merged);
+    if (copied) report.copied_tensors.push_back(t.info.name);
   }
 
   void tell(size_t tensor) {
@@ -290,10 +292,11 @@ MergeReport merge(const Recipe& recipe, const MergeOptions& options, Threads& th
   if (fingerprints(inputs) != models) {
     throw input_error("{}: a model was changed while it was read", recipe.file.string());
   }
-  writer.commit(about(inputs, options, models));
   for (const OutputTensor& t : inputs.tensors()) report.bytes_read += bytes_read_for(t);
   report.bytes_written = writer.tensor_bytes();
   report.shards = writer.shards();
+  if (options.run_record) writer.add_note(std::string(kRunRecordName), options.run_record(report));
+  writer.commit(about(inputs, options, models));
   return report;
 }
 

@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/progress.h"
@@ -12,6 +14,17 @@
 #include "recipe/recipe.h"
 
 namespace lewis {
+
+// Every tensor of the output, accounted for.
+struct MergeReport {
+  uint64_t merged = 0, copied = 0;  // tensors
+  uint64_t resumed = 0;             // tensors that an earlier run had finished
+  uint64_t parameters = 0, bytes_read = 0, bytes_written = 0, shards = 0;
+  std::vector<std::string> copied_tensors, resumed_tensors;  // their names
+  std::vector<std::string> warnings;                         // one line each
+};
+
+constexpr std::string_view kRunRecordName = "lewis_run.json";
 
 struct MergeOptions {
   std::filesystem::path out;
@@ -23,14 +36,9 @@ struct MergeOptions {
   uint64_t max_memory = 0;        // bytes; 0: no limit. Kept, or refused before any work
   ProgressFn progress;            // bytes read and written
   TokenizerBuilder tokenizers{};  // for recipes with tokenizer settings
-};
-
-// Every tensor of the output, accounted for.
-struct MergeReport {
-  uint64_t merged = 0, copied = 0;  // tensors
-  uint64_t resumed = 0;             // tensors that an earlier run had finished
-  uint64_t parameters = 0, bytes_read = 0, bytes_written = 0, shards = 0;
-  std::vector<std::string> warnings;  // one line each
+  // Makes the text of OUT/lewis_run.json, which tells of the run and is no part of the result (the
+  // manifest does not list it), when all tensors are there. Null: there is no such file.
+  std::function<std::string(const MergeReport&)> run_record{};
 };
 
 // What can be refused before any work: OUT exists and `force` is not set, OUT inside a source or a

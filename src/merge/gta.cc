@@ -340,4 +340,12 @@ void gta_blend(const TensorTask&, const Survey& survey, const Chunk& chunk, std:
                how.divisor, how.lambda, chunk.base.data(), n, out.data());
 }
 
+void gta_trim(const TensorTask&, const Survey& survey, const Chunk& chunk, std::span<float> rows) {
+  const auto& s = static_cast<const GtaSurvey&>(survey);
+  const size_t n = chunk.size();
+  std::ranges::fill(rows, 0.0f);
+  if (s.copy_of == Survey::kBaseItself) return;
+  for (const ActiveModel& m : s.models) weigh(m, chunk, 1, rows.subspan(m.index * n, n));
+}
+
 }  // namespace lewis

@@ -30,6 +30,9 @@ std::unique_ptr<Survey> gta_survey(const GtaStyle& style, const TensorTask& task
                                    const ChunkPass& pass);
 void gta_blend(const TensorTask& task, const Survey& survey, const Chunk& chunk,
                std::span<float> out);
+// MergeMethod::trim of all styles with a sparsifier.
+void gta_trim(const TensorTask& task, const Survey& survey, const Chunk& chunk,
+              std::span<float> rows);
 
 std::vector<std::string_view> gta_parameters(Sparsifier sparsifier);
 
@@ -45,6 +48,7 @@ MergeMethod gta_method(std::string_view name) {
     return gta_survey(style, task, pass);
   };
   method.blend = gta_blend;
+  if (style.sparsifier != Sparsifier::kNone) method.trim = gta_trim;
   if (style.sparsifier == Sparsifier::kRanked)
     method.row_wise = [](const TensorTask&) { return true; };
   return method;

@@ -99,6 +99,10 @@ struct MergeMethod {
   // out: chunk.size() floats.
   void (*blend)(const TensorTask& task, const Survey& survey, const Chunk& chunk,
                 std::span<float> out) = nullptr;
+  // rows: [models, chunk.size()], what is left of each task vector (model - base) when it has been
+  // trimmed, before any weight; 0 where nothing is. Null: the method trims nothing.
+  void (*trim)(const TensorTask& task, const Survey& survey, const Chunk& chunk,
+               std::span<float> rows) = nullptr;
   // Whether slots must hold whole rows; null: never.
   bool (*row_wise)(const TensorTask& task) = nullptr;
 

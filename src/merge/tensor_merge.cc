@@ -345,6 +345,12 @@ bool merge_tensor(const MergeMethod& method, const TensorTask& task, const Store
   return merge_tensor(method, task, MemoryInputs(all), base != nullptr, out_dtype, output, threads);
 }
 
+void inspect_tensor(const MergeMethod& method, const TensorTask& task, const TensorInputs& inputs,
+                    bool with_base, Threads& threads, const Inspect& inspect) {
+  const Pass pass(method, task, inputs, with_base, threads);
+  inspect(*method.survey(task, pass), pass);
+}
+
 void copy_tensor(std::string_view name, int64_t count, const TensorInputs& inputs,
                  TensorOutput& out) {
   const auto ranges = ranges_of(count, inputs.block_elements());

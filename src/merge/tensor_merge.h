@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -27,6 +28,12 @@ bool merge_tensor(const MergeMethod& method, const TensorTask& task, const Tenso
 bool merge_tensor(const MergeMethod& method, const TensorTask& task, const StoredTensor* base,
                   std::span<const StoredTensor> models, DType out_dtype, std::span<std::byte> out,
                   Threads& threads);
+
+// The survey of a tensor, and the tensor to be gone through again: for those who look at a merge
+// without making it. Values that are not finite are not refused.
+using Inspect = std::function<void(const Survey& survey, const ChunkPass& pass)>;
+void inspect_tensor(const MergeMethod& method, const TensorTask& task, const TensorInputs& inputs,
+                    bool with_base, Threads& threads, const Inspect& inspect);
 
 // A tensor of `count` elements that no arithmetic is done on (indices, masks): all models must have
 // the same bytes, else Error(kInput).
