@@ -16,14 +16,15 @@ run merge demo/recipe.yml "$out/lewis" --force
 run eval demo/models/base demo/models/math demo/models/code "$out/uniform" "$out/lewis" \
   --task loss:demo/data/math_test.jsonl:gsm8k --task loss:demo/data/code_test.jsonl:mbpp \
   --task gsm8k:demo/data/math_test.jsonl --shots 0 --baseline uniform \
-  --json-out "$out/eval.json"
+  --output-path "$out/eval"
 
 cat <<END
 
 Where to look next:
   $out/plan.yml         the recipe with a density for every layer; mergekit accepts it as well
   $out/lewis/           the merged model: loads wherever its base loads; README.md is its model card
-  $out/eval.json        every number of the table with its interval, and the result of every item
+  $out/eval/            a folder for each model: results as lm-evaluation-harness writes them, with
+                        the result of every item and the paired differences under "lewis"
   demo/recipe.yml       change gamma, epsilon or the method and run 'make demo' again
   build/release/lewis --help
 END

@@ -134,7 +134,8 @@ void print_plan(const Recipe& recipe, const Guidance& guidance) {
 
 void print_cost(const MergeCost& cost) {
   fmt::print(
-      "The merge will read {}, write {} ({} tensors, {} parameters) and need about {} of memory.\n",
+      "The merge will read {}, write {} ({} tensors, {} parameters)\n"
+      "and need about {} of memory.\n",
       human_bytes(cost.bytes_read), human_bytes(cost.bytes_written), with_commas(cost.tensors),
       with_commas(cost.parameters), human_bytes(cost.peak_memory));
 }
