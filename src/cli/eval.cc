@@ -58,17 +58,22 @@ TaskOptions parse_task(const std::string& text, const TaskOptions& defaults) {
   return task;
 }
 
+// The path as the command names it, without a '/' at its end.
+std::string model_name(const std::filesystem::path& path) {
+  std::string name = path.lexically_normal().string();
+  if (name.size() > 1 && name.ends_with('/')) name.pop_back();
+  return name;
+}
+
 // The shortest ends of the paths that tell the models apart ("math", or "a/math" and "b/math").
 std::vector<std::string> short_names(const std::vector<std::filesystem::path>& paths) {
   std::vector<std::string> names;
   for (const auto& path : paths) {
-    const std::string normal = path.lexically_normal().string();
-    const std::string whole = normal.ends_with('/') ? normal.substr(0, normal.size() - 1) : normal;
+    const std::string whole = model_name(path);
     size_t begin = whole.rfind('/');
     const auto ambiguous = [&](const std::string& end) {
       return std::count_if(paths.begin(), paths.end(), [&](const auto& other) {
-               std::string o = other.lexically_normal().string();
-               if (o.ends_with('/')) o.pop_back();
+               const std::string o = model_name(other);
                return o == end || (o.ends_with(end) && o[o.size() - end.size() - 1] == '/');
              }) > 1;
     };
@@ -199,9 +204,7 @@ std::vector<EvaluatedModel> prepare_models(const Options& o, const std::vector<T
   for (size_t i = 0; i < o.models.size(); ++i) {
     EvaluatedModel& model = models.emplace_back();
     model.path = o.models[i];
-    std::string path = model.path.lexically_normal().string();
-    if (path.size() > 1 && path.ends_with('/')) path.pop_back();
-    model.results.model = path;
+    model.results.model = model_name(model.path);
     model.results.name = names[i];
     model.results.program = fmt::format("lewis {}", kVersion);
     model.results.compute = compute_type_name(type);
@@ -258,6 +261,14 @@ void check_options(const Options& o) {
     throw usage_error("a --task is given, but no model to score on it");
   if (o.models.empty() && o.other_results.empty())
     throw usage_error("nothing to show: give models with --task, or --results");
+  std::map<std::string, std::filesystem::path> folders;
+  for (const auto& path : o.models) {
+    const auto [taken, is_new] = folders.emplace(sanitized_name(model_name(path)), path);
+    if (!o.output.empty() && !is_new) {
+      throw usage_error("{} and {} would have one folder in --output-path", taken->second.string(),
+                        path.string());
+    }
+  }
   if (o.log_samples && o.output.empty())
     throw usage_error("--log-samples needs --output-path FOLDER to write into");
 }

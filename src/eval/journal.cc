@@ -43,7 +43,7 @@ File open_journal(const fs::path& path) {
 }
 
 fs::path path_of(const fs::path& folder, const PreparedTask& task, const std::string& key) {
-  std::string name = task.name;
+  std::string name = task.name.substr(0, 100);  // files' names have their limits
   std::ranges::replace(name, '/', '_');
   return folder / fmt::format("{}_{}.jsonl", name, key.substr(0, 16));
 }

@@ -45,7 +45,7 @@ class Generation {
         return r.pending.empty();
       });
       done_ += ended;
-      if (ended && options_.progress)
+      if (options_.progress)  // after every token: it may want to interrupt
         options_.progress({"generating", "prompts", done_, prompts_.size()});
     }
   }

@@ -113,6 +113,11 @@ TEST_F(Eval, SaysWhatCannotBe) {
   refused("demo/models/base --task loss:demo/data/math_test.jsonl:gsm8k --baseline bas", 2,
           "none of the models: base");
   refused("demo/models/base --task loss", 2, "no data");
+  refused(
+      "demo/models/base demo/models/base/ --task loss:demo/data/math_test.jsonl:gsm8k "
+      "--output-path " +
+          folder("two"),
+      2, "would have one folder");
   refused("--results demo/recipe.yml", 3, "recipe.yml");
   refused("--results demo", 3, "holds no results_");
 }
