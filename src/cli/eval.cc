@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "cli/eval_table.h"
 #include "cli/guidance.h"
+#include "cli/own_task.h"
 #include "cli/running_model.h"
 #include "cli/tokenizers.h"
 #include "cli/verbs.h"
@@ -29,7 +30,8 @@ struct Options {
   std::vector<std::string> tasks;                    // NAME or NAME:FILE or NAME:FILE:FORMAT
   std::vector<std::filesystem::path> other_results;  // files of other runs
   std::filesystem::path output;                      // folder; empty: nothing is written
-  bool log_samples = false, no_resume = false;
+  bool log_samples = false, no_resume = false, allow_unsandboxed = false;
+  std::filesystem::path expert;  // of task kl
   std::string baseline;
   std::optional<ComputeType> compute = ComputeType::kF32;  // none: the faster one
   TaskOptions defaults;                                    // for every task
@@ -46,6 +48,12 @@ struct EvaluatedModel {
 
 TaskOptions parse_task(const std::string& text, const TaskOptions& defaults) {
   TaskOptions task = defaults;
+  if (text.ends_with(".yaml") || text.ends_with(".yml")) {
+    task.own = std::make_shared<OwnTask>(read_own_task(text));
+    task.task = task.own->name;
+    task.data.clear();
+    return task;
+  }
   const size_t first = std::min(text.find(':'), text.size());
   const size_t last = std::max(first, std::min(text.rfind(':'), text.size()));
   task.task = text.substr(0, first);
@@ -63,6 +71,67 @@ std::string model_name(const std::filesystem::path& path) {
   std::string name = path.lexically_normal().string();
   if (name.size() > 1 && name.ends_with('/')) name.pop_back();
   return name;
+}
+
+bool needs_tokenizer(const std::vector<TaskOptions>& tasks) {
+  return !std::ranges::all_of(tasks, [](const TaskOptions& t) { return t.format == "ids"; });
+}
+
+// Programs of models run in a sandbox. Without python3 their tasks are left out; where a layer of
+// the sandbox is missing the user decides.
+void add_sandbox(const Options& o, std::vector<TaskOptions>& tasks) {
+  if (std::ranges::none_of(tasks, runs_programs)) return;
+  const auto sandbox = std::make_shared<const Sandbox>();
+  if (!sandbox->cannot_run().empty()) {
+    for (const TaskOptions& task : tasks) {
+      if (!runs_programs(task)) continue;
+      fmt::print(stderr, "task {} is not run, since it runs programs: {}\n", task.task,
+                 sandbox->cannot_run());
+    }
+    std::erase_if(tasks, runs_programs);
+    if (tasks.empty()) throw failed_error("no task is left to run");
+    return;
+  }
+  const std::string missing = sandbox->missing_layers();
+  if (!missing.empty() && !o.allow_unsandboxed) {
+    throw usage_error(
+        "programs that a model writes would run without these layers of the sandbox: {}; give "
+        "--allow-unsandboxed to run them all the same",
+        missing);
+  }
+  if (!o.common->quiet) {
+    fmt::print(stderr, "Programs run with Python {} in a sandbox{}\n", sandbox->python().version,
+               missing.empty() ? " with all its layers" : " without: " + missing);
+  }
+  for (TaskOptions& task : tasks) {
+    if (runs_programs(task)) task.sandbox = sandbox;
+  }
+}
+
+bool is_kl(const TaskOptions& task) { return !task.own && task.task == "kl"; }
+
+// The model that task kl compares with; null when no task asks for it.
+std::unique_ptr<RunningModel> open_expert(const Options& o, std::vector<TaskOptions>& tasks,
+                                          ComputeType type, Threads& threads) {
+  const bool wanted = std::ranges::any_of(tasks, is_kl);
+  if (!wanted && !o.expert.empty()) throw usage_error("--kl-to is given, but no task kl");
+  if (!wanted || o.expert.empty()) return nullptr;  // without, the task says what it needs
+  auto expert =
+      RunningModel::open(model_in(o.expert), threads, needs_tokenizer(tasks), type, kKeptOfRecipe);
+  for (TaskOptions& task : tasks) {
+    if (is_kl(task)) task.expert = expert->input.fingerprint();
+  }
+  return expert;
+}
+
+void check_expert(const RunningModel& expert, const RunningModel& model,
+                  const std::filesystem::path& path) {
+  const auto identity = [](const RunningModel& m) {
+    return m.tokenizer ? m.tokenizer->identity() : "";
+  };
+  if (identity(expert) == identity(model)) return;
+  throw input_error("{}: its tokenizer is not that of the expert, so no token means the same",
+                    path.string());
 }
 
 // The shortest ends of the paths that tell the models apart ("math", or "a/math" and "b/math").
@@ -117,10 +186,6 @@ class PreparedTasks {
       tasks_;
 };
 
-bool needs_tokenizer(const std::vector<TaskOptions>& tasks) {
-  return !std::ranges::all_of(tasks, [](const TaskOptions& t) { return t.format == "ids"; });
-}
-
 // Two tasks of one name would be one in the results: the second gets the name of its data as well.
 void make_names_unique(std::vector<std::shared_ptr<const PreparedTask>>& tasks) {
   std::map<std::string, int> used;
@@ -152,9 +217,11 @@ std::filesystem::path folder_of(const Options& o, const EvaluatedModel& model) {
 }
 
 void run_task_on(const Options& o, EvaluatedModel& model, const PreparedTask& task,
-                 const RunningModel& running, const ProgressFn& progress) {
+                 const RunningModel& running, const Transformer* expert,
+                 const ProgressFn& progress) {
   const TaskModel task_model{*running.transformer,
-                             running.tokenizer ? &*running.tokenizer : nullptr, running.stop_ids};
+                             running.tokenizer ? &*running.tokenizer : nullptr, running.stop_ids,
+                             expert};
   std::optional<Journal> journal;
   std::map<size_t, ItemResult> known;
   ItemFn done;
@@ -182,8 +249,8 @@ double now() {
          1e6;
 }
 
-void run_model(const Options& o, EvaluatedModel& model, ComputeType type, Threads& threads,
-               const ProgressFn& progress) {
+void run_model(const Options& o, EvaluatedModel& model, const Transformer* expert, ComputeType type,
+               Threads& threads, const ProgressFn& progress) {
   GuidanceOptions guidance;
   guidance.compute = o.compute;
   const RecipeModel named = guided(model_in(model.path), guidance, threads, progress);
@@ -192,12 +259,13 @@ void run_model(const Options& o, EvaluatedModel& model, ComputeType type, Thread
   const auto running = RunningModel::open(named, threads, tokenizer, type, kKeptOfRecipe);
   model.results.fingerprint = running->input.fingerprint();
   const double begin = now();
-  for (const auto& task : model.tasks) run_task_on(o, model, *task, *running, progress);
+  for (const auto& task : model.tasks) run_task_on(o, model, *task, *running, expert, progress);
   model.results.seconds = now() - begin;
 }
 
 std::vector<EvaluatedModel> prepare_models(const Options& o, const std::vector<TaskOptions>& tasks,
-                                           ComputeType type, Threads& threads) {
+                                           const RunningModel* expert, ComputeType type,
+                                           Threads& threads) {
   const std::vector<std::string> names = short_names(o.models);
   PreparedTasks prepared;
   std::vector<EvaluatedModel> models;
@@ -211,6 +279,7 @@ std::vector<EvaluatedModel> prepare_models(const Options& o, const std::vector<T
     // A recipe that is still without its guidance: what it is asked is the same.
     const auto running =
         RunningModel::open(model_in(model.path), threads, needs_tokenizer(tasks), type);
+    if (expert) check_expert(*expert, *running, model.path);
     for (size_t t = 0; t < tasks.size(); ++t)
       model.tasks.push_back(prepared.get(t, tasks[t], *running));
     make_names_unique(model.tasks);
@@ -293,15 +362,18 @@ void run_eval(const Options& o) {
   std::vector<TaskOptions> tasks;
   for (const std::string& text : o.tasks) tasks.push_back(parse_task(text, o.defaults));
   const ComputeType type = o.compute ? *o.compute : faster_compute_type();
+  add_sandbox(o, tasks);
+  const auto expert = open_expert(o, tasks, type, threads);
   // Broken models, data and files are refused before the first hour of work.
-  std::vector<EvaluatedModel> models = prepare_models(o, tasks, type, threads);
+  std::vector<EvaluatedModel> models = prepare_models(o, tasks, expert.get(), type, threads);
   std::vector<ModelResults> all;
   for (const EvaluatedModel& model : models) all.push_back(model.results);
   add_other_results(o, all);
   std::optional<size_t> baseline;
   if (!o.baseline.empty()) baseline = find_baseline(o.baseline, all);
   for (size_t i = 0; i < models.size(); ++i) {
-    run_model(o, models[i], type, threads, progress.callback());
+    run_model(o, models[i], expert ? expert->transformer.get() : nullptr, type, threads,
+              progress.callback());
     models[i].results.date = date;
     all[i] = models[i].results;
   }
@@ -321,9 +393,14 @@ void add_eval_verb(CLI::App& app) {
   verb->add_option("MODEL", o->models,
                    "Model folders, or recipes, which are merged while they are read");
   verb->add_option("--task", o->tasks,
-                   "loss, perplexity or gsm8k; or TASK:FILE or TASK:FILE:FORMAT; may be repeated")
+                   "loss, perplexity, kl, gsm8k, gsm8k_cot, mbpp, humaneval or ifeval; TASK:FILE "
+                   "or TASK:FILE:FORMAT; or FILE.yaml, a task of your own; may be repeated")
       ->allow_extra_args(false);
   verb->add_option("--data", o->defaults.data, "Data of tasks that name none");
+  verb->add_option("--data-dir", o->defaults.data_folder,
+                   "Folder with the data of known tasks: gsm8k_test.jsonl, gsm8k_train.jsonl, "
+                   "mbpp.jsonl, humaneval.jsonl, ifeval_input_data.jsonl (else: Hugging Face's "
+                   "cache)");
   verb->add_option("--format", o->defaults.format,
                    "Format of data: gsm8k, mbpp, chat, jsonl, text, ids");
   verb->add_option("--prompt-field", o->defaults.prompt_field,
@@ -332,7 +409,7 @@ void add_eval_verb(CLI::App& app) {
                    "Field of the answer (format jsonl)");
   verb->add_option("--limit", o->defaults.limit, "First items only (0: all)");
   verb->add_option("--shots,--num_fewshot", o->defaults.shots,
-                   "gsm8k: worked examples before each question");
+                   "Worked examples before each question (default: the task's own)");
   verb->add_option("--shots-data", o->defaults.shots_data,
                    "Where the examples come from (gsm8k's training file)");
   verb->add_option("--max-new-tokens", o->defaults.max_new_tokens, "Longest generation");
@@ -345,6 +422,9 @@ void add_eval_verb(CLI::App& app) {
                    "perplexity: tokens a window (default: the model's positions, 1024 at most)");
   verb->add_option("--stride", o->defaults.stride,
                    "perplexity: tokens from window to window (default: half a window)");
+  verb->add_option("--kl-to", o->expert, "kl: the model whose distributions are the reference");
+  verb->add_flag("--allow-unsandboxed", o->allow_unsandboxed,
+                 "Run programs of models even where a layer of the sandbox is missing");
   verb->add_option("--baseline", o->baseline,
                    "One of the models or results: the others are compared with it item by item");
   verb->add_option(

@@ -47,6 +47,21 @@ std::string extract_strict(std::string_view text) {
   return std::string(kInvalid);
 }
 
+std::string extract_chain(std::string_view text) {
+  constexpr std::string_view kWords = "The answer is ";
+  for (size_t at = text.find(kWords); at != text.npos; at = text.find(kWords, at + 1)) {
+    const size_t begin = at + kWords.size();
+    const size_t sign = begin < text.size() && text[begin] == '-' ? 1 : 0;
+    const size_t n = run_length(text, begin + sign, in_number);
+    // One more character, of any kind but a line's end, must follow: else the number gives its
+    // last.
+    const size_t end = begin + sign + n;
+    const bool gives = end == text.size() || text[end] == '\n';
+    if (n > (gives ? 1 : 0)) return std::string(text.substr(begin, sign + n - (gives ? 1 : 0)));
+  }
+  return std::string(kInvalid);
+}
+
 std::string extract_flexible(std::string_view text) {
   std::string_view last = kInvalid;
   for (size_t at = 0; at < text.size();) {

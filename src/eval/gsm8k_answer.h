@@ -1,6 +1,6 @@
-// How gsm8k finds the number in an answer, as lm-evaluation-harness does (task gsm8k, version 3).
-// The regular expressions of the task are matched by hand, in one pass: std::regex recurses once
-// a character and would overflow the stack on long answers.
+// How gsm8k finds the number in an answer, as lm-evaluation-harness does (tasks gsm8k and
+// gsm8k_cot, version 3). The regular expressions of the task are matched by hand, in one pass:
+// std::regex recurses once a character and would overflow the stack on long answers.
 #pragma once
 
 #include <span>
@@ -14,6 +14,9 @@ std::string cut_at_stops(std::string text, std::span<const std::string> stops);
 
 // The group of the first match of `#### (\-?[0-9\.\,]+)`, else "[invalid]".
 std::string extract_strict(std::string_view text);
+
+// gsm8k_cot: the group of the first match of `The answer is (\-?[0-9\.\,]+).`, else "[invalid]".
+std::string extract_chain(std::string_view text);
 
 // The last match of `(-?[$0-9.,]{2,})|(-?[0-9]+)`, else "[invalid]".
 std::string extract_flexible(std::string_view text);

@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -272,8 +273,10 @@ void Run::read_channel() {
 }
 
 void Run::read_status() {
-  const ssize_t n = read(status_pipe_.read.get(), &status_, sizeof status_);
-  has_status_ = n == sizeof status_;
+  std::array<char, sizeof(ChildStatus)> bytes;
+  has_status_ = read(status_pipe_.read.get(), bytes.data(), bytes.size()) ==
+                static_cast<ssize_t>(bytes.size());
+  if (has_status_) status_ = std::bit_cast<ChildStatus>(bytes);
   status_pipe_.read.reset();
 }
 

@@ -13,12 +13,31 @@
 namespace lewis {
 namespace {
 
+constexpr TaskData kGsm8kTest = {
+    "gsm8k_test.jsonl", "openai/gsm8k", "test",
+    "github.com/openai/grade-school-math, grade_school_math/data/test.jsonl"};
+constexpr TaskData kGsm8kTrain = {
+    "gsm8k_train.jsonl", "openai/gsm8k", "train",
+    "github.com/openai/grade-school-math, grade_school_math/data/train.jsonl"};
+constexpr TaskData kMbpp = {"mbpp.jsonl", "google-research-datasets/mbpp", "test",
+                            "github.com/google-research/google-research, mbpp/mbpp.jsonl"};
+constexpr TaskData kHumaneval = {"humaneval.jsonl", "openai/openai_humaneval", "test",
+                                 "github.com/openai/human-eval, data/HumanEval.jsonl.gz, unpacked"};
+constexpr TaskData kIfeval = {
+    "ifeval_input_data.jsonl", "google/IFEval", "train",
+    "github.com/google-research/google-research, instruction_following_eval/data/input_data.jsonl"};
+
 constexpr std::array kTasks = {
     Task{"loss", "", 0, prepare_loss},
     Task{"perplexity", "", 0, prepare_perplexity},
-    Task{"gsm8k", "gsm8k", 256, prepare_gsm8k},
-    Task{"ifeval", "ifeval", 1280, prepare_ifeval},
+    Task{"kl", "", 0, prepare_kl},
+    Task{"gsm8k", "gsm8k", 256, prepare_gsm8k, kGsm8kTest, kGsm8kTrain, 5},
+    Task{"gsm8k_cot", "gsm8k", 256, prepare_gsm8k_cot, kGsm8kTest, {}, 8},
+    Task{"mbpp", "mbpp", 256, prepare_mbpp, kMbpp, {}, 3, true},
+    Task{"humaneval", "humaneval", 1024, prepare_humaneval, kHumaneval, {}, 0, true},
+    Task{"ifeval", "ifeval", 1280, prepare_ifeval, kIfeval},
 };
+constexpr Task kOwn = {"own", "own", 256, prepare_own};
 
 const Task& find_task(std::string_view name) {
   const auto task = std::ranges::find(kTasks, name, &Task::name);
@@ -26,6 +45,37 @@ const Task& find_task(std::string_view name) {
   const auto names = task_names();
   throw usage_error("unknown task '{}'; did you mean '{}'? Known: {}", name,
                     nearest_name(name, names), fmt::join(names, ", "));
+}
+
+const Task& task_of(const TaskOptions& options) {
+  return options.own ? kOwn : find_task(options.task);
+}
+
+// Where the data are, and the examples of a task that draws them: those of a file of the user's own
+// must be named.
+void settle_data(TaskOptions& o, const Task& task) {
+  if (!o.data.empty()) {
+    if (!o.shots) o.shots = task.train.name.empty() || !o.shots_data.empty() ? task.shots : 0;
+    return;
+  }
+  if (task.test.name.empty()) {
+    throw usage_error("task {}: no data; give --data FILE or --task {}:FILE:FORMAT", task.name,
+                      task.name);
+  }
+  if (!o.shots) o.shots = task.shots;
+  o.data = find_task_data(task.test, o.data_folder);
+  if (*o.shots > 0 && o.shots_data.empty() && !task.train.name.empty()) {
+    o.shots_data = find_task_data(task.train, o.data_folder);
+  }
+}
+
+void settle_own(TaskOptions& o) {
+  const OwnTask& own = *o.own;
+  o.task = o.label = own.name;
+  if (o.data.empty()) o.data = own.data;
+  if (o.shots_data.empty()) o.shots_data = own.shots_data;
+  if (!o.shots) o.shots = own.shots;
+  if (!o.max_new_tokens) o.max_new_tokens = own.max_new_tokens;
 }
 
 std::string format_of(const TaskOptions& options, const Task& task) {
@@ -44,21 +94,26 @@ std::vector<std::string_view> task_names() {
   return names;
 }
 
+bool runs_programs(const TaskOptions& options) {
+  return options.own ? options.own->runs_programs() : find_task(options.task).programs;
+}
+
 PreparedTask prepare_task(const TaskOptions& options, const ModelSpec& spec,
                           const Tokenizer* tokenizer) {
-  const Task& task = find_task(options.task);
+  const Task& task = task_of(options);
   TaskOptions settled = options;
-  if (settled.data.empty()) {
-    throw usage_error("task {}: no data; give --data FILE or --task {}:FILE:FORMAT", task.name,
-                      task.name);
-  }
-  settled.format = format_of(options, task);
+  if (options.own) settle_own(settled);
+  settle_data(settled, task);
+  settled.format = options.own ? "own" : format_of(settled, task);
   if (!settled.max_new_tokens) settled.max_new_tokens = task.max_new_tokens;
-  const std::string stem = options.data.stem().string();
-  if (settled.label.empty()) settled.label = options.task + " " + stem;
+  if (runs_programs(settled) && !settled.sandbox) {
+    throw failed_error("task {}: it runs programs, but there is no sandbox", settled.task);
+  }
+  const std::string stem = settled.data.stem().string();
+  if (settled.label.empty()) settled.label = settled.task + " " + stem;
   PreparedTask prepared = task.prepare({settled, spec, tokenizer});
   // A task that has data of its own is known by its name alone.
-  prepared.name = task.format.empty() ? options.task + "_" + stem : options.task;
+  prepared.name = task.format.empty() ? settled.task + "_" + stem : settled.task;
   prepared.options = std::move(settled);
   return prepared;
 }

@@ -1,10 +1,11 @@
-// What is measured on a model: answer loss, perplexity, gsm8k. A task is prepared once for all
-// models that share a tokenizer, then run on each, item by item.
+// What is measured on a model: losses, questions, programs, instructions. A task is prepared once
+// for all models that share a tokenizer, then run on each, item by item.
 #pragma once
 
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -14,6 +15,8 @@
 #include "base/progress.h"
 #include "eval/intervals.h"
 #include "eval/metric.h"
+#include "eval/own_task.h"
+#include "eval/sandbox.h"
 #include "model/transformer.h"
 #include "text/dataset.h"
 #include "text/tokenizer.h"
@@ -21,20 +24,24 @@
 namespace lewis {
 
 struct TaskOptions {
-  std::string task;  // "loss", "perplexity", "gsm8k"
-  std::filesystem::path data;
+  std::string task;                    // one of task_names()
+  std::shared_ptr<const OwnTask> own;  // a task of the user's own instead
+  std::filesystem::path data;          // empty: the task's own, from data_folder or the hub's cache
+  std::filesystem::path data_folder;
   std::string format;  // "": the task's own, or by the file's ending
   std::string prompt_field, answer_field;
   const ChatTemplate* chat = nullptr;     // format chat only; not owned
   std::string label;                      // how tables name it; "": task and file
   uint64_t limit = 0;                     // first items (perplexity: windows) only; 0: all
-  uint64_t shots = 0;                     // gsm8k: examples before the question
-  std::filesystem::path shots_data;       // where they come from
+  std::optional<uint64_t> shots;          // examples before the question; unset: the task's own
+  std::filesystem::path shots_data;       // where they come from, if not from the task's own data
   std::optional<int64_t> max_new_tokens;  // of generation; unset: the task's own
   double temperature = 0, top_p = 1;      // of generation: see GenerateOptions
   uint64_t seed = 0;
   // perplexity, in tokens. Unset: the model's positions, at most 1,024; half the window.
   std::optional<int64_t> window, stride;
+  std::shared_ptr<const Sandbox> sandbox;  // of tasks that run programs
+  std::string expert;                      // kl: what tells the expert from others (a fingerprint)
 };
 
 // What all models are asked: one question, document or window.
@@ -61,6 +68,7 @@ struct TaskModel {
   const Transformer& transformer;
   const Tokenizer* tokenizer = nullptr;  // null for data of format ids
   std::vector<int32_t> stop_ids;         // end of sequence
+  const Transformer* expert = nullptr;   // kl: whose distributions are the reference
 };
 
 struct PreparedTask;
@@ -86,6 +94,9 @@ struct PreparedTask {
   std::vector<TaskItem> items;
   std::function<void(const TaskRun&)> run;
 };
+
+// Whether the task runs programs that the model writes: it needs options.sandbox.
+bool runs_programs(const TaskOptions& options);
 
 // Reads the data and writes the prompts. tokenizer may be null for data of format ids. Throws
 // Error(kUsage): an unknown task, no data, a format that the task cannot use or that cannot be told

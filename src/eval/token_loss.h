@@ -31,4 +31,12 @@ std::vector<std::vector<double>> token_losses(const Transformer& model,
                                               std::span<const ScoredSequence> sequences,
                                               const ProgressFn& progress);
 
+// Per sequence and scored token, KL(expert || model) in nats: how far the model's distribution of
+// that token is from the expert's, given all tokens before it. All sequences go through both models
+// together. Throws Error(kInput) when the vocabularies differ or a value is not finite.
+std::vector<std::vector<double>> token_divergences(const Transformer& model,
+                                                   const Transformer& expert,
+                                                   std::span<const ScoredSequence> sequences,
+                                                   const ProgressFn& progress);
+
 }  // namespace lewis

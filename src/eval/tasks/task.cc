@@ -3,11 +3,50 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/text_file.h"
 #include "eval/gsm8k_answer.h"
+#include "eval/python_random.h"
 #include "eval/token_loss.h"
 #include "text/stop_strings.h"
 
 namespace lewis {
+namespace {
+
+constexpr uint32_t kShotSeed = 1234;  // of lm-evaluation-harness
+
+// Continues the prompts; `take` gets each text, cut at the first stop, as soon as it is there.
+void generate_texts(const TaskRun& run, const std::vector<std::string>& stops,
+                    const std::function<void(size_t item, const std::string& text)>& take) {
+  const TaskOptions& o = run.task.options;
+  const Tokenizer& tokenizer = *run.model.tokenizer;
+  GenerateOptions options;
+  options.max_new_tokens = *o.max_new_tokens;
+  options.temperature = o.temperature;
+  options.top_p = o.top_p;
+  options.seed = o.seed;
+  options.stop_ids = run.model.stop_ids;
+  std::vector<std::vector<int32_t>> prompts;
+  for (const size_t item : run.items) {
+    prompts.push_back(run.task.items[item].tokens.ids);
+    options.numbers.push_back(item);
+  }
+  StopStrings stop_strings(tokenizer, stops);
+  options.stop = [&](size_t i, std::span<const int32_t> generated) {
+    return stop_strings.completed(i, generated);
+  };
+  options.finished = [&](size_t i, std::span<const int32_t> generated) {
+    const size_t item = run.items[i];
+    const std::string text = cut_at_stops(tokenizer.decode(generated, true), stops);
+    take(item, text);
+  };
+  options.progress = [&](const Progress& p) {
+    if (run.progress) run.progress({"generating", "items", p.done, p.total});
+  };
+  options.progress({"", "", 0, prompts.size()});  // the clock starts before the first prompt
+  generate(run.model.transformer, prompts, options);
+}
+
+}  // namespace
 
 std::vector<DataItem> read_items(const TaskContext& context, const std::filesystem::path& file,
                                  uint64_t limit) {
@@ -19,6 +58,56 @@ std::vector<DataItem> read_items(const TaskContext& context, const std::filesyst
   std::vector<DataItem> items = read_data(data, context.options.chat);
   if (limit && items.size() > limit) items.resize(limit);
   return items;
+}
+
+std::string DataRow::text(std::string_view field) const {
+  const auto found = doc.find(field);
+  if (found == doc.end()) throw input_error("{}: there is no field '{}'", where, field);
+  if (!found->is_string()) throw input_error("{}: the field '{}' is no text", where, field);
+  return found->get<std::string>();
+}
+
+std::vector<std::string> DataRow::texts(std::string_view field) const {
+  const auto found = doc.find(field);
+  const bool is_list = found != doc.end() && found->is_array() &&
+                       std::ranges::all_of(*found, [](const Json& t) { return t.is_string(); });
+  if (!is_list) throw input_error("{}: the field '{}' must be a list of texts", where, field);
+  return found->get<std::vector<std::string>>();
+}
+
+std::vector<DataRow> read_rows(const std::filesystem::path& file) {
+  const std::string text = read_text_file(file);
+  std::vector<DataRow> rows;
+  size_t number = 0;
+  for (const std::string_view line : split_lines(text)) {
+    ++number;
+    if (line.find_first_not_of(" \t\r") == line.npos) continue;
+    const std::string where = fmt::format("{}:{}", file.string(), number);
+    rows.push_back({parse_json(line, where), where});
+    if (!rows.back().doc.is_object()) throw input_error("{}: expected a JSON object", where);
+  }
+  if (rows.empty()) throw input_error("{}: there are no rows", file.string());
+  return rows;
+}
+
+std::vector<std::vector<uint32_t>> draw_shots(size_t items, size_t examples, uint64_t count) {
+  PythonRandom random(kShotSeed);
+  std::vector<std::vector<uint32_t>> drawn;
+  for (size_t i = 0; i < items; ++i) {
+    drawn.push_back(random.sample(static_cast<uint32_t>(examples), static_cast<uint32_t>(count)));
+  }
+  return drawn;
+}
+
+std::string fixed_prefix(const TaskContext& context, const std::vector<std::string>& shots) {
+  const uint64_t count = *context.options.shots;
+  if (count > shots.size()) {
+    throw usage_error("task {}: {} shots, but it has {}", context.options.task, count,
+                      shots.size());
+  }
+  std::string prefix;
+  for (uint64_t i = 0; i < count; ++i) prefix += shots[i] + "\n\n";
+  return prefix;
 }
 
 Json doc_of(const DataItem& item) {
@@ -68,33 +157,31 @@ Json generation_settings(const TaskOptions& options, const std::vector<std::stri
 
 void run_generation(const TaskRun& run, const std::vector<std::string>& stops,
                     const TextScore& score) {
-  const TaskOptions& o = run.task.options;
-  const Tokenizer& tokenizer = *run.model.tokenizer;
-  GenerateOptions options;
-  options.max_new_tokens = *o.max_new_tokens;
-  options.temperature = o.temperature;
-  options.top_p = o.top_p;
-  options.seed = o.seed;
-  options.stop_ids = run.model.stop_ids;
-  std::vector<std::vector<int32_t>> prompts;
-  for (const size_t item : run.items) {
-    prompts.push_back(run.task.items[item].tokens.ids);
-    options.numbers.push_back(item);
-  }
-  StopStrings stop_strings(tokenizer, stops);
-  options.stop = [&](size_t i, std::span<const int32_t> generated) {
-    return stop_strings.completed(i, generated);
-  };
-  options.finished = [&](size_t i, std::span<const int32_t> generated) {
-    const size_t item = run.items[i];
-    const std::string text = cut_at_stops(tokenizer.decode(generated, true), stops);
+  generate_texts(run, stops, [&](size_t item, const std::string& text) {
     run.done(item, score(run.task.items[item], text));
+  });
+}
+
+void run_programs(const TaskRun& run, const std::vector<std::string>& stops,
+                  const ProgramOf& program_of) {
+  ProgramQueue queue(*run.task.options.sandbox, run.model.transformer.threads().count());
+  const auto take = [&](const ProgramCase& program, const ProgramResult& ran) {
+    ItemResult result;
+    result.scores = {{ran.verdict == Verdict::kPassed ? 1.0 : 0.0}};
+    result.response = program.text;
+    result.details = {{"verdict", verdict_name(ran.verdict)}};
+    if (!ran.reason.empty()) result.details["reason"] = ran.reason;
+    if (!ran.output.empty()) result.details["output"] = ran.output;
+    run.done(program.item, result);
   };
-  options.progress = [&](const Progress& p) {
-    if (run.progress) run.progress({"generating", "items", p.done, p.total});
-  };
-  options.progress({"", "", 0, prompts.size()});  // the clock starts before the first prompt
-  generate(run.model.transformer, prompts, options);
+  generate_texts(run, stops, [&](size_t item, const std::string& text) {
+    ProgramCase next = program_of(run.task.items[item], text);
+    next.item = item;
+    next.text = text;
+    queue.add(std::move(next));
+    queue.take_finished(take);
+  });
+  queue.finish(take);
 }
 
 void run_losses(const TaskRun& run, const LossScore& score) {

@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "eval/program_queue.h"
+#include "eval/task_data.h"
 #include "eval/tasks.h"
 #include "text/dataset.h"
 
@@ -26,16 +28,45 @@ struct Task {
   // Fills version, metrics, settings, items and run; the rest is prepare_task's. What options
   // leave open (format, label, max_new_tokens) is settled in the context's.
   PreparedTask (*prepare)(const TaskContext&);
+  TaskData test = {}, train = {};  // the task's own; examples come from the second
+  uint64_t shots = 0;              // where nothing else is asked for
+  bool programs = false;           // runs what the model writes
 };
 
 PreparedTask prepare_loss(const TaskContext& context);
 PreparedTask prepare_perplexity(const TaskContext& context);
 PreparedTask prepare_gsm8k(const TaskContext& context);
+PreparedTask prepare_gsm8k_cot(const TaskContext& context);
+PreparedTask prepare_mbpp(const TaskContext& context);
+PreparedTask prepare_humaneval(const TaskContext& context);
+PreparedTask prepare_kl(const TaskContext& context);
+PreparedTask prepare_own(const TaskContext& context);
 PreparedTask prepare_ifeval(const TaskContext& context);
 
 // The items of a data file in the task's format; the first `limit` of them (0: all).
 std::vector<DataItem> read_items(const TaskContext& context, const std::filesystem::path& file,
                                  uint64_t limit = 0);
+
+// A line of a .jsonl file.
+struct DataRow {
+  Json doc;
+  std::string where;  // "file:line"
+
+  // A field. Throws Error(kInput) that names it when it is missing or no text.
+  std::string text(std::string_view field) const;
+  // The same of a list of texts.
+  std::vector<std::string> texts(std::string_view field) const;
+};
+// Throws Error(kInput) for a line that is no JSON object, and when there is none.
+std::vector<DataRow> read_rows(const std::filesystem::path& file);
+
+// For each of `items`, which of `examples` stand before it: sample(examples, count) anew for each,
+// in order, from one random.Random(1234), as lm-evaluation-harness does.
+std::vector<std::vector<uint32_t>> draw_shots(size_t items, size_t examples, uint64_t count);
+
+// What stands before every question: the first of `shots`, joined by blank lines. Throws
+// Error(kUsage) when options.shots asks for more.
+std::string fixed_prefix(const TaskContext& context, const std::vector<std::string>& shots);
 
 // The row of the data file; for data without rows an object with the text.
 Json doc_of(const DataItem& item);
@@ -56,6 +87,12 @@ Json generation_settings(const TaskOptions& options, const std::vector<std::stri
 using TextScore = std::function<ItemResult(const TaskItem& item, const std::string& text)>;
 void run_generation(const TaskRun& run, const std::vector<std::string>& stops,
                     const TextScore& score);
+
+// Continues the prompts and runs what program_of() makes of them in options.sandbox. The one metric
+// is whether the program passes; verdict, reason and output are in the item's details.
+using ProgramOf = std::function<ProgramCase(const TaskItem& item, const std::string& text)>;
+void run_programs(const TaskRun& run, const std::vector<std::string>& stops,
+                  const ProgramOf& program_of);
 
 // Scores the answer's tokens of each item (TaskItem::tokens; token 0 never, since nothing comes
 // before it): score() gets their negative log-likelihoods in nats. Items go through the model in

@@ -1,0 +1,56 @@
+// Programs that run in a sandbox while the model goes on generating.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <exception>
+#include <functional>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "eval/sandbox.h"
+
+namespace lewis {
+
+struct ProgramCase {
+  size_t item = 0;
+  std::string text;            // what the model wrote
+  std::string program, tests;  // what is run
+};
+
+class ProgramQueue {
+ public:
+  // The sandbox must outlive this.
+  ProgramQueue(const Sandbox& sandbox, size_t threads);
+  ~ProgramQueue();  // programs that have not begun are forgotten
+  ProgramQueue(const ProgramQueue&) = delete;
+  ProgramQueue& operator=(const ProgramQueue&) = delete;
+
+  using DoneFn = std::function<void(const ProgramCase&, const ProgramResult&)>;
+  void add(ProgramCase next);
+  // Gives what is finished to `done`, on the caller's thread; an error of a run is thrown here.
+  void take_finished(const DoneFn& done);
+  // Waits for all, and gives them.
+  void finish(const DoneFn& done);
+
+ private:
+  void work();
+
+  struct Finished {
+    ProgramCase run;
+    ProgramResult result;
+  };
+  const Sandbox& sandbox_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<ProgramCase> waiting_;
+  std::vector<Finished> finished_;
+  std::exception_ptr error_;
+  size_t open_ = 0;  // added and not finished
+  bool stop_ = false;
+  std::vector<std::thread> workers_;
+};
+
+}  // namespace lewis

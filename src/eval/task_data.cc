@@ -1,0 +1,56 @@
+#include "eval/task_data.h"
+
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "io/hub_cache.h"
+
+namespace lewis {
+namespace {
+
+namespace fs = std::filesystem;
+
+// datasets--OWNER--NAME, where its snapshots are.
+fs::path dataset_folder(std::string_view dataset) {
+  std::string name = "datasets--" + std::string(dataset);
+  name.replace(name.find('/'), 1, "--");
+  return hub_cache_folder() / name / "snapshots";
+}
+
+// All files of all snapshots, in the order of their names.
+std::vector<fs::path> snapshot_files(const fs::path& folder) {
+  std::vector<fs::path> files;
+  std::error_code error;
+  for (fs::recursive_directory_iterator it(folder, error), end; !error && it != end;
+       it.increment(error)) {
+    files.push_back(it->path());
+  }
+  std::ranges::sort(files);
+  return files;
+}
+
+}  // namespace
+
+fs::path find_task_data(const TaskData& data, const fs::path& folder) {
+  if (!folder.empty() && fs::exists(folder / data.name)) return folder / data.name;
+  const fs::path cache = dataset_folder(data.dataset);
+  bool other_kind = false;
+  for (const fs::path& file : snapshot_files(cache)) {
+    const fs::path name = file.filename();
+    if (name == data.name || name == std::string(data.split) + ".jsonl") return file;
+    other_kind |= name.extension() == ".parquet" || name.extension() == ".arrow";
+  }
+  throw input_error(
+      "{} is neither in {} nor, as a .jsonl file, in {}{}; it is {} (Hugging Face dataset {}): put "
+      "it "
+      "into a folder and give --data-dir FOLDER",
+      data.name, folder.empty() ? "a data folder (no --data-dir is given)" : folder.string(),
+      cache.string(),
+      other_kind ? " (what is there is .parquet or .arrow, which lewis cannot read)" : "",
+      data.source, data.dataset);
+}
+
+}  // namespace lewis
