@@ -83,9 +83,9 @@ enum class Spread {
   kTiny,  // denormal
   kMostlyZero,
   kSorted,
-  kFewRows,   // a few rows dwarf the others
-  kZeros,     // the models are the base
-  kOneGiant,  // every thousandth entry dwarfs the others
+  kFewRows,    // a few rows dwarf the others
+  kUnchanged,  // the models are the base
+  kOneGiant,   // every thousandth entry dwarfs the others
 };
 
 // A base of normal values and models = base + delta, delta spread as said. Like a bf16
@@ -119,7 +119,7 @@ inline void fill(TestTensor& t, Spread spread, uint32_t seed) {
         case Spread::kFewRows:
           delta = i / 1000 % 97 == 13 ? g : g * 1e-6f;
           break;
-        case Spread::kZeros:
+        case Spread::kUnchanged:
           break;
         case Spread::kOneGiant:
           delta = i % 1000 == 3 ? g : g * 1e-9f;
