@@ -42,22 +42,27 @@ std::string hash_sequences(std::span<const std::vector<int32_t>> sequences) {
 }
 
 std::map<std::string, std::string> to_origin(const StatisticsKey& key) {
-  return {{"version", kVersion},
-          {"model", key.model},
-          {"model_hash", key.model_hash},
-          {"tokenizer_hash", key.tokenizer_hash},
-          {"data", key.data},
-          {"data_hash", key.data_hash},
-          {"data_format", key.format},
-          {"prompt_field", key.prompt_field},
-          {"answer_field", key.answer_field},
-          {"samples", std::to_string(key.samples)},
-          {"seed", std::to_string(key.seed)},
-          {"max_tokens", std::to_string(key.max_tokens)},
-          {"sequences_hash", key.sequences_hash},
-          {"calibration_protocol", key.protocol == Protocol::kClean ? "clean" : "reference"},
-          {"skip_first_token", key.skip_first_token ? "true" : "false"},
-          {"compute", std::string(compute_type_name(key.compute))}};
+  std::map<std::string, std::string> origin = {
+      {"version", kVersion},
+      {"model", key.model},
+      {"model_hash", key.model_hash},
+      {"tokenizer_hash", key.tokenizer_hash},
+      {"data", key.data},
+      {"data_hash", key.data_hash},
+      {"data_format", key.format},
+      {"prompt_field", key.prompt_field},
+      {"answer_field", key.answer_field},
+      {"samples", std::to_string(key.samples)},
+      {"seed", std::to_string(key.seed)},
+      {"max_tokens", std::to_string(key.max_tokens)},
+      {"sequences_hash", key.sequences_hash},
+      {"calibration_protocol", key.protocol == Protocol::kClean ? "clean" : "reference"},
+      {"skip_first_token", key.skip_first_token ? "true" : "false"},
+      {"compute", std::string(compute_type_name(key.compute))}};
+  // Not of what has neither, so that files of before stay valid.
+  if (key.magnitudes) origin["magnitudes"] = "true";
+  if (!key.expert_hash.empty()) origin["expert_hash"] = key.expert_hash;
+  return origin;
 }
 
 std::filesystem::path cache_file(const std::filesystem::path& folder, const StatisticsKey& key) {

@@ -28,6 +28,8 @@ struct StatisticsKey {
   Protocol protocol = Protocol::kClean;
   bool skip_first_token = false;
   ComputeType compute = ComputeType::kF32;
+  bool magnitudes = false;  // sums of |x| as well
+  std::string expert_hash;  // of output changes: the other model; "" for sums of one model
 };
 
 // SHA-256 of token sequences.

@@ -18,7 +18,8 @@ constexpr size_t kTaps = 7;  // values of Tap
 
 // Sums of squares of one block.
 struct BlockSums {
-  std::array<std::vector<double>, kTaps> taps;  // of those that see all rows
+  std::array<std::vector<double>, kTaps> taps;        // of those that see all rows
+  std::array<std::vector<double>, kTaps> magnitudes;  // the same of |x|, if asked for
   ExpertStatistics experts;
 };
 
@@ -129,6 +130,10 @@ class Calibration {
       std::vector<double>& s = sums.taps.at(static_cast<size_t>(tapped.tap));
       s.resize(static_cast<size_t>(tapped.x.columns));
       add_squares(model_.threads(), tapped.x, group.counted, s);
+      if (!options_.magnitudes) return;
+      std::vector<double>& m = sums.magnitudes.at(static_cast<size_t>(tapped.tap));
+      m.resize(s.size());
+      add_magnitudes(model_.threads(), tapped.x, group.counted, m);
     };
   }
 
@@ -211,6 +216,9 @@ class Calibration {
         result_.experts.try_emplace(linear.module, sums.experts);
       } else {
         result_.sum_squares.try_emplace(linear.module, s.begin(), s.end());
+        if (options_.magnitudes)
+          result_.sum_magnitudes.try_emplace(
+              linear.module, sums.magnitudes.at(static_cast<size_t>(*tap_of(linear))));
       }
       if (linear.out != linear.shape[linear.shape.size() - 2]) keep_part(linear);
     }
@@ -250,8 +258,10 @@ class Calibration {
   uint64_t tokens_ = 0, done_ = 0;
 };
 
-void check_input(const Transformer& model, std::span<const std::vector<int32_t>> sequences,
-                 const CalibrateOptions& options) {
+}  // namespace
+
+void check_calibration(const Transformer& model, std::span<const std::vector<int32_t>> sequences,
+                       const CalibrateOptions& options) {
   if (!(options.sparsity >= 0 && options.sparsity <= 1)) {
     throw usage_error("sparsity {} is outside [0, 1]", options.sparsity);
   }
@@ -272,8 +282,6 @@ void check_input(const Transformer& model, std::span<const std::vector<int32_t>>
     }
   }
 }
-
-}  // namespace
 
 CalibrationMemory calibration_memory(const Transformer& model,
                                      std::span<const std::vector<int32_t>> sequences,
@@ -314,7 +322,7 @@ CalibrationMemory calibration_memory(const Transformer& model,
 
 Statistics calibrate(const Transformer& model, std::span<const std::vector<int32_t>> sequences,
                      const CalibrateOptions& options) {
-  check_input(model, sequences, options);
+  check_calibration(model, sequences, options);
   const CalibrationMemory memory = calibration_memory(model, sequences, options);
   return Calibration(model, sequences, options, memory).run();
 }

@@ -15,6 +15,7 @@ namespace lewis {
 struct CalibrateOptions {
   Protocol protocol = Protocol::kClean;
   bool skip_first_token = false;  // clean: position 0 of each sequence is run but not counted
+  bool magnitudes = false;        // fill Statistics::sum_magnitudes as well
   double sparsity = 0.5;          // reference: share of each output row that the probe zeroes
   int64_t rows_per_group = 2048;  // tokens that go through a block together
   uint64_t max_memory = 0;        // bytes; 0: no limit
@@ -32,6 +33,10 @@ struct CalibrateOptions {
 // Error(kUsage): sparsity outside [0, 1], skip_first_token with the reference protocol.
 Statistics calibrate(const Transformer& model, std::span<const std::vector<int32_t>> sequences,
                      const CalibrateOptions& options);
+
+// The errors of calibrate() that input and options have, without work.
+void check_calibration(const Transformer& model, std::span<const std::vector<int32_t>> sequences,
+                       const CalibrateOptions& options);
 
 // How the tokens go through the model, and the bytes that this takes: blocks, hidden states,
 // activations, 64 MB for the program itself.

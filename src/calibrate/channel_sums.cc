@@ -1,6 +1,7 @@
 #include "calibrate/channel_sums.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace lewis {
 namespace {
@@ -48,6 +49,21 @@ void add_squares(Threads& threads, ConstMatrix x, std::span<const RowRange> rang
       add_tile(x, ranges, first, sums.data() + first);
     } else {
       add_rest(x, ranges, first, sums.data() + first);
+    }
+  });
+}
+
+void add_magnitudes(Threads& threads, ConstMatrix x, std::span<const RowRange> ranges,
+                    std::span<double> sums) {
+  const int64_t tiles = (x.columns + kTile - 1) / kTile;
+  threads.run(static_cast<size_t>(tiles), [&](size_t tile) {
+    const int64_t first = static_cast<int64_t>(tile) * kTile;
+    const int64_t end = std::min(first + kTile, x.columns);
+    for (const auto& [begin, last] : ranges) {
+      for (int64_t r = begin; r < last; ++r) {
+        const float* row = x.data + r * x.columns;
+        for (int64_t j = first; j < end; ++j) sums[static_cast<size_t>(j)] += std::abs(row[j]);
+      }
     }
   });
 }

@@ -19,4 +19,8 @@ using RowRange = std::pair<int64_t, int64_t>;  // [first, last)
 void add_squares(Threads& threads, ConstMatrix x, std::span<const RowRange> ranges,
                  std::span<double> sums);
 
+// The same of |x[r, j]|.
+void add_magnitudes(Threads& threads, ConstMatrix x, std::span<const RowRange> ranges,
+                    std::span<double> sums);
+
 }  // namespace lewis

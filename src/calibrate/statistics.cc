@@ -1,5 +1,6 @@
 #include "calibrate/statistics.h"
 
+#include <array>
 #include <charconv>
 
 #include "base/error.h"
@@ -11,7 +12,8 @@ namespace {
 
 constexpr const char* kFormat = "lewis-statistics-1";
 constexpr std::string_view kSums = ".sum_squares", kTokens = ".expert_tokens", kIn = ".expert_in",
-                           kMid = ".expert_mid";
+                           kMid = ".expert_mid", kMagnitudes = ".sum_magnitudes",
+                           kChange = ".output_change";
 
 uint64_t count(const Metadata& metadata, const char* key, const std::filesystem::path& file) {
   const auto it = metadata.find(key);
@@ -75,6 +77,13 @@ void read_entry(const SafetensorsFile& file, const SafetensorsFile::Entry& entry
     s.experts[without(kIn)].in = read_sums(file, entry, 2, path);
   } else if (name.ends_with(kMid)) {
     s.experts[without(kMid)].mid = read_sums(file, entry, 2, path);
+  } else if (name.ends_with(kMagnitudes)) {
+    s.sum_magnitudes[without(kMagnitudes)] = read_sums(file, entry, 1, path);
+  } else if (name.ends_with(kChange)) {
+    const auto sums = read_sums(file, entry, 1, path);
+    if (sums.size() != 3 || sums[2] > 0x1p53)
+      throw input_error("{}: tensor {} does not hold three sums", path.string(), name);
+    s.output_changes[without(kChange)] = {sums[0], sums[1], static_cast<int64_t>(sums[2])};
   } else {
     throw input_error("{}: tensor {} is not known, expected X{}, X{}, X{} or X{}", path.string(),
                       name, kSums, kTokens, kIn, kMid);
@@ -133,6 +142,14 @@ void write_statistics(const std::filesystem::path& file, const Statistics& s) {
     add(module + std::string(kTokens), DType::kI64, {n}, e.tokens);
     add(module + std::string(kIn), DType::kF64, {n, in / n}, e.in);
     add(module + std::string(kMid), DType::kF64, {n, mid / n}, e.mid);
+  }
+  for (const auto& [module, sums] : s.sum_magnitudes) {
+    add(module + std::string(kMagnitudes), DType::kF64, {static_cast<int64_t>(sums.size())}, sums);
+  }
+  std::map<std::string, std::array<double, 3>> changes;
+  for (const auto& [name, c] : s.output_changes) {
+    const auto& sums = changes[name] = {c.changed, c.base, static_cast<double>(c.tokens)};
+    add(name + std::string(kChange), DType::kF64, {3}, sums);
   }
   Metadata metadata(s.origin.begin(), s.origin.end());
   metadata["format"] = kFormat;

@@ -33,6 +33,16 @@ struct FusedPart {
   bool operator==(const FusedPart&) const = default;
 };
 
+// What the linear layer does to the calibration text in the base and in an expert, each on its own
+// stream: sums over tokens and outputs.
+struct OutputChange {
+  double changed = 0;  // of (expert's output - base's)^2
+  double base = 0;     // of base's output^2
+  int64_t tokens = 0;  // of routed experts: those that both models sent there
+
+  bool operator==(const OutputChange&) const = default;
+};
+
 using FusedParts = std::map<std::string, std::vector<FusedPart>>;
 
 struct Statistics {
@@ -42,6 +52,11 @@ struct Statistics {
   std::map<std::string, ExpertStatistics> experts;
   // The parts of fused weights by the end of their name: "qkv_proj", "gate_up_proj".
   FusedParts fused;
+  // For the weight X.weight the key "X": sums of |x_j|, if they were asked for; no routed experts.
+  std::map<std::string, std::vector<double>> sum_magnitudes{};
+  // Of a pair of models (calibrate/output_change.h), by the names of linear_names; then there is
+  // nothing else.
+  std::map<std::string, OutputChange> output_changes{};
   uint64_t tokens = 0;  // that were counted
   uint64_t sequences = 0;
   Protocol protocol = Protocol::kClean;
@@ -58,9 +73,10 @@ struct Statistics {
 
 // File format: safetensors; per weight a tensor "X.sum_squares", F64 [in_features]; per block of
 // routed experts "X.expert_tokens", I64 [experts], "X.expert_in", F64 [experts, hidden], and
-// "X.expert_mid", F64 [experts, ffn]; metadata: format "lewis-statistics-1", tokens, sequences,
-// protocol ("clean", "reference"), the origin, and where weights are fused "fused", a JSON object
-// like {"qkv_proj": [["q_proj", 64], ["k_proj", 32], ["v_proj", 32]]}.
+// "X.expert_mid", F64 [experts, ffn]; where there are, "X.sum_magnitudes", F64 [in_features] and
+// "X.output_change", F64 [3] (changed, base, tokens); metadata: format "lewis-statistics-1",
+// tokens, sequences, protocol ("clean", "reference"), the origin, and where weights are fused
+// "fused", a JSON object like {"qkv_proj": [["q_proj", 64], ["k_proj", 32], ["v_proj", 32]]}.
 void write_statistics(const std::filesystem::path& file, const Statistics& statistics);
 // Throws Error(kInput) that names the file when it is not such a file.
 Statistics read_statistics(const std::filesystem::path& file);

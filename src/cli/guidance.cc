@@ -11,6 +11,7 @@
 #include "calibrate/cache.h"
 #include "calibrate/calibrate.h"
 #include "calibrate/imatrix.h"
+#include "calibrate/output_change.h"
 #include "cli/running_model.h"
 #include "cli/tokenizers.h"
 #include "io/gguf.h"
@@ -38,6 +39,7 @@ StatisticsKey key_of(const CalibrationJob& job, const RunningModel& model) {
   key.protocol = job.protocol;
   key.skip_first_token = job.skip_first_token;
   key.compute = model.backend->compute_type();
+  key.magnitudes = job.magnitudes;
   return key;
 }
 
@@ -65,18 +67,37 @@ std::vector<std::vector<int32_t>> sequences_of(const CalibrationJob& job,
   return sequences;
 }
 
+// Progress under the job's name.
+ProgressFn named(const ProgressFn& progress, std::string_view what, const CalibrationJob& job) {
+  return [&progress, what, &job](Progress p) {
+    const std::filesystem::path name(job.model.model);
+    p.what = fmt::format("{} {} on {}", what, name.filename().string(),
+                         job.text.data.filename().string());
+    if (progress) progress(p);
+  };
+}
+
 Statistics compute(const CalibrationJob& job, const RunningModel& model, uint64_t max_memory,
                    const ProgressFn& progress) {
   CalibrateOptions options;
   options.max_memory = max_memory;
   options.protocol = job.protocol;
   options.skip_first_token = job.skip_first_token;
-  options.progress = [&](Progress p) {
-    const std::filesystem::path name(job.model.model);
-    p.what = "calibrate " + name.filename().string() + " on " + job.text.data.filename().string();
-    if (progress) progress(p);
-  };
+  options.magnitudes = job.magnitudes;
+  options.progress = named(progress, "calibrate", job);
   return calibrate(*model.transformer, sequences_of(job, model), options);
+}
+
+// From the cache when it is there.
+CalibrationResult kept(const StatisticsKey& key, const std::filesystem::path& cache,
+                       const std::function<Statistics()>& work) {
+  if (cache.empty()) {
+    CalibrationResult result{work(), {}, false};
+    result.statistics.origin = to_origin(key);
+    return result;
+  }
+  CachedStatistics cached = cached_statistics(cache, key, work);
+  return {std::move(cached.statistics), std::move(cached.file), cached.reused};
 }
 
 }  // namespace
@@ -99,26 +120,51 @@ CalibrationResult run_calibration(const CalibrationJob& job, const GuidanceOptio
                            : options.compute                    ? *options.compute
                                                                 : faster_compute_type();
   const auto model = RunningModel::open(job.model, threads, !ids, type);
-  const StatisticsKey key = key_of(job, *model);
   const auto work = [&] { return compute(job, *model, options.max_memory, progress); };
-  if (options.cache.empty()) {
-    CalibrationResult result{work(), {}, false};
-    result.statistics.origin = to_origin(key);
-    return result;
-  }
-  CachedStatistics cached = cached_statistics(options.cache, key, work);
-  return {std::move(cached.statistics), std::move(cached.file), cached.reused};
+  return kept(key_of(job, *model), options.cache, work);
 }
+
+CalibrationResult run_comparison(const CalibrationJob& job, const RecipeModel& base,
+                                 const GuidanceOptions& options, Threads& threads,
+                                 const ProgressFn& progress) {
+  const bool ids = format_of(job.text.data, job.text.format) == "ids";
+  const ComputeType type = options.compute ? *options.compute : faster_compute_type();
+  const auto b = RunningModel::open(base, threads, !ids, type);
+  const auto e = RunningModel::open(job.model, threads, !ids, type);
+  if (sequences_of(job, *b) != sequences_of(job, *e)) {
+    throw input_error("{} and {} read {} as other tokens: their outputs cannot be compared",
+                      b->input.label(), e->input.label(), job.text.data.string());
+  }
+  StatisticsKey key = key_of(job, *b);
+  key.expert_hash = e->input.fingerprint();
+  return kept(key, options.cache, [&] {
+    CalibrateOptions how;
+    how.max_memory = options.max_memory;
+    how.protocol = job.protocol;
+    how.skip_first_token = job.skip_first_token;
+    how.progress = named(progress, "compare base and", job);
+    return output_changes(*b->transformer, *e->transformer, *e->backend, sequences_of(job, *e),
+                          how);
+  });
+}
+
+namespace {
+
+CalibrationJob job_of(const Recipe& recipe, const CalibrationEntry& entry, size_t model) {
+  const LewisSection& lewis = *recipe.lewis;
+  return {recipe.models.at(model), entry, protocol_of(lewis), lewis.skip_first_token,
+          lewis.aim && recipe.base_index == model};
+}
+
+}  // namespace
 
 std::vector<CalibrationJob> calibration_jobs(const Recipe& recipe) {
   std::vector<CalibrationJob> jobs;
   if (!recipe.lewis) return jobs;
   for (const CalibrationEntry& entry : recipe.lewis->calibration) {
     if (entry.has_statistics()) continue;
-    for (const size_t model : {recipe.base_index.value(), entry.index}) {
-      jobs.push_back({recipe.models.at(model), entry, protocol_of(*recipe.lewis),
-                      recipe.lewis->skip_first_token});
-    }
+    for (const size_t model : {recipe.base_index.value(), entry.index})
+      jobs.push_back(job_of(recipe, entry, model));
   }
   return jobs;
 }
@@ -191,9 +237,7 @@ StatisticsPair statistics_of(const Recipe& recipe, const CalibrationEntry& entry
     return pair;
   }
   const auto run = [&](size_t model) {
-    const CalibrationJob job{recipe.models.at(model), entry, protocol_of(*recipe.lewis),
-                             recipe.lewis->skip_first_token};
-    return run_calibration(job, options, threads, progress).statistics;
+    return run_calibration(job_of(recipe, entry, model), options, threads, progress).statistics;
   };
   Statistics on_base = run(recipe.base_index.value());
   return {std::move(on_base), run(entry.index)};
@@ -206,8 +250,16 @@ ModelPlan plan_entry(const Recipe& recipe, const CalibrationEntry& entry,
                    expert = open_input(recipe.models.at(entry.index), open);
   const StatisticsPair pair =
       statistics_of(recipe, entry, *base.source, *expert.source, options, threads, progress);
-  return plan_model(recipe, entry.index,
-                    {*base.source, *expert.source, pair.base, pair.expert, threads, progress});
+  ImportanceInput input{*base.source, *expert.source, pair.base, pair.expert, threads, progress};
+  Statistics changes;
+  if (needs_output_changes(recipe)) {
+    changes =
+        run_comparison(job_of(recipe, entry, entry.index),
+                       recipe.models.at(recipe.base_index.value()), options, threads, progress)
+            .statistics;
+    input.output_changes = &changes;
+  }
+  return plan_model(recipe, entry.index, input);
 }
 
 using Stage = std::shared_ptr<const Recipe>;

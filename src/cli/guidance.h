@@ -21,6 +21,7 @@ struct CalibrationJob {
   CalibrationEntry text;
   Protocol protocol = Protocol::kClean;
   bool skip_first_token = false;
+  bool magnitudes = false;  // see CalibrateOptions
 };
 
 struct CalibrationResult {
@@ -43,6 +44,11 @@ struct GuidanceOptions {
 // Runs the job, or takes its result from the cache when nothing that it depends on has changed.
 CalibrationResult run_calibration(const CalibrationJob& job, const GuidanceOptions& options,
                                   Threads& threads, const ProgressFn& progress);
+
+// The output changes from `base` to the job's model (calibrate/output_change.h), in the same way.
+CalibrationResult run_comparison(const CalibrationJob& job, const RecipeModel& base,
+                                 const GuidanceOptions& options, Threads& threads,
+                                 const ProgressFn& progress);
 
 // Every job of the recipe's lewis: section, not those of its stages: each entry's model and the
 // base on the entry's text. Entries with statistics need none.

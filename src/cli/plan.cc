@@ -41,6 +41,7 @@ DensityMean mean_density(const ModelPlan& plan, const TensorSource& expert, doub
     mean.weighted += density * count;
     covered += count;
   }
+  if (covered == 0) return {};  // as written
   mean.whole = (mean.weighted + uncovered * (all - covered)) / all;
   mean.weighted /= covered;
   return mean;
@@ -109,6 +110,32 @@ std::string few_tokens_note(const ModelPlan& plan) {
       plan.few_tokens.size(), kFewTokens, names);
 }
 
+// What the allocation reads, and what is on besides densities.
+std::string settings_text(const LewisSection& lewis) {
+  std::string text;
+  if (lewis.allocation == "min_max" || lewis.allocation == "budget")
+    text += fmt::format(", gamma {}, epsilon {}", lewis.gamma, lewis.epsilon);
+  if (lewis.allocation == "budget" || lewis.allocation == "threshold")
+    text += fmt::format(", budget {}", lewis.budget);
+  if (lewis.allocation == "budget") text += fmt::format(", kappa {}", lewis.kappa);
+  if (lewis.trim != "magnitude") text += ", trim by |d| sqrt(s)";
+  if (lewis.aim) text += fmt::format(", AIM omega {}", *lewis.aim);
+  return text;
+}
+
+std::string coefficient_note(const ModelPlan& plan, const std::string& method) {
+  if (plan.coefficient.empty()) return "";
+  std::vector<double> factors;
+  for (const auto& [_, factor] : plan.coefficient) factors.push_back(factor);
+  const auto [low, high] = std::ranges::minmax(factors);
+  const char* note = method.find("ties") != std::string::npos
+                         ? "; ties divides by the weights of those that agree, where they cancel "
+                           "(normalize: false "
+                           "keeps them)"
+                         : "";
+  return fmt::format("weights times {:.4f} to {:.4f} by tensor{}\n\n", low, high, note);
+}
+
 void print_plan(const Recipe& recipe, const Guidance& guidance) {
   const Terminal terminal = Terminal::of(STDOUT_FILENO);
   for (const ModelPlan& plan : guidance.plans) {
@@ -117,16 +144,20 @@ void print_plan(const Recipe& recipe, const Guidance& guidance) {
     const DensityMean mean = mean_density(
         plan, *open_input(model, {.tokenizers = change_tokenizer}).source, lewis.uncovered);
     const auto entry = std::ranges::find(lewis.calibration, plan.model, &CalibrationEntry::index);
-    fmt::print("{}: densities from {}\n{} -> {}, protocol {}, gamma {}, epsilon {}\n\n",
+    fmt::print("{}: densities from {}\n{} -> {}, protocol {}{}\n\n",
                styled(model.model, "1", terminal.color),
                (entry->has_statistics() ? entry->model_statistics : entry->data).string(),
-               lewis.importance, lewis.allocation, lewis.protocol, lewis.gamma, lewis.epsilon);
-    fmt::print("{}\n", density_table(plan, lewis, terminal));
-    fmt::print(
-        "mean density {:.4f} over {} linear layers, {:.4f} weighted by parameters;\n"
-        "{:.4f} of the whole model (embeddings, norms, head: {})\n\n",
-        mean.plain, plan.density.size(), mean.weighted, mean.whole, lewis.uncovered);
-    fmt::print("{}", few_tokens_note(plan));
+               lewis.importance, lewis.allocation, lewis.protocol, settings_text(lewis));
+    if (plan.density.empty()) {
+      fmt::print("densities as written\n\n");
+    } else {
+      fmt::print("{}\n", density_table(plan, lewis, terminal));
+      fmt::print(
+          "mean density {:.4f} over {} linear layers, {:.4f} weighted by parameters;\n"
+          "{:.4f} of the whole model (what is not covered: {})\n\n",
+          mean.plain, plan.density.size(), mean.weighted, mean.whole, lewis.uncovered);
+    }
+    fmt::print("{}{}", coefficient_note(plan, recipe.merge_method), few_tokens_note(plan));
   }
   if (guidance.plans.empty())
     fmt::print("The recipe asks for no calibration: densities are as written.\n\n");
@@ -147,8 +178,9 @@ Json plan_json(const Recipe& recipe, const Guidance& guidance, const MergeCost& 
         plan, *open_input(recipe.models[plan.model], {.tokenizers = change_tokenizer}).source,
         recipe.lewis->uncovered);
     Json layers = Json::object();
-    for (const auto& [module, density] : plan.density) {
-      Json layer = {{"density", density}, {"importance", plan.importance.at(module)}};
+    for (const auto& [module, importance] : plan.importance) {
+      Json layer = {{"importance", importance}};
+      if (plan.density.contains(module)) layer["density"] = plan.density.at(module);
       if (plan.base_norm.contains(module)) layer["base_norm"] = plan.base_norm.at(module);
       if (plan.expert_norm.contains(module)) layer["expert_norm"] = plan.expert_norm.at(module);
       layers[module] = layer;
@@ -159,6 +191,9 @@ Json plan_json(const Recipe& recipe, const Guidance& guidance, const MergeCost& 
                       {"whole_model_density", mean.whole},
                       {"layers", layers},
                       {"part_importance", plan.part_importance},
+                      {"coefficients", plan.coefficient},
+                      {"trim", recipe.lewis->trim},
+                      {"aim_omega", recipe.lewis->aim ? Json(*recipe.lewis->aim) : Json()},
                       {"few_tokens", plan.few_tokens}});
   }
   return {{"models", models},
@@ -192,7 +227,7 @@ void run_plan(Options& o) {
   const MergeCost cost = merge_cost(recipe, threads.count(), 0,
                                     change_tokenizer);  // also checks what can be checked early
   const Guidance guidance = guide(recipe, o.guidance, threads, progress.callback());
-  if (!o.out.empty()) write_plan(o.out, to_yaml(guidance.recipe, true));
+  if (!o.out.empty()) write_plan(o.out, planned_yaml(guidance.recipe));
   if (o.common->json) {
     fmt::print("{}\n", plan_json(recipe, guidance, cost).dump(2));
     return;

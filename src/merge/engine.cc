@@ -247,6 +247,7 @@ std::string plan_hash(const MergeInputs& inputs, const MergeOptions& options,
                       const std::vector<std::string>& models) {
   const Json plan = {{"lewis", LEWIS_VERSION},
                      {"recipe", to_yaml(inputs.recipe(), false)},
+                     {"factors", hash_of_factors(inputs.recipe())},
                      {"models", models},
                      {"seed", options.seed},
                      {"shard_bytes", options.shard_bytes},

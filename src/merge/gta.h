@@ -51,6 +51,8 @@ MergeMethod gta_method(std::string_view name) {
   if (style.sparsifier != Sparsifier::kNone) method.trim = gta_trim;
   if (style.sparsifier == Sparsifier::kRanked)
     method.row_wise = [](const TensorTask&) { return true; };
+  method.reads_trim_factors =
+      style.sparsifier == Sparsifier::kMagnitude || style.sparsifier == Sparsifier::kOutliers;
   return method;
 }
 

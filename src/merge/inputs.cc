@@ -78,6 +78,7 @@ MergeInputs::MergeInputs(const Recipe& recipe, const OpenOptions& options, Belon
   if (method_.base == BaseRole::kApart && !recipe_.base_index) {
     throw usage_error("{}: merge_method {} needs base_model", where(), method_.name);
   }
+  check_lewis();
   if (recipe_.modules.empty()) {
     open_models();
     choose_models();
@@ -95,6 +96,26 @@ MergeInputs::MergeInputs(const Recipe& recipe, const OpenOptions& options, Belon
     check_counts(t);
     t.info.dtype = output_dtype(t);
     task(t);  // every parameter is there
+  }
+}
+
+// What lewis: asks of the merge itself.
+void MergeInputs::check_lewis() const {
+  if (!recipe_.lewis) return;
+  const LewisSection& lewis = *recipe_.lewis;
+  if (lewis.trim == "activation" && !method_.reads_trim_factors) {
+    throw usage_error(
+        "{}: lewis.trim: activation needs a method that keeps the largest entries of task vectors "
+        "(ties, breadcrumbs, breadcrumbs_ties), not {}",
+        where(), method_.name);
+  }
+  if (lewis.aim && method_.base != BaseRole::kApart) {
+    throw usage_error("{}: lewis.aim needs a method of task vectors, which {} is not", where(),
+                      method_.name);
+  }
+  const bool models = recipe_.slices.empty() && recipe_.modules.empty();
+  if (!models && (lewis.aim || lewis.trim == "activation" || lewis.coefficient.method != "none")) {
+    throw usage_error("{}: lewis.trim, coefficient and aim need the form models", where());
   }
 }
 
@@ -431,9 +452,25 @@ bool MergeInputs::merge(const OutputTensor& t, const TensorInputs& sources, Tens
   return true;
 }
 
+namespace {
+
+// Of the tensor, where there are any.
+const ColumnFactors* factors_of(const std::shared_ptr<const ColumnFactorMap>& all,
+                                const TensorInfo& tensor) {
+  if (!all) return nullptr;
+  const auto found = all->find(tensor.name);
+  if (found == all->end()) return nullptr;
+  if (found->second.fits(element_count(tensor.shape))) return &found->second;
+  throw failed_error("{} {}: {} factors for its columns", tensor.name, to_string(tensor.shape),
+                     found->second.values.size());
+}
+
+}  // namespace
+
 TensorTask MergeInputs::task(const OutputTensor& t) const {
   if (!modules_.empty()) return modules_[t.module]->task(t);
   TensorTask task;
+  if (t.base) task.relaxation = factors_of(recipe_.relaxation, *t.base->tensor);
   task.name = t.info.name;
   task.shape = t.info.shape;
   task.count = element_count(t.info.shape);
@@ -442,7 +479,9 @@ TensorTask MergeInputs::task(const OutputTensor& t) const {
                        t.info.name, method_.name);
   };
   for (const MergeSource& s : t.models) {
-    ModelParameters values{.random = TensorRandom(options_.seed, s.model, t.info.name)};
+    ModelParameters values{
+        .random = TensorRandom(options_.seed, s.model, t.info.name),
+        .trim_factors = factors_of(recipe_.models[s.model].trim_factors, *s.tensor)};
     for (const ModelParameter& p : kModelParameters) {
       const auto found = find_value(levels(t, &s), p.name, s.tensor->name, t.depth);
       if (found) values.*p.member = found->value;

@@ -83,6 +83,7 @@ class MergeInputs {
   using Belongs = std::function<bool(const std::string& tensor)>;
   MergeInputs(const Recipe& recipe, const OpenOptions& options, Belongs belongs);
 
+  void check_lewis() const;
   void open_models();
   void change_tokenizers();
   void open_modules();

@@ -90,7 +90,8 @@ InputModel open_stage(const Recipe& recipe, const OpenOptions& options) {
   model.config_text = config_of(inputs);
   if (!model.config_text.empty()) model.config = parse_json(model.config_text, "config.json");
   model.fingerprint = [source, seed = options.seed] {
-    std::string all = to_yaml(source->inputs().recipe(), false) + std::to_string(seed);
+    const Recipe& merged = source->inputs().recipe();
+    std::string all = to_yaml(merged, false) + hash_of_factors(merged) + std::to_string(seed);
     for (const InputModel* input : source->inputs().models()) all += input->fingerprint();
     all += fingerprint(source->inputs().tokenizer());
     return sha256_hex(all);

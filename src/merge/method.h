@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/column_factors.h"
 #include "base/random.h"
 #include "base/tensor.h"
 
@@ -35,6 +36,7 @@ struct ModelParameters {
   double gamma = 0.01;    // breadcrumbs: share of the largest entries that is dropped
   double epsilon = 0.15;  // della: half the range of the keep probabilities
   double scale = 1;       // passthrough
+  const ColumnFactors* trim_factors = nullptr;  // of the magnitudes that are ranked; null: all 1
 };
 
 // Parameters of the whole merge; unset: the method's default. Flags are 0 or 1.
@@ -51,6 +53,8 @@ struct TensorTask : GlobalParameters {
   Shape shape;
   int64_t count = 0;                    // elements
   std::vector<ModelParameters> models;  // as in Chunk::models
+  // What result - base is multiplied by; null: nothing. No business of methods.
+  const ColumnFactors* relaxation = nullptr;
 
   // Rows are what lies along the last dimension; a scalar or a vector is one row.
   int64_t columns() const { return shape.size() < 2 ? count : shape.back(); }
@@ -105,6 +109,7 @@ struct MergeMethod {
                std::span<float> rows) = nullptr;
   // Whether slots must hold whole rows; null: never.
   bool (*row_wise)(const TensorTask& task) = nullptr;
+  bool reads_trim_factors = false;  // it keeps the largest entries of task vectors
 
   bool reads(std::string_view parameter) const;
   bool requires_parameter(std::string_view parameter) const;

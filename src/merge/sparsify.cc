@@ -49,6 +49,35 @@ LEWIS_VECTORIZED void flag_nonzero(const float* x, size_t n, uint8_t* flags) {
   for (size_t i = 0; i < n; ++i) flags[i] = static_cast<uint8_t>(magnitude_bits(x[i]) != 0);
 }
 
+// Where the equal elements of a set end, in [0, n] of the elements from `first` on.
+int64_t cut_of(const TopK& top, int64_t first, int64_t n) {
+  return std::clamp<int64_t>(top.equal_before - first, 0, n);
+}
+
+uint32_t smallest_of(const TopK& top, int64_t element) {
+  return element < top.equal_before ? top.threshold : top.threshold + 1;
+}
+
+// low and width at an element of what is in `kept` but not in `dropped`.
+std::pair<uint32_t, uint32_t> range_at(const TopK& dropped, const TopK& kept, int64_t element) {
+  const uint32_t low = smallest_of(kept, element), end = smallest_of(dropped, element);
+  return {low, end > low ? end - low : 0};
+}
+
+// Calls f(begin, end, low, width) for each part of n elements from `first` on with one range.
+template <typename F>
+void for_ranges(const TopK& dropped, const TopK& kept, int64_t first, size_t size, const F& f) {
+  const auto n = static_cast<int64_t>(size);
+  const auto [one, two] = std::minmax({cut_of(dropped, first, n), cut_of(kept, first, n)});
+  const int64_t bounds[] = {0, one, two, n};
+  for (size_t piece = 0; piece < 3; ++piece) {  // the smallest of each set changes at its cut
+    const int64_t begin = bounds[piece], end = bounds[piece + 1];
+    if (begin == end) continue;
+    const auto [low, width] = range_at(dropped, kept, first + begin);
+    f(static_cast<size_t>(begin), static_cast<size_t>(end), low, width);
+  }
+}
+
 // The entries of `kept` that are not among `dropped`.
 class RangeMask final : public Mask {
  public:
@@ -56,40 +85,61 @@ class RangeMask final : public Mask {
 
   void weigh(int64_t first, const float* model, const float* base, float factor,
              std::span<float> out) const override {
-    const auto n = static_cast<int64_t>(out.size());
-    const auto [one, two] = std::minmax({cut(dropped_, first, n), cut(kept_, first, n)});
-    const int64_t bounds[] = {0, one, two, n};
-    for (size_t piece = 0; piece < 3; ++piece) {  // the smallest of each set changes at its cut
-      const int64_t begin = bounds[piece], end = bounds[piece + 1];
-      if (begin == end) continue;
-      const auto [low, width] = range_at(first + begin);
-      weigh_range(model + begin, base + begin, low, width, factor, static_cast<size_t>(end - begin),
-                  out.data() + begin);
-    }
+    for_ranges(dropped_, kept_, first, out.size(),
+               [&](size_t begin, size_t end, uint32_t low, uint32_t width) {
+                 weigh_range(model + begin, base + begin, low, width, factor, end - begin,
+                             out.data() + begin);
+               });
   }
 
   bool one_range(int64_t first, size_t size, uint32_t& low, uint32_t& width) const override {
     const auto n = static_cast<int64_t>(size);
     const auto inside = [&](int64_t at) { return at > 0 && at < n; };
-    if (inside(cut(dropped_, first, n)) || inside(cut(kept_, first, n))) return false;
-    std::tie(low, width) = range_at(first);
+    if (inside(cut_of(dropped_, first, n)) || inside(cut_of(kept_, first, n))) return false;
+    std::tie(low, width) = range_at(dropped_, kept_, first);
     return true;
   }
 
  private:
-  static int64_t cut(const TopK& top, int64_t first, int64_t n) {
-    return std::clamp<int64_t>(top.equal_before - first, 0, n);
-  }
-  // low and width at an element.
-  std::pair<uint32_t, uint32_t> range_at(int64_t element) const {
-    const uint32_t low = smallest(kept_, element), end = smallest(dropped_, element);
-    return {low, end > low ? end - low : 0};
-  }
-  static uint32_t smallest(const TopK& top, int64_t element) {
-    return element < top.equal_before ? top.threshold : top.threshold + 1;
-  }
   TopK dropped_, kept_;
 };
+
+LEWIS_VECTORIZED void weigh_ranked(const float* model, const float* base, const float* ranked,
+                                   uint32_t low, uint32_t width, float factor, size_t n,
+                                   float* out) {
+  for (size_t i = 0; i < n; ++i) {
+    const bool kept = magnitude_bits(ranked[i]) - low < width;
+    out[i] = weighted(model[i], base[i], kept, factor);
+  }
+}
+
+// The same, where what is ranked is the task vector times factors of its columns.
+class ScaledRangeMask final : public Mask {
+ public:
+  ScaledRangeMask(const ColumnFactors& factors, const TopK& dropped, const TopK& kept)
+      : factors_(factors), dropped_(dropped), kept_(kept) {}
+
+  void weigh(int64_t first, const float* model, const float* base, float factor,
+             std::span<float> out) const override {
+    float ranked[kChunkElements];
+    scaled_task_vector(factors_, first, model, base, {ranked, out.size()});
+    for_ranges(dropped_, kept_, first, out.size(),
+               [&](size_t begin, size_t end, uint32_t low, uint32_t width) {
+                 weigh_ranked(model + begin, base + begin, ranked + begin, low, width, factor,
+                              end - begin, out.data() + begin);
+               });
+  }
+
+ private:
+  const ColumnFactors& factors_;
+  TopK dropped_, kept_;
+};
+
+std::unique_ptr<Mask> range_mask(const ModelParameters& model, const TopK& dropped,
+                                 const TopK& kept) {
+  if (!model.trim_factors) return std::make_unique<RangeMask>(dropped, kept);
+  return std::make_unique<ScaledRangeMask>(*model.trim_factors, dropped, kept);
+}
 
 class RandomMask final : public Mask {
  public:
@@ -172,13 +222,13 @@ std::vector<std::unique_ptr<Mask>> magnitude_masks(const TensorTask& task,
       masks[i] = std::make_unique<RangeMask>(kEverything, kNothing);
     } else if (k < task.count) {
       queries.push_back({values.size(), k});
-      values.push_back(task_vector_values(models[i]));
+      values.push_back(scaled_task_vector_values(models[i], task.models[models[i]].trim_factors));
       asked.push_back(i);
     }
   }
   const std::vector<TopK> found = find_top_k(pass, values, queries, task.count);
   for (size_t i = 0; i < asked.size(); ++i)
-    masks[asked[i]] = std::make_unique<RangeMask>(kNothing, found[i]);
+    masks[asked[i]] = range_mask(task.models[models[asked[i]]], kNothing, found[i]);
   return masks;
 }
 
@@ -202,17 +252,18 @@ std::vector<std::unique_ptr<Mask>> outlier_masks(const TensorTask& task,
     const auto target = static_cast<int64_t>(task.models[m].density * n);
     const int64_t top =
         std::min(static_cast<int64_t>(task.models[m].gamma * n), task.count - target);
-    values.push_back(task_vector_values(m));
+    values.push_back(scaled_task_vector_values(m, task.models[m].trim_factors));
     plans.push_back({target <= 0, ask(top), ask(top + target)});
   }
   const std::vector<TopK> found = find_top_k(pass, values, queries, task.count);
   std::vector<std::unique_ptr<Mask>> masks;
-  for (const Plan& p : plans) {
+  for (size_t i = 0; i < plans.size(); ++i) {
+    const Plan& p = plans[i];
     if (p.empty) {
       masks.push_back(std::make_unique<RangeMask>(kEverything, kNothing));
     } else if (p.dropped || p.kept) {
-      masks.push_back(std::make_unique<RangeMask>(p.dropped ? found[*p.dropped] : kNothing,
-                                                  p.kept ? found[*p.kept] : kEverything));
+      masks.push_back(range_mask(task.models[models[i]], p.dropped ? found[*p.dropped] : kNothing,
+                                 p.kept ? found[*p.kept] : kEverything));
     } else {
       masks.push_back(nullptr);
     }

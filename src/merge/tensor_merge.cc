@@ -275,6 +275,19 @@ struct BadChunk {
   std::optional<int64_t> element;  // of the result, that is not finite
 };
 
+// out = base + (values - base) * the factor of the column; bit for bit what it is where the factor
+// is 1 or the difference 0. `out` may be `values`.
+void relax(const ColumnFactors& factors, const Chunk& chunk, std::span<const float> values,
+           std::span<float> out) {
+  float room[kChunkElements];
+  factors.fill(chunk.first, {room, out.size()});
+  for (size_t i = 0; i < out.size(); ++i) {
+    const float difference = values[i] - chunk.base[i];
+    const bool stays = room[i] == 1 || difference == 0;
+    out[i] = stays ? values[i] : chunk.base[i] + difference * room[i];
+  }
+}
+
 // Blends the slots of one range into `to`. Returns the first chunk that went wrong.
 template <typename RunSlots>
 std::optional<BadChunk> blend_range(const MergeMethod& method, const TensorTask& task,
@@ -290,6 +303,10 @@ std::optional<BadChunk> blend_range(const MergeMethod& method, const TensorTask&
                    : chunk.models[static_cast<size_t>(*survey.copy_of)];
     } else {
       method.blend(task, survey, chunk, std::span(room.out).first(chunk.size()));
+    }
+    if (task.relaxation) {
+      relax(*task.relaxation, chunk, values, std::span(room.out).first(chunk.size()));
+      values = std::span<const float>(room.out).first(chunk.size());
     }
     const size_t at = static_cast<size_t>(chunk.first - range.first) * dtype_size(dtype);
     if (store(values, dtype, to.data() + at) && room.finite) return;
@@ -333,7 +350,7 @@ bool merge_tensor(const MergeMethod& method, const TensorTask& task, const Tenso
   } catch (const BadChunk& bad) {
     refuse_chunk(task, inputs, bad, out_dtype);
   }
-  return survey->copy_of.has_value();
+  return survey->copy_of.has_value() && !task.relaxation;
 }
 
 bool merge_tensor(const MergeMethod& method, const TensorTask& task, const StoredTensor* base,

@@ -261,6 +261,28 @@ ValueFn task_vector_values(size_t model) {
   };
 }
 
+LEWIS_VECTORIZED static void subtract_and_multiply(const float* a, const float* b,
+                                                   const float* factors, size_t n, float* out) {
+  for (size_t i = 0; i < n; ++i) out[i] = (a[i] - b[i]) * factors[i];
+}
+
+void scaled_task_vector(const ColumnFactors& factors, int64_t first, const float* model,
+                        const float* base, std::span<float> out) {
+  float room[kChunkElements];
+  factors.fill(first, {room, out.size()});
+  subtract_and_multiply(model, base, room, out.size(), out.data());
+}
+
+ValueFn scaled_task_vector_values(size_t model, const ColumnFactors* factors) {
+  if (!factors) return task_vector_values(model);
+  return [model, factors](const Chunk& chunk, float* room) {
+    const float* base = chunk.base.empty() ? kZeros : chunk.base.data();
+    scaled_task_vector(*factors, chunk.first, chunk.models[model].data(), base,
+                       {room, chunk.size()});
+    return Differences{room, kZeros};
+  };
+}
+
 LEWIS_VECTORIZED static void keep_from(uint32_t smallest, const float* ranked, size_t n,
                                        float* data) {
   for (size_t i = 0; i < n; ++i) {

@@ -49,6 +49,11 @@ std::vector<TopK> find_top_k(const ChunkPass& pass, std::span<const ValueFn> val
 void task_vector(const Chunk& chunk, size_t model, float* delta);
 // The same as a ValueFn.
 ValueFn task_vector_values(size_t model);
+// out[i] = delta of element first + i, times the factor of its column.
+void scaled_task_vector(const ColumnFactors& factors, int64_t first, const float* model,
+                        const float* base, std::span<float> out);
+// The same as a ValueFn; without factors task_vector_values. They must outlive it.
+ValueFn scaled_task_vector_values(size_t model, const ColumnFactors* factors);
 
 // Sets what is not among the top k to 0: values are those that were ranked, of the elements from
 // `first` on.

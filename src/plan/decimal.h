@@ -15,6 +15,10 @@ double round_decimals(double value, int digits);
 // "experts.gate_proj" of "model.layers.3.mlp.experts.17.gate_proj".
 std::string component_of(const std::string& module);
 
+// Modules that are `unsure` (experts that saw few tokens) get the mean of the other experts of
+// their layer and component.
+void replace_unsure(LayerValues& values, const std::set<std::string>& unsure);
+
 // Steps 3 of the LEWIS spec from norms: |expert - base|, divided by the sum over the layers of the
 // same component (left as it is when that is 0), rounded to 5 decimals. In that sum the experts of
 // a layer count by their mean. `unsure`: experts that saw few tokens; they get the mean of the

@@ -45,32 +45,104 @@ std::string filter_for(const std::string& module, std::span<const std::string> t
 }  // namespace
 
 std::span<const ImportanceRow> importance_table() {
-  static constexpr std::array kTable = {ImportanceRow{"norm_shift", norm_shift}};
+  static constexpr std::array kTable = {ImportanceRow{"norm_shift", norm_shift},
+                                        ImportanceRow{"task_vector", task_vector_norm},
+                                        ImportanceRow{"activation_shift", activation_shift, true}};
   return kTable;
 }
 
 std::span<const AllocationRow> allocation_table() {
-  static constexpr std::array kTable = {AllocationRow{"min_max", allocate_min_max}};
+  static constexpr std::array kTable = {
+      AllocationRow{"min_max",
+                    [](const AllocationInput& in) {
+                      return allocate_min_max(in.plan.importance, in.lewis.gamma, in.lewis.epsilon);
+                    }},
+      AllocationRow{"budget", allocate_budget}, AllocationRow{"threshold", allocate_threshold},
+      AllocationRow{"none", [](const AllocationInput&) { return LayerValues(); }}};
+  return kTable;
+}
+
+std::span<const CoefficientRow> coefficient_table() {
+  static constexpr std::array kTable = {
+      CoefficientRow{"none", [](const CoefficientSettings&, const ImportanceInput&,
+                                const ModelPlan&) { return LayerValues(); }},
+      CoefficientRow{"lines", coefficient_lines},
+      CoefficientRow{"importance", coefficient_importance}};
   return kTable;
 }
 
 std::vector<std::string_view> importance_names() { return names_of(importance_table()); }
 std::vector<std::string_view> allocation_names() { return names_of(allocation_table()); }
+std::vector<std::string_view> coefficient_names() { return names_of(coefficient_table()); }
 
 void check_plan_settings(const Recipe& recipe) {
   if (!recipe.lewis) return;
-  find_row(importance_table(), recipe.lewis->importance, "importance", recipe);
-  find_row(allocation_table(), recipe.lewis->allocation, "allocation", recipe);
+  const LewisSection& lewis = *recipe.lewis;
+  const auto importance = find_row(importance_table(), lewis.importance, "importance", recipe);
+  find_row(allocation_table(), lewis.allocation, "allocation", recipe);
+  find_row(coefficient_table(), lewis.coefficient.method, "coefficient", recipe);
+  const std::string file = recipe.file.string();
+  if (lewis.allocation == "budget" &&
+      (lewis.budget < lewis.gamma || lewis.budget > lewis.epsilon)) {
+    throw usage_error(
+        "{}: lewis.budget {} is outside [gamma, epsilon] = [{}, {}], which all densities are in",
+        file, lewis.budget, lewis.gamma, lewis.epsilon);
+  }
+  if (importance.output_changes && lewis.protocol != "clean")
+    throw usage_error("{}: lewis.importance {} needs the protocol clean", file, lewis.importance);
+  for (const CalibrationEntry& entry : lewis.calibration) {
+    if (!entry.has_statistics() || (!importance.output_changes && !lewis.aim)) continue;
+    throw usage_error("{}:{}: {} runs the models on text: give data instead of statistics", file,
+                      entry.line, lewis.aim ? "lewis.aim" : "importance " + lewis.importance);
+  }
+  const bool asks = lewis.trim != "magnitude" || lewis.coefficient.method != "none" || lewis.aim;
+  if (lewis.calibration.empty() && asks) {
+    throw usage_error("{}: lewis.trim, coefficient and aim need lewis.calibration", file);
+  }
 }
+
+bool needs_output_changes(const Recipe& recipe) {
+  return find_row(importance_table(), recipe.lewis.value().importance, "importance", recipe)
+      .output_changes;
+}
+
+namespace {
+
+// What lewis.scope does not name is not covered.
+void keep_in_scope(const Recipe& recipe, ModelPlan& plan) {
+  const auto& scope = recipe.lewis->scope;
+  const auto within = [](const std::string& part) {
+    return [&part](const auto& module) { return module.first.find(part) != std::string::npos; };
+  };
+  for (const std::string& part : scope) {
+    if (std::ranges::none_of(plan.importance, within(part)))
+      throw usage_error("{}: lewis.scope '{}' is part of no linear layer's name",
+                        recipe.file.string(), part);
+  }
+  for (LayerValues* values : {&plan.importance, &plan.part_importance}) {
+    std::erase_if(*values, [&](const auto& module) {
+      return !scope.empty() && std::ranges::none_of(scope, [&](const std::string& part) {
+        return within(part)(module);
+      });
+    });
+  }
+}
+
+}  // namespace
 
 ModelPlan plan_model(const Recipe& recipe, size_t model, const ImportanceInput& input) {
   const LewisSection& lewis = recipe.lewis.value();
   ModelPlan plan;
   plan.model = model;
-  find_row(importance_table(), lewis.importance, "importance", recipe).compute(input, plan);
-  plan.density = find_row(allocation_table(), lewis.allocation, "allocation", recipe)
-                     .allocate(plan.importance, lewis.gamma, lewis.epsilon);
   for (const TensorInfo& t : input.expert.tensors()) plan.tensors.push_back(t.name);
+  find_row(importance_table(), lewis.importance, "importance", recipe).compute(input, plan);
+  keep_in_scope(recipe, plan);
+  if (lewis.trim == "activation") plan.trim_factors = activation_factors(input);
+  plan.density = find_row(allocation_table(), lewis.allocation, "allocation", recipe)
+                     .allocate({lewis, input, plan});
+  plan.coefficient = find_row(coefficient_table(), lewis.coefficient.method, "coefficient", recipe)
+                         .compute(lewis.coefficient, input, plan);
+  if (lewis.aim) keep_magnitudes(input, plan);
   return plan;
 }
 
@@ -96,6 +168,26 @@ void set_density(Recipe& recipe, const RecipeModel& model, const ParameterSettin
 
 }  // namespace
 
+namespace {
+
+// `weight` of each tensor times its coefficient.
+void set_weights(Recipe& recipe, const ModelPlan& plan) {
+  int64_t layers = 0;
+  for (const std::string& t : plan.tensors)
+    layers = std::max(layers, tensor_layer(t).value_or(-1) + 1);
+  std::vector<Condition> conditions;
+  for (const std::string& t : plan.tensors) {
+    const auto weight = resolve(recipe, "weight", plan.model, t, tensor_depth(t, layers));
+    const auto factor = plan.coefficient.find(t);
+    if (!weight) continue;  // the merge will say so
+    conditions.push_back({filter_for(t, plan.tensors),
+                          *weight * (factor == plan.coefficient.end() ? 1 : factor->second)});
+  }
+  recipe.models.at(plan.model).parameters["weight"] = conditions;
+}
+
+}  // namespace
+
 Recipe apply_plans(const Recipe& recipe, const std::vector<ModelPlan>& plans) {
   Recipe guided = recipe;
   for (const ModelPlan& plan : plans) {
@@ -103,10 +195,29 @@ Recipe apply_plans(const Recipe& recipe, const std::vector<ModelPlan>& plans) {
     for (const auto& [module, density] : plan.density)
       conditions.push_back({filter_for(module, plan.tensors), density});
     conditions.push_back({"", recipe.lewis.value().uncovered});
-    set_density(guided, recipe.models.at(plan.model), conditions);
+    if (!plan.density.empty()) set_density(guided, recipe.models.at(plan.model), conditions);
+    if (!plan.coefficient.empty()) set_weights(guided, plan);
+    if (!plan.trim_factors.empty()) {
+      guided.models.at(plan.model).trim_factors =
+          std::make_shared<const ColumnFactorMap>(plan.trim_factors);
+    }
   }
+  if (recipe.lewis && recipe.lewis->aim && !plans.empty())
+    guided.relaxation =
+        std::make_shared<const ColumnFactorMap>(aim_relaxation(plans, *recipe.lewis->aim));
   guided.text = to_yaml(guided, false);
   return guided;
+}
+
+std::string planned_yaml(const Recipe& recipe) {
+  if (!recipe.lewis || (recipe.lewis->trim == "magnitude" && !recipe.lewis->aim))
+    return to_yaml(recipe, true);
+  Recipe planned = recipe;
+  planned.lewis->allocation = "none";
+  planned.lewis->importance = LewisSection().importance;
+  planned.lewis->coefficient = {};
+  planned.lewis->scope.clear();
+  return to_yaml(planned, false);
 }
 
 // The exact binary value printed to `digits` decimals is correctly rounded by the C library, ties

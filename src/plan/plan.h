@@ -24,7 +24,15 @@ struct ImportanceInput {
   const Statistics& base_statistics;
   const Statistics& expert_statistics;
   Threads& threads;
-  ProgressFn progress;
+  ProgressFn progress{};
+  // Of the pair, for an importance that asks for it (needs_output_changes); else null.
+  const Statistics* output_changes = nullptr;
+};
+
+// Sums of |x_j| over the tokens, for the inputs of a weight with so many rows.
+struct ChannelMagnitudes {
+  int64_t rows = 0;
+  std::vector<double> sums;  // [in]
 };
 
 struct ModelPlan {
@@ -36,23 +44,40 @@ struct ModelPlan {
   // expert, whichever is less): they have the mean of the other experts of their layer.
   std::map<std::string, int64_t> few_tokens;
   LayerValues density;
+  LayerValues coefficient;       // by tensor: factor of its weight; empty: none has one
+  ColumnFactorMap trim_factors;  // lewis.trim: activation
+  std::map<std::string, ChannelMagnitudes> base_magnitudes;  // lewis.aim: by tensor
   std::vector<std::string> tensors;  // the names of all of the model's tensors
 };
 
-// Error(kUsage) when the recipe names an importance or an allocation that is not known.
+// Error(kUsage) when the recipe names an importance, an allocation or a coefficient that is not
+// known, or settings of them that do not fit together.
 void check_plan_settings(const Recipe& recipe);
+// What the recipe's importance asks for besides the statistics of both models.
+bool needs_output_changes(const Recipe& recipe);
 
 // The densities of one expert by the recipe's importance and allocation.
 ModelPlan plan_model(const Recipe& recipe, size_t model, const ImportanceInput& input);
 
 // The recipe with the densities of every plan as `density` filters (uncovered: the value of all
 // other tensors) and without need of calibration. Filters cannot catch another layer's tensor
-// ("model.layers.1.self_attn.q_proj" is no substring of layer 11's names).
+// ("model.layers.1.self_attn.q_proj" is no substring of layer 11's names). With coefficients,
+// `weight` becomes such a list too. What YAML cannot hold (trim_factors, relaxation) is in memory.
 Recipe apply_plans(const Recipe& recipe, const std::vector<ModelPlan>& plans);
+
+// AIM's factors for the merged task vector by tensor (Heyrani Nobari et al., "Activation-Informed
+// Merging", arXiv 2502.02421): 1 - (1 - omega) a_j / max a, where a_j is the mean of |x_j| over the
+// base's tokens of all plans.
+ColumnFactorMap aim_relaxation(const std::vector<ModelPlan>& plans, double omega);
 
 // The tables: names that the recipe accepts.
 std::vector<std::string_view> importance_names();
 std::vector<std::string_view> allocation_names();
+std::vector<std::string_view> coefficient_names();
+
+// The planned recipe as a file says it: what is in memory only stays a lewis: section with
+// allocation none, which makes it anew from the same text. Without such a need, as mergekit has it.
+std::string planned_yaml(const Recipe& recipe);
 
 // allocation min_max on values that are normalised already (spec/LEWIS step 3 and 4): rounds to 5
 // decimals, then scales [min, max] to [gamma, epsilon]; all equal gives the middle.

@@ -9,6 +9,7 @@
 #include "base/suggest.h"
 #include "base/text_file.h"
 #include "io/hub_cache.h"
+#include "recipe/nodes.h"
 #include "recipe/recipe.h"
 #include "recipe/yaml.h"
 
@@ -464,9 +465,10 @@ class Parser {
   }
 
   LewisSection lewis_of(const YamlNode& n, const Recipe& r) const {
-    static constexpr std::array<std::string_view, 10> kKeys = {
-        "calibration", "protocol",  "importance",       "allocation", "gamma",
-        "epsilon",     "uncovered", "skip_first_token", "seed",       "refine"};
+    static constexpr std::array<std::string_view, 16> kKeys = {
+        "calibration", "protocol", "importance", "allocation",      "gamma", "epsilon",
+        "budget",      "kappa",    "scope",      "uncovered",       "trim",  "coefficient",
+        "aim",         "refine",   "seed",       "skip_first_token"};
     check_keys(n, kKeys, "lewis");
     LewisSection s;
     if (const YamlNode* v = given(n, "refine")) fail(v->line, "'refine' is not supported yet");
@@ -519,7 +521,52 @@ class Parser {
         fail(e.line, "skip_first_token changes how a model is run, statistics are there already");
     }
     if (const YamlNode* v = given(n, "seed")) s.seed = count_of(*v, "seed");
+    extras_of(n, s);
     return s;
+  }
+
+  // What is off by default.
+  void extras_of(const YamlNode& n, LewisSection& s) const {
+    if (const YamlNode* v = given(n, "budget")) s.budget = share_of(*v, "budget");
+    if (const YamlNode* v = given(n, "kappa")) s.kappa = number_of(*v, "kappa");
+    if (const YamlNode* v = given(n, "scope")) {
+      if (v->kind != Kind::kList || v->items.empty())
+        fail(v->line, "scope must be a list of parts of names, as [mlp, self_attn.q_proj]");
+      for (const YamlNode& item : v->items) s.scope.push_back(text_of(item, "scope"));
+    }
+    if (const YamlNode* v = given(n, "trim")) {
+      static constexpr std::array<std::string_view, 2> kTrims = {"magnitude", "activation"};
+      s.trim = text_of(*v, "trim");
+      if (std::ranges::find(kTrims, s.trim) == kTrims.end())
+        fail(v->line, fmt::format("trim '{}' is not known; did you mean '{}'?", s.trim,
+                                  nearest_name(s.trim, kTrims)));
+    }
+    if (const YamlNode* v = given(n, "coefficient")) s.coefficient = coefficient_of(*v);
+    if (const YamlNode* v = given(n, "aim")) {
+      static constexpr std::array<std::string_view, 1> kOmega = {"omega"};
+      check_keys(*v, kOmega, "lewis.aim");
+      s.aim = share_of(need(*v, "omega"), "omega");
+    }
+  }
+
+  // "lines", or {method: lines, first: 0.5, last: 1}.
+  CoefficientSettings coefficient_of(const YamlNode& n) const {
+    CoefficientSettings c;
+    if (n.kind != Kind::kMap) {
+      c.method = text_of(n, "coefficient");
+      return c;
+    }
+    static constexpr std::array<std::string_view, 3> kKeys = {"method", "first", "last"};
+    check_keys(n, kKeys, "lewis.coefficient");
+    c.method = text_of(need(n, "method"), "method");
+    for (const auto& [key, member] :
+         {std::pair("first", &CoefficientSettings::first), {"last", &CoefficientSettings::last}}) {
+      const YamlNode* v = given(n, key);
+      if (v && c.method != "lines")
+        fail(v->line, fmt::format("'{}' belongs to the coefficient lines", key));
+      if (v) c.*member = number_of(*v, key);
+    }
+    return c;
   }
 
   fs::path file_;
@@ -618,8 +665,29 @@ std::vector<fs::path> source_folders(const Recipe& recipe) {
   return folders;
 }
 
+Recipe recipe_of(std::vector<YamlNode> documents, const fs::path& file) {
+  return Documents(file, std::move(documents)).last();
+}
+
+namespace {
+
+// Only `lewis tune` takes ranges (recipe/tunable.h).
+void refuse_ranges(const YamlNode& node, const std::string& key, const fs::path& file) {
+  if (is_range(node)) {
+    const std::string where = Parser::where_of(file);
+    throw usage_error("{}:{}: {} is a range to search: `lewis tune {} -o OUT.yml` finds its value",
+                      where, node.line, key, where);
+  }
+  for (const YamlNode& item : node.items) refuse_ranges(item, key, file);
+  for (const auto& [name, value] : node.entries) refuse_ranges(value, name.scalar, file);
+}
+
+}  // namespace
+
 Recipe parse_recipe(std::string_view text, const fs::path& file) {
-  Recipe recipe = Documents(file, parse_yaml(text, Parser::where_of(file))).last();
+  std::vector<YamlNode> documents = parse_yaml(text, Parser::where_of(file));
+  for (const YamlNode& root : documents) refuse_ranges(root, "", file);
+  Recipe recipe = recipe_of(std::move(documents), file);
   recipe.text = text;
   return recipe;
 }

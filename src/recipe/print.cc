@@ -180,6 +180,25 @@ std::string calibration_text(const CalibrationEntry& e) {
                             e.seed, e.max_tokens);
 }
 
+// What is off by default, where it is on.
+std::string extras_text(const LewisSection& s) {
+  std::string text;
+  if (s.allocation == "budget" || s.allocation == "threshold")
+    text += "  budget: " + number(s.budget) + "\n";
+  if (s.allocation == "budget") text += "  kappa: " + number(s.kappa) + "\n";
+  for (size_t i = 0; i < s.scope.size(); ++i)
+    text += (i ? ", " : "  scope: [") + scalar(s.scope[i]) + (i + 1 < s.scope.size() ? "" : "]\n");
+  if (s.trim != "magnitude") text += "  trim: " + scalar(s.trim) + "\n";
+  const CoefficientSettings& c = s.coefficient;
+  if (c.method != "none") {
+    text += "  coefficient: {method: " + scalar(c.method);
+    if (c.method == "lines") text += ", first: " + number(c.first) + ", last: " + number(c.last);
+    text += "}\n";
+  }
+  if (s.aim) text += "  aim: {omega: " + number(*s.aim) + "}\n";
+  return text;
+}
+
 std::string lewis_text(const LewisSection& s) {
   std::string text = "lewis:\n";
   if (!s.calibration.empty()) text += "  calibration:\n";
@@ -189,6 +208,7 @@ std::string lewis_text(const LewisSection& s) {
   text += fmt::format("  gamma: {}\n  epsilon: {}\n  uncovered: {}\n", number(s.gamma),
                       number(s.epsilon), number(s.uncovered));
   text += fmt::format("  skip_first_token: {}\n  seed: {}\n", s.skip_first_token, s.seed);
+  text += extras_text(s);
   return text;
 }
 
@@ -215,6 +235,15 @@ std::string document_text(const Recipe& recipe, bool stock) {
 }
 
 }  // namespace
+
+std::string hash_of_factors(const Recipe& recipe) {
+  std::string all;
+  for (const RecipeModel& m : recipe.models) {
+    if (m.trim_factors) all += hash_of(*m.trim_factors);
+    if (m.stage) all += hash_of_factors(*m.stage);
+  }
+  return recipe.relaxation ? all + hash_of(*recipe.relaxation) : all;
+}
 
 std::string to_yaml(const Recipe& recipe, bool stock) {
   std::vector<const Recipe*> stages;

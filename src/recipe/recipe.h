@@ -11,6 +11,7 @@
 #include <variant>
 #include <vector>
 
+#include "base/column_factors.h"
 #include "base/dtype.h"
 #include "recipe/tokenizer_settings.h"
 
@@ -40,6 +41,9 @@ struct RecipeModel {
   int line = 0;                           // of the recipe
   std::filesystem::path adapter{};        // a LoRA that is added to it; empty: none
   std::shared_ptr<const Recipe> stage{};  // what another document merges; then folder is empty
+  // lewis.trim: activation, of a planned recipe: the magnitudes by which entries of its task
+  // vector are ranked are times these.
+  std::shared_ptr<const ColumnFactorMap> trim_factors{};
 };
 
 // Whether both are the same folder (or stage) with the same adapter.
@@ -78,14 +82,26 @@ struct CalibrationEntry {
   bool has_statistics() const { return !model_statistics.empty(); }
 };
 
+// lewis.coefficient: factors of the weight of each tensor.
+struct CoefficientSettings {
+  std::string method = "none";   // lines, importance: plan/coefficient/
+  double first = 0.5, last = 1;  // lines: in the first layer, in the last
+};
+
 struct LewisSection {
   std::vector<CalibrationEntry> calibration;
   std::string protocol = "clean";
   std::string importance = "norm_shift";
   std::string allocation = "min_max";
-  double gamma = 0.3;             // smallest density
-  double epsilon = 0.8;           // largest density
-  double uncovered = 1.0;         // of tensors without an importance
+  double gamma = 0.3;                // smallest density
+  double epsilon = 0.8;              // largest density
+  double uncovered = 1.0;            // of tensors without an importance
+  double budget = 0.5;               // budget, threshold: mean density over the covered parameters
+  double kappa = 0.1;                // budget: density per standard deviation of importance
+  std::vector<std::string> scope{};  // parts of names of what is covered; none: everything
+  std::string trim = "magnitude";    // or activation: |d| sqrt(s) inside a tensor
+  CoefficientSettings coefficient{};
+  std::optional<double> aim;      // omega of AIM's relaxation
   bool skip_first_token = false;  // clean protocol: do not count position 0
   uint64_t seed = 0;              // of random masks
 };
@@ -114,6 +130,8 @@ struct Recipe {
   std::optional<TokenizerSettings> tokenizer;  // tokenizer_source, or tokenizer
   std::optional<std::string> chat_template;    // "auto", the name of a built-in one, or Jinja
   std::optional<LewisSection> lewis;
+  // lewis.aim, of a planned recipe: what the merged task vector is multiplied by.
+  std::shared_ptr<const ColumnFactorMap> relaxation{};
 };
 
 // Parses and validates. Of several documents the one without a name (or the one that no other uses)
@@ -161,6 +179,9 @@ std::vector<ParameterLevel> slice_levels(const Recipe& recipe, size_t slice,
 // nullopt.
 std::optional<double> resolve(const Recipe& recipe, std::string_view parameter,
                               std::optional<size_t> model, std::string_view tensor_name, double t);
+
+// Changes when trim_factors or relaxation do, which YAML does not hold; "" when there are none.
+std::string hash_of_factors(const Recipe& recipe);
 
 // The recipe as YAML that mergekit accepts; the lewis: section is left out when `stock` is true.
 std::string to_yaml(const Recipe& recipe, bool stock);

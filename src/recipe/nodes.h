@@ -1,0 +1,15 @@
+// Inside recipe/: what lies between YAML and the Recipe.
+#pragma once
+
+#include "recipe/recipe.h"
+#include "recipe/yaml.h"
+
+namespace lewis {
+
+// The documents as a recipe; as parse_recipe.
+Recipe recipe_of(std::vector<YamlNode> documents, const std::filesystem::path& file);
+
+// A number that is to be found: a map whose key `search` is a list.
+bool is_range(const YamlNode& node);
+
+}  // namespace lewis
