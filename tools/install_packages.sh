@@ -3,7 +3,7 @@
 # nothing (and asks for nothing) when everything is there. Extra packages may be given as arguments.
 set -eu
 packages="g++ cmake ninja-build pkg-config ca-certificates libdnnl-dev libfyaml-dev nlohmann-json3-dev
-libcli11-dev libfmt-dev libssl-dev libxxhash-dev libgtest-dev $*"
+libcli11-dev libeigen3-dev libfmt-dev libssl-dev libxxhash-dev libgtest-dev $*"
 command -v cargo >/dev/null || packages="$packages cargo-web rustc-web"
 
 missing=""

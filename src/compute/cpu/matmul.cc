@@ -274,8 +274,9 @@ void Matmul::multiply_tiles(std::span<const LinearCall> calls, const float* x, i
 
 void gemm(const GemmShape& s, const float* a, const float* b, float* c) {
   with_onednn([&] {
-    const dnnl_status_t status = dnnl_sgemm('N', s.transpose_b ? 'T' : 'N', s.m, s.n, s.k, 1.0f, a,
-                                            s.lda, b, s.ldb, s.accumulate ? 1.0f : 0.0f, c, s.ldc);
+    const dnnl_status_t status =
+        dnnl_sgemm(s.transpose_a ? 'T' : 'N', s.transpose_b ? 'T' : 'N', s.m, s.n, s.k, 1.0f, a,
+                   s.lda, b, s.ldb, s.accumulate ? 1.0f : 0.0f, c, s.ldc);
     dnnl::error::wrap_c_api(status, "matrix multiplication failed");
   });
 }

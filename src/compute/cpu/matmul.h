@@ -69,10 +69,10 @@ class Matmul {
 };
 
 // c[m, n] = a[m, k] * b (+ c if accumulate), row-major with row strides lda, ldb, ldc, on the
-// calling thread; b is [k, n], or [n, k] if transpose_b.
+// calling thread; b is [k, n], or [n, k] if transpose_b; a likewise [k, m] if transpose_a.
 struct GemmShape {
   int64_t m = 0, n = 0, k = 0, lda = 0, ldb = 0, ldc = 0;
-  bool transpose_b = false, accumulate = false;
+  bool transpose_b = false, accumulate = false, transpose_a = false;
 };
 void gemm(const GemmShape& shape, const float* a, const float* b, float* c);
 

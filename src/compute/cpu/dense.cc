@@ -1,0 +1,189 @@
+#include "compute/dense.h"
+
+#include <algorithm>
+#include <atomic>
+#include <vector>
+
+#include "base/error.h"
+#include "compute/cpu/matmul.h"
+#include "compute/cpu/tile_kernels.h"
+#include "compute/float_buffer.h"
+
+namespace lewis {
+
+const TileKernels& best_tile_kernels() {
+#ifdef __x86_64__
+  if (__builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
+    return avx512_tile_kernels();
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return avx2_tile_kernels();
+#endif
+  return baseline_tile_kernels();
+}
+
+namespace {
+
+constexpr int64_t kTile = 512;   // rows and columns of a product's tile
+constexpr int64_t kDepth = 256;  // summed in float32
+
+int64_t pieces(int64_t n, int64_t size) { return (n + size - 1) / size; }
+
+void check(bool fits, const char* what) {
+  if (!fits) throw failed_error("{}: the matrices do not fit each other", what);
+}
+
+// c += the product in `tile` [rows, columns].
+void add_tile(const float* tile, int64_t rows, int64_t columns, double* c, int64_t stride) {
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t j = 0; j < columns; ++j) c[i * stride + j] += tile[i * columns + j];
+  }
+}
+
+// The part [rows, columns] of c that begins at (i, j): the sum over all rows of a and b.
+void product_tile(const FloatMatrix& a, const FloatMatrix& b, std::span<const float> weights,
+                  int64_t i, int64_t j, double* c, int64_t stride) {
+  const int64_t m = std::min(kTile, a.columns - i), n = std::min(kTile, b.columns - j);
+  thread_local FloatBuffer scaled_room, tile_room;
+  float *scaled = scaled_room.get(kDepth * kTile), *tile = tile_room.get(kTile * kTile);
+  for (int64_t first = 0; first < a.rows; first += kDepth) {
+    const int64_t rows = std::min(kDepth, a.rows - first);
+    const float* left = a.data + first * a.stride + i;
+    int64_t left_stride = a.stride;
+    if (!weights.empty()) {
+      for (int64_t r = 0; r < rows; ++r) {
+        const float w = weights[static_cast<size_t>(first + r)];
+        for (int64_t k = 0; k < m; ++k) scaled[r * m + k] = w * left[r * a.stride + k];
+      }
+      left = scaled;
+      left_stride = m;
+    }
+    gemm({.m = m,
+          .n = n,
+          .k = rows,
+          .lda = left_stride,
+          .ldb = b.stride,
+          .ldc = n,
+          .transpose_a = true},
+         left, b.data + first * b.stride + j, tile);
+    add_tile(tile, m, n, c + i * stride + j, stride);
+  }
+}
+
+}  // namespace
+
+void add_products(const FloatMatrix& a, const FloatMatrix& b, std::span<const float> weights,
+                  std::span<double> c, Threads& threads) {
+  check(a.rows == b.rows && static_cast<int64_t>(c.size()) == a.columns * b.columns &&
+            (weights.empty() || static_cast<int64_t>(weights.size()) == a.rows),
+        "add_products");
+  const int64_t down = pieces(a.columns, kTile), across = pieces(b.columns, kTile);
+  threads.run(static_cast<size_t>(down * across), [&](size_t piece) {
+    const auto p = static_cast<int64_t>(piece);
+    product_tile(a, b, weights, p / across * kTile, p % across * kTile, c.data(), b.columns);
+  });
+}
+
+namespace {
+
+// f(i, j) for all tiles with j <= i of a square matrix, on all threads.
+template <typename F>
+void for_lower_tiles(int64_t n, int64_t tile, Threads& threads, const F& f) {
+  std::vector<std::pair<int64_t, int64_t>> tiles;
+  for (int64_t i = 0; i < n; i += tile) {
+    for (int64_t j = 0; j <= i; j += tile) tiles.emplace_back(i, j);
+  }
+  threads.run(tiles.size(), [&](size_t t) { f(tiles[t].first, tiles[t].second); });
+}
+
+}  // namespace
+
+void add_gram(const FloatMatrix& x, std::span<const float> weights, std::span<double> gram,
+              Threads& threads) {
+  check(static_cast<int64_t>(gram.size()) == x.columns * x.columns, "add_gram");
+  for_lower_tiles(x.columns, kTile, threads, [&](int64_t i, int64_t j) {
+    product_tile(x, x, weights, i, j, gram.data(), x.columns);
+  });
+}
+
+void outer_products(const FloatMatrix& x, std::span<double> outer, Threads& threads) {
+  check(static_cast<int64_t>(outer.size()) == x.rows * x.rows, "outer_products");
+  for_lower_tiles(x.rows, kTile, threads, [&](int64_t i, int64_t j) {
+    const int64_t m = std::min(kTile, x.rows - i), n = std::min(kTile, x.rows - j);
+    thread_local FloatBuffer room;
+    float* tile = room.get(kTile * kTile);
+    double* c = outer.data() + i * x.rows + j;
+    for (int64_t r = 0; r < m; ++r) std::fill_n(c + r * x.rows, n, 0.0);
+    for (int64_t first = 0; first < x.columns; first += kDepth) {
+      gemm({.m = m,
+            .n = n,
+            .k = std::min(kDepth, x.columns - first),
+            .lda = x.stride,
+            .ldb = x.stride,
+            .ldc = n,
+            .transpose_b = true},
+           x.data + i * x.stride + first, x.data + j * x.stride + first, tile);
+      add_tile(tile, m, n, c, x.rows);
+    }
+  });
+}
+
+namespace {
+
+constexpr int64_t kStep = 192;  // rows and columns of a tile of doubles
+
+}  // namespace
+
+// Tile by tile, right-looking: factor a tile on the diagonal, divide those below it, subtract their
+// products from the rest.
+bool cholesky(std::span<double> a, int64_t n, Threads& threads) {
+  check(static_cast<int64_t>(a.size()) == n * n, "cholesky");
+  const TileKernels& kernels = best_tile_kernels();
+  const auto tile = [&](int64_t i, int64_t j) {
+    return Tile{a.data() + i * n + j, std::min(kStep, n - i), std::min(kStep, n - j), n};
+  };
+  for (int64_t k = 0; k < n; k += kStep) {
+    if (!kernels.factor(tile(k, k))) return false;
+    const int64_t rest = k + kStep;
+    if (rest >= n) break;
+    threads.run(static_cast<size_t>(pieces(n - rest, kStep)), [&](size_t i) {
+      kernels.divide_right(tile(k, k), tile(rest + static_cast<int64_t>(i) * kStep, k));
+    });
+    for_lower_tiles(n - rest, kStep, threads, [&](int64_t i, int64_t j) {
+      kernels.subtract_transposed(tile(rest + i, k), tile(rest + j, k), tile(rest + i, rest + j));
+    });
+  }
+  return true;
+}
+
+void cholesky_solve(std::span<const double> factor, int64_t n, std::span<double> b, int64_t columns,
+                    Threads& threads) {
+  check(
+      static_cast<int64_t>(factor.size()) == n * n && static_cast<int64_t>(b.size()) == n * columns,
+      "cholesky_solve");
+  const TileKernels& kernels = best_tile_kernels();
+  constexpr int64_t kColumns = 128;  // of b, on one thread
+  const auto left = [&](int64_t i, int64_t j, int64_t rows, int64_t width) {
+    return Tile{const_cast<double*>(factor.data()) + i * n + j, rows, width, n};
+  };
+  threads.run(static_cast<size_t>(pieces(columns, kColumns)), [&](size_t piece) {
+    const int64_t first = static_cast<int64_t>(piece) * kColumns;
+    const int64_t width = std::min(kColumns, columns - first);
+    const auto right = [&](int64_t i, int64_t rows) {
+      return Tile{b.data() + i * columns + first, rows, width, columns};
+    };
+    for (int64_t i = 0; i < n; i += kStep) {
+      const int64_t rows = std::min(kStep, n - i);
+      if (i > 0) kernels.subtract(left(i, 0, rows, i), right(0, i), right(i, rows));
+      kernels.divide_left(left(i, i, rows, rows), right(i, rows));
+    }
+    for (int64_t i = (n - 1) / kStep * kStep; i >= 0; i -= kStep) {
+      const int64_t rows = std::min(kStep, n - i), below = n - i - rows;
+      if (below > 0) {
+        kernels.subtract_left(left(i + rows, i, below, rows), right(i + rows, below),
+                              right(i, rows));
+      }
+      kernels.divide_left_transposed(left(i, i, rows, rows), right(i, rows));
+    }
+  });
+}
+
+}  // namespace lewis
