@@ -78,7 +78,7 @@ void Transformer::add_to_stream(const Norm& norm, float* x, int64_t rows, float*
 
 void Transformer::run_block(const BlockWeights& block, std::span<const SequenceRows> sequences,
                             std::span<float> hidden, const TapFn& tap) const {
-  const int64_t rows = static_cast<int64_t>(hidden.size()) / spec_.hidden;
+  const int64_t rows = rows_of(hidden);
   check_rows(sequences, rows, spec_, source_.label());
   Workspace& w = *workspace_;
   float* stream = hidden.data();
@@ -98,6 +98,36 @@ void Transformer::run_block(const BlockWeights& block, std::span<const SequenceR
     });
   }
   add_to_stream(block.after_mlp, projected, rows, stream);
+}
+
+// x [rows, hidden] = norm(hidden), or hidden itself.
+void Transformer::input_of(const Norm& norm, std::span<const float> hidden, float* x) const {
+  const float* values = normed(norm, hidden.data(), rows_of(hidden), x);
+  if (values != x) std::ranges::copy(hidden, x);
+}
+
+void Transformer::attention_input(const BlockWeights& block, std::span<const float> hidden,
+                                  float* x) const {
+  input_of(block.before_attention, hidden, x);
+}
+
+void Transformer::mlp_input(const BlockWeights& block, std::span<const float> hidden,
+                            float* x) const {
+  input_of(block.before_mlp, hidden, x);
+}
+
+void Transformer::add_attention(const BlockWeights& block, float* projected,
+                                std::span<float> hidden) const {
+  add_to_stream(block.after_attention, projected, rows_of(hidden), hidden.data());
+}
+
+void Transformer::add_mlp(const BlockWeights& block, float* projected,
+                          std::span<float> hidden) const {
+  add_to_stream(block.after_mlp, projected, rows_of(hidden), hidden.data());
+}
+
+void Transformer::activate(float* gate, const float* up, int64_t n) const {
+  backend_.activate(spec_.activation, gate, up, n);
 }
 
 // Rope of q [rows, heads, head_dim] and k [rows, kv_heads, head_dim].
@@ -128,18 +158,11 @@ void Transformer::encode_positions(const LayerSpec& layer, std::span<const Seque
   }
 }
 
-// y [rows, hidden] = o(attention(rope(q), rope(k), v)), q, k, v of x.
-void Transformer::attend(const BlockWeights& block, std::span<const SequenceRows> sequences,
-                         int64_t rows, const float* x, float* y, const TapFn& tap) const {
+// mixed [rows, heads, head_dim] = attention(rope(norm(q)), rope(norm(k)), v).
+void Transformer::mix(const BlockWeights& block, std::span<const SequenceRows> sequences,
+                      int64_t rows, float* q, float* k, const float* v, float* mixed) const {
   const int64_t width = spec_.heads * spec_.head_dim, kv_width = spec_.kv_heads * spec_.head_dim;
   const LayerSpec& layer = spec_.layer[static_cast<size_t>(block.layer)];
-  Workspace& w = *workspace_;
-  float* q = w.q.get(rows * width);                                    // [rows, heads, head_dim]
-  float *k = w.k.get(rows * kv_width), *v = w.v.get(rows * kv_width);  // [rows, kv_heads, head_dim]
-  backend_.linear(std::array{LinearCall{*block.q.weight, block.q.bias, q},
-                             LinearCall{*block.k.weight, block.k.bias, k},
-                             LinearCall{*block.v.weight, block.v.bias, v}},
-                  x, rows);
   if (spec_.qk_norm != QkNorm::kNone) {
     const int64_t q_norm = qk_norm_width(spec_, spec_.heads);
     const int64_t k_norm = qk_norm_width(spec_, spec_.kv_heads);
@@ -160,10 +183,24 @@ void Transformer::attend(const BlockWeights& block, std::span<const SequenceRows
     }
     attention.push_back({s.first_row, s.rows, keys, values, s.first_position});
   }
-  float* mixed = w.mixed.get(rows * width);  // [rows, heads, head_dim]
   backend_.attention({spec_.heads, spec_.kv_heads, spec_.head_dim, spec_.attention_scale,
                       layer.window, spec_.attention_softcap},
                      attention, q, mixed);
+}
+
+// y [rows, hidden] = o(mix(q, k, v)), q, k, v of x.
+void Transformer::attend(const BlockWeights& block, std::span<const SequenceRows> sequences,
+                         int64_t rows, const float* x, float* y, const TapFn& tap) const {
+  const int64_t width = spec_.heads * spec_.head_dim, kv_width = spec_.kv_heads * spec_.head_dim;
+  Workspace& w = *workspace_;
+  float* q = w.q.get(rows * width);                                    // [rows, heads, head_dim]
+  float *k = w.k.get(rows * kv_width), *v = w.v.get(rows * kv_width);  // [rows, kv_heads, head_dim]
+  backend_.linear(std::array{LinearCall{*block.q.weight, block.q.bias, q},
+                             LinearCall{*block.k.weight, block.k.bias, k},
+                             LinearCall{*block.v.weight, block.v.bias, v}},
+                  x, rows);
+  float* mixed = w.mixed.get(rows * width);  // [rows, heads, head_dim]
+  mix(block, sequences, rows, q, k, v, mixed);
   if (tap) tap({Tap::kAttentionOut, {mixed, rows, width}});
   backend_.linear(*block.o.weight, block.o.bias, mixed, rows, y);
 }

@@ -334,6 +334,10 @@ std::shared_ptr<BlockWeights> Transformer::new_block(int64_t layer) const {
   return block;
 }
 
+std::shared_ptr<const BlockWeights> Transformer::load_norms(int64_t layer) const {
+  return new_block(layer);
+}
+
 std::shared_ptr<const BlockWeights> Transformer::load_block(int64_t layer,
                                                             const WeightEdit& edit) const {
   const auto block = new_block(layer);

@@ -86,6 +86,8 @@ class Transformer {
   ~Transformer();
 
   const ModelSpec& spec() const { return spec_; }
+  const TensorSource& source() const { return source_; }
+  Backend& backend() const { return backend_; }
   Threads& threads() const { return threads_; }
   ComputeType compute_type() const { return backend_.compute_type(); }
 
@@ -106,6 +108,19 @@ class Transformer {
   // Error(kInput).
   void run_block(const BlockWeights& block, std::span<const SequenceRows> sequences,
                  std::span<float> hidden, const TapFn& tap = {}) const;
+  // The steps of run_block between its linear layers, for who computes those elsewhere (refine/):
+  // x = step 1(hidden); q, k, v of x; mixed = step 2(q, k, v); hidden = step 3(o of mixed); x =
+  // step 4(hidden), of a parallel block the x of before; gate, up of x; inner = step 5(gate, up);
+  // hidden = step 6(down of inner). Shapes are those of run_block; projected is used up.
+  std::shared_ptr<const BlockWeights> load_norms(int64_t layer) const;  // without linear layers
+  void attention_input(const BlockWeights& block, std::span<const float> hidden, float* x) const;
+  void mix(const BlockWeights& block, std::span<const SequenceRows> sequences, int64_t rows,
+           float* q, float* k, const float* v, float* mixed) const;  // q and k are changed
+  void add_attention(const BlockWeights& block, float* projected, std::span<float> hidden) const;
+  void mlp_input(const BlockWeights& block, std::span<const float> hidden, float* x) const;
+  void activate(float* gate, const float* up,
+                int64_t n) const;  // gate = act(gate) * up; up or null
+  void add_mlp(const BlockWeights& block, float* projected, std::span<float> hidden) const;
   // logits of some rows: [rows.size(), spec.vocab] = head(final norm(hidden[rows])).
   void head(std::span<const float> hidden, std::span<const int64_t> rows, std::span<float> logits,
             HeadFor use = HeadFor::kManyRows) const;
@@ -138,6 +153,10 @@ class Transformer {
                                             const WeightEdit& edit) const;
   void load_linear(const LinearLayer& linear, std::unique_ptr<PackedWeight> weight,
                    BlockWeights& block) const;
+  int64_t rows_of(std::span<const float> hidden) const {
+    return static_cast<int64_t>(hidden.size()) / spec_.hidden;
+  }
+  void input_of(const Norm& norm, std::span<const float> hidden, float* x) const;
   const float* normed(const Norm& norm, const float* x, int64_t rows, float* out) const;
   void add_to_stream(const Norm& norm, float* x, int64_t rows, float* hidden) const;
   void encode_positions(const LayerSpec& layer, std::span<const SequenceRows> sequences, float* q,
