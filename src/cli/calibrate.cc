@@ -73,9 +73,14 @@ void calibrate_recipe(const Options& o, Threads& threads, const ProgressFn& prog
 bool is_imatrix_name(const std::filesystem::path& file) { return file.extension() == ".gguf"; }
 
 void calibrate_model(const Options& o, Threads& threads, const ProgressFn& progress) {
+  const RecipeModel named = model_in(o.model_or_recipe);
+  if (named.stage && named.stage->lewis && named.stage->lewis->refine) {
+    throw usage_error("{}: calibrate does not refine; merge the recipe and calibrate the result",
+                      o.model_or_recipe.string());
+  }
   if (o.data.empty()) throw usage_error("--data is needed: the text that shows the model's skill");
   CalibrationJob job;
-  job.model = guided(model_in(o.model_or_recipe), o.guidance, threads, progress);
+  job.model = guided(named, o.guidance, threads, progress);
   job.protocol = protocol_of(o.protocol);
   if (is_imatrix_name(o.out) && job.protocol != Protocol::kClean)
     throw usage_error("-o {}: an importance matrix needs the protocol clean", o.out.string());

@@ -9,8 +9,8 @@
 
 #include "base/error.h"
 #include "cli/eval_table.h"
-#include "cli/guidance.h"
 #include "cli/own_task.h"
+#include "cli/refinement.h"
 #include "cli/running_model.h"
 #include "cli/tokenizers.h"
 #include "cli/verbs.h"
@@ -22,8 +22,6 @@
 
 namespace lewis {
 namespace {
-
-constexpr uint64_t kKeptOfRecipe = 256 << 20;  // merged tensors that stay in memory
 
 struct Options {
   std::vector<std::filesystem::path> models;
@@ -253,10 +251,9 @@ void run_model(const Options& o, EvaluatedModel& model, const Transformer* exper
                Threads& threads, const ProgressFn& progress) {
   GuidanceOptions guidance;
   guidance.compute = o.compute;
-  const RecipeModel named = guided(model_in(model.path), guidance, threads, progress);
   const bool tokenizer = std::ranges::any_of(
       model.tasks, [](const auto& task) { return task->options.format != "ids"; });
-  const auto running = RunningModel::open(named, threads, tokenizer, type, kKeptOfRecipe);
+  const auto running = open_named(model.path, tokenizer, type, guidance, threads, progress);
   model.results.fingerprint = running->input.fingerprint();
   const double begin = now();
   for (const auto& task : model.tasks) run_task_on(o, model, *task, *running, expert, progress);

@@ -15,6 +15,7 @@
 #include "cli/running_model.h"
 #include "cli/tokenizers.h"
 #include "io/gguf.h"
+#include "merge/method.h"
 
 namespace lewis {
 namespace {
@@ -45,23 +46,8 @@ StatisticsKey key_of(const CalibrationJob& job, const RunningModel& model) {
 
 std::vector<std::vector<int32_t>> sequences_of(const CalibrationJob& job,
                                                const RunningModel& model) {
-  const std::string format = format_of(job.text.data, job.text.format);
-  std::optional<ChatTemplate> chat;
-  if (format == "chat") chat = ChatTemplate::load(model.input.files());
-  DataOptions options;
-  options.file = job.text.data;
-  options.format = format;
-  options.prompt_field = job.text.prompt_field;
-  options.answer_field = job.text.answer_field;
-  CalibrationText choice;
-  choice.samples = job.text.samples;
-  choice.seed = job.text.seed;
-  choice.max_tokens = job.text.max_tokens ? job.text.max_tokens : SIZE_MAX;
-  choice.reference = job.protocol == Protocol::kReference;
-  const Tokenizer* tokenizer = model.tokenizer ? &*model.tokenizer : nullptr;
   std::vector<std::vector<int32_t>> sequences;
-  for (TokenSequence& s :
-       calibration_sequences(read_data(options, chat ? &*chat : nullptr), tokenizer, choice)) {
+  for (TokenSequence& s : text_of(job.text, model, job.protocol == Protocol::kReference)) {
     sequences.push_back(std::move(s.ids));
   }
   return sequences;
@@ -101,6 +87,25 @@ CalibrationResult kept(const StatisticsKey& key, const std::filesystem::path& ca
 }
 
 }  // namespace
+
+std::vector<TokenSequence> text_of(const CalibrationEntry& text, const RunningModel& model,
+                                   bool reference) {
+  const std::string format = format_of(text.data, text.format);
+  std::optional<ChatTemplate> chat;
+  if (format == "chat") chat = ChatTemplate::load(model.input.files());
+  DataOptions options;
+  options.file = text.data;
+  options.format = format;
+  options.prompt_field = text.prompt_field;
+  options.answer_field = text.answer_field;
+  CalibrationText choice;
+  choice.samples = text.samples;
+  choice.seed = text.seed;
+  choice.max_tokens = text.max_tokens ? text.max_tokens : SIZE_MAX;
+  choice.reference = reference;
+  const Tokenizer* tokenizer = model.tokenizer ? &*model.tokenizer : nullptr;
+  return calibration_sequences(read_data(options, chat ? &*chat : nullptr), tokenizer, choice);
+}
 
 std::filesystem::path default_cache_folder() {
   const auto variable = [](const char* name) {
@@ -288,6 +293,12 @@ Guidance guide(const Recipe& recipe, const GuidanceOptions& options, Threads& th
     return result;
   });
   if (!recipe.lewis || recipe.lewis->calibration.empty()) return guidance;
+  // Calibration may be there for refinement alone.
+  const auto& refine = recipe.lewis->refine;
+  if (refine &&
+      (refine->prior == "plain" || !find_merge_method(recipe.merge_method).reads("density"))) {
+    return guidance;
+  }
   if (!recipe.base_index) {
     throw usage_error("{}: lewis.calibration needs base_model: importance is the distance from it",
                       recipe.file.string());

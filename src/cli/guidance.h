@@ -9,6 +9,7 @@
 #include "base/progress.h"
 #include "base/threads.h"
 #include "calibrate/statistics.h"
+#include "cli/running_model.h"
 #include "compute/backend.h"
 #include "plan/plan.h"
 #include "recipe/recipe.h"
@@ -29,6 +30,11 @@ struct CalibrationResult {
   std::filesystem::path file;  // in the cache
   bool reused = false;
 };
+
+// The token sequences of a calibration entry, as that model reads them. `reference`: as the paper's
+// protocol feeds them.
+std::vector<TokenSequence> text_of(const CalibrationEntry& text, const RunningModel& model,
+                                   bool reference = false);
 
 // LEWIS_CACHE, else XDG_CACHE_HOME/lewis, else HOME/.cache/lewis.
 std::filesystem::path default_cache_folder();

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "cli/guidance.h"
+#include "cli/refinement.h"
 #include "cli/tokenizers.h"
 #include "cli/verbs.h"
 #include "io/checkpoint.h"
@@ -113,6 +114,37 @@ void print_dry_run(const Options& o, const Recipe& recipe, const MergeCost& cost
       human_bytes(static_cast<uint64_t>(disk.write)));
 }
 
+std::filesystem::path beside(const std::filesystem::path& out, std::string_view suffix) {
+  const std::filesystem::path normal = out.lexically_normal();
+  return (normal.has_filename() ? normal : normal.parent_path()).string() + std::string(suffix);
+}
+
+// Beside OUT.partial: what refinement has finished, until the model is written.
+std::optional<Refinement> refine_if_asked(Options& o, const Recipe& recipe, Threads& threads) {
+  if (!recipe.lewis || !recipe.lewis->refine) return std::nullopt;
+  const std::filesystem::path scratch = beside(o.merge.out, ".refined.partial");
+  const bool written = std::filesystem::exists(beside(o.merge.out, ".partial"));
+  if (o.merge.resume && !written && !std::filesystem::exists(scratch))
+    throw usage_error("{}: there is nothing to resume", scratch.string());
+  Refinement refinement =
+      run_refinement(recipe, {scratch, o.merge.resume, o.merge.seed, o.merge.max_memory}, threads,
+                     o.merge.progress);
+  o.merge.refined = refinement.refined;
+  if (!written) o.merge.resume = false;  // it was interrupted before it wrote
+  return refinement;
+}
+
+// The refined blocks survive whatever keeps the model from being written.
+MergeReport merge_keeping(const std::optional<Refinement>& refinement, const Recipe& recipe,
+                          const MergeOptions& options, Threads& threads) {
+  try {
+    return merge(recipe, options, threads);
+  } catch (const Error&) {
+    if (refinement) refinement->journal->keep();
+    throw;
+  }
+}
+
 void run_merge(Options& o) {
   const auto begin = std::chrono::steady_clock::now();
   Threads threads(o.common->threads);
@@ -137,31 +169,30 @@ void run_merge(Options& o) {
   }
   o.merge.progress = progress.callback();
   o.merge.tokenizers = change_tokenizer;
-  const MergeReport report = merge(guidance.recipe, o.merge, threads);
+  const std::optional<Refinement> refinement = refine_if_asked(o, guidance.recipe, threads);
+  MergeReport report = merge_keeping(refinement, guidance.recipe, o.merge, threads);
+  if (refinement)
+    std::ranges::copy(describe(refinement->report), std::back_inserter(report.warnings));
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   for (const std::string& warning : report.warnings)
     fmt::print(stderr, "lewis: note: {}\n", warning);
   if (o.common->json) {
-    const Json json = {{"out", o.merge.out.string()},
-                       {"merged", report.merged},
-                       {"copied", report.copied},
-                       {"resumed", report.resumed},
-                       {"parameters", report.parameters},
-                       {"bytes_read", report.bytes_read},
-                       {"bytes_written", report.bytes_written},
-                       {"shards", report.shards},
-                       {"guided_models", guidance.plans.size()},
-                       {"warnings", report.warnings},
-                       {"seconds", seconds}};
+    const Json json = {{"out", o.merge.out.string()},     {"merged", report.merged},
+                       {"copied", report.copied},         {"refined", report.refined},
+                       {"resumed", report.resumed},       {"parameters", report.parameters},
+                       {"bytes_read", report.bytes_read}, {"bytes_written", report.bytes_written},
+                       {"shards", report.shards},         {"guided_models", guidance.plans.size()},
+                       {"warnings", report.warnings},     {"seconds", seconds}};
     fmt::print("{}\n", json.dump(2));
     return;
   }
   const std::string resumed = report.resumed ? fmt::format(", {} taken over", report.resumed) : "";
-  fmt::print("{}: {} tensors: {} merged, {} copied{}; {} in {} shard{}, {}\n", o.merge.out.string(),
-             report.merged + report.copied + report.resumed, report.merged, report.copied, resumed,
-             human_bytes(report.bytes_written), report.shards, report.shards == 1 ? "" : "s",
-             human_seconds(seconds));
+  const std::string refined = report.refined ? fmt::format(", {} refined", report.refined) : "";
+  fmt::print("{}: {} tensors: {} merged, {} copied{}{}; {} in {} shard{}, {}\n",
+             o.merge.out.string(), report.merged + report.copied + report.refined + report.resumed,
+             report.merged, report.copied, refined, resumed, human_bytes(report.bytes_written),
+             report.shards, report.shards == 1 ? "" : "s", human_seconds(seconds));
 }
 
 }  // namespace

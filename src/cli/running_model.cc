@@ -6,13 +6,15 @@
 
 namespace lewis {
 
-std::unique_ptr<RunningModel> RunningModel::open(const RecipeModel& recipe_model, Threads& threads,
-                                                 bool needs_tokenizer, ComputeType type,
-                                                 uint64_t keep_bytes) {
-  OpenOptions options = open_options(threads);
-  options.keep_bytes = keep_bytes;
-  auto model = std::make_unique<RunningModel>(
-      RunningModel{open_input(recipe_model, options), nullptr, nullptr, {}, {}});
+std::unique_ptr<RunningModel> RunningModel::open(const RecipeModel& model, Threads& threads,
+                                                 bool needs_tokenizer, ComputeType type) {
+  return open(open_input(model, open_options(threads)), threads, needs_tokenizer, type);
+}
+
+std::unique_ptr<RunningModel> RunningModel::open(InputModel input, Threads& threads,
+                                                 bool needs_tokenizer, ComputeType type) {
+  auto model =
+      std::make_unique<RunningModel>(RunningModel{std::move(input), nullptr, nullptr, {}, {}});
   const ModelFiles files = model->input.files();
   model->backend = make_cpu_backend(threads, type);
   model->transformer = std::make_unique<Transformer>(*model->input.source, spec_of(model->input),

@@ -22,11 +22,11 @@ struct RunningModel {
   std::optional<Tokenizer> tokenizer;  // none for a folder without tokenizer.json
   std::vector<int32_t> stop_ids;       // end of sequence
 
-  // `needs_tokenizer`: a folder without one is an Error(kInput). `keep_bytes`: of a recipe's merged
-  // tensors (OpenOptions).
+  // `needs_tokenizer`: a folder without one is an Error(kInput).
   static std::unique_ptr<RunningModel> open(const RecipeModel& model, Threads& threads,
-                                            bool needs_tokenizer, ComputeType type,
-                                            uint64_t keep_bytes = 0);
+                                            bool needs_tokenizer, ComputeType type);
+  static std::unique_ptr<RunningModel> open(InputModel input, Threads& threads,
+                                            bool needs_tokenizer, ComputeType type);
 };
 
 // A model as the command line names it, as a recipe would: a folder, or (a file) a recipe, which is

@@ -142,8 +142,8 @@ class Merge {
 
   static void count(const OutputTensor& t, bool copied, MergeReport& report) {
     report.parameters += static_cast<uint64_t>(element_count(t.info.shape));
-    ++(copied ? report.copied : report.merged);
-    if (copied) report.copied_tensors.push_back(t.info.name);
+    ++(t.refined ? report.refined : copied ? report.copied : report.merged);
+    if (copied && !t.refined) report.copied_tensors.push_back(t.info.name);
   }
 
   void tell(size_t tensor) {
@@ -253,7 +253,8 @@ std::string plan_hash(const MergeInputs& inputs, const MergeOptions& options,
                      {"shard_bytes", options.shard_bytes},
                      {"name", options.out.filename().string()},
                      {"tokenizer", !options.no_tokenizer},
-                     {"vocabulary", fingerprint(inputs.tokenizer())}};
+                     {"vocabulary", fingerprint(inputs.tokenizer())},
+                     {"refined", options.refined ? options.refined->fingerprint() : ""}};
   return sha256_hex(plan.dump());
 }
 
@@ -270,7 +271,10 @@ Json about(const MergeInputs& inputs, const MergeOptions& options,
 
 MergeReport merge(const Recipe& recipe, const MergeOptions& options, Threads& threads) {
   check_merge_target(recipe, options);
-  const MergeInputs inputs(recipe, {options.seed, threads.count(), options.tokenizers});
+  const MergeInputs inputs(recipe, {.seed = options.seed,
+                                    .threads = threads.count(),
+                                    .tokenizers = options.tokenizers,
+                                    .refined = options.refined});
   const MemoryPlan memory = plan_memory(inputs, threads.count(), options.max_memory);
   const std::vector<std::string> models = fingerprints(inputs);
   MergeReport report;

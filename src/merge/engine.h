@@ -17,8 +17,8 @@ namespace lewis {
 
 // Every tensor of the output, accounted for.
 struct MergeReport {
-  uint64_t merged = 0, copied = 0;  // tensors
-  uint64_t resumed = 0;             // tensors that an earlier run had finished
+  uint64_t merged = 0, copied = 0, refined = 0;  // tensors
+  uint64_t resumed = 0;                          // tensors that an earlier run had finished
   uint64_t parameters = 0, bytes_read = 0, bytes_written = 0, shards = 0;
   std::vector<std::string> copied_tensors, resumed_tensors;  // their names
   std::vector<std::string> warnings;                         // one line each
@@ -39,6 +39,7 @@ struct MergeOptions {
   // Makes the text of OUT/lewis_run.json, which tells of the run and is no part of the result (the
   // manifest does not list it), when all tensors are there. Null: there is no such file.
   std::function<std::string(const MergeReport&)> run_record{};
+  std::shared_ptr<const InputModel> refined{};  // see OpenOptions
 };
 
 // What can be refused before any work: OUT exists and `force` is not set, OUT inside a source or a

@@ -52,6 +52,9 @@ struct OpenOptions {
   size_t threads = 0;             // that merge a stage's tensors; 0: one per core
   TokenizerBuilder tokenizers{};  // for recipes and stages with tokenizer settings
   uint64_t keep_bytes = 0;        // of a stage: merged tensors that stay, see open_stage
+  // Tensors that are taken from here, as they are stored, instead of being merged (not those of
+  // stages within); null: none.
+  std::shared_ptr<const InputModel> refined{};
 };
 
 // Opens what the recipe names and proves every header. Error(kInput) for a folder that is no model

@@ -96,6 +96,7 @@ MergeInputs::MergeInputs(const Recipe& recipe, const OpenOptions& options, Belon
     check_counts(t);
     t.info.dtype = output_dtype(t);
     task(t);  // every parameter is there
+    if (options_.refined) take_refined(t);
   }
 }
 
@@ -119,8 +120,25 @@ void MergeInputs::check_lewis() const {
   }
 }
 
+// A tensor that was refined is read from there.
+void MergeInputs::take_refined(OutputTensor& t) const {
+  const TensorInfo* refined = options_.refined->source->find(t.info.name);
+  if (!refined) return;
+  if (*refined != t.info) {
+    throw failed_error("{}: tensor {} was refined as {} {}, the merge has {} {}", where(),
+                       t.info.name, dtype_name(refined->dtype), to_string(refined->shape),
+                       dtype_name(t.info.dtype), to_string(t.info.shape));
+  }
+  t.models = {{options_.refined.get(), refined}};
+  t.base.reset();
+  t.merged = false;
+  t.refined = true;
+}
+
 void MergeInputs::open_models() {
-  for (const RecipeModel& m : recipe_.models) opened_.push_back(open_input(m, options_));
+  OpenOptions within = options_;
+  within.refined.reset();
+  for (const RecipeModel& m : recipe_.models) opened_.push_back(open_input(m, within));
   for (const InputModel& model : opened_) models_.push_back(&model);
   main_ = models_[recipe_.base_index.value_or(0)];
   if (recipe_.tokenizer || recipe_.chat_template) change_tokenizers();
@@ -510,7 +528,9 @@ std::vector<std::string> MergeInputs::explain(const OutputTensor& t) const {
   if (!modules_.empty()) return modules_[t.module]->explain(t);
   std::vector<std::string> lines = {
       fmt::format("{}: {} {}, {}", t.info.name, dtype_name(t.info.dtype), to_string(t.info.shape),
-                  t.merged ? fmt::format("merged by {}", method_.name) : "copied"),
+                  t.refined  ? "refined"
+                  : t.merged ? fmt::format("merged by {}", method_.name)
+                             : "copied"),
       fmt::format("depth t = {:.6g}", t.depth)};
   const auto value = [&](std::string_view parameter, const MergeSource* s) {
     const auto all = levels(t, s);

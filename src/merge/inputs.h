@@ -39,6 +39,7 @@ struct OutputTensor {
   size_t slice = 0;                 // into Recipe::slices
   double depth = 0;                 // t of gradients
   bool merged = true;               // by arithmetic; else copied
+  bool refined = false;             // copied from OpenOptions::refined
 
   // Everything that is read for it: the models, then the base.
   std::vector<MergeSource> sources() const;
@@ -98,6 +99,7 @@ class MergeInputs {
   void check_layer_ranges() const;
   void add_tensors_of_slices();
   OutputTensor output_of_slice(size_t slice, int64_t offset, const TensorInfo& first) const;
+  void take_refined(OutputTensor& tensor) const;
   void check(const OutputTensor& tensor) const;
   void check_counts(const OutputTensor& tensor) const;
   DType output_dtype(const OutputTensor& tensor) const;

@@ -89,11 +89,12 @@ InputModel open_stage(const Recipe& recipe, const OpenOptions& options) {
   model.changed_files = changed_files_of(inputs);
   model.config_text = config_of(inputs);
   if (!model.config_text.empty()) model.config = parse_json(model.config_text, "config.json");
-  model.fingerprint = [source, seed = options.seed] {
+  model.fingerprint = [source, seed = options.seed, refined = options.refined] {
     const Recipe& merged = source->inputs().recipe();
     std::string all = to_yaml(merged, false) + hash_of_factors(merged) + std::to_string(seed);
     for (const InputModel* input : source->inputs().models()) all += input->fingerprint();
     all += fingerprint(source->inputs().tokenizer());
+    if (refined) all += refined->fingerprint();
     return sha256_hex(all);
   };
   return model;

@@ -471,7 +471,6 @@ class Parser {
         "aim",         "refine",   "seed",       "skip_first_token"};
     check_keys(n, kKeys, "lewis");
     LewisSection s;
-    if (const YamlNode* v = given(n, "refine")) fail(v->line, "'refine' is not supported yet");
     if (const YamlNode* v = given(n, "calibration")) {
       if (v->kind != Kind::kList) fail(v->line, "lewis.calibration must be a list");
       for (const YamlNode& item : v->items) {
@@ -522,6 +521,7 @@ class Parser {
     }
     if (const YamlNode* v = given(n, "seed")) s.seed = count_of(*v, "seed");
     extras_of(n, s);
+    if (const YamlNode* v = given(n, "refine")) s.refine = refine_of(*v, s, r);
     return s;
   }
 
@@ -569,6 +569,54 @@ class Parser {
     return c;
   }
 
+  RefineSettings refine_of(const YamlNode& n, const LewisSection& lewis, const Recipe& r) const {
+    static constexpr std::array<std::string_view, 8> kKeys = {
+        "method", "prior", "samples", "ridge", "alpha", "question_weight", "held_out", "biases"};
+    static constexpr std::array<std::string_view, 2> kPriors = {"guided", "plain"};
+    static constexpr std::array<std::string_view, 3> kMethods = {"regression", "regmean",
+                                                                 "regmean_pp"};
+    check_keys(n, kKeys, "lewis.refine");
+    RefineSettings s;
+    const auto choose = [&](std::string_view key, Names names, std::string& value) {
+      const YamlNode* v = given(n, key);
+      if (!v) return;
+      value = text_of(*v, key);
+      if (std::find(names.begin(), names.end(), value) == names.end()) {
+        fail(v->line, fmt::format("lewis.refine.{} '{}' is not known; did you mean '{}'?", key,
+                                  value, nearest_name(value, names)));
+      }
+    };
+    choose("method", kMethods, s.method);
+    choose("prior", kPriors, s.prior);
+    if (s.method == "regmean") s.ridge = 0;
+    if (const YamlNode* v = given(n, "samples")) s.samples = count_of(*v, "samples");
+    if (const YamlNode* v = given(n, "ridge")) s.ridge = number_of(*v, "ridge");
+    if (s.ridge < 0) fail(n.find("ridge")->line, fmt::format("ridge {} is below 0", s.ridge));
+    if (const YamlNode* v = given(n, "alpha")) {
+      if (s.method != "regmean") fail(v->line, "alpha belongs to the method regmean");
+      s.alpha = share_of(*v, "alpha");
+    }
+    if (const YamlNode* v = given(n, "question_weight"))
+      s.question_weight = share_of(*v, "question_weight");
+    if (const YamlNode* v = given(n, "held_out")) s.held_out = share_of(*v, "held_out");
+    if (s.held_out == 1) fail(n.find("held_out")->line, "held_out 1 leaves nothing to fit to");
+    if (const YamlNode* v = given(n, "biases")) s.biases = number_of(*v, "biases") != 0;
+    check_refine(n, lewis, r);
+    return s;
+  }
+
+  void check_refine(const YamlNode& n, const LewisSection& lewis, const Recipe& r) const {
+    if (!r.slices.empty() || !r.modules.empty())
+      fail(n.line, "lewis.refine needs the form models: experts and merge of one shape");
+    if (lewis.calibration.empty())
+      fail(n.line,
+           "lewis.refine needs lewis.calibration: each expert with text that shows its skill");
+    for (const CalibrationEntry& e : lewis.calibration) {
+      if (e.has_statistics())
+        fail(e.line, "lewis.refine needs text (data): statistics do not tell what a layer returns");
+    }
+  }
+
   fs::path file_;
   std::string where_;
   Documents& documents_;
@@ -596,6 +644,9 @@ class Documents {
       if (d.open) fail(line, fmt::format("document {} is made from itself", name));
       d.used = true;
       if (!d.recipe) d.recipe = parse(d);
+      if (d.recipe->lewis && d.recipe->lewis->refine)
+        fail(line,
+             fmt::format("document {} has lewis.refine: only the last one can be refined", name));
       return d.recipe;
     }
     return nullptr;

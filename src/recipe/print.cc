@@ -199,6 +199,15 @@ std::string extras_text(const LewisSection& s) {
   return text;
 }
 
+std::string refine_text(const RefineSettings& s) {
+  std::string text =
+      fmt::format("  refine:\n    method: {}\n    prior: {}\n    samples: {}\n    ridge: {}\n",
+                  scalar(s.method), scalar(s.prior), s.samples, number(s.ridge));
+  if (s.method == "regmean") text += fmt::format("    alpha: {}\n", number(s.alpha));
+  return text + fmt::format("    question_weight: {}\n    held_out: {}\n    biases: {}\n",
+                            number(s.question_weight), number(s.held_out), s.biases);
+}
+
 std::string lewis_text(const LewisSection& s) {
   std::string text = "lewis:\n";
   if (!s.calibration.empty()) text += "  calibration:\n";
@@ -209,6 +218,7 @@ std::string lewis_text(const LewisSection& s) {
                       number(s.epsilon), number(s.uncovered));
   text += fmt::format("  skip_first_token: {}\n  seed: {}\n", s.skip_first_token, s.seed);
   text += extras_text(s);
+  if (s.refine) text += refine_text(*s.refine);
   return text;
 }
 

@@ -88,6 +88,20 @@ struct CoefficientSettings {
   double first = 0.5, last = 1;  // lines: in the first layer, in the last
 };
 
+// lewis.refine: how the merge is made to reproduce its experts (refine/).
+struct RefineSettings {
+  std::string method = "regression";  // or regmean, regmean_pp
+  std::string prior = "guided";       // with densities by calibration, or plain: as written
+  uint64_t samples = 32;              // of each calibration entry; 0: all
+  double ridge = 0.01;                // pulls towards the merge; regmean: 0
+  double alpha = 0.9;                 // regmean: scale of the Gram matrices' off-diagonals
+  double question_weight = 0.1;       // of a question's tokens; an answer's weigh 1
+  double held_out = 0.125;            // share of each text that decides what is kept
+  bool biases = true;                 // solved as well
+
+  bool operator==(const RefineSettings&) const = default;
+};
+
 struct LewisSection {
   std::vector<CalibrationEntry> calibration;
   std::string protocol = "clean";
@@ -104,6 +118,7 @@ struct LewisSection {
   std::optional<double> aim;      // omega of AIM's relaxation
   bool skip_first_token = false;  // clean protocol: do not count position 0
   uint64_t seed = 0;              // of random masks
+  std::optional<RefineSettings> refine;
 };
 
 // One of several modules: the tensors whose names begin with its prefix, merged by a recipe of

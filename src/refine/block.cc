@@ -1,0 +1,569 @@
+#include "refine/block.h"
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <optional>
+
+#include "base/error.h"
+#include "refine/ridge.h"
+
+namespace lewis {
+namespace {
+
+constexpr int64_t kPanel = 1024;         // output channels that are solved together
+constexpr int64_t kRowsPerGroup = 2048;  // that go through attention together
+
+struct Matrix {
+  Matrix() = default;
+  Matrix(int64_t row_count, int64_t column_count)
+      : values(static_cast<size_t>(row_count * column_count)),
+        rows(row_count),
+        columns(column_count) {}
+  float* row(int64_t r) { return values.data() + r * columns; }
+  const float* row(int64_t r) const { return values.data() + r * columns; }
+  FloatMatrix first_rows(int64_t count) const { return {values.data(), count, columns, columns}; }
+
+  std::vector<float> values;
+  int64_t rows = 0, columns = 0;
+};
+
+// The same quantity in three streams: the experts on their texts, the merged model, and the merged
+// model as it would be with this block left at the prior, on what is held out.
+enum StreamIndex { kExperts, kMerged, kPrior };
+using Streams = std::array<Matrix, 3>;
+
+// Rows of one stream that go through one model.
+struct Part {
+  StreamIndex stream;
+  const Transformer* model;
+  const BlockWeights* norms;
+  const Segment* segment;
+  int64_t first_row;  // in the stream
+};
+
+// A linear layer of the merged model, and where each expert has it.
+struct Layer {
+  LinearLayer merged;
+  std::vector<LinearLayer> experts;
+};
+
+class Block {
+ public:
+  Block(const RefineModels& models, const TextRows& text, const RefineSettings& settings,
+        int64_t layer, const StreamPair& in, StreamPair& out,
+        const std::function<void(uint64_t)>& step)
+      : models_(models),
+        spec_(models.prior.spec()),
+        backend_(models.prior.backend()),
+        threads_(models.prior.threads()),
+        text_(text),
+        settings_(settings),
+        layer_(layer),
+        in_(in),
+        out_(out),
+        step_(step) {
+    find_layers();
+    make_parts();
+  }
+
+  BlockResult run() {
+    Streams x = attention_inputs();
+    Streams mixed = attention(x);
+    if (!spec_.parallel) x = {};
+    Streams projected = project(LinearRole::kOutput, mixed);
+    mixed = {};
+    add(projected, false);
+    if (!spec_.parallel) x = mlp_inputs();
+    Streams inner = mlp(x);
+    x = {};
+    projected = project(LinearRole::kDown, inner);
+    inner = {};
+    add(projected, true);
+    decide();
+    return std::move(result_);
+  }
+
+ private:
+  void find_layers() {
+    const auto merged = linear_layers(spec_, layer_);
+    for (size_t i = 0; i < merged.size(); ++i) {
+      Layer layer{merged[i], {}};
+      for (const Transformer* expert : models_.experts)
+        layer.experts.push_back(linear_layers(expert->spec(), layer_).at(i));
+      layers_.push_back(std::move(layer));
+    }
+  }
+
+  const Layer* find(LinearRole role) const {
+    for (const Layer& l : layers_) {
+      if (l.merged.role == role) return &l;
+    }
+    return nullptr;
+  }
+
+  void make_parts() {
+    norms_.push_back(models_.prior.load_norms(layer_));
+    for (const Transformer* expert : models_.experts) norms_.push_back(expert->load_norms(layer_));
+    for (const Segment& s : text_.segments) {
+      parts_.push_back(
+          {kExperts, models_.experts[s.expert], norms_[s.expert + 1].get(), &s, s.first_row});
+      parts_.push_back({kMerged, &models_.prior, norms_[0].get(), &s, s.first_row});
+      if (s.held_out) {
+        parts_.push_back(
+            {kPrior, &models_.prior, norms_[0].get(), &s, s.first_row - text_.fit_rows});
+      }
+    }
+  }
+
+  Streams streams(int64_t columns) const {
+    return {Matrix(text_.rows, columns), Matrix(text_.rows, columns),
+            Matrix(text_.held_rows(), columns)};
+  }
+
+  // The hidden states that a part begins with, or, from `next`, goes on with.
+  void read_hidden(const Part& part, bool next, int64_t row, std::span<float> values) const {
+    const StreamPair& pair = next ? out_ : in_;
+    if (part.stream == kPrior && next) {
+      std::copy_n(prior_hidden_.row(part.first_row + row), values.size(), values.begin());
+    } else {
+      const HiddenStates& states = part.stream == kExperts ? pair.experts : pair.merged;
+      states.read(part.segment->first_row + row, values);
+    }
+  }
+
+  void write_hidden(const Part& part, int64_t row, std::span<const float> values) {
+    if (part.stream == kPrior) {
+      std::ranges::copy(values, prior_hidden_.row(part.first_row + row));
+    } else {
+      HiddenStates& states = part.stream == kExperts ? out_.experts : out_.merged;
+      states.write(part.segment->first_row + row, values);
+    }
+  }
+
+  // f(first row of the part, hidden states) over pieces of a part.
+  template <typename F>
+  void for_hidden(const Part& part, bool next, const F& f) {
+    for (int64_t first = 0; first < part.segment->rows; first += kRowsPerGroup) {
+      const int64_t rows = std::min(kRowsPerGroup, part.segment->rows - first);
+      hidden_.resize(static_cast<size_t>(rows * spec_.hidden));
+      read_hidden(part, next, first, hidden_);
+      f(first, std::span(hidden_));
+    }
+  }
+
+  Streams attention_inputs() {
+    Streams x = streams(spec_.hidden);
+    for (const Part& part : parts_) {
+      for_hidden(part, false, [&](int64_t first, std::span<float> hidden) {
+        part.model->attention_input(*part.norms, hidden,
+                                    x[part.stream].row(part.first_row + first));
+      });
+    }
+    return x;
+  }
+
+  Streams mlp_inputs() {
+    Streams x = streams(spec_.hidden);
+    for (const Part& part : parts_) {
+      for_hidden(part, true, [&](int64_t first, std::span<float> hidden) {
+        part.model->mlp_input(*part.norms, hidden, x[part.stream].row(part.first_row + first));
+      });
+    }
+    return x;
+  }
+
+  // Adds what attention or the MLP came to to the hidden states.
+  void add(Streams& projected, bool of_mlp) {
+    if (!of_mlp) prior_hidden_ = Matrix(text_.held_rows(), spec_.hidden);
+    for (const Part& part : parts_) {
+      for_hidden(part, of_mlp, [&](int64_t first, std::span<float> hidden) {
+        float* more = projected[part.stream].row(part.first_row + first);
+        of_mlp ? part.model->add_mlp(*part.norms, more, hidden)
+               : part.model->add_attention(*part.norms, more, hidden);
+        write_hidden(part, first, hidden);
+      });
+    }
+  }
+
+  // q, k, v and what attention makes of them: [rows, heads, head_dim].
+  Streams attention(const Streams& x) {
+    const int64_t width = spec_.heads * spec_.head_dim, kv_width = spec_.kv_heads * spec_.head_dim;
+    Streams q = streams(width), k = streams(kv_width), v = streams(kv_width);
+    {
+      const System system(*this, x);
+      for (auto& [role, y] :
+           {std::pair(LinearRole::kQuery, &q), {LinearRole::kKey, &k}, {LinearRole::kValue, &v}}) {
+        solve(system, *find(role), *y);
+      }
+    }
+    for (const Part& part : parts_) mix(part, q[part.stream], k[part.stream], v[part.stream]);
+    return q;
+  }
+
+  // Attention in place of the queries, some sequences at a time.
+  void mix(const Part& part, Matrix& q, Matrix& k, Matrix& v) {
+    std::vector<SequenceRows> group;
+    int64_t first = 0, rows = 0;
+    const auto run = [&] {
+      if (rows == 0) return;
+      const int64_t at = part.first_row + first;
+      Matrix mixed(rows, q.columns);
+      part.model->mix(*part.norms, group, rows, q.row(at), k.row(at), v.row(at), mixed.row(0));
+      std::ranges::copy(mixed.values, q.row(at));
+      group.clear();
+      first += rows;
+      rows = 0;
+    };
+    for (SequenceRows s : part.segment->sequences) {
+      if (rows + s.rows > kRowsPerGroup) run();
+      s.first_row -= first;
+      group.push_back(s);
+      rows += s.rows;
+    }
+    run();
+  }
+
+  Streams project(LinearRole role, const Streams& x) {
+    Streams y = streams(spec_.hidden);
+    solve(System(*this, x), *find(role), y);
+    return y;
+  }
+
+  // act(gate(x)) * up(x), panel by panel: gate and up are never there whole.
+  Streams mlp(const Streams& x) {
+    const Layer* gate = find(LinearRole::kGate);
+    const Layer& up = *find(LinearRole::kUp);
+    Streams inner = streams(up.merged.out);
+    const System system(*this, x);
+    for (int64_t first = 0; first < up.merged.out; first += kPanel) {
+      const int64_t width = std::min(kPanel, up.merged.out - first);
+      Streams a = streams(width), b = gate ? streams(width) : Streams();
+      if (gate) solve_panel(system, *gate, first, width, b);
+      solve_panel(system, up, first, width, a);
+      for (const size_t s : {kExperts, kMerged, kPrior}) {
+        Matrix& result = gate ? b[s] : a[s];
+        models_.prior.activate(result.row(0), gate ? a[s].row(0) : nullptr,
+                               static_cast<int64_t>(result.values.size()));
+        put(result, first, inner[s]);
+      }
+    }
+    return inner;
+  }
+
+  // Copies a panel into its columns of y.
+  static void put(const Matrix& panel, int64_t first, Matrix& y) {
+    for (int64_t r = 0; r < panel.rows; ++r)
+      std::copy_n(panel.row(r), panel.columns, y.row(r) + first);
+  }
+
+  // The left side of the layers whose input is x.
+  struct System {
+    System(Block& block, const Streams& inputs)
+        : x(inputs),
+          ridge(inputs[block.is("regmean") ? kExperts : kMerged].first_rows(block.text_.fit_rows),
+                std::span(block.text_.weights).first(static_cast<size_t>(block.text_.fit_rows)),
+                {block.settings_.ridge, block.is("regmean") ? block.settings_.alpha : 1},
+                block.threads_) {
+      if (ridge.raised() > 0) {
+        block.result_.notes.push_back(fmt::format(
+            "rho was raised to {:.3g}: the activations do not span their space", ridge.rho()));
+      }
+    }
+    const Streams& x;
+    RidgeSystem ridge;
+  };
+
+  bool is(std::string_view method) const { return settings_.method == method; }
+
+  void solve(const System& system, const Layer& l, Streams& y) {
+    for (int64_t first = 0; first < l.merged.out; first += kPanel) {
+      const int64_t width = std::min(kPanel, l.merged.out - first);
+      Streams panel = streams(width);
+      solve_panel(system, l, first, width, panel);
+      for (const size_t s : {kExperts, kMerged, kPrior}) put(panel[s], first, y[s]);
+    }
+  }
+
+  // Output channels [first, first + width) of a layer: the new weights, and what all streams get.
+  void solve_panel(const System& system, const Layer& l, int64_t first, int64_t width, Streams& y) {
+    const int64_t in = l.merged.in;
+    const std::span<std::byte> stored =
+        refined_rows(l.merged.tensor, l.merged.first_row + first, width, in);
+    const DType dtype = models_.prior.source().get(l.merged.tensor).dtype;
+    const auto before = backend_.pack(dtype, stored.data(), width, in);
+    Matrix residuals = residuals_of(system.x, l, first, *before, y[kExperts]);
+    if (text_.held_rows() > 0)
+      backend_.linear(*before, {}, system.x[kPrior].row(0), text_.held_rows(), y[kPrior].row(0));
+
+    std::vector<float> weights(static_cast<size_t>(width * in));
+    widen(dtype, stored.data(), weights);
+    const std::vector<double> more = diagonal_part(system, l, first, weights);
+    const std::vector<double> change =
+        system.ridge.solve(residuals.first_rows(text_.fit_rows), more);
+    residuals = {};
+    for (size_t i = 0; i < weights.size(); ++i)
+      weights[i] = static_cast<float>(static_cast<double>(weights[i]) + change[i]);
+    if (!all_finite(weights))
+      throw input_error("{}: refinement gives values that are not finite", l.merged.name);
+    narrow(weights, dtype, stored.data());
+    const auto after = backend_.pack(dtype, stored.data(), width, in);
+    backend_.linear(*after, {}, system.x[kMerged].row(0), text_.rows, y[kMerged].row(0));
+    add_biases(l, first, width, y);
+    step_(static_cast<uint64_t>(width * in));
+  }
+
+  // Rows of a tensor of the merged model: the prior's until they are written.
+  std::span<std::byte> refined_rows(const std::string& tensor, int64_t first_row, int64_t rows,
+                                    int64_t columns) {
+    const TensorInfo& info = models_.prior.source().get(tensor);
+    std::vector<std::byte>& bytes = result_.tensors[tensor];
+    if (bytes.empty()) {
+      bytes.resize(byte_size(info));
+      models_.prior.source().read(info, 0, bytes);
+    }
+    const size_t size = dtype_size(info.dtype);
+    return std::span(bytes).subspan(static_cast<size_t>(first_row * columns) * size,
+                                    static_cast<size_t>(rows * columns) * size);
+  }
+
+  // The same rows of an expert's layer.
+  struct StoredRows {
+    DType dtype;
+    std::vector<std::byte> bytes;
+  };
+  StoredRows expert_rows(const Layer& l, size_t expert, int64_t first, int64_t width) const {
+    const LinearLayer& linear = l.experts[expert];
+    const TensorSource& source = models_.experts[expert]->source();
+    const TensorInfo& info = source.get(linear.tensor);
+    StoredRows rows{info.dtype, {}};
+    rows.bytes.resize(static_cast<size_t>(width * linear.in) * dtype_size(info.dtype));
+    source.read(info, (linear.first_row + first) * linear.in, rows.bytes);
+    return rows;
+  }
+
+  // experts_y = X^e W_k^T, and what is left to explain on the rows that are fitted to: its
+  // difference to the prior's output, by the method.
+  Matrix residuals_of(const Streams& x, const Layer& l, int64_t first, const PackedWeight& prior,
+                      Matrix& experts_y) {
+    const int64_t fit = text_.fit_rows, width = prior.out;
+    Matrix target(fit, width), baseline(fit, width);
+    for (size_t k = 0; k < models_.experts.size(); ++k) {
+      const StoredRows rows = expert_rows(l, k, first, width);
+      const auto weight = backend_.pack(rows.dtype, rows.bytes.data(), width, prior.in);
+      for (const Segment& s : text_.segments) {
+        if (s.expert != k) continue;
+        backend_.linear(*weight, {}, x[kExperts].row(s.first_row), s.rows,
+                        experts_y.row(s.first_row));
+        if (is("regmean_pp") && !s.held_out) {
+          backend_.linear(*weight, {}, x[kMerged].row(s.first_row), s.rows,
+                          target.row(s.first_row));
+        }
+      }
+    }
+    if (!is("regmean_pp")) std::copy_n(experts_y.row(0), fit * width, target.row(0));
+    const Matrix& seen = x[is("regmean") ? kExperts : kMerged];
+    backend_.linear(prior, {}, seen.row(0), fit, baseline.row(0));
+    for (size_t i = 0; i < target.values.size(); ++i) target.values[i] -= baseline.values[i];
+    return target;
+  }
+
+  // RegMean: (1 - alpha) sum_k diag(G_k) (W_k - W_0)^T, [in, width].
+  std::vector<double> diagonal_part(const System& system, const Layer& l, int64_t first,
+                                    std::span<const float> prior) const {
+    if (!is("regmean") || settings_.alpha == 1) return {};
+    const int64_t in = l.merged.in, width = static_cast<int64_t>(prior.size()) / in;
+    std::vector<double> part(prior.size());
+    for (const Segment& s : text_.segments) {
+      if (s.held_out) continue;
+      const std::vector<double> squares = squares_of(system.x[kExperts], s);
+      const StoredRows rows = expert_rows(l, s.expert, first, width);
+      std::vector<float> weights(prior.size());
+      widen(rows.dtype, rows.bytes.data(), weights);
+      for (int64_t c = 0; c < width; ++c) {
+        for (int64_t j = 0; j < in; ++j) {
+          const auto i = static_cast<size_t>(c * in + j);
+          part[static_cast<size_t>(j * width + c)] +=
+              (1 - settings_.alpha) * squares[static_cast<size_t>(j)] *
+              (static_cast<double>(weights[i]) - static_cast<double>(prior[i]));
+        }
+      }
+    }
+    return part;
+  }
+
+  // Weighted mean of the squares of a segment's inputs, per channel.
+  std::vector<double> squares_of(const Matrix& x, const Segment& s) const {
+    std::vector<double> squares(static_cast<size_t>(x.columns));
+    for (int64_t r = s.first_row; r < s.first_row + s.rows; ++r) {
+      const double w = text_.weights[static_cast<size_t>(r)];
+      const float* row = x.row(r);
+      for (int64_t j = 0; j < x.columns; ++j)
+        squares[static_cast<size_t>(j)] += w * static_cast<double>(row[j]) * row[j];
+    }
+    return squares;
+  }
+
+  static void add_to_rows(Matrix& y, int64_t first_row, int64_t rows, std::span<const float> bias) {
+    for (int64_t r = first_row; r < first_row + rows; ++r) {
+      for (size_t c = 0; c < bias.size(); ++c) y.row(r)[c] += bias[c];
+    }
+  }
+
+  // Biases of the experts and of the prior; the merged one is b_0 + the mean of what its weights do
+  // not explain / (1 + ridge): the same least squares, for an input that is always one.
+  void add_biases(const Layer& l, int64_t first, int64_t width, Streams& y) {
+    if (l.merged.bias.empty()) return;
+    const auto at = [&](const Transformer& model, const LinearLayer& linear) {
+      const auto all = model.source().read_floats(model.source().get(linear.bias));
+      const auto begin = all.begin() + static_cast<std::ptrdiff_t>(linear.first_row + first);
+      return std::vector<float>(begin, begin + static_cast<std::ptrdiff_t>(width));
+    };
+    for (const Segment& s : text_.segments)
+      add_to_rows(y[kExperts], s.first_row, s.rows,
+                  at(*models_.experts[s.expert], l.experts[s.expert]));
+    const std::vector<float> before = at(models_.prior, l.merged);
+    add_to_rows(y[kPrior], 0, text_.held_rows(), before);
+    std::vector<float> after = before;
+    if (settings_.biases && is("regression")) {
+      const std::vector<double> left = mean_difference(y, before);
+      for (size_t c = 0; c < after.size(); ++c)
+        after[c] = static_cast<float>(before[c] + left[c] / (1 + settings_.ridge));
+    }
+    const DType dtype = models_.prior.source().get(l.merged.bias).dtype;
+    const auto stored = refined_rows(l.merged.bias, l.merged.first_row + first, width, 1);
+    narrow(after, dtype, stored.data());
+    widen(dtype, stored.data(), after);
+    add_to_rows(y[kMerged], 0, text_.rows, after);
+  }
+
+  // The experts' outputs - (the merged one's + bias), the mean over experts and fitted tokens.
+  std::vector<double> mean_difference(const Streams& y, std::span<const float> bias) const {
+    std::vector<double> sum(bias.size());
+    for (int64_t r = 0; r < text_.fit_rows; ++r) {
+      const double w = text_.weights[static_cast<size_t>(r)];
+      const float *expert = y[kExperts].row(r), *merged = y[kMerged].row(r);
+      for (size_t c = 0; c < bias.size(); ++c)
+        sum[c] += w * (static_cast<double>(expert[c]) - static_cast<double>(merged[c]) -
+                       static_cast<double>(bias[c]));
+    }
+    for (double& v : sum) v /= static_cast<double>(models_.experts.size());
+    return sum;
+  }
+
+  // Whether the held-out tokens are better served by the solved weights or by the prior.
+  void decide() {
+    const bool held = text_.held_rows() > 0;
+    result_.error_solved = output_error(kMerged, held);
+    if (!held) return;
+    result_.error_prior = output_error(kPrior, true);
+    result_.kept_prior = result_.error_prior < result_.error_solved;
+    if (!result_.kept_prior) return;
+    result_.tensors.clear();
+    run_prior();
+  }
+
+  double output_error(StreamIndex stream, bool held_out) {
+    double error = 0;
+    std::vector<float> expert;
+    for (const Part& part : parts_) {
+      if (part.stream != stream || part.segment->held_out != held_out) continue;
+      double difference = 0, size = 0;
+      for_hidden(part, true, [&](int64_t first, std::span<float> hidden) {
+        expert.resize(hidden.size());
+        const int64_t begin = part.segment->first_row + first;
+        out_.experts.read(begin, expert);
+        for (size_t i = 0; i < hidden.size(); ++i) {
+          const size_t row = static_cast<size_t>(begin) + i / static_cast<size_t>(spec_.hidden);
+          const double w = text_.weights[row], e = expert[i], d = hidden[i] - e;
+          difference += w * d * d;
+          size += w * e * e;
+        }
+      });
+      error += difference / size / static_cast<double>(models_.experts.size());
+    }
+    return error;
+  }
+
+  // The merged stream with this block as the prior has it.
+  void run_prior() {
+    for (const Part& part : parts_) {
+      if (part.stream != kPrior) continue;
+      for_hidden(part, true, [&](int64_t first, std::span<float> hidden) {
+        out_.merged.write(part.segment->first_row + first, hidden);
+      });
+    }
+    const auto block = models_.prior.load_block(layer_);
+    for (const Segment& s : text_.segments) {
+      if (s.held_out) continue;
+      TokenBatch batch;
+      batch.sequences = s.sequences;
+      for (const auto& [first, last] : group_sequences(batch, kRowsPerGroup)) {
+        std::vector<SequenceRows> group(s.sequences.begin() + static_cast<std::ptrdiff_t>(first),
+                                        s.sequences.begin() + static_cast<std::ptrdiff_t>(last));
+        const int64_t begin = group.front().first_row;
+        const int64_t rows = group.back().first_row + group.back().rows - begin;
+        for (SequenceRows& g : group) g.first_row -= begin;
+        hidden_.resize(static_cast<size_t>(rows * spec_.hidden));
+        in_.merged.read(s.first_row + begin, hidden_);
+        models_.prior.run_block(*block, group, hidden_);
+        out_.merged.write(s.first_row + begin, hidden_);
+      }
+    }
+  }
+
+  const RefineModels& models_;
+  const ModelSpec& spec_;
+  Backend& backend_;
+  Threads& threads_;
+  const TextRows& text_;
+  const RefineSettings& settings_;
+  int64_t layer_;
+  const StreamPair& in_;
+  StreamPair& out_;
+  const std::function<void(uint64_t)>& step_;
+  std::vector<Layer> layers_;
+  std::vector<std::shared_ptr<const BlockWeights>> norms_;  // the prior's, then the experts'
+  std::vector<Part> parts_;
+  std::vector<float> hidden_;  // of for_hidden
+  Matrix prior_hidden_;        // [held out, hidden] of the stream kPrior
+  BlockResult result_;
+};
+
+}  // namespace
+
+BlockResult refine_block(const RefineModels& models, const TextRows& text,
+                         const RefineSettings& settings, int64_t layer, const StreamPair& in,
+                         StreamPair& out, const std::function<void(uint64_t)>& step) {
+  return Block(models, text, settings, layer, in, out, step).run();
+}
+
+// As refine_block goes along: its widest moments are the MLP and its down projection.
+uint64_t block_memory(const RefineModels& models, const TextRows& text,
+                      const RefineSettings& settings) {
+  const ModelSpec& spec = models.prior.spec();
+  const auto streams = static_cast<uint64_t>(2 * text.rows + text.held_rows());  // rows
+  const auto fit = static_cast<uint64_t>(text.fit_rows);
+  uint64_t most = 0, tensors = 0;
+  for (int64_t layer = 0; layer < spec.layers; ++layer) {
+    uint64_t stored = 0;
+    for (const LinearLayer& l : linear_layers(spec, layer)) {
+      stored += static_cast<uint64_t>(l.out * l.in) *
+                dtype_size(models.prior.source().get(l.tensor).dtype);
+      const auto in = static_cast<uint64_t>(l.in), panel = std::min<uint64_t>(kPanel, l.out);
+      const bool tokens = fit < in && (settings.method != "regmean" || settings.alpha == 1);
+      const uint64_t size = tokens ? fit : in;
+      // x, y and, before the MLP, the panels of gate and up; the factor; right side and solution;
+      // weights, packed and as floats; target and baseline.
+      const uint64_t wide = l.role == LinearRole::kDown ? 0 : streams * 2 * panel;
+      most = std::max(most, 4 * streams * (in + static_cast<uint64_t>(l.out)) + 4 * wide +
+                                8 * size * size + 16 * (size + in) * panel + 12 * in * panel +
+                                8 * fit * panel);
+    }
+    tensors = std::max(tensors, stored);
+  }
+  constexpr uint64_t kProgram = 64'000'000;
+  return kProgram + most + tensors;
+}
+
+}  // namespace lewis

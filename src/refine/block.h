@@ -1,0 +1,49 @@
+// Refining one block: the experts' streams and the merged stream go through it together, layer by
+// layer, and every linear layer of the merged model is solved before the merged stream takes it
+// (spec: refining a merge by activation regression, section 2).
+#pragma once
+
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "model/transformer.h"
+#include "recipe/recipe.h"
+#include "refine/hidden_states.h"
+#include "refine/text.h"
+
+namespace lewis {
+
+// All of the same shape. Experts in the order of the texts.
+struct RefineModels {
+  const Transformer& prior;  // what the recipe merges, before refinement
+  std::vector<const Transformer*> experts;
+};
+
+// The two streams between two blocks, [rows, hidden] each: what expert k makes of its own text, and
+// what the merged model so far makes of all texts.
+struct StreamPair {
+  HiddenStates experts, merged;
+};
+
+// What became of a block. Errors are || merged - expert ||^2 / || expert ||^2 of its output on held
+// out tokens, of all tokens if none are held out; the mean over the experts.
+struct BlockResult {
+  std::map<std::string, std::vector<std::byte>, std::less<>> tensors;  // refined, as stored
+  double error_solved = 0, error_prior = 0;  // error_prior is 0 where nothing is held out
+  bool kept_prior = false;                   // it was better: no tensors
+  std::vector<std::string> notes;            // what a reader should know; one line each
+};
+
+// `step` is called with the weights that were solved since the last call. Bytes of memory beyond
+// the streams: block_memory.
+BlockResult refine_block(const RefineModels& models, const TextRows& text,
+                         const RefineSettings& settings, int64_t layer, const StreamPair& in,
+                         StreamPair& out, const std::function<void(uint64_t)>& step);
+
+// The most that refine_block takes besides the streams.
+uint64_t block_memory(const RefineModels& models, const TextRows& text,
+                      const RefineSettings& settings);
+
+}  // namespace lewis

@@ -1,0 +1,163 @@
+#include "refine/refine.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace lewis {
+namespace {
+
+namespace fs = std::filesystem;
+
+void check_shapes(const RefineModels& models) {
+  const ModelSpec& spec = models.prior.spec();
+  const std::string& name = models.prior.source().label();
+  for (int64_t layer = 0; layer < spec.layers; ++layer) {
+    if (spec.layer[static_cast<size_t>(layer)].routed) {
+      throw usage_error("{}: refine does not know mixtures of experts ({}) yet", name,
+                        spec.model_type);
+    }
+  }
+  for (const Transformer* expert : models.experts) {
+    const ModelSpec& other = expert->spec();
+    const auto refuse = [&](std::string_view what) {
+      throw input_error("{} and {} differ in {}: refine needs models of one shape",
+                        expert->source().label(), name, what);
+    };
+    if (other.layers != spec.layers) refuse("the number of layers");
+    if (other.vocab != spec.vocab) refuse("their vocabulary");
+    for (int64_t layer = 0; layer < spec.layers; ++layer) {
+      const auto a = linear_layers(spec, layer), b = linear_layers(other, layer);
+      const bool same = std::ranges::equal(a, b, [](const LinearLayer& x, const LinearLayer& y) {
+        return x.role == y.role && x.in == y.in && x.out == y.out && x.expert == y.expert &&
+               x.bias.empty() == y.bias.empty();
+      });
+      if (!same) refuse(fmt::format("the linear layers of block {}", layer));
+    }
+  }
+}
+
+void check_texts(const RefineModels& models, std::span<const std::vector<TokenSequence>> texts) {
+  const int64_t most = models.prior.spec().max_positions;
+  for (size_t k = 0; k < texts.size(); ++k) {
+    for (size_t i = 0; i < texts[k].size(); ++i) {
+      const auto length = static_cast<int64_t>(texts[k][i].ids.size());
+      if (length < 1 || length > most) {
+        throw input_error(
+            "sequence {} of {}'s text has {} tokens, expected 1 to {} (the model's "
+            "positions)",
+            i, models.experts[k]->source().label(), length, most);
+      }
+    }
+  }
+}
+
+// Whether hidden states go to files; Error(kResource) when even that is too much.
+bool plan_memory(const RefineModels& models, const TextRows& text, const RefineOptions& options) {
+  const uint64_t limit = options.max_memory;
+  const uint64_t least = block_memory(models, text, options.settings);
+  const auto stream = static_cast<uint64_t>(text.rows * models.prior.spec().hidden) * sizeof(float);
+  if (limit == 0 || least + 4 * stream <= limit) return false;
+  if (least > limit) {
+    throw resource_error(
+        "--max-memory {}: refining with {} tokens needs at least {} bytes; fewer samples need less",
+        limit, text.rows, least);
+  }
+  return true;
+}
+
+class Refinement {
+ public:
+  Refinement(const RefineModels& models, const TextRows& text, const RefineOptions& options,
+             RefineJournal& journal, bool spill)
+      : models_(models), text_(text), options_(options), journal_(journal), spill_(spill) {}
+
+  void run(RefineReport& report) {
+    StreamPair now = streams(0), next = streams(1);
+    const int64_t layers = models_.prior.spec().layers, first = journal_.blocks_done();
+    report.resumed = first;
+    for (int64_t l = 0; l < first; ++l) {
+      report.blocks.push_back(journal_.result(l));
+      done_ += weights_of(l);
+    }
+    for (int64_t l = 0; l < layers; ++l) total_ += weights_of(l);
+    if (first == layers) return;
+    first > 0 ? journal_.load_streams(now) : embed(now);
+    for (int64_t l = first; l < layers; ++l) {
+      tell(0);
+      BlockResult result = refine_block(models_, text_, options_.settings, l, now, next,
+                                        [&](uint64_t weights) { tell(weights); });
+      journal_.add(result, models_.prior.source(), next);
+      result.tensors.clear();
+      report.blocks.push_back(std::move(result));
+      std::swap(now, next);
+    }
+  }
+
+ private:
+  StreamPair streams(int generation) const {
+    const auto make = [&](std::string_view name) {
+      const fs::path file = journal_.folder() / fmt::format("{}-{}.spill", name, generation);
+      return HiddenStates(text_.rows, models_.prior.spec().hidden, spill_ ? file : fs::path());
+    };
+    return {make("experts"), make("merged")};
+  }
+
+  void embed(StreamPair& streams) const {
+    const auto width = static_cast<size_t>(models_.prior.spec().hidden);
+    std::vector<float> hidden;
+    for (const Segment& s : text_.segments) {
+      const auto rows = static_cast<size_t>(s.rows), first = static_cast<size_t>(s.first_row);
+      const auto ids = std::span(text_.ids).subspan(first, rows);
+      hidden.resize(rows * width);
+      models_.experts[s.expert]->embed_once(ids, hidden);
+      streams.experts.write(s.first_row, hidden);
+      models_.prior.embed_once(ids, hidden);
+      streams.merged.write(s.first_row, hidden);
+    }
+  }
+
+  uint64_t weights_of(int64_t layer) const {
+    uint64_t weights = 0;
+    for (const LinearLayer& l : linear_layers(models_.prior.spec(), layer))
+      weights += static_cast<uint64_t>(l.out * l.in);
+    return weights;
+  }
+
+  void tell(uint64_t weights) {
+    done_ += weights;
+    if (options_.progress) options_.progress({"refining", "weights", done_, total_});
+  }
+
+  const RefineModels& models_;
+  const TextRows& text_;
+  const RefineOptions& options_;
+  RefineJournal& journal_;
+  bool spill_;
+  uint64_t done_ = 0, total_ = 0;
+};
+
+}  // namespace
+
+std::shared_ptr<RefineJournal> refine(const RefineModels& models,
+                                      std::span<const std::vector<TokenSequence>> texts,
+                                      const RefineOptions& options, RefineReport& report) {
+  check_shapes(models);
+  check_texts(models, texts);
+  const TextRows text =
+      lay_out_text(texts, options.settings.held_out, options.settings.question_weight);
+  report.tokens = static_cast<uint64_t>(text.rows);
+  report.held_out = static_cast<uint64_t>(text.held_rows());
+  const bool spill = plan_memory(models, text, options);
+  const auto journal =
+      std::make_shared<RefineJournal>(options.scratch, options.plan, options.resume);
+  try {
+    Refinement(models, text, options, *journal, spill).run(report);
+  } catch (const Error& e) {
+    if (e.code() == ExitCode::kInterrupted) journal->keep();
+    throw;
+  }
+  return journal;
+}
+
+}  // namespace lewis

@@ -1,0 +1,46 @@
+// Refinement: a merge whose linear layers reproduce, on calibration text, what the experts' layers
+// computed. Closed-form, block by block (spec: refining a merge by activation regression; RegMean,
+// arXiv 2212.09849; RegMean++, 2508.03121).
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/progress.h"
+#include "recipe/recipe.h"
+#include "refine/block.h"
+#include "refine/journal.h"
+
+namespace lewis {
+
+struct RefineOptions {
+  RefineSettings settings;
+  std::filesystem::path scratch;  // a folder for this run alone, see RefineJournal
+  std::string plan;               // hash of all that decides the result
+  bool resume = false;            // go on with what is in `scratch`
+  uint64_t max_memory = 0;        // bytes; 0: no limit
+  ProgressFn progress;            // weights
+};
+
+struct RefineReport {
+  std::vector<BlockResult> blocks;  // without tensors
+  int64_t resumed = 0;              // blocks that an earlier run had finished
+  uint64_t tokens = 0, held_out = 0;
+};
+
+// A finished journal; open_refined has its tensors: the linear layers of all blocks where
+// refinement was kept, as stored. Everything else is the prior's. texts[k]: what shows the skill of
+// expert k. Memory: one linear layer's inputs, outputs and system at a time, the block's tensors
+// and the hidden states of all tokens, which go to files in `scratch` when max_memory asks for it.
+// Same bytes for any number of threads, and after an interrupt. Throws Error(kResource), before any
+// work, when max_memory is too little; Error(kInput): an expert is not of the prior's shape, a text
+// is empty or too long, activations are not finite; Error(kUsage): experts are routed (mixtures of
+// experts). After an error of code kInterrupted what is done stays in `scratch`.
+std::shared_ptr<RefineJournal> refine(const RefineModels& models,
+                                      std::span<const std::vector<TokenSequence>> texts,
+                                      const RefineOptions& options, RefineReport& report);
+
+}  // namespace lewis

@@ -1,0 +1,137 @@
+#include "refine/ridge.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "base/error.h"
+
+namespace lewis {
+namespace {
+
+// Of a singular system without ridge: the smallest rho that is tried, relative to the diagonal.
+constexpr double kLeastRidge = 1e-12;
+constexpr int kMostRaises = 16;
+
+}  // namespace
+
+RidgeSystem::RidgeSystem(const FloatMatrix& x, std::span<const float> weights,
+                         const RidgeOptions& options, Threads& threads)
+    : x_(x),
+      weights_(weights),
+      alpha_(options.alpha),
+      threads_(threads),
+      token_space_(x.rows < x.columns && options.alpha == 1),
+      size_(token_space_ ? x.rows : x.columns) {
+  if (static_cast<int64_t>(weights.size()) != x.rows)
+    throw failed_error("ridge: {} weights for {} tokens", weights.size(), x.rows);
+  factor(options);
+}
+
+// The lower triangle of G, or of X X^T with scaled rows.
+void RidgeSystem::build(std::vector<double>& matrix) const {
+  matrix.assign(static_cast<size_t>(size_ * size_), 0.0);
+  if (!token_space_) {
+    add_gram(x_, weights_, matrix, threads_);
+    return;
+  }
+  outer_products(x_, matrix, threads_);
+  threads_.run(static_cast<size_t>(size_), [&](size_t i) {
+    double* row = matrix.data() + i * static_cast<size_t>(size_);
+    const double scale = std::sqrt(static_cast<double>(weights_[i]));
+    for (size_t j = 0; j <= i; ++j) row[j] *= scale * std::sqrt(static_cast<double>(weights_[j]));
+  });
+}
+
+void RidgeSystem::factor(const RidgeOptions& options) {
+  const auto n = static_cast<size_t>(size_);
+  for (double ridge = options.ridge;; ridge = std::max(10 * ridge, kLeastRidge), ++raised_) {
+    build(factor_);
+    std::vector<double> diagonal(n);
+    for (size_t i = 0; i < n; ++i) diagonal[i] = factor_[i * n + i];
+    const double trace = std::accumulate(diagonal.begin(), diagonal.end(), 0.0);
+    if (!std::isfinite(trace)) {
+      throw input_error(
+          "the calibration text drives activations to infinity or NaN; the weights before them "
+          "are too large for float32 or damaged");
+    }
+    rho_ = ridge * trace / static_cast<double>(x_.columns);
+    for (size_t i = 0; i < n; ++i) {
+      if (alpha_ != 1) {
+        for (size_t j = 0; j < i; ++j) factor_[i * n + j] *= alpha_;
+      }
+      factor_[i * n + i] += rho_;
+    }
+    if (!token_space_) diagonal_ = std::move(diagonal);
+    if (cholesky(factor_, size_, threads_)) return;
+    if (raised_ == kMostRaises)
+      throw failed_error("ridge: the system is singular even with rho = {}", rho_);
+  }
+}
+
+std::vector<double> RidgeSystem::solve(const FloatMatrix& residuals,
+                                       std::span<const double> more) const {
+  if (residuals.rows != x_.rows || (token_space_ && !more.empty()))
+    throw failed_error("ridge: the residuals do not fit the system");
+  return token_space_ ? solve_in_token_space(residuals) : solve_primal(residuals, more);
+}
+
+namespace {
+
+// [rows, columns] -> [columns, rows]
+std::vector<double> transposed(std::span<const double> a, int64_t rows, int64_t columns,
+                               Threads& threads) {
+  std::vector<double> t(a.size());
+  constexpr int64_t kBlock = 64;
+  threads.run(static_cast<size_t>((columns + kBlock - 1) / kBlock), [&](size_t piece) {
+    const int64_t begin = static_cast<int64_t>(piece) * kBlock;
+    const int64_t end = std::min(columns, begin + kBlock);
+    for (int64_t first = 0; first < rows; first += kBlock) {
+      for (int64_t c = begin; c < end; ++c) {
+        for (int64_t r = first; r < std::min(rows, first + kBlock); ++r)
+          t[static_cast<size_t>(c * rows + r)] = a[static_cast<size_t>(r * columns + c)];
+      }
+    }
+  });
+  return t;
+}
+
+}  // namespace
+
+std::vector<double> RidgeSystem::solve_primal(const FloatMatrix& r,
+                                              std::span<const double> more) const {
+  std::vector<double> b(static_cast<size_t>(size_ * r.columns));  // [in, columns]
+  add_products(x_, r, weights_, b, threads_);
+  if (alpha_ != 1) {
+    for (double& v : b) v *= alpha_;
+  }
+  for (size_t i = 0; i < more.size(); ++i) b[i] += more[i];
+  cholesky_solve(factor_, size_, b, r.columns, threads_);
+  return transposed(b, size_, r.columns, threads_);
+}
+
+// D = Z^T X with (X X^T + rho I) Z = R, all rows scaled by sqrt(w).
+std::vector<double> RidgeSystem::solve_in_token_space(const FloatMatrix& r) const {
+  const int64_t n = size_, columns = r.columns;
+  std::vector<double> z(static_cast<size_t>(n * columns));
+  std::vector<float> scaled(z.size());
+  threads_.run(static_cast<size_t>(n), [&](size_t t) {
+    const double scale = std::sqrt(static_cast<double>(weights_[t]));
+    const float* from = r.data + static_cast<int64_t>(t) * r.stride;
+    double* to = z.data() + static_cast<int64_t>(t) * columns;
+    for (int64_t c = 0; c < columns; ++c) to[c] = scale * static_cast<double>(from[c]);
+  });
+  cholesky_solve(factor_, n, z, columns, threads_);
+  threads_.run(static_cast<size_t>(n), [&](size_t t) {
+    const double scale = std::sqrt(static_cast<double>(weights_[t]));
+    for (int64_t c = 0; c < columns; ++c) {
+      const auto i = static_cast<size_t>(static_cast<int64_t>(t) * columns + c);
+      scaled[i] = static_cast<float>(scale * z[i]);
+    }
+  });
+  std::vector<double> d(static_cast<size_t>(columns * x_.columns));
+  add_products({scaled.data(), n, columns, columns}, x_, {}, d, threads_);
+  return d;
+}
+
+}  // namespace lewis
