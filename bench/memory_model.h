@@ -25,7 +25,7 @@ inline std::vector<uint16_t> random_bf16(size_t n, uint32_t seed) {
 // A llama of random weights, the same for every tensor of a size: no disk in a measurement.
 class MemoryModel final : public TensorSource {
  public:
-  explicit MemoryModel(const ModelSpec& spec) {
+  explicit MemoryModel(const ModelSpec& spec, uint32_t seed = 1) {
     const int64_t q = spec.heads * spec.head_dim, kv = spec.kv_heads * spec.head_dim,
                   h = spec.hidden, i = spec.intermediate;
     add("model.embed_tokens.weight", {spec.vocab, h});
@@ -40,7 +40,7 @@ class MemoryModel final : public TensorSource {
     }
     std::sort(tensors_.begin(), tensors_.end(),
               [](const auto& a, const auto& b) { return a.name < b.name; });
-    values_ = random_bf16(largest_, 1);
+    values_ = random_bf16(largest_, seed);
   }
   const std::string& label() const override { return label_; }
   const std::vector<TensorInfo>& tensors() const override { return tensors_; }
