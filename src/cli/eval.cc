@@ -110,12 +110,14 @@ bool is_kl(const TaskOptions& task) { return !task.own && task.task == "kl"; }
 
 // The model that task kl compares with; null when no task asks for it.
 std::unique_ptr<RunningModel> open_expert(const Options& o, std::vector<TaskOptions>& tasks,
-                                          ComputeType type, Threads& threads) {
+                                          ComputeType type, Threads& threads,
+                                          const ProgressFn& progress) {
   const bool wanted = std::ranges::any_of(tasks, is_kl);
   if (!wanted && !o.expert.empty()) throw usage_error("--kl-to is given, but no task kl");
   if (!wanted || o.expert.empty()) return nullptr;  // without, the task says what it needs
-  auto expert =
-      RunningModel::open(model_in(o.expert), threads, needs_tokenizer(tasks), type, kKeptOfRecipe);
+  GuidanceOptions guidance;
+  guidance.compute = type;
+  auto expert = open_named(o.expert, needs_tokenizer(tasks), type, guidance, threads, progress);
   for (TaskOptions& task : tasks) {
     if (is_kl(task)) task.expert = expert->input.fingerprint();
   }
@@ -360,7 +362,7 @@ void run_eval(const Options& o) {
   for (const std::string& text : o.tasks) tasks.push_back(parse_task(text, o.defaults));
   const ComputeType type = o.compute ? *o.compute : faster_compute_type();
   add_sandbox(o, tasks);
-  const auto expert = open_expert(o, tasks, type, threads);
+  const auto expert = open_expert(o, tasks, type, threads, progress);
   // Broken models, data and files are refused before the first hour of work.
   std::vector<EvaluatedModel> models = prepare_models(o, tasks, expert.get(), type, threads);
   std::vector<ModelResults> all;
