@@ -401,7 +401,7 @@ void add_eval_verb(CLI::App& app) {
                    "mbpp.jsonl, humaneval.jsonl, ifeval_input_data.jsonl (else: Hugging Face's "
                    "cache)");
   verb->add_option("--format", o->defaults.format,
-                   "Format of data: gsm8k, mbpp, chat, jsonl, text, ids");
+                   "Format of data: gsm8k, mbpp, ifeval, chat, jsonl, text, ids");
   verb->add_option("--prompt-field", o->defaults.prompt_field,
                    "Field of the prompt (format jsonl)");
   verb->add_option("--answer-field", o->defaults.answer_field,

@@ -108,9 +108,12 @@ TEST(House, NothingBelowCliPrintsOrExits) {
   for (const auto& entry : fs::recursive_directory_iterator(src)) {
     const std::string file = fs::relative(entry.path(), src).string();
     if (!entry.is_regular_file() || file.starts_with("cli/")) continue;
+    // The sandbox's own processes end by _exit.
+    const bool child = file.starts_with("eval/sandbox");
     std::ifstream in(entry.path());
     for (std::string line; std::getline(in, line);) {
       const std::string code = line.substr(0, line.find("//"));
+      if (child && code.find(" _exit(") != std::string::npos) continue;
       EXPECT_FALSE(std::regex_search(code, kForbidden)) << file << ": " << line;
     }
   }
