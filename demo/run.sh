@@ -1,5 +1,5 @@
 #!/bin/sh
-# The main job, end to end: calibrate, plan, merge and score five tiny models.
+# The main job, end to end: calibrate, plan, merge and score six tiny models.
 # usage: demo/run.sh PATH_OF_LEWIS
 set -eu
 lewis=$(realpath "$1")
@@ -13,7 +13,8 @@ run() { step "lewis $*"; "$lewis" "$@"; }
 run plan demo/recipe.yml -o "$out/plan.yml"
 run merge demo/recipe.yml "$out/uniform" --no-guidance --force
 run merge demo/recipe.yml "$out/lewis" --force
-run eval demo/models/base demo/models/math demo/models/code "$out/uniform" "$out/lewis" \
+run merge demo/refine.yml "$out/refined" --force
+run eval demo/models/base demo/models/math demo/models/code "$out/uniform" "$out/lewis" "$out/refined" \
   --task loss:demo/data/math_test.jsonl:gsm8k --task loss:demo/data/code_test.jsonl:mbpp \
   --task gsm8k:demo/data/math_test.jsonl --shots 0 --baseline uniform \
   --output-path "$out/eval"

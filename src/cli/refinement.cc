@@ -117,10 +117,12 @@ std::vector<std::string> describe(const RefineReport& report) {
                   static_cast<int64_t>(report.blocks.size()) - kept, report.blocks.size(),
                   report.tokens, held, solved, before));
   for (size_t b = 0; b < report.blocks.size(); ++b) {
+    const std::string name =
+        static_cast<int64_t>(b) < report.layers ? fmt::format("block {}", b) : "head";
     if (report.blocks[b].kept_prior)
-      lines.push_back(fmt::format("block {}: left as merged, the held-out text prefers it", b));
+      lines.push_back(name + ": left as merged, which the held-out text prefers");
     for (const std::string& note : report.blocks[b].notes)
-      lines.push_back(fmt::format("block {}: {}", b, note));
+      lines.push_back(name + ": " + note);
   }
   return lines;
 }

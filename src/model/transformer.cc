@@ -373,6 +373,23 @@ std::shared_ptr<const BlockWeights> Transformer::load_stored_block(int64_t layer
   return block;
 }
 
+std::optional<LinearLayer> Transformer::untied_head() const {
+  if (tied_head_) return std::nullopt;
+  LinearLayer head;
+  head.tensor = head_name(spec_);
+  head.name = head.module = head.tensor.substr(0, head.tensor.rfind('.'));
+  head.shape = {spec_.vocab, spec_.hidden};
+  head.out = spec_.vocab;
+  head.in = spec_.hidden;
+  return head;
+}
+
+void Transformer::head_input(std::span<const float> hidden, float* x) const {
+  if (ends_->norm.weight.empty())
+    ends_->norm = load_norm(final_norm_name(spec_), spec_.norm.bias);
+  input_of(ends_->norm, hidden, x);
+}
+
 const PackedWeight& Transformer::load_head(HeadFor use) const {
   auto& head = use == HeadFor::kFewRows ? ends_->kept_head : ends_->head;
   if (head) return *head;

@@ -121,6 +121,9 @@ class Transformer {
   void activate(float* gate, const float* up,
                 int64_t n) const;  // gate = act(gate) * up; up or null
   void add_mlp(const BlockWeights& block, float* projected, std::span<float> hidden) const;
+  // The head as a linear layer of head_input(hidden); none where it is the embedding itself.
+  std::optional<LinearLayer> untied_head() const;
+  void head_input(std::span<const float> hidden, float* x) const;
   // logits of some rows: [rows.size(), spec.vocab] = head(final norm(hidden[rows])).
   void head(std::span<const float> hidden, std::span<const int64_t> rows, std::span<float> logits,
             HeadFor use = HeadFor::kManyRows) const;

@@ -570,11 +570,12 @@ class Parser {
   }
 
   RefineSettings refine_of(const YamlNode& n, const LewisSection& lewis, const Recipe& r) const {
-    static constexpr std::array<std::string_view, 8> kKeys = {
-        "method", "prior", "samples", "ridge", "alpha", "question_weight", "held_out", "biases"};
-    static constexpr std::array<std::string_view, 2> kPriors = {"guided", "plain"};
+    static constexpr std::array<std::string_view, 10> kKeys = {
+        "method",          "prior",    "samples", "ridge", "alpha",
+        "question_weight", "held_out", "biases",  "norms", "head"};
     static constexpr std::array<std::string_view, 3> kMethods = {"regression", "regmean",
                                                                  "regmean_pp"};
+    static constexpr std::array<std::string_view, 2> kPriors = {"guided", "plain"};
     check_keys(n, kKeys, "lewis.refine");
     RefineSettings s;
     const auto choose = [&](std::string_view key, Names names, std::string& value) {
@@ -600,7 +601,10 @@ class Parser {
       s.question_weight = share_of(*v, "question_weight");
     if (const YamlNode* v = given(n, "held_out")) s.held_out = share_of(*v, "held_out");
     if (s.held_out == 1) fail(n.find("held_out")->line, "held_out 1 leaves nothing to fit to");
-    if (const YamlNode* v = given(n, "biases")) s.biases = number_of(*v, "biases") != 0;
+    for (const auto& [key, value] :
+         {std::pair("biases", &s.biases), {"norms", &s.norms}, {"head", &s.head}}) {
+      if (const YamlNode* v = given(n, key)) *value = number_of(*v, key) != 0;
+    }
     check_refine(n, lewis, r);
     return s;
   }

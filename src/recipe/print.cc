@@ -204,8 +204,10 @@ std::string refine_text(const RefineSettings& s) {
       fmt::format("  refine:\n    method: {}\n    prior: {}\n    samples: {}\n    ridge: {}\n",
                   scalar(s.method), scalar(s.prior), s.samples, number(s.ridge));
   if (s.method == "regmean") text += fmt::format("    alpha: {}\n", number(s.alpha));
-  return text + fmt::format("    question_weight: {}\n    held_out: {}\n    biases: {}\n",
-                            number(s.question_weight), number(s.held_out), s.biases);
+  return text + fmt::format(
+                    "    question_weight: {}\n    held_out: {}\n    biases: {}\n    norms: {}\n    "
+                    "head: {}\n",
+                    number(s.question_weight), number(s.held_out), s.biases, s.norms, s.head);
 }
 
 std::string lewis_text(const LewisSection& s) {

@@ -97,7 +97,7 @@ struct RefineSettings {
   double alpha = 0.9;                 // regmean: scale of the Gram matrices' off-diagonals
   double question_weight = 0.1;       // of a question's tokens; an answer's weigh 1
   double held_out = 0.125;            // share of each text that decides what is kept
-  bool biases = true;                 // solved as well
+  bool biases = true, norms = true, head = true;  // what else is solved; head: an untied one
 
   bool operator==(const RefineSettings&) const = default;
 };

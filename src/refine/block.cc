@@ -48,6 +48,45 @@ struct Layer {
   std::vector<LinearLayer> experts;
 };
 
+// || y - expert ||^2 / || expert ||^2 with the tokens' weights, the mean over the experts.
+class OutputError {
+ public:
+  explicit OutputError(const TextRows& text) : text_(text), sums_(text.segments.size()) {}
+
+  // Rows of `s` from first_row on, [rows, columns] each.
+  void add(const Segment& s, int64_t first_row, int64_t columns, std::span<const float> y,
+           const float* expert) {
+    Sums& sums = sums_[static_cast<size_t>(&s - text_.segments.data())];
+    const int64_t rows = static_cast<int64_t>(y.size()) / columns;
+    for (int64_t r = 0; r < rows; ++r) {
+      const double w = text_.weights[static_cast<size_t>(first_row + r)];
+      for (int64_t c = 0; c < columns; ++c) {
+        const double e = expert[r * columns + c], d = y[static_cast<size_t>(r * columns + c)] - e;
+        sums.difference += w * d * d;
+        sums.size += w * e * e;
+      }
+    }
+  }
+
+  double value() const {
+    double value = 0;
+    int64_t segments = 0;
+    for (const Sums& s : sums_) {
+      if (s.size == 0) continue;
+      value += s.difference / s.size;
+      ++segments;
+    }
+    return segments ? value / static_cast<double>(segments) : 0;
+  }
+
+ private:
+  struct Sums {
+    double difference = 0, size = 0;
+  };
+  const TextRows& text_;
+  std::vector<Sums> sums_;  // of each segment
+};
+
 class Block {
  public:
   Block(const RefineModels& models, const TextRows& text, const RefineSettings& settings,
@@ -68,6 +107,12 @@ class Block {
   }
 
   BlockResult run() {
+    layer_ < spec_.layers ? run_block() : run_head();
+    return std::move(result_);
+  }
+
+ private:
+  void run_block() {
     Streams x = attention_inputs();
     Streams mixed = attention(x);
     if (!spec_.parallel) x = {};
@@ -81,16 +126,50 @@ class Block {
     inner = {};
     add(projected, true);
     decide();
-    return std::move(result_);
   }
 
- private:
+  // Logits are compared panel by panel: they are never there whole.
+  void run_head() {
+    Streams x = streams(spec_.hidden);
+    for (const Part& part : parts_) {
+      for_hidden(part, false, [&](int64_t first, std::span<float> hidden) {
+        part.model->head_input(hidden, x[part.stream].row(part.first_row + first));
+      });
+    }
+    const System system(*this, x);
+    OutputError solved(text_), prior(text_);
+    for (int64_t first = 0; first < spec_.vocab; first += kPanel) {
+      const int64_t columns = std::min(kPanel, spec_.vocab - first);
+      Streams y = streams(columns);
+      solve_panel(system, layers_[0], first, columns, y);
+      for (const Segment& s : text_.segments) {
+        if (s.held_out != (text_.held_rows() > 0)) continue;
+        const auto values = static_cast<size_t>(s.rows * columns);
+        const float* expert = y[kExperts].row(s.first_row);
+        solved.add(s, s.first_row, columns, {y[kMerged].row(s.first_row), values}, expert);
+        if (s.held_out)
+          prior.add(s, s.first_row, columns, {y[kPrior].row(s.first_row - text_.fit_rows), values},
+                    expert);
+      }
+    }
+    result_.error_solved = solved.value();
+    result_.error_prior = prior.value();
+    result_.kept_prior = text_.held_rows() > 0 && result_.error_prior < result_.error_solved;
+    if (result_.kept_prior) result_.tensors.clear();
+  }
+
+  // The last step is the head, if there is one of its own.
+  std::vector<LinearLayer> linears_of(const Transformer& model) const {
+    if (layer_ < spec_.layers) return linear_layers(model.spec(), layer_);
+    return {model.untied_head().value()};
+  }
+
   void find_layers() {
-    const auto merged = linear_layers(spec_, layer_);
+    const auto merged = linears_of(models_.prior);
     for (size_t i = 0; i < merged.size(); ++i) {
       Layer layer{merged[i], {}};
       for (const Transformer* expert : models_.experts)
-        layer.experts.push_back(linear_layers(expert->spec(), layer_).at(i));
+        layer.experts.push_back(linears_of(*expert).at(i));
       layers_.push_back(std::move(layer));
     }
   }
@@ -103,8 +182,11 @@ class Block {
   }
 
   void make_parts() {
-    norms_.push_back(models_.prior.load_norms(layer_));
-    for (const Transformer* expert : models_.experts) norms_.push_back(expert->load_norms(layer_));
+    const auto load = [&](const Transformer& model) {
+      norms_.push_back(layer_ < spec_.layers ? model.load_norms(layer_) : nullptr);
+    };
+    load(models_.prior);
+    for (const Transformer* expert : models_.experts) load(*expert);
     for (const Segment& s : text_.segments) {
       parts_.push_back(
           {kExperts, models_.experts[s.expert], norms_[s.expert + 1].get(), &s, s.first_row});
@@ -160,6 +242,7 @@ class Block {
                                     x[part.stream].row(part.first_row + first));
       });
     }
+    solve_norm(spec_.norms.before_attention, x);
     return x;
   }
 
@@ -170,7 +253,46 @@ class Block {
         part.model->mlp_input(*part.norms, hidden, x[part.stream].row(part.first_row + first));
       });
     }
+    solve_norm(spec_.norms.before_mlp, x);
     return x;
+  }
+
+  // A norm's weight is a least-squares problem of its own for each channel j: the factor c on it
+  // that minimises sum_t w (c x^m_tj - x^e_tj)^2 + ridge sum_t w (x^m_tj)^2 (c - 1)^2. Norms with a
+  // bias stay.
+  void solve_norm(std::string_view norm, Streams& x) {
+    if (!settings_.norms || !is("regression") || norm.empty() || spec_.norm.bias) return;
+    const std::string name = fmt::format("{}layers.{}.{}.weight", spec_.prefix, layer_, norm);
+    const TensorInfo& info = models_.prior.source().get(name);
+    std::vector<float> weights = models_.prior.source().read_floats(info);
+    const std::vector<float> before = weights;
+    const auto width = static_cast<size_t>(spec_.hidden);
+    std::vector<double> squares(width), products(width);
+    for (int64_t r = 0; r < text_.fit_rows; ++r) {
+      const double w = text_.weights[static_cast<size_t>(r)];
+      const float *merged = x[kMerged].row(r), *expert = x[kExperts].row(r);
+      for (size_t j = 0; j < width; ++j) {
+        squares[j] += w * merged[j] * merged[j];
+        products[j] += w * merged[j] * expert[j];
+      }
+    }
+    const double one = spec_.norm.plus_one ? 1 : 0;
+    for (size_t j = 0; j < width; ++j) {
+      if (squares[j] == 0) continue;
+      const double c = (products[j] / squares[j] + settings_.ridge) / (1 + settings_.ridge);
+      weights[j] = static_cast<float>(weights[j] + (c - 1) * (weights[j] + one));
+    }
+    const auto stored = refined_rows(name, 0, spec_.hidden, 1);
+    narrow(weights, info.dtype, stored.data());
+    widen(info.dtype, stored.data(), weights);
+    std::vector<float> factors(width, 1.0f);
+    for (size_t j = 0; j < width; ++j) {
+      const double was = before[j] + one;
+      if (was != 0) factors[j] = static_cast<float>((weights[j] + one) / was);
+    }
+    for (int64_t r = 0; r < text_.rows; ++r) {
+      for (size_t j = 0; j < width; ++j) x[kMerged].row(r)[j] *= factors[j];
+    }
   }
 
   // Adds what attention or the MLP came to to the hidden states.
@@ -464,25 +586,18 @@ class Block {
   }
 
   double output_error(StreamIndex stream, bool held_out) {
-    double error = 0;
+    OutputError error(text_);
     std::vector<float> expert;
     for (const Part& part : parts_) {
       if (part.stream != stream || part.segment->held_out != held_out) continue;
-      double difference = 0, size = 0;
       for_hidden(part, true, [&](int64_t first, std::span<float> hidden) {
         expert.resize(hidden.size());
         const int64_t begin = part.segment->first_row + first;
         out_.experts.read(begin, expert);
-        for (size_t i = 0; i < hidden.size(); ++i) {
-          const size_t row = static_cast<size_t>(begin) + i / static_cast<size_t>(spec_.hidden);
-          const double w = text_.weights[row], e = expert[i], d = hidden[i] - e;
-          difference += w * d * d;
-          size += w * e * e;
-        }
+        error.add(*part.segment, begin, spec_.hidden, hidden, expert.data());
       });
-      error += difference / size / static_cast<double>(models_.experts.size());
     }
-    return error;
+    return error.value();
   }
 
   // The merged stream with this block as the prior has it.
@@ -532,6 +647,13 @@ class Block {
 
 }  // namespace
 
+bool refines_head(const RefineModels& models, const RefineSettings& settings) {
+  return settings.head && models.prior.untied_head() &&
+         std::ranges::all_of(models.experts, [](const Transformer* expert) {
+           return expert->untied_head().has_value();
+         });
+}
+
 BlockResult refine_block(const RefineModels& models, const TextRows& text,
                          const RefineSettings& settings, int64_t layer, const StreamPair& in,
                          StreamPair& out, const std::function<void(uint64_t)>& step) {
@@ -545,6 +667,11 @@ uint64_t block_memory(const RefineModels& models, const TextRows& text,
   const auto streams = static_cast<uint64_t>(2 * text.rows + text.held_rows());  // rows
   const auto fit = static_cast<uint64_t>(text.fit_rows);
   uint64_t most = 0, tensors = 0;
+  if (refines_head(models, settings)) {
+    const LinearLayer head = *models.prior.untied_head();
+    tensors = static_cast<uint64_t>(head.out * head.in) *
+              dtype_size(models.prior.source().get(head.tensor).dtype);
+  }
   for (int64_t layer = 0; layer < spec.layers; ++layer) {
     uint64_t stored = 0;
     for (const LinearLayer& l : linear_layers(spec, layer)) {

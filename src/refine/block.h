@@ -1,6 +1,7 @@
-// Refining one block: the experts' streams and the merged stream go through it together, layer by
-// layer, and every linear layer of the merged model is solved before the merged stream takes it
-// (spec: refining a merge by activation regression, section 2).
+// Refining one block (or, as the last one, an untied head): the experts' streams and the merged
+// stream go through it together, layer by layer, and every linear layer of the merged model is
+// solved before the merged stream takes it (spec: refining a merge by activation regression,
+// section 2).
 #pragma once
 
 #include <functional>
@@ -35,6 +36,9 @@ struct BlockResult {
   bool kept_prior = false;                   // it was better: no tensors
   std::vector<std::string> notes;            // what a reader should know; one line each
 };
+
+// Whether the head is refined after the blocks, as "layer" spec.layers: it is no embedding.
+bool refines_head(const RefineModels& models, const RefineSettings& settings);
 
 // `step` is called with the weights that were solved since the last call. Bytes of memory beyond
 // the streams: block_memory.

@@ -75,22 +75,24 @@ class Refinement {
   void run(RefineReport& report) {
     StreamPair now = streams(0), next = streams(1);
     const int64_t layers = models_.prior.spec().layers, first = journal_.blocks_done();
+    const int64_t steps = layers + (refines_head(models_, options_.settings) ? 1 : 0);
     report.resumed = first;
+    report.layers = layers;
     for (int64_t l = 0; l < first; ++l) {
       report.blocks.push_back(journal_.result(l));
       done_ += weights_of(l);
     }
-    for (int64_t l = 0; l < layers; ++l) total_ += weights_of(l);
-    if (first == layers) return;
+    for (int64_t l = 0; l < steps; ++l) total_ += weights_of(l);
+    if (first == steps) return;
     first > 0 ? journal_.load_streams(now) : embed(now);
-    for (int64_t l = first; l < layers; ++l) {
+    for (int64_t l = first; l < steps; ++l) {
       tell(0);
       BlockResult result = refine_block(models_, text_, options_.settings, l, now, next,
                                         [&](uint64_t weights) { tell(weights); });
-      journal_.add(result, models_.prior.source(), next);
+      if (l < layers) std::swap(now, next);  // the head ends the streams
+      journal_.add(result, models_.prior.source(), now);
       result.tensors.clear();
       report.blocks.push_back(std::move(result));
-      std::swap(now, next);
     }
   }
 
@@ -118,6 +120,8 @@ class Refinement {
   }
 
   uint64_t weights_of(int64_t layer) const {
+    if (layer == models_.prior.spec().layers)
+      return static_cast<uint64_t>(models_.prior.spec().vocab * models_.prior.spec().hidden);
     uint64_t weights = 0;
     for (const LinearLayer& l : linear_layers(models_.prior.spec(), layer))
       weights += static_cast<uint64_t>(l.out * l.in);

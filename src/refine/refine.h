@@ -26,7 +26,8 @@ struct RefineOptions {
 };
 
 struct RefineReport {
-  std::vector<BlockResult> blocks;  // without tensors
+  std::vector<BlockResult> blocks;  // without tensors; after the blocks the head, if it is refined
+  int64_t layers = 0;               // of those that are blocks
   int64_t resumed = 0;              // blocks that an earlier run had finished
   uint64_t tokens = 0, held_out = 0;
 };

@@ -131,5 +131,61 @@ TEST_F(Verbs, EvaluatesAndCalibratesARecipe) {
   EXPECT_EQ(written.substr(written.size() / 2), on_demand.substr(on_demand.size() / 2));
 }
 
+// Two blocks' worth of text, so that a run takes a moment.
+const char* kRefined =
+    "merge_method: task_arithmetic\nbase_model: demo/models/base\nmodels:\n"
+    "- {model: demo/models/math, parameters: {weight: 0.7}}\n"
+    "- {model: demo/models/code, parameters: {weight: 0.7}}\ndtype: bfloat16\nlewis:\n"
+    "  calibration:\n"
+    "  - {model: demo/models/math, data: demo/data/math_train.jsonl, format: gsm8k}\n"
+    "  - {model: demo/models/code, data: demo/data/code_train.jsonl, format: mbpp}\n"
+    "  refine: {samples: 16, ridge: 0.1}\n";
+
+// Closer to both experts than the merge it begins with; what eval refines is what merge writes.
+TEST_F(Verbs, RefinesAMerge) {
+  const std::string recipe = (dir_.path / "r.yml").string(), plain = (dir_.path / "p").string();
+  std::ofstream(recipe) << kRefined;
+  const Json merged = json("merge " + recipe + " " + out());
+  EXPECT_GT(merged["refined"], 50);
+  EXPECT_EQ(merged["refined"].get<int>() + merged["merged"].get<int>(), 74);
+  EXPECT_NE(merged["warnings"].dump().find("of 8 blocks"), std::string::npos) << merged;
+  EXPECT_FALSE(std::filesystem::exists(out() + ".refined.partial"));
+  EXPECT_EQ(lewis("verify " + out()).code, 0);
+  EXPECT_EQ(lewis("merge " + recipe + " " + plain + " --no-guidance").code, 0);
+  const Json scored = json("eval " + plain + " " + out() + " " + recipe +
+                           " --task loss:demo/data/math_test.jsonl:gsm8k --task "
+                           "loss:demo/data/code_test.jsonl:mbpp --limit 40");
+  const auto loss = [&](size_t model, size_t task) {
+    const Json& items = scored["models"][model]["lewis"]["tasks"][task]["items"]["values"];
+    double sum = 0;
+    for (const Json& value : items["answer_loss,none"]) sum += value.get<double>();
+    return sum;
+  };
+  for (const size_t task : {0, 1}) {
+    EXPECT_LT(loss(1, task), 0.95 * loss(0, task));
+    EXPECT_EQ(loss(1, task), loss(2, task));
+  }
+}
+
+// Interrupted, it says so; resumed, it ends with the bytes of a run that was left in peace.
+TEST_F(Verbs, RefinementGoesOnAfterAnInterrupt) {
+  const std::string recipe = (dir_.path / "r.yml").string(), peace = (dir_.path / "peace").string();
+  std::ofstream(recipe) << kRefined;
+  EXPECT_EQ(lewis("merge " + recipe + " " + peace).code, 0);
+  EXPECT_EQ(lewis("merge " + recipe + " " + out() + " --resume").code, 2) << "nothing to resume";
+  const lewis::Run stopped = run_lewis(
+      dir_.path, "merge " + recipe + " " + out() +
+                     " & pid=$!; while kill -0 $pid 2>/dev/null && ! [ -e '" + out() +
+                     ".refined.partial/block-00001.safetensors' ]; do :; done; kill -INT $pid "
+                     "2>/dev/null; wait $pid");
+  if (stopped.code == 0) GTEST_SKIP() << "the run was faster than its interrupt";
+  EXPECT_EQ(stopped.code, 130) << stopped.err;
+  EXPECT_FALSE(std::filesystem::exists(out()));
+  const lewis::Run resumed = lewis("merge " + recipe + " " + out() + " --resume");
+  EXPECT_EQ(resumed.code, 0) << resumed.err;
+  EXPECT_EQ(file_text(out() + "/model.safetensors"), file_text(peace + "/model.safetensors"));
+  EXPECT_FALSE(std::filesystem::exists(out() + ".refined.partial"));
+}
+
 }  // namespace
 }  // namespace lewis

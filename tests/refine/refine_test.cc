@@ -116,6 +116,11 @@ Activations run_model(const Transformer& model, const std::vector<TokenSequence>
       a.inputs[{layer, t.tap}].assign(t.x.data, t.x.data + t.x.rows * t.x.columns);
     });
   }
+  if (const auto head = model.untied_head()) {
+    auto& x = a.inputs[{model.spec().layers, *tap_of(*head)}];
+    x.resize(a.hidden.size());
+    model.head_input(a.hidden, x.data());
+  }
   return a;
 }
 
@@ -142,7 +147,7 @@ double equations_error(const Case& c, const LinearLayer& l, const std::vector<Ac
                        const std::vector<Activations>& expert, const MemorySource& whole) {
   const bool pp = c.options.settings.method == "regmean_pp";
   const auto w = rows_of(whole, l), w0 = rows_of(c.sources[0], l);
-  const int64_t layer = tensor_layer(l.tensor).value();
+  const int64_t layer = tensor_layer(l.tensor).value_or(c.spec.layers);
   const auto in = static_cast<size_t>(l.in), out = static_cast<size_t>(l.out);
   std::vector<double> left(in * out), right(in * out);
   double trace = 0;
@@ -205,6 +210,9 @@ TEST_P(RefineFamilies, SolvesTheNormalEquations) {
     for (size_t k = 0; k < 2; ++k) {
       merged.push_back(run_model(finished, c.texts[k]));
       expert.push_back(run_model(*c.models[k + 1], c.texts[k]));
+    }
+    if (const auto head = finished.untied_head()) {
+      EXPECT_LT(equations_error(c, *head, merged, expert, whole), 1e-5) << method << " head";
     }
     for (int64_t layer = 0; layer < c.spec.layers; ++layer) {
       for (const LinearLayer& l : linear_layers(finished.spec(), layer)) {
@@ -371,7 +379,7 @@ TEST(Refine, HeldOutTextDecides) {
   const auto tensors = c.run();
   EXPECT_GT(c.report.held_out, 0u);
   size_t kept = 0;
-  for (size_t b = 0; b < c.report.blocks.size(); ++b) {
+  for (size_t b = 0; b < static_cast<size_t>(c.spec.layers); ++b) {
     const BlockResult& block = c.report.blocks[b];
     EXPECT_EQ(block.kept_prior, block.error_prior < block.error_solved);
     kept += block.kept_prior;
