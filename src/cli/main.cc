@@ -27,6 +27,7 @@ int run(int argc, char** argv) {
   lewis::add_plan_verb(app);
   lewis::add_calibrate_verb(app);
   lewis::add_eval_verb(app);
+  lewis::add_tune_verb(app);
   lewis::add_check_verb(app);
   lewis::add_diff_verb(app);
   lewis::add_inspect_verb(app);

@@ -31,6 +31,7 @@ void add_calibrate_verb(CLI::App& app);
 void add_plan_verb(CLI::App& app);
 void add_merge_verb(CLI::App& app);
 void add_eval_verb(CLI::App& app);
+void add_tune_verb(CLI::App& app);
 void add_check_verb(CLI::App& app);
 void add_diff_verb(CLI::App& app);
 void add_inspect_verb(CLI::App& app);

@@ -28,9 +28,10 @@ const Rooms kArrows = {
     {"eval", {"model"}},
     {"refine", {"model", "calibrate", "merge"}},
     {"report", {"base"}},
+    {"tune", {"io"}},
     {"cli",
      {"base", "io", "recipe", "text", "compute", "model", "calibrate", "plan", "merge", "refine",
-      "eval", "report"}},
+      "eval", "report", "tune"}},
 };
 
 std::set<std::string> visible_from(const std::string& room) {
