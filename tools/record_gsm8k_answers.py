@@ -1,4 +1,4 @@
-"""Records what Python's re makes of the extraction rules of lm-evaluation-harness's gsm8k (version 3),
+"""Records what Python's re makes of the extraction rules of lm-evaluation-harness's gsm8k and gsm8k_cot (version 3),
 for tests/eval/gsm8k_answer_test.cc.
 usage: python tools/record_gsm8k_answers.py > tests/data/eval/gsm8k_answers.json"""
 import json
@@ -6,6 +6,7 @@ import random
 import re
 
 STRICT, FLEXIBLE = r"#### (\-?[0-9\.\,]+)", r"(-?[$0-9.,]{2,})|(-?[0-9]+)"
+CHAIN = r"The answer is (\-?[0-9\.\,]+)."
 IGNORED = [",", r"\$", r"(?s).*#### ", r"\.$"]
 STOPS = ["Question:", "</s>", "<|im_end|>"]
 
@@ -46,12 +47,20 @@ BY_HAND = [
     "#### ,", "#### 1.2.3", "1.2.3", "1,2,3", "12:30", "3 eggs.", "A1B2C3", "ABC", "#### 3\r\n", "3.\n", "#### 3.\n.", "\n", "#### \n5",
     "#### 18 #### 19", "18 #### ", "#### #### 4", "9" * 300, "-" * 50, "#" * 20 + " 5", "1 " * 100,
 ]
+BY_HAND += [
+    "The answer is 18\n", "The answer is 18.\nThe answer is 19.", "The answer is $18.", "The answer is -5.", "The answer is -5",
+    "The answer is - 5.", "The answer is 5", "The answer is 5\n", "The answer is 1,080.", "The answer is 1,080", "the answer is 7.",
+    "The answer is seven. The answer is 7!", "The answer is 3.50 dollars.", "The answer is .", "The answer is ..", "The answer is ,5",
+    "So 3 + 4 = 7. The answer is 7. The answer is 8.", "The answer is The answer is 9.", "The answer is 4\u20ac.", "The answer is  6.",
+    "The answer is 12%", "The answer is 1/2.", "The answer is: 7.", "The answer is 7.\n\nQ: The answer is 8.", "The answer is -.",
+]
 random.seed(1)
 RANDOM = ["".join(random.choices("0123456789....,,,$$--##### \n aQ", k=random.randint(1, 24))) for _ in range(150)]
 RANDOM += ["".join(random.choices(["#### ", "-", "1", "25", ".", ",", "$", " ", "x", "\n"], k=random.randint(1, 9))) for _ in range(150)]
+RANDOM += ["".join(random.choices(["The answer is ", "-", "1", "25", ".", ",", "$", " ", "x", "\n"], k=random.randint(1, 9))) for _ in range(200)]
 
 cases = []
 for text in BY_HAND + RANDOM:
     strict, flexible = extract(STRICT, 0, text), extract(FLEXIBLE, -1, text)
-    cases.append({"text": text, "cut": cut(text), "strict": strict, "flexible": flexible, "normalized": normalize(text)})
+    cases.append({"text": text, "cut": cut(text), "strict": strict, "chain": extract(CHAIN, 0, text), "flexible": flexible, "normalized": normalize(text)})
 print(json.dumps({"by_hand": len(BY_HAND), "cases": cases}, indent=0))

@@ -6,7 +6,6 @@
 #include "base/text_file.h"
 #include "eval/gsm8k_answer.h"
 #include "eval/python_random.h"
-#include "eval/token_loss.h"
 #include "text/stop_strings.h"
 
 namespace lewis {
@@ -184,7 +183,7 @@ void run_programs(const TaskRun& run, const std::vector<std::string>& stops,
   queue.finish(take);
 }
 
-void run_losses(const TaskRun& run, const LossScore& score) {
+void run_passes(const TaskRun& run, const PassFn& pass, const LossScore& score) {
   std::vector<ScoredSequence> sequences;
   for (const TaskItem& item : run.task.items) {
     sequences.push_back({item.tokens.ids, std::max<size_t>(item.tokens.prompt_tokens, 1)});
@@ -196,9 +195,8 @@ void run_losses(const TaskRun& run, const LossScore& score) {
     const auto end = std::ranges::lower_bound(run.items, last);
     if (begin == end) continue;
     const auto count = static_cast<size_t>(end - begin);
-    const auto losses = token_losses(
-        run.model.transformer, std::span(sequences).subspan(first, last - first),
-        [&](const Progress& p) {
+    const auto losses =
+        pass(std::span(sequences).subspan(first, last - first), [&](const Progress& p) {
           const double share = static_cast<double>(p.done) / static_cast<double>(p.total);
           const auto done = static_cast<size_t>(share * static_cast<double>(count));
           if (run.progress) run.progress({"scoring", "items", before + done, total});
@@ -208,6 +206,13 @@ void run_losses(const TaskRun& run, const LossScore& score) {
     }
     before += count;
   }
+}
+
+void run_losses(const TaskRun& run, const LossScore& score) {
+  const PassFn pass = [&](std::span<const ScoredSequence> sequences, const ProgressFn& progress) {
+    return token_losses(run.model.transformer, sequences, progress);
+  };
+  run_passes(run, pass, score);
 }
 
 }  // namespace lewis

@@ -11,6 +11,7 @@
 #include "eval/program_queue.h"
 #include "eval/task_data.h"
 #include "eval/tasks.h"
+#include "eval/token_loss.h"
 #include "text/dataset.h"
 
 namespace lewis {
@@ -95,9 +96,15 @@ void run_programs(const TaskRun& run, const std::vector<std::string>& stops,
                   const ProgramOf& program_of);
 
 // Scores the answer's tokens of each item (TaskItem::tokens; token 0 never, since nothing comes
-// before it): score() gets their negative log-likelihoods in nats. Items go through the model in
-// passes that depend on all items of the task, so a pass is run whole or not at all.
+// before it): score() gets one number a token, what `pass` makes of sequences. Items go through the
+// model in passes that depend on all items of the task, so a pass is run whole or not at all.
+using TokenScores = std::vector<std::vector<double>>;
+using PassFn = std::function<TokenScores(std::span<const ScoredSequence> sequences,
+                                         const ProgressFn& progress)>;
 using LossScore = std::function<ItemResult(const TaskItem& item, std::span<const double> losses)>;
+void run_passes(const TaskRun& run, const PassFn& pass, const LossScore& score);
+
+// The same with negative log-likelihoods in nats.
 void run_losses(const TaskRun& run, const LossScore& score);
 
 }  // namespace lewis

@@ -1,0 +1,238 @@
+// Programs that try to get out, each with its verdict. What a layer stops is tested where the
+// machine gives the layer: containers often give no namespaces.
+#include "eval/sandbox.h"
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/socket.h>
+
+#include <fstream>
+#include <thread>
+
+#include "temp_dir.h"
+
+namespace lewis {
+namespace {
+
+using namespace std::chrono_literals;
+
+SandboxLimits small_limits() {
+  SandboxLimits limits;
+  limits.wall = 20s;  // tests share their processors
+  limits.cpu_seconds = 1;
+  return limits;
+}
+
+class SandboxTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!sandbox_.cannot_run().empty()) GTEST_SKIP() << sandbox_.cannot_run();
+  }
+
+  // The verdict; `reason` must be part of its reason.
+  void expect(Verdict verdict, const std::string& reason, const std::string& program,
+              const std::string& tests = "assert f(3) == 9") {
+    const ProgramResult result = sandbox_.run(program, tests);
+    EXPECT_EQ(verdict_name(result.verdict), verdict_name(verdict)) << program << "\n"
+                                                                   << result.reason << "\n"
+                                                                   << result.output;
+    EXPECT_NE(result.reason.find(reason), std::string::npos) << program << "\n" << result.reason;
+  }
+
+  bool has(SandboxLayer layer) const { return sandbox_.has(layer); }
+
+  Sandbox sandbox_{small_limits()};
+};
+
+const std::string kRight = "def f(x):\n    return x * x\n";
+
+TEST_F(SandboxTest, RightAndWrongPrograms) {
+  expect(Verdict::kPassed, "", kRight);
+  expect(Verdict::kFailed, "AssertionError", "def f(x):\n    return x\n");
+  expect(Verdict::kFailed, "SyntaxError", "def f(x:\n");
+  expect(Verdict::kFailed, "NameError", "");
+  expect(Verdict::kFailed, "RecursionError", "def f(x):\n    return f(x)\n");
+  expect(Verdict::kFailed, "EOFError", "x = input()\n" + kRight);
+  expect(Verdict::kPassed, "", kRight + "s = 'é' * " + std::to_string(100'000) + "\nprint(s)\n");
+  expect(Verdict::kPassed, "", "# " + std::string(400'000, 'x') + "\n" + kRight);
+}
+
+TEST_F(SandboxTest, WhatSolutionsImport) {
+  expect(
+      Verdict::kPassed, "",
+      "import asyncio, bisect, collections, dataclasses, datetime, decimal, fractions, functools\n"
+      "import heapq, hashlib, itertools, json, math, operator, random, re, statistics, string\n"
+      "import sys, tempfile, typing, unittest, uuid\n"
+      "async def g():\n    await asyncio.sleep(0)\n    return random.random()\n"
+      "asyncio.run(g())\n"
+      "open('file', 'w').write('x')\nassert open('file').read() == 'x'\n" +
+          kRight);
+}
+
+TEST_F(SandboxTest, TimeMemoryAndOutput) {
+  expect(Verdict::kTimeout, "processor", "while True: pass");
+  expect(Verdict::kTimeout, "processor",
+         "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass");
+  expect(Verdict::kFailed, "MemoryError", "x = bytearray(8 << 30)");
+  expect(Verdict::kFailed, "File too large", "open('big', 'wb').write(bytes(2 << 20))");
+  expect(Verdict::kFailed, "too much output", "while True: print('x' * 100000)");
+  SandboxLimits limits = small_limits();
+  limits.wall = 300ms;
+  const Sandbox sandbox(limits);
+  if (!sandbox.cannot_run().empty()) GTEST_SKIP() << "300 ms are too few for this machine's Python";
+  const ProgramResult asleep = sandbox.run("import time\ntime.sleep(1000)", "");
+  EXPECT_EQ(asleep.verdict, Verdict::kTimeout);
+  EXPECT_EQ(asleep.reason, "0.3 s");
+}
+
+TEST_F(SandboxTest, SystemCallsThatAreRefused) {
+  if (!has(SandboxLayer::kFilter)) GTEST_SKIP() << sandbox_.missing_layers();
+  const char* const kPrograms[] = {"import os\nwhile True: os.fork()",
+                                   "import subprocess\nsubprocess.run(['true'])",
+                                   "import os\nos.system('true')",
+                                   "import socket\nsocket.create_connection(('127.0.0.1', 1))",
+                                   "import socket\nsocket.socket(socket.AF_UNIX)",
+                                   "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)",
+                                   "import os, signal\nos.kill(-1, signal.SIGKILL)",
+                                   "import os\nos.setsid()",
+                                   "import os\nos.setuid(0)",
+                                   "import os\nos.chroot('.')",
+                                   "import resource\nresource.prlimit(1, resource.RLIMIT_CPU)",
+                                   "import ctypes\nctypes.CDLL(None).ptrace(0, 0, 0, 0)",
+                                   "import ctypes\nctypes.CDLL(None).mount(b'/', b'/', b'', 0, 0)",
+                                   "import ctypes\nctypes.CDLL(None).unshare(0x10000000)"};
+  for (const std::string program : kPrograms) expect(Verdict::kRefused, "not allowed", program);
+  expect(Verdict::kFailed, "can't start new thread",
+         "import threading\nthreading.Thread(target=print).start()");
+}
+
+// Files of the machine, as the program tries to reach them: by name, by a link, by a way up.
+TEST_F(SandboxTest, FilesOutsideAreNotThere) {
+  if (!has(SandboxLayer::kMounts)) GTEST_SKIP() << sandbox_.missing_layers();
+  const TempDir outside;
+  const std::string file = outside.path / "file";
+  std::ofstream(file) << "secret";
+  const std::string open = "open('" + file + "'";
+  expect(Verdict::kFailed, "FileNotFoundError", open + ").read()");
+  expect(Verdict::kFailed, "FileNotFoundError", open + ", 'w')");
+  expect(Verdict::kFailed, "FileNotFoundError", "open('/etc/passwd')");
+  expect(Verdict::kFailed, "FileNotFoundError", "import os\nos.listdir('/home')");
+  expect(Verdict::kFailed, "FileNotFoundError", "open('/proc/self/environ')");
+  expect(Verdict::kFailed, "FileNotFoundError",
+         "import os\nos.symlink('" + file + "', 'link')\nopen('link').read()");
+  expect(Verdict::kFailed, "FileNotFoundError",
+         "import os\nos.symlink('../../../../../etc', 'link')\nopen('link/passwd').read()");
+  expect(Verdict::kFailed, "Read-only", "open('/usr/lewis-was-here', 'w')");
+  expect(Verdict::kFailed, "Read-only", "open('/lewis-was-here', 'w')");
+  expect(Verdict::kFailed, "", "import os\nos.link('" + file + "', 'link')");
+  expect(Verdict::kFailed, "No space left",
+         "for i in range(100): open(str(i), 'wb').write(bytes(1 << 20))");
+  expect(Verdict::kPassed, "",
+         "import os\nassert os.listdir('.') == []\nos.environ['HOME']\n" + kRight);
+  std::string text;
+  std::ifstream(file) >> text;
+  EXPECT_EQ(text, "secret");
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(outside.path), {}), 1);
+}
+
+TEST_F(SandboxTest, TheEnvironmentIsEmpty) {
+  setenv("LEWIS_TEST_SECRET", "secret", 1);
+  expect(Verdict::kPassed, "",
+         "import os\nassert 'LEWIS_TEST_SECRET' not in os.environ\n" + kRight);
+  unsetenv("LEWIS_TEST_SECRET");
+}
+
+TEST_F(SandboxTest, NoFilesOfThisProcessAreInherited) {
+  int ends[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);  // without close-on-exec
+  expect(Verdict::kPassed, "",
+         "import os\nfound = []\n"
+         "for i in range(4, 64):\n"
+         "    try:\n        os.fstat(i)\n        found.append(i)\n"
+         "    except OSError: pass\n"
+         "assert found == [], found\n" +
+             kRight);
+  close(ends[0]);
+  close(ends[1]);
+}
+
+// Asserts that the program would like to change, and ends that look like success.
+TEST_F(SandboxTest, TestsDecide) {
+  const std::string wrong = "def f(x):\n    return 1\n";
+  const char* const kTricks[] = {
+      "import sys\nsys.exit(0)",
+      "import os\nos._exit(0)",
+      "import os, sys\nprint('passed', flush=True)\nos._exit(0)",
+      "import os\nos.write(3, b't' * 100)\nos._exit(0)",
+      "import os\nos.write(3, b'pt' + b'0' * 32)\nos._exit(0)",
+      "import builtins\nbuiltins.AssertionError = None\nbuiltins.exec = lambda *a: None",
+      "import builtins\nbuiltins.compile = lambda *a: 'pass'",
+      "import builtins\nfor n in ('abs', 'set', 'sorted'): setattr(builtins, n, lambda *a: 0)",
+      "__builtins__ = {}",
+      "import os\nos.read = lambda *a: b'0\\n'",
+      "import atexit, os\natexit.register(os._exit, 0)",
+      "import sys\nsys.excepthook = lambda *a: None",
+      "import sys\nsys.settrace(lambda *a: None)",
+      "import os\nos.close(3)",
+      "raise SystemExit"};
+  for (const std::string trick : kTricks) {
+    expect(Verdict::kFailed, "", trick + "\n" + wrong, "assert abs(f(3)) == 9 and set('ab') != 0");
+  }
+  expect(Verdict::kFailed, "ended in its tests", "import os\ndef f(x): os._exit(0)");
+  expect(Verdict::kFailed, "", "import sys\ndef f(x): sys.exit(0)");
+}
+
+TEST_F(SandboxTest, NothingIsLeftBehind) {
+  if (has(SandboxLayer::kMounts)) GTEST_SKIP() << "programs have no folder of the machine";
+  const auto ours = [] {
+    size_t count = 0;
+    for (const auto& entry :
+         std::filesystem::directory_iterator(std::filesystem::temp_directory_path())) {
+      count += entry.path().filename().string().starts_with("lewis-sandbox-");
+    }
+    return count;
+  };
+  expect(Verdict::kPassed, "", "import os\nos.mkdir('d')\nos.symlink('/', 'd/l')\n" + kRight);
+  EXPECT_EQ(ours(), 0u);
+}
+
+// Where layers are missing, the others still hold.
+TEST_F(SandboxTest, WithoutNamespaces) {
+  for (const SandboxLayer layer : {SandboxLayer::kUser, SandboxLayer::kMounts, SandboxLayer::kPids,
+                                   SandboxLayer::kNetwork, SandboxLayer::kIpc}) {
+    sandbox_.leave_out(layer, "for this test");
+  }
+  EXPECT_NE(sandbox_.missing_layers().find("mount namespace (for this test)"), std::string::npos);
+  expect(Verdict::kPassed, "", "open('file', 'w').write('x')\n" + kRight);
+  expect(Verdict::kFailed, "MemoryError", "x = bytearray(8 << 30)");
+  expect(Verdict::kTimeout, "processor", "while True: pass");
+  if (!has(SandboxLayer::kFilter)) return;
+  expect(Verdict::kRefused, "not allowed", "import os\nos.fork()");
+  expect(Verdict::kRefused, "not allowed", "import os\nos.kill(os.getppid(), 9)");
+  expect(Verdict::kRefused, "not allowed", "import socket\nsocket.socket()");
+}
+
+TEST_F(SandboxTest, ManyAtATime) {
+  std::vector<std::thread> threads;
+  std::vector<Verdict> verdicts(4, Verdict::kRefused);
+  for (size_t t = 0; t < verdicts.size(); ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < 5; ++i) {
+        const std::string value = std::to_string(t);
+        verdicts[t] = sandbox_.run("x = " + value, "assert x == " + value).verdict;
+        if (verdicts[t] != Verdict::kPassed) return;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const Verdict verdict : verdicts) EXPECT_EQ(verdict, Verdict::kPassed);
+}
+
+TEST(SandboxWithoutPython, SaysSo) {
+  const Sandbox sandbox({}, PythonInstall{});
+  EXPECT_EQ(sandbox.cannot_run(), "there is no python3");
+  EXPECT_ANY_THROW(sandbox.run("", ""));
+}
+
+}  // namespace
+}  // namespace lewis
