@@ -53,13 +53,13 @@ std::string head_of(const Report& r) {
   return html;
 }
 
-std::string_view class_of(Verdict verdict) {
+std::string_view class_of(ScoreVerdict verdict) {
   switch (verdict) {
-    case Verdict::kBetter:
+    case ScoreVerdict::kBetter:
       return "up";
-    case Verdict::kWorse:
+    case ScoreVerdict::kWorse:
       return "down";
-    case Verdict::kNotShown:
+    case ScoreVerdict::kNotShown:
       break;
   }
   return "no";
@@ -85,7 +85,7 @@ std::string scores_of(const Report& r) {
       "the 95 % interval of the difference.</p>\n<div class=\"maps plots\">";
   for (const ScorePanel& panel : r.scores) {
     html += "<figure>" + dot_plot(panel, Medium::kPage) + "<ul class=\"said\">";
-    for (const Comparison& c : panel.comparisons) {
+    for (const ScoreComparison& c : panel.comparisons) {
       html += fmt::format("<li class=\"{}\">{}</li>", class_of(c.verdict),
                           escape_markup(comparison_text(panel, c)));
     }
@@ -109,12 +109,12 @@ std::string map_table(const HeatMaps& measure, const HeatMap& map) {
 }
 
 std::string measure_of(const HeatMaps& m, Hover hover, bool tables) {
-  std::string html = fmt::format("<h3>{}</h3>\n<p class=\"note\">{}</p>\n<div class=\"maps{}\">",
-                                 escape_markup(m.title), escape_markup(m.explanation),
-                                 m.maps.size() % 3 == 0 ? " three" : "");
+  std::string html = fmt::format(
+      "<div class=\"measure\"><h3>{}</h3>\n<p class=\"note\">{}</p>\n<div class=\"maps{}\">",
+      escape_markup(m.title), escape_markup(m.explanation), m.maps.size() % 3 == 0 ? " three" : "");
   for (size_t i = 0; i < m.maps.size(); ++i)
     html += "<figure>" + heat_map(m, i, hover, Medium::kPage) + "</figure>\n";
-  html += "</div>\n";
+  html += "</div></div>\n";
   if (!tables) return html;
   html += "<details><summary>Exact numbers</summary><div class=\"scroll\">";
   for (const HeatMap& map : m.maps) html += map_table(m, map);
@@ -227,11 +227,11 @@ class FigureNames {
 
 }  // namespace
 
-std::string comparison_text(const ScorePanel& panel, const Comparison& c) {
+std::string comparison_text(const ScorePanel& panel, const ScoreComparison& c) {
   const std::string unit = (panel.unit == Unit::kPercent ? " points" : "") +
                            (c.unit.empty() ? std::string() : " " + c.unit);
   const auto text = [&](double value) { return difference_number(value, panel.unit); };
-  if (c.verdict == Verdict::kNotShown)
+  if (c.verdict == ScoreVerdict::kNotShown)
     return fmt::format("no difference to {} shown [{}, {}]{}", c.against, text(c.low), text(c.high),
                        unit);
   // By how much it is better or worse: a positive number, whichever way the score runs.
@@ -239,7 +239,7 @@ std::string comparison_text(const ScorePanel& panel, const Comparison& c) {
   const double low = std::min(sign * c.low, sign * c.high),
                high = std::max(sign * c.low, sign * c.high);
   return fmt::format("{} than {} by {}{} [{}, {}]",
-                     c.verdict == Verdict::kBetter ? "better" : "worse", c.against,
+                     c.verdict == ScoreVerdict::kBetter ? "better" : "worse", c.against,
                      text(sign * c.difference), unit, text(low), text(high));
 }
 

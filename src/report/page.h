@@ -12,6 +12,6 @@ std::string page_style();
 
 // A comparison as a sentence: "worse than uniform by 0.0110 [0.0098, 0.0123]", the
 // last the 95 % interval.
-std::string comparison_text(const ScorePanel& panel, const Comparison& comparison);
+std::string comparison_text(const ScorePanel& panel, const ScoreComparison& comparison);
 
 }  // namespace lewis

@@ -25,7 +25,7 @@ p{margin:0 0 12px;max-width:68ch}
 .note{color:var(--muted);font-size:14px;line-height:1.5}
 dl.key{display:grid;grid-template-columns:repeat(auto-fit,minmax(128px,1fr));gap:0 28px;margin:34px 0 0;
 border-top:1px solid var(--line)}
-dl.key div{display:flex;flex-direction:column-reverse;padding:14px 0 0}
+dl.key div{display:flex;flex-direction:column-reverse;justify-content:flex-end;padding:14px 0 0}
 dl.key dd{margin:0;font-size:27px;letter-spacing:-.015em;line-height:1.2}
 dl.key dt{color:var(--muted);font-size:13px}
 .maps{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,420px),1fr));gap:18px 36px;margin:14px 0 6px}
@@ -67,10 +67,14 @@ dl.key dd{font-size:22px}}
 
 constexpr std::string_view kPrint = R"(
 @page{margin:16mm}
-body{max-width:none;padding:0;font-size:11pt}
-h1{font-size:24pt}h2{font-size:15pt;margin-top:26pt}
-figure,tr,dl.key,.warn,ul.said li{break-inside:avoid}h2,h3{break-after:avoid}
-.maps{grid-template-columns:repeat(2,1fr);gap:10pt 18pt}
+html{background:#fff}
+body{max-width:none;padding:0;font-size:10pt}
+h1{font-size:24pt}h2{font-size:15pt;margin-top:22pt}.lead{font-size:12pt}.note,ul.said{font-size:8.5pt}
+dl.key{grid-template-columns:repeat(5,1fr)}dl.key dd{font-size:16pt}
+figure,tr,dl.key,.warn,ul.said li,.measure{break-inside:avoid}h2,h3{break-after:avoid}
+.maps{grid-template-columns:repeat(2,1fr);gap:10pt 18pt}.three,.plots{grid-template-columns:repeat(3,1fr)}
+.scroll{overflow:visible}table,table.totals{font-size:8.5pt}code,pre,.code{font-size:8pt}table.totals th,table.totals td{padding-right:8pt}
+details:not([open]){display:none}
 )";
 
 }  // namespace

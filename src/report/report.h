@@ -41,13 +41,13 @@ struct Score {
   double value = 0, low = 0, high = 0;  // 95 % interval of the model's own score
 };
 
-enum class Verdict { kBetter, kWorse, kNotShown };
+enum class ScoreVerdict { kBetter, kWorse, kNotShown };
 
 // The merged model against another one, item by item.
-struct Comparison {
+struct ScoreComparison {
   std::string against;
   double difference = 0, low = 0, high = 0;  // merged - other; 95 % interval
-  Verdict verdict = Verdict::kNotShown;
+  ScoreVerdict verdict = ScoreVerdict::kNotShown;
   std::string unit;  // behind the numbers, where it is not the score's own: "in log perplexity"
 };
 
@@ -58,7 +58,7 @@ struct ScorePanel {
   bool higher_is_better = false;
   Unit unit = Unit::kPlain;
   std::vector<Score> scores;  // in the order in which they are shown
-  std::vector<Comparison> comparisons;
+  std::vector<ScoreComparison> comparisons;
 };
 
 struct Phase {

@@ -126,12 +126,12 @@ TEST(Page, HostileNamesDoNothing) {
 
 TEST(Page, ComparisonsInWords) {
   ScorePanel loss{.task = "t", .metric = "loss"};
-  EXPECT_EQ(comparison_text(loss, {"uniform", -0.011, -0.012, -0.010, Verdict::kBetter, ""}),
+  EXPECT_EQ(comparison_text(loss, {"uniform", -0.011, -0.012, -0.010, ScoreVerdict::kBetter, ""}),
             "better than uniform by 0.0110 [0.0100, 0.0120]");
-  EXPECT_EQ(comparison_text(loss, {"uniform", 0.011, -0.001, 0.020, Verdict::kNotShown, ""}),
+  EXPECT_EQ(comparison_text(loss, {"uniform", 0.011, -0.001, 0.020, ScoreVerdict::kNotShown, ""}),
             "no difference to uniform shown [-0.0010, 0.0200]");
   loss.unit = Unit::kPercent;
-  EXPECT_EQ(comparison_text(loss, {"base", -0.1, -0.2, -0.05, Verdict::kWorse, ""}),
+  EXPECT_EQ(comparison_text(loss, {"base", -0.1, -0.2, -0.05, ScoreVerdict::kWorse, ""}),
             "worse than base by 10.0 points [5.0, 20.0]");
 }
 

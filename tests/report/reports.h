@@ -37,8 +37,8 @@ inline ScorePanel some_scores() {
   p.scores = {{"base", Role::kBase, 0.08, 0.05, 0.11},
               {"math", Role::kExpert, 0.67, 0.63, 0.71},
               {"merged", Role::kMerged, 0.3, 0.26, 0.34}};
-  p.comparisons = {{"base", 0.22, 0.17, 0.26, Verdict::kBetter, ""},
-                   {"math", -0.37, -0.42, -0.32, Verdict::kWorse, ""}};
+  p.comparisons = {{"base", 0.22, 0.17, 0.26, ScoreVerdict::kBetter, ""},
+                   {"math", -0.37, -0.42, -0.32, ScoreVerdict::kWorse, ""}};
   return p;
 }
 
