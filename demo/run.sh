@@ -18,6 +18,7 @@ run eval demo/models/base demo/models/math demo/models/code "$out/uniform" "$out
   --task loss:demo/data/math_test.jsonl:gsm8k --task loss:demo/data/code_test.jsonl:mbpp \
   --task gsm8k:demo/data/math_test.jsonl --shots 0 --baseline uniform \
   --output-path "$out/eval"
+run report "$out/lewis" --eval "$out/eval"
 
 cat <<END
 
@@ -28,4 +29,5 @@ Where to look next:
                         the result of every item and the paired differences under "lewis"
   demo/recipe.yml       change gamma, epsilon or the method and run 'make demo' again
   build/release/lewis --help
+  $out/lewis/report.html   all of it on one page: scores, heat maps, the run, every tensor
 END

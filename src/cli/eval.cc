@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "cli/eval_table.h"
+#include "cli/measures.h"
 #include "cli/own_task.h"
 #include "cli/refinement.h"
 #include "cli/running_model.h"
@@ -132,25 +133,6 @@ void check_expert(const RunningModel& expert, const RunningModel& model,
   if (identity(expert) == identity(model)) return;
   throw input_error("{}: its tokenizer is not that of the expert, so no token means the same",
                     path.string());
-}
-
-// The shortest ends of the paths that tell the models apart ("math", or "a/math" and "b/math").
-std::vector<std::string> short_names(const std::vector<std::filesystem::path>& paths) {
-  std::vector<std::string> names;
-  for (const auto& path : paths) {
-    const std::string whole = model_name(path);
-    size_t begin = whole.rfind('/');
-    const auto ambiguous = [&](const std::string& end) {
-      return std::count_if(paths.begin(), paths.end(), [&](const auto& other) {
-               const std::string o = model_name(other);
-               return o == end || (o.ends_with(end) && o[o.size() - end.size() - 1] == '/');
-             }) > 1;
-    };
-    while (begin != std::string::npos && begin > 0 && ambiguous(whole.substr(begin + 1)))
-      begin = whole.rfind('/', begin - 1);
-    names.push_back(begin == std::string::npos ? whole : whole.substr(begin + 1));
-  }
-  return names;
 }
 
 size_t find_baseline(const std::string& baseline, const std::vector<ModelResults>& models) {

@@ -32,6 +32,7 @@ int run(int argc, char** argv) {
   lewis::add_diff_verb(app);
   lewis::add_inspect_verb(app);
   lewis::add_verify_verb(app);
+  lewis::add_report_verb(app);
   app.footer(
       "Exit codes: 0 done, 1 failed, 2 wrong usage or recipe, 3 input refused, 4 out of space or "
       "memory, 5 verification failed, 130 interrupted.");

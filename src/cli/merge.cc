@@ -3,12 +3,13 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 
 #include "base/error.h"
 #include "base/json.h"
 #include "cli/guidance.h"
 #include "cli/refinement.h"
+#include "cli/report.h"
+#include "cli/run_record.h"
 #include "cli/tokenizers.h"
 #include "cli/verbs.h"
 #include "io/checkpoint.h"
@@ -25,6 +26,7 @@ struct Options {
   MergeOptions merge;
   std::string shard_size, max_memory;
   std::string explain;  // a tensor
+  std::string report;   // file of the report; "true": OUT/report.html; "": none
   bool no_guidance = false, dry_run = false;
   std::shared_ptr<CommonOptions> common;
 };
@@ -145,8 +147,49 @@ MergeReport merge_keeping(const std::optional<Refinement>& refinement, const Rec
   }
 }
 
+// "norm_shift -> min_max, protocol clean, gamma 0.3, epsilon 0.8, uncovered 1".
+std::string settings_of(const LewisSection& s) {
+  return fmt::format("{} -> {}, protocol {}, gamma {}, epsilon {}, uncovered {}", s.importance,
+                     s.allocation, s.protocol, s.gamma, s.epsilon, s.uncovered);
+}
+
+std::string compute_of(const Options& o) {
+  return o.guidance.compute ? std::string(compute_type_name(*o.guidance.compute)) : "auto";
+}
+
+// The text of OUT/lewis_run.json. `recipe`: as the user wrote it.
+std::string record_text(const Options& o, const Recipe& recipe, const Guidance& guidance,
+                        const MergeReport& report, size_t threads, RunClock& clock) {
+  RunRecord record;
+  clock.end_phase("write the small files");
+  clock.fill(record);
+  record.recipe_file = o.recipe.string();
+  record.recipe = recipe.text;
+  record.threads = threads;
+  record.compute = compute_of(o);
+  record.chart.memory_budget = o.merge.max_memory;
+  record.merge = report;
+  if (!guidance.plans.empty()) record.settings = settings_of(*recipe.lewis);
+  for (const ModelPlan& plan : guidance.plans) {
+    const auto entry =
+        std::ranges::find(recipe.lewis->calibration, plan.model, &CalibrationEntry::index);
+    record.guidance.push_back(
+        {recipe.models[plan.model].model,
+         (entry->has_statistics() ? entry->model_statistics : entry->data).string(),
+         plan.importance, plan.density});
+  }
+  return to_json(record).dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+// Where the report was written.
+std::string report_of(const Options& o, Threads& threads, const ProgressFn& progress) {
+  ReportOptions options{.out = o.merge.out};
+  if (o.report != "true") options.file = o.report;
+  return write_report(options, threads, progress)["report"].get<std::string>();
+}
+
 void run_merge(Options& o) {
-  const auto begin = std::chrono::steady_clock::now();
+  RunClock clock;
   Threads threads(o.common->threads);
   ProgressPrinter progress(o.common->quiet);
   Recipe recipe = read_recipe(o.recipe);
@@ -160,30 +203,36 @@ void run_merge(Options& o) {
   const MergeCost cost = merge_cost(recipe, threads.count(), o.merge.max_memory, change_tokenizer);
   check_merge_target(recipe, o.merge);  // before the calibration: an hour later is too late
   if (o.dry_run) return print_dry_run(o, recipe, cost);
-  const Guidance guidance = guide(recipe, o.guidance, threads, progress.callback());
+  clock.end_phase("open the models and check");
+  const ProgressFn watched = clock.watch(progress.callback());
+  const Guidance guidance = guide(recipe, o.guidance, threads, watched);
   if (!o.explain.empty()) {
     const MergeInputs inputs(guidance.recipe, open_options(threads, o.merge.seed));
     for (const std::string& line : inputs.explain(inputs.tensor(o.explain)))
       fmt::print("{}\n", line);
     return;
   }
-  o.merge.progress = progress.callback();
+  o.merge.progress = watched;
   o.merge.tokenizers = change_tokenizer;
+  o.merge.run_record = [&](const MergeReport& so_far) {
+    return record_text(o, recipe, guidance, so_far, threads.count(), clock);
+  };
   const std::optional<Refinement> refinement = refine_if_asked(o, guidance.recipe, threads);
   MergeReport report = merge_keeping(refinement, guidance.recipe, o.merge, threads);
   if (refinement)
     std::ranges::copy(describe(refinement->report), std::back_inserter(report.warnings));
-  const double seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  const double seconds = clock.now();
+  const std::string page = o.report.empty() ? "" : report_of(o, threads, progress.callback());
   for (const std::string& warning : report.warnings)
     fmt::print(stderr, "lewis: note: {}\n", warning);
   if (o.common->json) {
-    const Json json = {{"out", o.merge.out.string()},     {"merged", report.merged},
-                       {"copied", report.copied},         {"refined", report.refined},
-                       {"resumed", report.resumed},       {"parameters", report.parameters},
-                       {"bytes_read", report.bytes_read}, {"bytes_written", report.bytes_written},
-                       {"shards", report.shards},         {"guided_models", guidance.plans.size()},
-                       {"warnings", report.warnings},     {"seconds", seconds}};
+    Json json = {{"out", o.merge.out.string()},     {"merged", report.merged},
+                 {"copied", report.copied},         {"refined", report.refined},
+                 {"resumed", report.resumed},       {"parameters", report.parameters},
+                 {"bytes_read", report.bytes_read}, {"bytes_written", report.bytes_written},
+                 {"shards", report.shards},         {"guided_models", guidance.plans.size()},
+                 {"warnings", report.warnings},     {"seconds", seconds}};
+    if (!page.empty()) json["report"] = page;
     fmt::print("{}\n", json.dump(2));
     return;
   }
@@ -193,6 +242,7 @@ void run_merge(Options& o) {
              o.merge.out.string(), report.merged + report.copied + report.refined + report.resumed,
              report.merged, report.copied, refined, resumed, human_bytes(report.bytes_written),
              report.shards, report.shards == 1 ? "" : "s", human_seconds(seconds));
+  if (!page.empty()) fmt::print("{}\n", page);
 }
 
 }  // namespace
@@ -218,6 +268,8 @@ void add_merge_verb(CLI::App& app) {
                    "Bytes of memory (K, M, B: decimal): kept, or refused before any work");
   verb->add_option("--random-seed,--seed", o->merge.seed, "Seed of random masks (dare)");
   verb->add_option("--cache", o->guidance.cache, "Folder of the statistics' cache");
+  verb->add_flag("--report{true}", o->report,
+                 "Write OUT/report.html, a page about the merge; or --report=FILE");
   add_compute_option(*verb, o->guidance.compute);
   add_mergekit_flags(*verb, o->merge.no_tokenizer);
   o->common = add_common_options(*verb);

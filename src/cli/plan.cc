@@ -4,17 +4,16 @@
 
 #include <algorithm>
 #include <fstream>
-#include <set>
 
 #include "base/error.h"
 #include "cli/guidance.h"
+#include "cli/measures.h"
 #include "cli/table.h"
 #include "cli/tokenizers.h"
 #include "cli/verbs.h"
 #include "merge/engine.h"
 #include "merge/input_model.h"
 #include "plan/covered.h"
-#include "plan/decimal.h"
 
 namespace lewis {
 namespace {
@@ -23,6 +22,7 @@ struct Options {
   std::filesystem::path recipe, out;
   GuidanceOptions guidance;
   std::string max_memory;
+  bool diagnostics = false;
   std::shared_ptr<CommonOptions> common;
 };
 
@@ -45,53 +45,6 @@ DensityMean mean_density(const ModelPlan& plan, const TensorSource& expert, doub
   mean.whole = (mean.weighted + uncovered * (all - covered)) / all;
   mean.weighted /= covered;
   return mean;
-}
-
-// Components in the order in which a block computes them; others behind, sorted.
-std::vector<std::string> components_of(const ModelPlan& plan) {
-  std::vector<std::string> order = {"qkv_proj",  "q_proj",       "k_proj",    "v_proj",
-                                    "o_proj",    "gate_up_proj", "gate_proj", "up_proj",
-                                    "down_proj", "c_fc",         "c_proj"};
-  std::set<std::string> there;
-  for (const auto& [module, _] : plan.density) there.insert(component_of(module));
-  std::erase_if(order, [&](const std::string& c) { return !there.contains(c); });
-  for (const std::string& c : there) {
-    if (std::find(order.begin(), order.end(), c) == order.end()) order.push_back(c);
-  }
-  return order;
-}
-
-std::string density_table(const ModelPlan& plan, const LewisSection& lewis,
-                          const Terminal& terminal) {
-  std::vector<Table::Column> columns = {{"layer"}};
-  const auto components = components_of(plan);
-  for (const std::string& c : components) columns.push_back({c});
-  Table table(columns);
-  struct Cell {  // one module, or the experts of a layer: their mean is shown
-    double sum = 0;
-    int count = 0;
-    double mean() const { return sum / count; }
-  };
-  std::map<int64_t, std::map<std::string, Cell>> cells;
-  for (const auto& [module, density] : plan.density) {
-    Cell& cell = cells[tensor_layer(module).value_or(0)][component_of(module)];
-    cell.sum += density;
-    ++cell.count;
-  }
-  const double span = lewis.epsilon - lewis.gamma;
-  for (const auto& [layer, row] : cells) {
-    std::vector<std::string> line = {std::to_string(layer)};
-    for (const std::string& c : components) {
-      const auto it = row.find(c);
-      line.push_back(it == row.end()
-                         ? ""
-                         : heat_cell(fmt::format(" {:.3f} ", it->second.mean()),
-                                     span > 0 ? (it->second.mean() - lewis.gamma) / span : 0.5,
-                                     terminal.color));
-    }
-    table.add(std::move(line));
-  }
-  return table.text(terminal);
 }
 
 // Which experts have the mean of their layer, at most a few by name.
@@ -151,7 +104,9 @@ void print_plan(const Recipe& recipe, const Guidance& guidance) {
     if (plan.density.empty()) {
       fmt::print("densities as written\n\n");
     } else {
-      fmt::print("{}\n", density_table(plan, lewis, terminal));
+      std::vector<HeatMaps> maps = {density_measure({{"", plan.density}})};
+      if (!plan.importance.empty()) maps.push_back(importance_measure({{"", plan.importance}}));
+      fmt::print("{}\n", terminal_maps(maps, terminal));
       fmt::print(
           "mean density {:.4f} over {} linear layers, {:.4f} weighted by parameters;\n"
           "{:.4f} of the whole model (what is not covered: {})\n\n",
@@ -161,6 +116,27 @@ void print_plan(const Recipe& recipe, const Guidance& guidance) {
   }
   if (guidance.plans.empty())
     fmt::print("The recipe asks for no calibration: densities are as written.\n\n");
+}
+
+void print_totals(const TotalsTable& totals, const Terminal& terminal) {
+  std::vector<Table::Column> columns;
+  for (const std::string& name : totals.head)
+    columns.push_back({name, columns.empty() ? Align::kLeft : Align::kRight});
+  Table table(columns);
+  for (const auto& row : totals.rows) table.add(row);
+  fmt::print("{}\n", table.text(terminal));
+}
+
+void print_diagnostics(const MergeDiagnostics& d) {
+  const Terminal terminal = Terminal::of(STDOUT_FILENO);
+  const std::vector<std::string> titles = short_names({d.models.begin(), d.models.end()});
+  fmt::print("{}\n", terminal_maps(diagnostic_measures(d, titles), terminal));
+  fmt::print(
+      "All tensors together. Size: of the task vector, relative to the base; changed: entries\n"
+      "that differ from it; kept: those of them that trimming leaves; dropped: the squared\n"
+      "norm of the others; in the merge: the share of the task vector that the result has.\n\n");
+  print_totals(task_vector_table(d, titles), terminal);
+  if (titles.size() > 1) print_totals(pair_table(d, titles), terminal);
 }
 
 void print_cost(const MergeCost& cost) {
@@ -227,12 +203,20 @@ void run_plan(Options& o) {
   const MergeCost cost = merge_cost(recipe, threads.count(), 0,
                                     change_tokenizer);  // also checks what can be checked early
   const Guidance guidance = guide(recipe, o.guidance, threads, progress.callback());
+  std::optional<MergeDiagnostics> diagnostics;
+  if (o.diagnostics) {
+    diagnostics =
+        diagnose(MergeInputs(guidance.recipe, open_options(threads)), threads, progress.callback());
+  }
   if (!o.out.empty()) write_plan(o.out, planned_yaml(guidance.recipe));
   if (o.common->json) {
-    fmt::print("{}\n", plan_json(recipe, guidance, cost).dump(2));
+    Json json = plan_json(recipe, guidance, cost);
+    if (diagnostics) json["diagnostics"] = to_json(*diagnostics);
+    fmt::print("{}\n", json.dump(2));
     return;
   }
   print_plan(recipe, guidance);
+  if (diagnostics) print_diagnostics(*diagnostics);
   print_cost(cost);
   if (!o.out.empty()) fmt::print("Written: {} (mergekit accepts it)\n", o.out.string());
 }
@@ -245,6 +229,8 @@ void add_plan_verb(CLI::App& app) {
   verb->add_option("RECIPE", o->recipe, "mergekit recipe, with a lewis: section for guidance")
       ->required();
   verb->add_option("-o,--out", o->out, "Write the recipe with densities, as mergekit reads it");
+  verb->add_flag("--diagnostics", o->diagnostics,
+                 "Read all weights and show size, share kept and sign conflict of task vectors");
   verb->add_option("--cache", o->guidance.cache, "Folder of the statistics' cache");
   verb->add_option("--max-memory", o->max_memory,
                    "Bytes of memory of the calibration (K, M, B: decimal)");

@@ -119,13 +119,33 @@ std::string Table::lines(const Terminal& terminal) const {
   return result;
 }
 
+namespace {
+
+// In the 256-colour cube; `dark_text`: the steps on which black is easier to read than white.
+template <size_t n>
+std::string colored_cell(std::string_view text, double share, const std::array<int, n>& ramp,
+                         const std::array<bool, n>& dark_text) {
+  const double clipped = std::isfinite(share) ? std::clamp(share, 0.0, 1.0) : 0.0;
+  const auto step = std::min(n - 1, static_cast<size_t>(clipped * n));
+  return fmt::format("\x1b[48;5;{};38;5;{}m{}\x1b[0m", ramp[step], dark_text[step] ? 16 : 231,
+                     text);
+}
+
+}  // namespace
+
 std::string heat_cell(std::string_view text, double share, bool color) {
   if (!color) return std::string(text);
-  // Eight steps of viridis (van der Walt and Smith, 2015) in the 256-colour cube.
+  // Eight steps of viridis (van der Walt and Smith, 2015).
   static constexpr std::array<int, 8> kRamp = {53, 54, 24, 30, 36, 71, 149, 226};
-  const double clipped = std::isfinite(share) ? std::clamp(share, 0.0, 1.0) : 0.0;
-  const auto step = std::min(kRamp.size() - 1, static_cast<size_t>(clipped * kRamp.size()));
-  return fmt::format("\x1b[48;5;{};38;5;{}m{}\x1b[0m", kRamp[step], step >= 4 ? 16 : 231, text);
+  static constexpr std::array<bool, 8> kDark = {0, 0, 0, 0, 1, 1, 1, 1};
+  return colored_cell(text, share, kRamp, kDark);
+}
+
+std::string diverging_cell(std::string_view text, double share, bool color) {
+  if (!color) return std::string(text);
+  static constexpr std::array<int, 7> kRamp = {25, 74, 153, 254, 223, 215, 130};
+  static constexpr std::array<bool, 7> kDark = {0, 1, 1, 1, 1, 1, 0};
+  return colored_cell(text, share, kRamp, kDark);
 }
 
 }  // namespace lewis

@@ -41,5 +41,7 @@ class Table {
 // The text on a background from dark blue (share 0) over green to yellow (share 1), a ramp that
 // colour-blind people can read; without colour the text alone.
 std::string heat_cell(std::string_view text, double share, bool color);
+// The same from blue (0) over grey (0.5) to orange (1).
+std::string diverging_cell(std::string_view text, double share, bool color);
 
 }  // namespace lewis

@@ -36,5 +36,6 @@ void add_check_verb(CLI::App& app);
 void add_diff_verb(CLI::App& app);
 void add_inspect_verb(CLI::App& app);
 void add_verify_verb(CLI::App& app);
+void add_report_verb(CLI::App& app);
 
 }  // namespace lewis

@@ -143,7 +143,8 @@ class Merge {
   static void count(const OutputTensor& t, bool copied, MergeReport& report) {
     report.parameters += static_cast<uint64_t>(element_count(t.info.shape));
     ++(t.refined ? report.refined : copied ? report.copied : report.merged);
-    if (copied && !t.refined) report.copied_tensors.push_back(t.info.name);
+    if (copied || t.refined)
+      (t.refined ? report.refined_tensors : report.copied_tensors).push_back(t.info.name);
   }
 
   void tell(size_t tensor) {

@@ -20,8 +20,8 @@ struct MergeReport {
   uint64_t merged = 0, copied = 0, refined = 0;  // tensors
   uint64_t resumed = 0;                          // tensors that an earlier run had finished
   uint64_t parameters = 0, bytes_read = 0, bytes_written = 0, shards = 0;
-  std::vector<std::string> copied_tensors, resumed_tensors;  // their names
-  std::vector<std::string> warnings;                         // one line each
+  std::vector<std::string> copied_tensors, refined_tensors, resumed_tensors;  // their names
+  std::vector<std::string> warnings;                                          // one line each
 };
 
 constexpr std::string_view kRunRecordName = "lewis_run.json";

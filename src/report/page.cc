@@ -164,16 +164,17 @@ std::string run_of(const Report& r) {
 
 std::string tensors_of(const Report& r) {
   if (r.tensors.empty()) return "";
-  std::array<uint64_t, 3> counts{};
+  std::array<uint64_t, 4> counts{};
   for (const TensorLine& t : r.tensors) ++counts[static_cast<size_t>(t.fate)];
+  const auto count = [&](Fate fate) { return with_commas(counts[static_cast<size_t>(fate)]); };
   std::string html = fmt::format(
-      "<section><h2>Every tensor</h2>\n<p>{} tensors: {} merged, {} copied unchanged, {} taken "
-      "over "
-      "from an earlier run, 0 refused. A tensor that does not fit ends a merge, so none is ever "
-      "left "
-      "out.</p>\n",
-      with_commas(r.tensors.size()), with_commas(counts[0]), with_commas(counts[1]),
-      with_commas(counts[2]));
+      "<section><h2>Every tensor</h2>\n<p>{} tensors: {} merged, {} refined, {} copied unchanged, "
+      "{} "
+      "taken over from an earlier run, 0 refused. A tensor that does not fit ends a merge, so none "
+      "is "
+      "ever left out.</p>\n",
+      with_commas(r.tensors.size()), count(Fate::kMerged), count(Fate::kRefined),
+      count(Fate::kCopied), count(Fate::kTakenOver));
   html +=
       "<details><summary>The list, numbers in names drawn together</summary><div class=\"scroll\">"
       "<table><thead><tr><th>tensors<th class=\"l\">name<th class=\"l\">fate<th>shape<th>type"

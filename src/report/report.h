@@ -80,7 +80,7 @@ struct RunChart {
 };
 
 // What became of a tensor: kTakenOver is from an earlier run of the same merge.
-enum class Fate { kMerged, kCopied, kTakenOver };
+enum class Fate { kMerged, kRefined, kCopied, kTakenOver };
 
 struct TensorLine {
   std::string name, dtype, shape;

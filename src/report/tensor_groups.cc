@@ -86,6 +86,8 @@ std::string_view fate_name(Fate fate) {
   switch (fate) {
     case Fate::kMerged:
       return "merged";
+    case Fate::kRefined:
+      return "refined";
     case Fate::kCopied:
       return "copied";
     case Fate::kTakenOver:
