@@ -2,7 +2,7 @@
 PREFIX ?= /usr/local
 JOBS ?= $(shell nproc)
 
-.PHONY: all build demo test test-dev test-asan aarch64-check bench install lint format clean packages
+.PHONY: all build demo study test test-dev test-asan aarch64-check bench install lint format clean packages
 all: build
 
 packages:
@@ -14,6 +14,12 @@ build: packages
 
 demo: build
 	@demo/run.sh build/release/lewis
+
+# The laboratory behind docs/study.md; MODELS="BASE EXPERT,TRAIN,TEST,FORMAT ..." studies others.
+study: packages
+	@cmake --preset release -DLEWIS_TESTS=OFF --log-level=WARNING
+	@cmake --build --preset release -j $(JOBS) --target lewis_study
+	@build/release/lewis_study $(MODELS)
 
 # The same tests twice: as built for developers, then under address and undefined-behaviour
 # sanitizers. Warnings are errors in both.

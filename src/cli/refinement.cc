@@ -82,8 +82,14 @@ Refinement run_refinement(const Recipe& recipe, const RefinementOptions& options
 std::unique_ptr<RunningModel> open_named(const std::filesystem::path& path, bool needs_tokenizer,
                                          ComputeType type, const GuidanceOptions& guidance,
                                          Threads& threads, const ProgressFn& progress) {
+  return open_named(model_in(path), needs_tokenizer, type, guidance, threads, progress);
+}
+
+std::unique_ptr<RunningModel> open_named(const RecipeModel& named, bool needs_tokenizer,
+                                         ComputeType type, const GuidanceOptions& guidance,
+                                         Threads& threads, const ProgressFn& progress) {
   constexpr uint64_t kKept = 256 << 20;
-  const RecipeModel model = guided(model_in(path), guidance, threads, progress);
+  const RecipeModel model = guided(named, guidance, threads, progress);
   OpenOptions options = open_options(threads);
   options.keep_bytes = kKept;
   if (model.stage && model.stage->lewis && model.stage->lewis->refine) {

@@ -34,6 +34,11 @@ std::unique_ptr<RunningModel> open_named(const std::filesystem::path& path, bool
                                          ComputeType type, const GuidanceOptions& guidance,
                                          Threads& threads, const ProgressFn& progress);
 
+// The same of a recipe in memory (RecipeModel::stage), or of any other model of a recipe.
+std::unique_ptr<RunningModel> open_named(const RecipeModel& model, bool needs_tokenizer,
+                                         ComputeType type, const GuidanceOptions& guidance,
+                                         Threads& threads, const ProgressFn& progress);
+
 // Lines for people about what became of the blocks.
 std::vector<std::string> describe(const RefineReport& report);
 

@@ -10,7 +10,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/text_file.h"
-#include "cli/running_model.h"
+#include "cli/refinement.h"
 #include "cli/version.h"
 #include "eval/tasks.h"
 #include "text/numpy_random.h"
@@ -18,8 +18,6 @@
 
 namespace lewis {
 namespace {
-
-constexpr uint64_t kKeptOfRecipe = 256 << 20;  // merged tensors that stay in memory
 
 // The items of one entry: the search sees `fit` only.
 struct Parts {
@@ -113,7 +111,7 @@ class Tuning {
   const std::vector<CalibrationEntry>& entries() const { return recipe_.lewis->calibration; }
 
   void make_parts() {
-    const auto model = RunningModel::open(base_model(), threads_, false, ComputeType::kF32);
+    const auto model = run(base_model());
     for (const CalibrationEntry& e : entries())
       parts_.push_back(parts_of(e, count_items(e, *model), options_));
   }
@@ -150,39 +148,52 @@ class Tuning {
     return held ? parts_[entry].held : parts_[entry].fit;
   }
 
-  EntryLosses losses_of(const std::function<RecipeModel(size_t entry)>& model,
-                        const std::string& name, bool held) {
+  using Open = std::function<const RunningModel&(size_t entry)>;
+  EntryLosses losses_of(const Open& open, const std::string& name, bool held) {
     EntryLosses losses;
     for (size_t e = 0; e < entries().size(); ++e) {
       const std::string question =
           fmt::format("{}, {} part of entry {}", name, held ? "held-out" : "fitted", e);
-      losses.push_back(ask(question, [&] {
-        return answer_losses(model(e), part(e, held), options_.guidance, threads_,
-                             [this](const Progress&) { tell(done_); });
-      }));
+      losses.push_back(
+          ask(question, [&] { return answer_losses(open(e), part(e, held), quietly()); }));
     }
     return losses;
   }
 
   // Of the base, or of each entry's expert.
   EntryLosses reference(bool base, bool held) {
-    return losses_of(
-        [&](size_t e) { return base ? base_model() : recipe_.models.at(entries()[e].index); },
-        base ? "base" : "expert", held);
+    std::unique_ptr<RunningModel> model;
+    const auto open = [&](size_t e) -> const RunningModel& {
+      model = run(base ? base_model() : recipe_.models.at(entries()[e].index));
+      return *model;
+    };
+    return losses_of(open, base ? "base" : "expert", held);
   }
 
+  // Merged once for all entries, if it is needed at all.
   EntryLosses merge_losses(std::span<const double> point, bool held) {
-    RecipeModel merged;  // guided once for all entries, if it is needed at all
-    const auto make = [&](size_t) {
-      if (!merged.stage) {
+    std::unique_ptr<RunningModel> model;
+    const auto open = [&](size_t) -> const RunningModel& {
+      if (!model) {
+        RecipeModel merged;
         merged.model = recipe_.file.string();
         merged.stage = std::make_shared<const Recipe>(tunable_.with(point));
-        merged = guided(std::move(merged), options_.guidance, threads_,
-                        [this](const Progress&) { tell(done_); });
+        model = run(merged);
       }
-      return merged;
+      return *model;
     };
-    return losses_of(make, fmt::format("[{}]", fmt::join(point, ", ")), held);
+    return losses_of(open, fmt::format("[{}]", fmt::join(point, ", ")), held);
+  }
+
+  std::unique_ptr<RunningModel> run(const RecipeModel& model) const {
+    const GuidanceOptions& guidance = options_.guidance;
+    const ComputeType type = guidance.compute ? *guidance.compute : faster_compute_type();
+    return open_named(model, false, type, guidance, threads_, quietly());
+  }
+
+  // What a single evaluation does is not shown; interrupts are seen.
+  ProgressFn quietly() const {
+    return [this](const Progress&) { tell(done_); };
   }
 
   std::vector<Scale> scales_of(const EntryLosses& base, const EntryLosses& expert) const {
@@ -310,8 +321,7 @@ bool is_named_test(const std::filesystem::path& data) {
   return false;
 }
 
-std::vector<double> answer_losses(const RecipeModel& named, const LossItems& items,
-                                  const GuidanceOptions& options, Threads& threads,
+std::vector<double> answer_losses(const RunningModel& model, const LossItems& items,
                                   const ProgressFn& progress) {
   const CalibrationEntry& text = items.text;
   TaskOptions task_options;
@@ -320,20 +330,17 @@ std::vector<double> answer_losses(const RecipeModel& named, const LossItems& ite
   task_options.format = format_of(text.data, text.format);
   task_options.prompt_field = text.prompt_field;
   task_options.answer_field = text.answer_field;
-  const ComputeType type = options.compute ? *options.compute : faster_compute_type();
-  const auto model =
-      RunningModel::open(named, threads, task_options.format != "ids", type, kKeptOfRecipe);
   std::optional<ChatTemplate> chat;
-  if (task_options.format == "chat") chat = ChatTemplate::load(model->input.files());
+  if (task_options.format == "chat") chat = ChatTemplate::load(model.input.files());
   task_options.chat = chat ? &*chat : nullptr;
-  const Tokenizer* tokenizer = model->tokenizer ? &*model->tokenizer : nullptr;
-  PreparedTask task = prepare_task(task_options, model->transformer->spec(), tokenizer);
+  const Tokenizer* tokenizer = model.tokenizer ? &*model.tokenizer : nullptr;
+  PreparedTask task = prepare_task(task_options, model.transformer->spec(), tokenizer);
   if (!items.items.empty()) {
     std::vector<TaskItem> chosen;
     for (const size_t i : items.items) chosen.push_back(std::move(task.items.at(i)));
     task.items = std::move(chosen);
   }
-  const TaskModel task_model{*model->transformer, tokenizer, model->stop_ids};
+  const TaskModel task_model{*model.transformer, tokenizer, model.stop_ids};
   std::vector<double> losses;
   for (const ItemScore& s : scores_of(run_task(task, task_model, {}, {}, progress), 0))
     losses.push_back(s.value);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cli/guidance.h"
+#include "cli/running_model.h"
 #include "eval/intervals.h"
 #include "recipe/tunable.h"
 #include "tune/journal.h"
@@ -57,13 +58,13 @@ std::string tuning_identity(const TunableRecipe& recipe, const TuneOptions& opti
 // Whether a data file's name says that it is a test set: one of its words begins with "test".
 bool is_named_test(const std::filesystem::path& data);
 
-// Answer losses of a model, or of a recipe with its guidance, on some items of a data file.
+// Some items of a data file.
 struct LossItems {
   CalibrationEntry text;      // data, format, fields
   std::vector<size_t> items;  // of the file; empty: all
 };
-std::vector<double> answer_losses(const RecipeModel& model, const LossItems& items,
-                                  const GuidanceOptions& options, Threads& threads,
+// Their answer losses.
+std::vector<double> answer_losses(const RunningModel& model, const LossItems& items,
                                   const ProgressFn& progress);
 
 }  // namespace lewis

@@ -101,6 +101,28 @@ std::vector<Case> cases() {
        kMerge,
        3,
        {"../base/model.safetensors"}},
+      {"TrimOfAMethodThatDoesNotRank",
+       [](const Workshop& w) {
+         replace_text(w.recipe(), "merge_method: ties", "merge_method: dare_ties");
+         replace_text(w.recipe(), "gamma: 0.3", "gamma: 0.3\n  trim: activation");
+       },
+       kMerge,
+       2,
+       {"trim", "dare_ties"}},
+      {"BudgetBelowTheSmallestDensity",
+       [](const Workshop& w) {
+         replace_text(w.recipe(), "allocation: min_max", "allocation: budget\n  budget: 0.1");
+       },
+       kMerge,
+       2,
+       {"budget 0.1", "[0.3, 0.8]"}},
+      {"UnknownCoefficient",
+       [](const Workshop& w) {
+         replace_text(w.recipe(), "gamma: 0.3", "gamma: 0.3\n  coefficient: line");
+       },
+       kMerge,
+       2,
+       {"coefficient 'line'", "'lines'"}},
       {"NoModelType",
        [](const Workshop& w) {
          replace_text(w.model("math") / "config.json", "\"model_type\": \"llama\",", "");

@@ -1,0 +1,97 @@
+// lewis tune, as its user runs it.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "base/json.h"
+#include "cli/run_lewis.h"
+#include "cli/tuning.h"
+#include "temp_dir.h"
+
+namespace lewis {
+namespace {
+
+struct Tuned {
+  // `data` of the math expert; `lambda` and more of the merge's parameters.
+  explicit Tuned(const std::string& lambda = "{search: [0.3, 2], start: 0.5}",
+                 const std::string& data = "math_train.jsonl") {
+    std::ofstream(recipe)
+        << "merge_method: task_arithmetic\nbase_model: demo/models/base\nmodels:\n"
+           "- {model: demo/models/math, parameters: {weight: 1}}\n"
+           "- {model: demo/models/code, parameters: {weight: 1}}\n"
+           "parameters: {lambda: "
+        << lambda
+        << "}\ndtype: bfloat16\nlewis:\n  calibration:\n"
+           "  - {model: demo/models/math, data: demo/data/"
+        << data
+        << ", format: gsm8k}\n  - {model: demo/models/code, data: "
+           "demo/data/code_train.jsonl, format: mbpp}\n  allocation: none\n";
+  }
+  Run run(const std::string& more = "") const {
+    return run_lewis(dir.path, "tune " + recipe.string() + " -o " + out.string() +
+                                   " --evaluations 6 --samples 24 --json " + more);
+  }
+  TempDir dir;
+  std::filesystem::path recipe = dir.path / "r.yml", out = dir.path / "tuned.yml";
+};
+
+TEST(Tune, FindsABetterScaleAndWritesARecipe) {
+  const Tuned tuned;
+  const auto run = tuned.run();
+  ASSERT_EQ(run.code, 0) << run.err;
+  const Json json = parse_json(run.out, "output");
+  EXPECT_LT(json["objective"]["found"].get<double>(), json["objective"]["start"].get<double>());
+  EXPECT_LE(json["evaluations"].get<int>(), 6);
+  const double lambda = json["values"]["parameters.lambda"].get<double>();
+  const auto check = run_lewis(tuned.dir.path, "check " + tuned.out.string());
+  EXPECT_EQ(check.code, 0) << check.err;
+  EXPECT_NE(file_text(tuned.out).find(fmt::format("lambda: {}\n", lambda)), std::string::npos);
+}
+
+// A journal that was cut off anywhere leads to the same bytes, by any number of threads.
+TEST(Tune, GoesOnFromItsJournal) {
+  const Tuned tuned;
+  ASSERT_EQ(tuned.run("--threads 1").code, 0);
+  const std::string recipe = file_text(tuned.out);
+  const std::filesystem::path journal = tuned.out.string() + ".journal.jsonl";
+  const std::string whole = file_text(journal);
+  std::filesystem::resize_file(journal, whole.size() / 2);
+  std::filesystem::remove(tuned.out);
+  const auto again = tuned.run("--threads 3");
+  EXPECT_EQ(file_text(tuned.out), recipe);
+  EXPECT_EQ(file_text(journal), whole);
+  EXPECT_GT(parse_json(again.out, "output")["taken_over"].get<int>(), 0);
+}
+
+TEST(Tune, BadInputIsRefusedBeforeAnyWork) {
+  const auto refused = [](const Tuned& tuned, const std::string& more, const std::string& said) {
+    const auto before = snapshot(tuned.dir.path);
+    const auto run = tuned.run(more);
+    EXPECT_EQ(run.code, 2) << said;
+    EXPECT_NE(run.err.find(said), std::string::npos) << run.err;
+    EXPECT_EQ(snapshot(tuned.dir.path), before) << said;
+  };
+  refused(Tuned("1"), "", "no range to search");
+  refused(Tuned("{search: [2, 1]}"), "", "holds nothing to choose");
+  refused(Tuned("{search: [0.3, 2]}", "math_test.jsonl"), "", "named as a test set");
+  refused(Tuned(), "--held-out 1.5", "--held-out");
+  refused(Tuned(), "--objective median", "the nearest is 'mean'");
+  refused(Tuned(), "--evaluations 0", "--evaluations");
+  const Tuned tuned;
+  const auto merge = run_lewis(
+      tuned.dir.path, "merge " + tuned.recipe.string() + " " + (tuned.dir.path / "m").string());
+  EXPECT_EQ(merge.code, 2);
+  EXPECT_NE(merge.err.find("lewis tune"), std::string::npos);
+}
+
+TEST(Tune, NamesOfTestSets) {
+  for (const char* name : {"math_test.jsonl", "test.jsonl", "gsm8k-Testing.jsonl", "a/b.test.txt"})
+    EXPECT_TRUE(is_named_test(name)) << name;
+  for (const char* name : {"math_train.jsonl", "latest.jsonl", "test/train.jsonl", "contest.txt"})
+    EXPECT_FALSE(is_named_test(name)) << name;
+}
+
+}  // namespace
+}  // namespace lewis
