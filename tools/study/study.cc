@@ -2,7 +2,7 @@
 // on test items, over several draws of calibration text, and writes a page with tables, figures,
 // and what holds and what does not.
 //
-//   lewis_study [--out docs/study.md] [--draws 3] [--items 150] [--evaluations 12] [--threads 0]
+//   lewis_study [--out docs/study.md] [--draws 2] [--items 100] [--evaluations 8] [--threads 0]
 //               [BASE EXPERT,TRAIN,TEST,FORMAT EXPERT,TRAIN,TEST,FORMAT ...]
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -10,12 +10,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <fstream>
 #include <functional>
 #include <map>
 #include <numeric>
 #include <optional>
-#include <set>
 
 #include "base/error.h"
 #include "base/random.h"
@@ -36,7 +34,7 @@ struct Expert {
 
 struct Settings {
   std::filesystem::path out = "docs/study.md";
-  size_t draws = 3, items = 150, evaluations = 12, threads = 0;
+  size_t draws = 2, items = 100, evaluations = 8, threads = 0;
   std::string base = "demo/models/base";
   std::vector<Expert> experts = {
       {"demo/models/math", "demo/data/math_train.jsonl", "demo/data/math_test.jsonl", "gsm8k"},
@@ -436,6 +434,12 @@ Settings parse_arguments(std::span<char*> arguments) {
 
 int main(int argc, char** argv) {
   lewis::catch_interrupts();
+  if (argc == 2 && std::string_view(argv[1]) == "--help") {
+    fmt::print(
+        "lewis_study [--out docs/study.md] [--draws 2] [--items 100] [--evaluations 8] [--threads "
+        "0]\n            [BASE EXPERT,TRAIN,TEST,FORMAT EXPERT,TRAIN,TEST,FORMAT ...]\n");
+    return 0;
+  }
   try {
     const auto settings =
         lewis::parse_arguments(std::span(argv, static_cast<size_t>(argc)).subspan(1));
