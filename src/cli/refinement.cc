@@ -79,6 +79,25 @@ Refinement run_refinement(const Recipe& recipe, const RefinementOptions& options
   return result;
 }
 
+namespace {
+
+// In a folder that goes with the model that is run; an interrupted run leaves nothing to resume.
+std::shared_ptr<const InputModel> refine_for_this_run(const Recipe& recipe,
+                                                      const std::filesystem::path& cache,
+                                                      Threads& threads,
+                                                      const ProgressFn& progress) {
+  const auto folder = cache.empty() ? std::filesystem::temp_directory_path() : cache;
+  const auto scratch = folder / fmt::format("refine-{}", ::getpid());
+  try {
+    return run_refinement(recipe, {.scratch = scratch}, threads, progress).refined;
+  } catch (const Error& e) {
+    std::filesystem::remove_all(scratch);
+    throw Error(e.code(), e.code() == ExitCode::kInterrupted ? "interrupted" : e.what());
+  }
+}
+
+}  // namespace
+
 std::unique_ptr<RunningModel> open_named(const std::filesystem::path& path, bool needs_tokenizer,
                                          ComputeType type, const GuidanceOptions& guidance,
                                          Threads& threads, const ProgressFn& progress) {
@@ -93,12 +112,7 @@ std::unique_ptr<RunningModel> open_named(const RecipeModel& named, bool needs_to
   OpenOptions options = open_options(threads);
   options.keep_bytes = kKept;
   if (model.stage && model.stage->lewis && model.stage->lewis->refine) {
-    const auto scratch =
-        guidance.cache.empty() ? std::filesystem::temp_directory_path() : guidance.cache;
-    options.refined =
-        run_refinement(*model.stage, {.scratch = scratch / fmt::format("refine-{}", ::getpid())},
-                       threads, progress)
-            .refined;
+    options.refined = refine_for_this_run(*model.stage, guidance.cache, threads, progress);
   }
   return RunningModel::open(open_input(model, options), threads, needs_tokenizer, type);
 }
@@ -127,8 +141,7 @@ std::vector<std::string> describe(const RefineReport& report) {
         static_cast<int64_t>(b) < report.layers ? fmt::format("block {}", b) : "head";
     if (report.blocks[b].kept_prior)
       lines.push_back(name + ": left as merged, which the held-out text prefers");
-    for (const std::string& note : report.blocks[b].notes)
-      lines.push_back(name + ": " + note);
+    for (const std::string& note : report.blocks[b].notes) lines.push_back(name + ": " + note);
   }
   return lines;
 }

@@ -158,8 +158,10 @@ std::shared_ptr<RefineJournal> refine(const RefineModels& models,
   try {
     Refinement(models, text, options, *journal, spill).run(report);
   } catch (const Error& e) {
-    if (e.code() == ExitCode::kInterrupted) journal->keep();
-    throw;
+    if (e.code() != ExitCode::kInterrupted) throw;
+    journal->keep();
+    throw Error(e.code(), fmt::format("{}; the refined blocks stay in {}, --resume goes on",
+                                      e.what(), options.scratch.string()));
   }
   return journal;
 }
