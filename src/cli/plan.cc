@@ -194,6 +194,13 @@ void write_plan(const std::filesystem::path& file, const std::string& text) {
   std::filesystem::rename(temporary, file);
 }
 
+// What mergekit makes of a written plan.
+const char* mergekit_note(const Recipe& recipe) {
+  const bool beyond = recipe.lewis && (recipe.lewis->trim != "magnitude" || recipe.lewis->aim);
+  return beyond ? "mergekit reads it, but trims by magnitude and does not relax"
+                : "mergekit accepts it";
+}
+
 void run_plan(Options& o) {
   Threads threads(o.common->threads);
   ProgressPrinter progress(o.common->quiet);
@@ -218,7 +225,7 @@ void run_plan(Options& o) {
   print_plan(recipe, guidance);
   if (diagnostics) print_diagnostics(*diagnostics);
   print_cost(cost);
-  if (!o.out.empty()) fmt::print("Written: {} (mergekit accepts it)\n", o.out.string());
+  if (!o.out.empty()) fmt::print("Written: {} ({})\n", o.out.string(), mergekit_note(recipe));
 }
 
 }  // namespace
