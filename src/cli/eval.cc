@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "base/error.h"
+#include "cli/activation_errors.h"
 #include "cli/eval_table.h"
 #include "cli/measures.h"
 #include "cli/own_task.h"
@@ -31,6 +32,7 @@ struct Options {
   std::filesystem::path output;                      // folder; empty: nothing is written
   bool log_samples = false, no_resume = false, allow_unsandboxed = false;
   std::filesystem::path expert;  // of task kl
+  std::filesystem::path layers;  // a recipe: activation errors against its experts
   std::string baseline;
   std::optional<ComputeType> compute = ComputeType::kF32;  // none: the faster one
   TaskOptions defaults;                                    // for every task
@@ -305,8 +307,10 @@ std::vector<std::filesystem::path> write_results(const Options& o,
 }
 
 void check_options(const Options& o) {
-  if (!o.models.empty() && o.tasks.empty())
+  if (!o.models.empty() && o.tasks.empty() && o.layers.empty())
     throw usage_error("models are given, but no --task to score them on");
+  if (o.models.empty() && !o.layers.empty())
+    throw usage_error("--layers is given, but no model to compare with the experts");
   if (o.models.empty() && !o.tasks.empty())
     throw usage_error("a --task is given, but no model to score on it");
   if (o.models.empty() && o.other_results.empty())
@@ -323,15 +327,47 @@ void check_options(const Options& o) {
     throw usage_error("--log-samples needs --output-path FOLDER to write into");
 }
 
+// Of one model, against the experts of the recipe that --layers names.
+struct LayerErrors {
+  std::string model;
+  std::vector<ModuleValues> experts;
+};
+
+std::vector<LayerErrors> layer_errors(const Options& o, ComputeType type, Threads& threads,
+                                      const ProgressFn& progress) {
+  std::vector<LayerErrors> errors;
+  if (o.layers.empty()) return errors;
+  const Recipe recipe = read_recipe(o.layers);
+  GuidanceOptions guidance;
+  guidance.compute = type;
+  const std::vector<std::string> names = short_names(o.models);
+  for (size_t i = 0; i < o.models.size(); ++i) {
+    const RecipeModel model = guided(model_in(o.models[i]), guidance, threads, progress);
+    errors.push_back({names[i], activation_errors(recipe, model, guidance, threads, progress)});
+  }
+  return errors;
+}
+
+void print_layers(const LayerErrors& errors, const Terminal& terminal) {
+  HeatMaps measure = activation_error_measure(titled(errors.experts));
+  measure.title += " of " + errors.model;
+  fmt::print("\n{}", terminal_maps({measure}, terminal));
+}
+
 void print(const Options& o, const std::vector<ModelResults>& all, std::optional<size_t> baseline,
+           const std::vector<LayerErrors>& layers,
            const std::vector<std::filesystem::path>& files) {
   if (o.common->json) {
-    Json models = Json::array();
-    for (const ModelResults& model : all) models.push_back(results_json(model));
-    fmt::print("{}\n", Json{{"models", models}}.dump(2));
+    Json json = {{"models", Json::array()}};
+    for (const ModelResults& model : all) json["models"].push_back(results_json(model));
+    for (const LayerErrors& l : layers) json["activation_errors"][l.model] = to_json(l.experts);
+    fmt::print("{}\n", json.dump(2));
     return;
   }
-  fmt::print("{}", results_text(all, baseline, Terminal::of(STDOUT_FILENO)));
+  const Terminal terminal = Terminal::of(STDOUT_FILENO);
+  if (!o.tasks.empty() || !o.other_results.empty())
+    fmt::print("{}", results_text(all, baseline, terminal));
+  for (const LayerErrors& l : layers) print_layers(l, terminal);
   for (const auto& file : files) fmt::print("Written: {}\n", file.string());
 }
 
@@ -362,7 +398,7 @@ void run_eval(const Options& o) {
   for (size_t i = 0; i < models.size(); ++i) models[i].results = all[i];
   std::vector<std::filesystem::path> files;
   if (!o.output.empty()) files = write_results(o, models);
-  print(o, all, baseline, files);
+  print(o, all, baseline, layer_errors(o, type, threads, progress.callback()), files);
 }
 
 }  // namespace
@@ -404,6 +440,9 @@ void add_eval_verb(CLI::App& app) {
   verb->add_option("--stride", o->defaults.stride,
                    "perplexity: tokens from window to window (default: half a window)");
   verb->add_option("--kl-to", o->expert, "kl: the model whose distributions are the reference");
+  verb->add_option("--layers", o->layers,
+                   "A recipe with lewis.calibration: show, layer by layer, how far each model is "
+                   "from its experts on held-out calibration text");
   verb->add_flag("--allow-unsandboxed", o->allow_unsandboxed,
                  "Run programs of models even where a layer of the sandbox is missing");
   verb->add_option("--baseline", o->baseline,

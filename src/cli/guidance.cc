@@ -100,6 +100,7 @@ std::vector<TokenSequence> text_of(const CalibrationEntry& text, const RunningMo
   options.answer_field = text.answer_field;
   CalibrationText choice;
   choice.samples = text.samples;
+  choice.skip = text.skip;
   choice.seed = text.seed;
   choice.max_tokens = text.max_tokens ? text.max_tokens : SIZE_MAX;
   choice.reference = reference;

@@ -203,6 +203,16 @@ HeatMaps density_measure(const std::vector<ModuleValues>& models) {
                     models);
 }
 
+HeatMaps activation_error_measure(const std::vector<ModuleValues>& models) {
+  return of_modules({.name = "activation-error",
+                     .title = "Activation error",
+                     .explanation = "How far the layer's output in the merge is from what the "
+                                    "expert's returns on held-out calibration text, relative to "
+                                    "the latter; each model runs the text from the start.",
+                     .unit = Unit::kPercent},
+                    models);
+}
+
 std::vector<HeatMaps> diagnostic_measures(const MergeDiagnostics& d,
                                           const std::vector<std::string>& titles) {
   const auto places = by_place(d);
@@ -410,6 +420,24 @@ std::string side_by_side(const std::vector<Block>& blocks) {
 }
 
 }  // namespace
+
+Json to_json(const std::vector<ModuleValues>& models) {
+  Json json = Json::object();
+  for (const ModuleValues& m : models) {
+    Json values = Json::object();
+    for (const auto& [module, value] : m.values) values[module] = value;
+    json[m.title] = std::move(values);
+  }
+  return json;
+}
+
+std::vector<ModuleValues> titled(std::vector<ModuleValues> models) {
+  std::vector<std::filesystem::path> paths;
+  for (const ModuleValues& m : models) paths.emplace_back(m.title);
+  const std::vector<std::string> names = short_names(paths);
+  for (size_t i = 0; i < models.size(); ++i) models[i].title = names[i];
+  return models;
+}
 
 Json to_json(const MergeDiagnostics& d) {
   const DiagnosticTotals totals = totals_of(d);

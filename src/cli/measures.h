@@ -24,6 +24,7 @@ struct ModuleValues {
 };
 HeatMaps importance_measure(const std::vector<ModuleValues>& models);
 HeatMaps density_measure(const std::vector<ModuleValues>& models);
+HeatMaps activation_error_measure(const std::vector<ModuleValues>& models);
 
 // Size, energy dropped, share carried over and sign conflict of the linear layers. `titles`: of
 // the models, as MergeDiagnostics::models.
@@ -51,6 +52,11 @@ struct TotalsTable {
 TotalsTable task_vector_table(const MergeDiagnostics& diagnostics,
                               const std::vector<std::string>& titles);
 TotalsTable pair_table(const MergeDiagnostics& diagnostics, const std::vector<std::string>& titles);
+
+// {title: {module: value}}.
+Json to_json(const std::vector<ModuleValues>& models);
+// The same values under the shortest titles that tell the models apart.
+std::vector<ModuleValues> titled(std::vector<ModuleValues> models);
 
 // Per tensor and in total, every number with all its digits.
 Json to_json(const MergeDiagnostics& diagnostics);

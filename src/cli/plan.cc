@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "base/error.h"
+#include "cli/activation_errors.h"
 #include "cli/guidance.h"
 #include "cli/measures.h"
 #include "cli/table.h"
@@ -127,6 +128,24 @@ void print_totals(const TotalsTable& totals, const Terminal& terminal) {
   fmt::print("{}\n", table.text(terminal));
 }
 
+// Only where the recipe says which expert is to be reproduced on what text.
+std::vector<ModuleValues> errors_of_plan(const Options& o, const Recipe& guided, Threads& threads,
+                                         const ProgressFn& progress) {
+  if (!guided.lewis || guided.lewis->calibration.empty()) return {};
+  auto plain = std::make_shared<Recipe>(guided);
+  plain->lewis->refine.reset();
+  RecipeModel merged;
+  merged.model = guided.file.string();
+  merged.stage = std::move(plain);
+  return activation_errors(guided, merged, o.guidance, threads, progress);
+}
+
+void print_errors(const std::vector<ModuleValues>& errors) {
+  if (errors.empty()) return;
+  fmt::print("{}\n", terminal_maps({activation_error_measure(titled(errors))},
+                                   Terminal::of(STDOUT_FILENO)));
+}
+
 void print_diagnostics(const MergeDiagnostics& d) {
   const Terminal terminal = Terminal::of(STDOUT_FILENO);
   const std::vector<std::string> titles = short_names({d.models.begin(), d.models.end()});
@@ -211,19 +230,23 @@ void run_plan(Options& o) {
                                     change_tokenizer);  // also checks what can be checked early
   const Guidance guidance = guide(recipe, o.guidance, threads, progress.callback());
   std::optional<MergeDiagnostics> diagnostics;
+  std::vector<ModuleValues> errors;
   if (o.diagnostics) {
     diagnostics =
         diagnose(MergeInputs(guidance.recipe, open_options(threads)), threads, progress.callback());
+    errors = errors_of_plan(o, guidance.recipe, threads, progress.callback());
   }
   if (!o.out.empty()) write_plan(o.out, planned_yaml(guidance.recipe));
   if (o.common->json) {
     Json json = plan_json(recipe, guidance, cost);
     if (diagnostics) json["diagnostics"] = to_json(*diagnostics);
+    if (!errors.empty()) json["activation_errors"] = to_json(errors);
     fmt::print("{}\n", json.dump(2));
     return;
   }
   print_plan(recipe, guidance);
   if (diagnostics) print_diagnostics(*diagnostics);
+  print_errors(errors);
   print_cost(cost);
   if (!o.out.empty()) fmt::print("Written: {} ({})\n", o.out.string(), mergekit_note(recipe));
 }
@@ -236,8 +259,10 @@ void add_plan_verb(CLI::App& app) {
   verb->add_option("RECIPE", o->recipe, "mergekit recipe, with a lewis: section for guidance")
       ->required();
   verb->add_option("-o,--out", o->out, "Write the recipe with densities, as mergekit reads it");
-  verb->add_flag("--diagnostics", o->diagnostics,
-                 "Read all weights and show size, share kept and sign conflict of task vectors");
+  verb->add_flag(
+      "--diagnostics", o->diagnostics,
+      "Read all weights and show size, share kept and sign conflict of task vectors; and, by "
+      "running the merge, its activation error against each expert on held-out text");
   verb->add_option("--cache", o->guidance.cache, "Folder of the statistics' cache");
   verb->add_option("--max-memory", o->max_memory,
                    "Bytes of memory of the calibration (K, M, B: decimal)");

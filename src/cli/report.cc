@@ -9,9 +9,11 @@
 #include "base/error.h"
 #include "base/human.h"
 #include "base/text_file.h"
+#include "cli/activation_errors.h"
 #include "cli/eval_scores.h"
 #include "cli/measures.h"
 #include "cli/run_record.h"
+#include "cli/running_model.h"
 #include "cli/tokenizers.h"
 #include "cli/verbs.h"
 #include "io/checkpoint.h"
@@ -54,6 +56,7 @@ struct Findings {
   std::optional<Recipe> recipe;
   std::unique_ptr<MergeInputs> inputs;
   std::optional<MergeDiagnostics> diagnostics;
+  std::vector<ModuleValues> errors;  // activation errors, by expert
   std::vector<std::string> missing;
 };
 
@@ -101,6 +104,12 @@ Findings look_into(const ReportOptions& o, Threads& threads, const ProgressFn& p
     if (f.recipe->lewis && f.recipe->lewis->refine)
       f.missing.push_back("What refinement changed: maps and totals are of the merge before it");
   });
+  if (f.diagnostics && f.recipe->lewis && !f.recipe->lewis->calibration.empty()) {
+    attempt(f.missing, "Activation error against the experts", [&] {
+      f.errors =
+          activation_errors(*f.recipe, model_in(o.out), GuidanceOptions{}, threads, progress);
+    });
+  }
   return f;
 }
 
@@ -173,6 +182,11 @@ std::vector<HeatMaps> measures_of(const Findings& f, const ModelTitles& titles) 
   if (f.diagnostics) {
     for (HeatMaps& m : diagnostic_measures(*f.diagnostics, titles.of(f.diagnostics->models)))
       measures.push_back(std::move(m));
+  }
+  if (!f.errors.empty()) {
+    std::vector<ModuleValues> errors = f.errors;
+    for (ModuleValues& e : errors) e.title = titles.of(e.title);
+    measures.push_back(activation_error_measure(errors));
   }
   std::erase_if(measures, [](const HeatMaps& m) { return m.layers.empty(); });
   return measures;

@@ -385,8 +385,7 @@ std::optional<LinearLayer> Transformer::untied_head() const {
 }
 
 void Transformer::head_input(std::span<const float> hidden, float* x) const {
-  if (ends_->norm.weight.empty())
-    ends_->norm = load_norm(final_norm_name(spec_), spec_.norm.bias);
+  if (ends_->norm.weight.empty()) ends_->norm = load_norm(final_norm_name(spec_), spec_.norm.bias);
   input_of(ends_->norm, hidden, x);
 }
 

@@ -75,6 +75,7 @@ struct CalibrationEntry {
   std::string format;                      // of text/dataset.h; "" : by the file's ending
   std::string prompt_field, answer_field;  // format jsonl
   uint64_t samples = 15;                   // 0: all
+  uint64_t skip = 0;  // not in recipes: samples that were chosen before (held-out text)
   uint64_t seed = 42;
   uint64_t max_tokens = 512;
   int line = 0;

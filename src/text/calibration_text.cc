@@ -17,9 +17,10 @@ std::vector<uint32_t> choose(size_t n, const CalibrationText& how, bool in_file_
   if (n > std::numeric_limits<int32_t>::max()) throw input_error("{} samples are too many", n);
   std::vector<uint32_t> order(n);
   std::iota(order.begin(), order.end(), 0u);
-  if (how.samples == 0) return order;
+  if (how.samples == 0 && how.skip == 0) return order;
   if (!in_file_order) order = numpy_permutation(how.seed, static_cast<uint32_t>(n));
-  order.resize(std::min(n, how.samples));
+  order.erase(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(std::min(n, how.skip)));
+  if (how.samples > 0) order.resize(std::min(order.size(), how.samples));
   return order;
 }
 

@@ -60,6 +60,7 @@ inline TokenSequence tokenize(const Tokenizer& tokenizer, const DataItem& item) 
 
 struct CalibrationText {
   size_t samples = 0;       // 0: all
+  size_t skip = 0;          // so many of the order of choice come before: an earlier choice
   uint64_t seed = 42;       // of the choice of samples
   size_t max_tokens = 512;  // per sequence; longer ones are cut
   bool reference = false;   // as the paper feeds its samples

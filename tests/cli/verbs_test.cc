@@ -187,5 +187,24 @@ TEST_F(Verbs, RefinementGoesOnAfterAnInterrupt) {
   EXPECT_FALSE(std::filesystem::exists(out() + ".refined.partial"));
 }
 
+// --layers: an expert does not differ from itself, the base does, on text that calibrated nothing.
+TEST(CliLayers, AreComparedWithTheExperts) {
+  const TempDir dir;
+  const auto run =
+      run_lewis(dir.path, "eval demo/models/base demo/models/math --layers demo/recipe.yml --json");
+  ASSERT_EQ(run.code, 0) << run.err;
+  const Json errors = parse_json(run.out, "stdout").at("activation_errors");
+  const Json &base = errors.at("base").at("demo/models/math"),
+             &math = errors.at("math").at("demo/models/math");
+  EXPECT_EQ(base.size(), 7u * 8u);
+  for (const auto& [module, value] : math.items()) {
+    EXPECT_EQ(value, 0.0) << module;
+    EXPECT_GT(base.at(module).get<double>(), 0.01) << module;
+  }
+  const auto refused = run_lewis(dir.path, "eval demo/models/base --layers demo/models/base");
+  EXPECT_NE(refused.code, 0);
+  EXPECT_TRUE(refused.out.empty());
+}
+
 }  // namespace
 }  // namespace lewis

@@ -64,6 +64,23 @@ DataItem ids_item(Ids ids) {
   return item;
 }
 
+// An earlier choice and what follows it are the larger choice.
+TEST(CalibrationText, SkippedItemsAreThoseOfTheEarlierChoice) {
+  const auto items = demo_data("math_train.jsonl", "gsm8k");
+  const Tokenizer tokenizer = Tokenizer::load(kDemoModel);
+  const auto all = calibration_sequences(items, &tokenizer, {.samples = 7});
+  const auto first = calibration_sequences(items, &tokenizer, {.samples = 3});
+  const auto rest = calibration_sequences(items, &tokenizer, {.samples = 4, .skip = 3});
+  ASSERT_EQ(rest.size(), 4u);
+  EXPECT_TRUE(std::equal(first.begin(), first.end(), all.begin()));
+  EXPECT_TRUE(std::equal(rest.begin(), rest.end(), all.begin() + 3));
+  EXPECT_EQ(
+      calibration_sequences(items, &tokenizer, {.samples = 4, .skip = items.size() - 1}).size(),
+      1u);
+  EXPECT_TRUE(
+      calibration_sequences(items, &tokenizer, {.samples = 4, .skip = items.size()}).empty());
+}
+
 TEST(CalibrationText, IdsStayInTheirOrder) {
   const std::vector<DataItem> items = {ids_item({1, 2, 3}), ids_item({4}), ids_item({5, 6})};
   const auto two = calibration_sequences(items, nullptr, {.samples = 2, .max_tokens = 2});

@@ -175,9 +175,9 @@ TEST(Dataset, FilesWithoutItemsAndUnknownFormats) {
     EXPECT_TRUE(contains(DataSet(std::string(format), "").error(&chat), "the file is empty"));
   }
   EXPECT_TRUE(contains(DataSet("ids", "\n \n").error(), "the file is empty"));
-  EXPECT_TRUE(
-      contains(DataSet("gsm8", "").error(nullptr, ExitCode::kUsage),
-               "unknown data format 'gsm8'; did you mean 'gsm8k'? Known: gsm8k, mbpp, ifeval, chat"));
+  EXPECT_TRUE(contains(
+      DataSet("gsm8", "").error(nullptr, ExitCode::kUsage),
+      "unknown data format 'gsm8'; did you mean 'gsm8k'? Known: gsm8k, mbpp, ifeval, chat"));
   DataSet gone("ids", "x");
   gone.options.file = gone.path / "none.jsonl";
   EXPECT_TRUE(contains(gone.error(), "none.jsonl: cannot be opened"));
