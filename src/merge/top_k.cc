@@ -1,6 +1,7 @@
 #include "merge/top_k.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <optional>
@@ -123,27 +124,48 @@ Nth nth_largest(std::span<const std::span<const uint32_t>> parts, Bracket range,
   return found;
 }
 
-void bracket_from_sample(Search& s, int64_t count) {
-  constexpr int kShift = 16;  // a bracket need not end at a value: steps of 1/128 do
-  s.bracket = {};
-  if (s.sample.empty()) return;
+// The values at two places (from 0, ascending) of all values of the parts; a place beyond them has
+// none. Exact, so that a value that many share is an end of the bracket and is counted, not
+// collected.
+std::array<std::optional<uint32_t>, 2> values_at(const std::vector<std::vector<uint32_t>>& parts,
+                                                 std::array<double, 2> places) {
+  constexpr int kShift = 16;
   std::vector<uint32_t> counts((kLargest >> kShift) + 1);
-  size_t size = 0;
-  for (const auto& part : s.sample) {
-    size += part.size();
+  for (const auto& part : parts) {
     for (const uint32_t m : part) ++counts[m >> kShift];
   }
+  std::array<std::optional<uint32_t>, 2> values;
+  for (size_t p = 0; p < places.size(); ++p) {
+    if (places[p] < 0) continue;
+    auto left = static_cast<uint64_t>(places[p]);
+    uint32_t range = 0;
+    while (range < counts.size() && left >= counts[range]) left -= counts[range++];
+    if (range == counts.size()) continue;
+    std::vector<uint32_t> there;
+    for (const auto& part : parts) {
+      for (const uint32_t m : part) {
+        if (m >> kShift == range) there.push_back(m);
+      }
+    }
+    const auto nth = there.begin() + static_cast<std::ptrdiff_t>(left);
+    std::nth_element(there.begin(), nth, there.end());
+    values[p] = *nth;
+  }
+  return values;
+}
+
+void bracket_from_sample(Search& s, int64_t count) {
+  s.bracket = {};
+  size_t size = 0;
+  for (const auto& part : s.sample) size += part.size();
+  if (size == 0) return;
   const auto n = static_cast<double>(size);
   const double share = static_cast<double>(s.query.k) / static_cast<double>(count);
   // Neighbours resemble each other: the sample is worth less than its size.
   const double slack = s.margin * 1.5 * std::sqrt(n * share * (1 - share)) + 2 * s.margin;
-  const double low = n * (1 - share) - slack, high = n * (1 - share) + slack;  // from below
-  double below = 0;
-  for (uint32_t range = 0; range < counts.size() && below <= high; ++range) {
-    below += counts[range];
-    if (below <= low) s.bracket.low = (range + 1) << kShift;
-    if (below > high) s.bracket.high = (range << kShift) + (1u << kShift) - 1;
-  }
+  const double place = n * (1 - share);
+  const auto [low, high] = values_at(s.sample, {place - slack, place + slack});
+  s.bracket = {low.value_or(0), high.value_or(kLargest)};
 }
 
 // Every eighth magnitude of some slots that are spread over the tensor.
