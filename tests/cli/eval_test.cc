@@ -119,7 +119,7 @@ TEST_F(Eval, SaysWhatCannotBe) {
           folder("two"),
       2, "would have one folder");
   refused("--results demo/recipe.yml", 3, "recipe.yml");
-  refused("--results demo", 3, "holds no results_");
+  refused("--results demo/models", 3, "holds no results_");
 }
 
 // Tasks of one name have results of their own.

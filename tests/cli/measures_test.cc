@@ -113,7 +113,7 @@ TEST(Measures, StacksOfLayersAreToldApart) {
   TensorDiagnostics tower = d.tensors[0];
   tower.name = "vision.layers.0.self_attn.q_proj.weight";
   d.tensors.push_back(tower);
-  const auto& projections = diagnostic_measures(d, titles(1))[0].projections;
+  const auto projections = diagnostic_measures(d, titles(1))[0].projections;
   EXPECT_EQ(projections.size(), before + 1);
   EXPECT_NE(std::ranges::find(projections, "vision.q_proj"), projections.end());
 }

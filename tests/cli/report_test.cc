@@ -99,7 +99,7 @@ TEST_F(ReportVerb, ShowsResultsOfTheHarness) {
 TEST_F(ReportVerb, FiguresAreFiles) {
   merged("");
   const Json written = json("report " + out() + " --figures " + (dir_.path / "figures").string());
-  EXPECT_EQ(written["figures"].size(), 2 * 5 + 1 + 2u);
+  EXPECT_EQ(written["figures"].size(), 2 * 6 + 1 + 2u);
   for (const Json& f : written["figures"]) {
     const std::string svg = file_text(f.get<std::string>());
     EXPECT_TRUE(svg.starts_with("<svg xmlns=")) << f;
