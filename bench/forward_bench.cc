@@ -79,22 +79,9 @@ double block_flops(const ModelSpec& spec) {
   return 2 * weights;
 }
 
-ModelSpec llama(int64_t hidden, int64_t intermediate, int64_t heads, int64_t kv_heads,
-                int64_t vocab, int64_t layers) {
-  const Json config = {{"model_type", "llama"},
-                       {"hidden_size", hidden},
-                       {"intermediate_size", intermediate},
-                       {"num_hidden_layers", layers},
-                       {"num_attention_heads", heads},
-                       {"num_key_value_heads", kv_heads},
-                       {"vocab_size", vocab},
-                       {"tie_word_embeddings", true}};
-  return read_model_spec(config, "bench");
-}
-
 std::vector<BenchModel> bench_models() {
-  std::vector<BenchModel> models = {{"135M", llama(576, 1536, 9, 3, 49152, 4), 30}};
-  if (!bench_small()) models.push_back({"1.1B", llama(2048, 5632, 32, 4, 32000, 2), 22});
+  std::vector<BenchModel> models = {{"135M", llama_spec(576, 1536, 9, 3, 49152, 4), 30}};
+  if (!bench_small()) models.push_back({"1.1B", llama_spec(2048, 5632, 32, 4, 32000, 2), 22});
   return models;
 }
 

@@ -22,6 +22,20 @@ inline std::vector<uint16_t> random_bf16(size_t n, uint32_t seed) {
   return values;
 }
 
+// A llama of these shapes, its head tied to the embedding.
+inline ModelSpec llama_spec(int64_t hidden, int64_t intermediate, int64_t heads, int64_t kv_heads,
+                            int64_t vocab, int64_t layers) {
+  const Json config = {{"model_type", "llama"},
+                       {"hidden_size", hidden},
+                       {"intermediate_size", intermediate},
+                       {"num_hidden_layers", layers},
+                       {"num_attention_heads", heads},
+                       {"num_key_value_heads", kv_heads},
+                       {"vocab_size", vocab},
+                       {"tie_word_embeddings", true}};
+  return read_model_spec(config, "bench");
+}
+
 // A llama of random weights, the same for every tensor of a size: no disk in a measurement.
 class MemoryModel final : public TensorSource {
  public:

@@ -76,22 +76,6 @@ void products(Threads& threads, int64_t rows, int64_t in, int64_t out) {
       of_factor, of_solve);
 }
 
-ModelSpec spec_of(int64_t layers, int64_t hidden, int64_t intermediate, int64_t heads,
-                  int64_t kv_heads, int64_t head_dim) {
-  const Json config = {{"model_type", "llama"},
-                       {"hidden_size", hidden},
-                       {"intermediate_size", intermediate},
-                       {"num_hidden_layers", layers},
-                       {"num_attention_heads", heads},
-                       {"num_key_value_heads", kv_heads},
-                       {"head_dim", head_dim},
-                       {"vocab_size", 1000},
-                       {"max_position_embeddings", 2048},
-                       {"rms_norm_eps", 1e-5},
-                       {"tie_word_embeddings", true}};
-  return read_model_spec(config, "config.json");
-}
-
 void whole(Threads& threads, const char* name, const ModelSpec& spec, size_t texts, size_t tokens) {
   const MemoryModel prior(spec, 1), a(spec, 2), b(spec, 3);
   const auto backend = make_cpu_backend(threads);
@@ -131,6 +115,6 @@ int main() {
   products(threads, 9600, 1536, 576);
   if (!bench_small()) products(threads, 9600, 4096, 1024);
   const size_t texts = bench_small() ? 4 : 32;
-  whole(threads, "135 M", spec_of(30, 576, 1536, 9, 3, 64), texts, 150);
-  whole(threads, "8 B", spec_of(bench_small() ? 1 : 2, 4096, 14336, 32, 8, 128), texts, 150);
+  whole(threads, "135 M", llama_spec(576, 1536, 9, 3, 1000, 30), texts, 150);
+  whole(threads, "8 B", llama_spec(4096, 14336, 32, 8, 1000, bench_small() ? 1 : 2), texts, 150);
 }

@@ -148,7 +148,9 @@ CalibrationResult run_comparison(const CalibrationJob& job, const RecipeModel& b
     how.max_memory = options.max_memory;
     how.protocol = job.protocol;
     how.skip_first_token = job.skip_first_token;
-    how.progress = named(progress, "compare base and", job);
+    const std::string what =
+        fmt::format("compare {} and", std::filesystem::path(base.model).filename().string());
+    how.progress = named(progress, what, job);
     return output_changes(*b->transformer, *e->transformer, *e->backend, sequences_of(job, *e),
                           how);
   });

@@ -183,7 +183,7 @@ std::string record_text(const Options& o, const Recipe& recipe, const Guidance& 
 
 // Where the report was written.
 std::string report_of(const Options& o, Threads& threads, const ProgressFn& progress) {
-  ReportOptions options{.out = o.merge.out};
+  ReportOptions options{.out = o.merge.out, .guidance = o.guidance};
   if (o.report != "true") options.file = o.report;
   return write_report(options, threads, progress)["report"].get<std::string>();
 }

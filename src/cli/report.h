@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "base/progress.h"
 #include "base/threads.h"
+#include "cli/guidance.h"
 
 namespace lewis {
 
@@ -15,7 +16,8 @@ struct ReportOptions {
   std::filesystem::path file;               // of the page; "": OUT/report.html
   std::filesystem::path figures;            // folder of the figures; "": none
   std::vector<std::filesystem::path> eval;  // results of `lewis eval` or lm-evaluation-harness
-  bool diagnostics = true;                  // read the weights once more
+  bool diagnostics = true;                  // read the weights, run the models once more
+  GuidanceOptions guidance{};               // how they are run
 };
 
 // Writes the page (and the figures) and returns what was written and the numbers in it. What cannot

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "eval/english_text.h"
 #include "text/regex.h"
 
 namespace lewis {
@@ -155,7 +156,7 @@ constexpr std::array kLanguages = {
              "ѓќѕџљњј"},
 };
 
-// Letters that run together, lower case as far as it is told by Unicode's simple rules.
+// Letters that run together.
 std::vector<std::string_view> words_of(std::string_view text) {
   static const Regex kWord(R"([\p{L}\p{M}]+)");
   std::vector<std::string_view> words;
@@ -203,9 +204,7 @@ double points(const Language& language, const std::map<std::string, size_t>& cou
 std::string among(std::string_view script, std::string_view text) {
   std::map<std::string, size_t> counts;
   for (const std::string_view word : words_of(text)) {
-    std::string lower(word);  // the frequent words differ from their capitals by ASCII only
-    for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-    ++counts[lower];
+    ++counts[ascii_lower(word)];
   }
   std::string_view best;
   double most = -1;

@@ -19,9 +19,8 @@ const std::string kEval =
     "eval demo/models/base demo/models/math --task gsm8k:demo/data/math_test.jsonl --task "
     "loss:demo/data/code_test.jsonl:mbpp --limit 12 --max-new-tokens 40 --baseline base ";
 
-class Eval : public testing::Test {
+class Eval : public LewisTest {
  protected:
-  lewis::Run lewis(const std::string& arguments) { return run_lewis(dir_.path, arguments); }
   std::string folder(const std::string& name) const { return (dir_.path / name).string(); }
 
   // All results of a folder without what tells the time; samples by their names without it.
@@ -43,8 +42,6 @@ class Eval : public testing::Test {
     for (const auto& [name, text] : files) all += name + "\n" + text;
     return all;
   }
-
-  TempDir dir_;
 };
 
 TEST_F(Eval, GoesOnWhereItStopped) {

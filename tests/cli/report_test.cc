@@ -13,21 +13,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-class ReportVerb : public testing::Test {
+class ReportVerb : public LewisTest {
  protected:
-  lewis::Run lewis(const std::string& arguments) { return run_lewis(dir_.path, arguments); }
-  Json json(const std::string& arguments) {
-    const lewis::Run result = lewis(arguments + " --json -q");
-    EXPECT_EQ(result.code, 0) << result.err;
-    return parse_json(result.out, "stdout");
-  }
   std::string merged(const std::string& more = " --no-guidance") {
     EXPECT_EQ(lewis("merge demo/recipe.yml " + out() + " -q" + more).code, 0);
     return out();
   }
-  std::string out() const { return (dir_.path / "out").string(); }
   std::string page() const { return file_text(dir_.path / "out" / "report.html"); }
-  TempDir dir_;
 };
 
 bool has(const std::string& text, const std::string& part) {

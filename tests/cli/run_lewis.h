@@ -1,6 +1,7 @@
 // Runs the program as its user would, and looks at what it leaves behind.
 #pragma once
 
+#include <gtest/gtest.h>
 #include <sys/wait.h>
 
 #include <cstdio>
@@ -11,7 +12,9 @@
 #include <map>
 #include <string>
 
+#include "base/json.h"
 #include "snapshot.h"
+#include "temp_dir.h"
 
 namespace lewis {
 
@@ -38,5 +41,18 @@ inline Run run_lewis(const std::filesystem::path& scratch, const std::string& ar
   std::filesystem::remove(err);
   return run;
 }
+
+// A test with a folder of its own, in which the program runs and writes.
+class LewisTest : public testing::Test {
+ protected:
+  lewis::Run lewis(const std::string& arguments) { return run_lewis(dir_.path, arguments); }
+  Json json(const std::string& arguments) {
+    const lewis::Run result = lewis(arguments + " --json -q");
+    EXPECT_EQ(result.code, 0) << result.err;
+    return parse_json(result.out, "stdout");
+  }
+  std::string out() const { return (dir_.path / "out").string(); }
+  TempDir dir_;
+};
 
 }  // namespace lewis

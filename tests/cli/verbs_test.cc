@@ -8,17 +8,7 @@
 namespace lewis {
 namespace {
 
-class Verbs : public testing::Test {
- protected:
-  lewis::Run lewis(const std::string& arguments) { return run_lewis(dir_.path, arguments); }
-  Json json(const std::string& arguments) {
-    const lewis::Run result = lewis(arguments + " --json -q");
-    EXPECT_EQ(result.code, 0) << result.err;
-    return parse_json(result.out, "stdout");
-  }
-  std::string out() const { return (dir_.path / "out").string(); }
-  TempDir dir_;
-};
+class Verbs : public LewisTest {};
 
 TEST_F(Verbs, MergeVerifyInspectDiff) {
   const Json merged = json("merge demo/recipe.yml " + out() + " --no-guidance --out-shard-size 1M");
@@ -188,12 +178,9 @@ TEST_F(Verbs, RefinementGoesOnAfterAnInterrupt) {
 }
 
 // --layers: an expert does not differ from itself, the base does, on text that calibrated nothing.
-TEST(CliLayers, AreComparedWithTheExperts) {
-  const TempDir dir;
-  const auto run =
-      run_lewis(dir.path, "eval demo/models/base demo/models/math --layers demo/recipe.yml --json");
-  ASSERT_EQ(run.code, 0) << run.err;
-  const Json errors = parse_json(run.out, "stdout").at("activation_errors");
+TEST_F(Verbs, LayersAreComparedWithTheExperts) {
+  const Json errors = json("eval demo/models/base demo/models/math --layers demo/recipe.yml")
+                          .at("activation_errors");
   const Json &base = errors.at("base").at("demo/models/math"),
              &math = errors.at("math").at("demo/models/math");
   EXPECT_EQ(base.size(), 7u * 8u);
@@ -201,8 +188,8 @@ TEST(CliLayers, AreComparedWithTheExperts) {
     EXPECT_EQ(value, 0.0) << module;
     EXPECT_GT(base.at(module).get<double>(), 0.01) << module;
   }
-  const auto refused = run_lewis(dir.path, "eval demo/models/base --layers demo/models/base");
-  EXPECT_NE(refused.code, 0);
+  const lewis::Run refused = lewis("eval demo/models/base --layers demo/models/base");
+  EXPECT_EQ(refused.code, 3) << refused.err;
   EXPECT_TRUE(refused.out.empty());
 }
 

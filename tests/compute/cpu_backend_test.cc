@@ -20,14 +20,6 @@ std::vector<std::byte> stored(const std::vector<float>& values, DType dtype) {
   return bytes;
 }
 
-std::vector<float> linear(Backend& backend, const PackedWeight& weight,
-                          const std::vector<float>& bias, const std::vector<float>& x) {
-  const int64_t rows = static_cast<int64_t>(x.size()) / weight.in;
-  std::vector<float> y(static_cast<size_t>(rows * weight.out), NAN);
-  backend.linear(weight, bias, x.data(), rows, y.data());
-  return y;
-}
-
 struct LinearShape {
   int64_t rows, in, out;
 };

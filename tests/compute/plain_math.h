@@ -19,6 +19,15 @@ inline std::vector<float> random_floats(int64_t n, uint32_t seed, float scale = 
   return values;
 }
 
+// The backend's own product, NaN where it writes nothing.
+inline std::vector<float> linear(Backend& backend, const PackedWeight& weight,
+                                 const std::vector<float>& bias, const std::vector<float>& x) {
+  const int64_t rows = static_cast<int64_t>(x.size()) / weight.in;
+  std::vector<float> y(static_cast<size_t>(rows * weight.out), NAN);
+  backend.linear(weight, bias, x.data(), rows, y.data());
+  return y;
+}
+
 inline std::vector<double> plain_linear(const std::vector<float>& x,
                                         const std::vector<float>& weight,
                                         const std::vector<float>& bias, int64_t rows, int64_t out,
