@@ -227,12 +227,6 @@ void Transformer::run_mlp(const MlpWeights& mlp, const float* x, int64_t rows, f
 
 namespace {
 
-// Which rows an expert sees, ascending, and with what weight.
-struct Routed {
-  std::vector<int64_t> rows;
-  std::vector<float> weights;
-};
-
 // The experts of one row: those with the largest probabilities (softmax over all experts), of
 // equals the first.
 void route_row(const ExpertsSpec& spec, std::span<float> scores, std::span<int64_t> order,
@@ -253,7 +247,8 @@ void route_row(const ExpertsSpec& spec, std::span<float> scores, std::span<int64
 }
 
 // scores [rows, experts]: the router's, used up.
-std::vector<Routed> route(const ExpertsSpec& spec, int64_t rows, float* scores, Threads& threads) {
+std::vector<RoutedRows> route_rows(const ExpertsSpec& spec, int64_t rows, float* scores,
+                                   Threads& threads) {
   const auto chosen = static_cast<size_t>(spec.chosen), count = static_cast<size_t>(spec.count);
   std::vector<int64_t> experts(static_cast<size_t>(rows) * chosen);
   std::vector<float> weights(experts.size());
@@ -266,9 +261,9 @@ std::vector<Routed> route(const ExpertsSpec& spec, int64_t rows, float* scores, 
       std::copy_n(order.begin(), chosen, experts.begin() + static_cast<std::ptrdiff_t>(r * chosen));
     }
   });
-  std::vector<Routed> routed(count);
+  std::vector<RoutedRows> routed(count);
   for (size_t i = 0; i < experts.size(); ++i) {
-    Routed& expert = routed[static_cast<size_t>(experts[i])];
+    RoutedRows& expert = routed[static_cast<size_t>(experts[i])];
     expert.rows.push_back(static_cast<int64_t>(i / chosen));
     expert.weights.push_back(weights[i]);
   }
@@ -277,15 +272,34 @@ std::vector<Routed> route(const ExpertsSpec& spec, int64_t rows, float* scores, 
 
 }  // namespace
 
+std::vector<RoutedRows> Transformer::route(const BlockWeights& block, int64_t rows,
+                                           const float* x) const {
+  float* scores = workspace_->router.get(rows * spec_.experts.count);
+  backend_.linear(*block.router.weight, {}, x, rows, scores);
+  return route_rows(spec_.experts, rows, scores, threads_);
+}
+
+void Transformer::expert_output(const BlockWeights& block, int64_t expert, int64_t rows,
+                                const float* x, float* y) const {
+  run_mlp(block.experts.at(static_cast<size_t>(expert)), x, rows, y, [](ConstMatrix) {});
+}
+
+void Transformer::mlp_output(const BlockWeights& block, int64_t rows, const float* x,
+                             float* y) const {
+  if (spec_.layer[static_cast<size_t>(block.layer)].routed) {
+    run_experts(block, rows, x, y, {});
+  } else {
+    run_mlp(block.mlp, x, rows, y, [](ConstMatrix) {});
+  }
+}
+
 // y [rows, hidden] = sum over the chosen experts of weight * expert(x), in the order of the
 // experts, + the shared expert's.
 void Transformer::run_experts(const BlockWeights& block, int64_t rows, const float* x, float* y,
                               const TapFn& tap) const {
   Workspace& w = *workspace_;
   const int64_t width = spec_.hidden;
-  float* scores = w.router.get(rows * spec_.experts.count);
-  backend_.linear(*block.router.weight, {}, x, rows, scores);
-  const std::vector<Routed> routed = route(spec_.experts, rows, scores, threads_);
+  const std::vector<RoutedRows> routed = route(block, rows, x);
   float* output = w.one.get(rows * width);  // [rows of the expert, hidden]
   std::fill(y, y + rows * width, 0.0f);
   for (size_t e = 0; e < routed.size(); ++e) {

@@ -71,6 +71,12 @@ using WeightEdit =
 // How the head is kept: packed for many rows (loss), or as stored for few at a time (generation).
 enum class HeadFor { kManyRows, kFewRows };
 
+// Which rows a routed expert sees, ascending, and what its output for each is multiplied by.
+struct RoutedRows {
+  std::vector<int64_t> rows;
+  std::vector<float> weights;
+};
+
 struct BlockWeights;  // one block, ready for the backend
 struct MlpWeights;
 struct Norm;
@@ -121,6 +127,13 @@ class Transformer {
   void activate(float* gate, const float* up,
                 int64_t n) const;  // gate = act(gate) * up; up or null
   void add_mlp(const BlockWeights& block, float* projected, std::span<float> hidden) const;
+  // Instead of gate, up and down where experts are routed, by a block that load_block made: what
+  // the MLP or all experts together come to, y [rows, hidden]; what the router chooses for the rows
+  // of x [rows, hidden], expert by expert; and one expert alone, without that weight.
+  void mlp_output(const BlockWeights& block, int64_t rows, const float* x, float* y) const;
+  std::vector<RoutedRows> route(const BlockWeights& block, int64_t rows, const float* x) const;
+  void expert_output(const BlockWeights& block, int64_t expert, int64_t rows, const float* x,
+                     float* y) const;
   // The head as a linear layer of head_input(hidden); none where it is the embedding itself.
   std::optional<LinearLayer> untied_head() const;
   void head_input(std::span<const float> hidden, float* x) const;

@@ -13,6 +13,7 @@ namespace {
 
 constexpr int64_t kPanel = 1024;         // output channels that are solved together
 constexpr int64_t kRowsPerGroup = 2048;  // that go through attention together
+constexpr int64_t kFewestRows = 100;     // that a routed expert is fitted to
 
 struct Matrix {
   Matrix() = default;
@@ -112,6 +113,8 @@ class Block {
   }
 
  private:
+  struct System;
+
   void run_block() {
     Streams x = attention_inputs();
     Streams mixed = attention(x);
@@ -120,10 +123,13 @@ class Block {
     mixed = {};
     add(projected, false);
     if (!spec_.parallel) x = mlp_inputs();
-    Streams inner = mlp(x);
-    x = {};
-    projected = project(LinearRole::kDown, inner);
-    inner = {};
+    if (spec_.layer[static_cast<size_t>(layer_)].routed) {
+      projected = experts(x);
+    } else {
+      Streams inner = mlp(System(*this, text_, x), kDense);
+      x = {};
+      projected = project(LinearRole::kDown, inner);
+    }
     add(projected, true);
     decide();
   }
@@ -136,7 +142,7 @@ class Block {
         part.model->head_input(hidden, x[part.stream].row(part.first_row + first));
       });
     }
-    const System system(*this, x);
+    const System system(*this, text_, x);
     OutputError solved(text_), prior(text_);
     for (int64_t first = 0; first < spec_.vocab; first += kPanel) {
       const int64_t columns = std::min(kPanel, spec_.vocab - first);
@@ -174,9 +180,9 @@ class Block {
     }
   }
 
-  const Layer* find(LinearRole role) const {
+  const Layer* find(LinearRole role, int64_t expert = kDense) const {
     for (const Layer& l : layers_) {
-      if (l.merged.role == role) return &l;
+      if (l.merged.role == role && l.merged.expert == expert) return &l;
     }
     return nullptr;
   }
@@ -196,6 +202,12 @@ class Block {
             {kPrior, &models_.prior, norms_[0].get(), &s, s.first_row - text_.fit_rows});
       }
     }
+  }
+
+  // As many rows as x has.
+  static Streams like(const Streams& x, int64_t columns) {
+    return {Matrix(x[kExperts].rows, columns), Matrix(x[kMerged].rows, columns),
+            Matrix(x[kPrior].rows, columns)};
   }
 
   Streams streams(int64_t columns) const {
@@ -313,7 +325,7 @@ class Block {
     const int64_t width = spec_.heads * spec_.head_dim, kv_width = spec_.kv_heads * spec_.head_dim;
     Streams q = streams(width), k = streams(kv_width), v = streams(kv_width);
     {
-      const System system(*this, x);
+      const System system(*this, text_, x);
       for (auto& [role, y] :
            {std::pair(LinearRole::kQuery, &q), {LinearRole::kKey, &k}, {LinearRole::kValue, &v}}) {
         solve(system, *find(role), *y);
@@ -348,19 +360,19 @@ class Block {
 
   Streams project(LinearRole role, const Streams& x) {
     Streams y = streams(spec_.hidden);
-    solve(System(*this, x), *find(role), y);
+    solve(System(*this, text_, x), *find(role), y);
     return y;
   }
 
   // act(gate(x)) * up(x), panel by panel: gate and up are never there whole.
-  Streams mlp(const Streams& x) {
-    const Layer* gate = find(LinearRole::kGate);
-    const Layer& up = *find(LinearRole::kUp);
-    Streams inner = streams(up.merged.out);
-    const System system(*this, x);
+  Streams mlp(const System& system, int64_t expert) {
+    const Streams& x = system.x;
+    const Layer* gate = find(LinearRole::kGate, expert);
+    const Layer& up = *find(LinearRole::kUp, expert);
+    Streams inner = like(x, up.merged.out);
     for (int64_t first = 0; first < up.merged.out; first += kPanel) {
       const int64_t width = std::min(kPanel, up.merged.out - first);
-      Streams a = streams(width), b = gate ? streams(width) : Streams();
+      Streams a = like(x, width), b = gate ? like(x, width) : Streams();
       if (gate) solve_panel(system, *gate, first, width, b);
       solve_panel(system, up, first, width, a);
       for (const size_t s : {kExperts, kMerged, kPrior}) {
@@ -373,18 +385,130 @@ class Block {
     return inner;
   }
 
+  // What the experts of all streams come to. Those of the experts' streams and of the prior's run
+  // as they are, each by its own router; the merged stream's router is the prior's, and a routed
+  // expert is solved on the tokens that it sends there, for which the models to reproduce are asked
+  // what their expert of that number makes of the token, wherever they send it themselves.
+  Streams experts(const Streams& x) {
+    Streams y = streams(spec_.hidden);
+    for (const Transformer* expert : models_.experts) run_unsolved(*expert, kExperts, x, y);
+    const std::vector<RoutedRows> routed = run_prior_experts(x, y);
+    int64_t few = 0;
+    for (int64_t e = 0; e < spec_.experts.count; ++e) {
+      const RoutedRows& its = routed[static_cast<size_t>(e)];
+      solves(its) ? solve_expert(e, its, x, y[kMerged]) : skip_expert(e, few);
+    }
+    if (few > 0) {
+      result_.notes.push_back(
+          fmt::format("{} of {} routed experts see fewer than {} tokens: left as merged", few,
+                      spec_.experts.count, kFewestRows));
+    }
+    step_(static_cast<uint64_t>(spec_.experts.count * spec_.hidden));  // the router
+    if (spec_.experts.shared_intermediate) add_shared_expert(x, y[kMerged]);
+    return y;
+  }
+
+  // Whether there are enough tokens to fit to.
+  bool solves(const RoutedRows& routed) const {
+    return std::ranges::count_if(routed.rows, [&](int64_t r) {
+             return r < text_.fit_rows && text_.weights[static_cast<size_t>(r)] > 0;
+           }) >= kFewestRows;
+  }
+
+  void skip_expert(int64_t expert, int64_t& few) {
+    ++few;
+    for (const Layer& l : layers_) {
+      if (l.merged.expert == expert) step_(static_cast<uint64_t>(l.merged.out * l.merged.in));
+    }
+  }
+
+  // The parts of a stream that go through `model`, by its weights.
+  std::shared_ptr<const BlockWeights> run_unsolved(const Transformer& model, StreamIndex stream,
+                                                   const Streams& x, Streams& y) {
+    auto block = model.load_block(layer_);
+    for (const Part& part : parts_) {
+      if (part.stream != stream || part.model != &model) continue;
+      for (int64_t first = 0; first < part.segment->rows; first += kRowsPerGroup) {
+        const int64_t at = part.first_row + first;
+        model.mlp_output(*block, std::min(kRowsPerGroup, part.segment->rows - first),
+                         x[stream].row(at), y[stream].row(at));
+      }
+    }
+    return block;
+  }
+
+  // Of the held-out tokens all of them; of the merged stream the choice of the router, and the
+  // experts that see too little to be solved.
+  std::vector<RoutedRows> run_prior_experts(const Streams& x, Streams& y) {
+    const auto block = run_unsolved(models_.prior, kPrior, x, y);
+    std::vector<RoutedRows> routed = models_.prior.route(*block, text_.rows, x[kMerged].row(0));
+    for (size_t e = 0; e < routed.size(); ++e) {
+      if (routed[e].rows.empty() || solves(routed[e])) continue;
+      const Matrix its = gather(x[kMerged], routed[e].rows);
+      Matrix output(its.rows, spec_.hidden);
+      models_.prior.expert_output(*block, static_cast<int64_t>(e), its.rows, its.row(0),
+                                  output.row(0));
+      scatter(output, routed[e], y[kMerged]);
+    }
+    return routed;
+  }
+
+  void solve_expert(int64_t expert, const RoutedRows& routed, const Streams& x, Matrix& merged) {
+    const TextRows text = select_rows(text_, routed.rows);
+    Streams inner;
+    {
+      const Streams its = {gather(x[kExperts], routed.rows), gather(x[kMerged], routed.rows), {}};
+      inner = mlp(System(*this, text, its), expert);
+    }
+    Streams y = like(inner, spec_.hidden);
+    solve(System(*this, text, inner), *find(LinearRole::kDown, expert), y);
+    scatter(y[kMerged], routed, merged);
+  }
+
+  // merged += sigmoid(switch(x)) * shared expert(x).
+  void add_shared_expert(const Streams& x, Matrix& merged) {
+    Streams inner, switches = streams(1);
+    {
+      const System system(*this, text_, x);
+      inner = mlp(system, kShared);
+      solve(system, *find(LinearRole::kSharedSwitch), switches);
+    }
+    Streams y = streams(spec_.hidden);
+    solve(System(*this, text_, inner), *find(LinearRole::kDown, kShared), y);
+    for (int64_t r = 0; r < merged.rows; ++r) {
+      const float open = 1.0f / (1.0f + std::exp(-switches[kMerged].row(r)[0]));
+      for (int64_t c = 0; c < merged.columns; ++c) merged.row(r)[c] += open * y[kMerged].row(r)[c];
+    }
+  }
+
+  static Matrix gather(const Matrix& x, std::span<const int64_t> rows) {
+    Matrix some(static_cast<int64_t>(rows.size()), x.columns);
+    for (int64_t i = 0; i < some.rows; ++i)
+      std::copy_n(x.row(rows[static_cast<size_t>(i)]), x.columns, some.row(i));
+    return some;
+  }
+
+  static void scatter(const Matrix& output, const RoutedRows& routed, Matrix& y) {
+    for (int64_t i = 0; i < output.rows; ++i) {
+      const auto at = static_cast<size_t>(i);
+      for (int64_t c = 0; c < y.columns; ++c)
+        y.row(routed.rows[at])[c] += routed.weights[at] * output.row(i)[c];
+    }
+  }
+
   // Copies a panel into its columns of y.
   static void put(const Matrix& panel, int64_t first, Matrix& y) {
     for (int64_t r = 0; r < panel.rows; ++r)
       std::copy_n(panel.row(r), panel.columns, y.row(r) + first);
   }
 
-  // The left side of the layers whose input is x.
+  // The left side of the layers whose input is x: the rows of `rows`, some of the text or all.
   struct System {
-    System(Block& block, const Streams& inputs)
-        : x(inputs),
-          ridge(inputs[block.is("regmean") ? kExperts : kMerged].first_rows(block.text_.fit_rows),
-                std::span(block.text_.weights).first(static_cast<size_t>(block.text_.fit_rows)),
+    System(Block& block, const TextRows& rows, const Streams& inputs)
+        : text(rows),
+          x(inputs),
+          ridge(inputs[block.is("regmean") ? kExperts : kMerged].first_rows(text.fit_rows),
+                std::span(text.weights).first(static_cast<size_t>(text.fit_rows)),
                 {block.settings_.ridge, block.is("regmean") ? block.settings_.alpha : 1},
                 block.threads_) {
       if (ridge.raised() > 0) {
@@ -392,6 +516,7 @@ class Block {
             "rho was raised to {:.3g}: the activations do not span their space", ridge.rho()));
       }
     }
+    const TextRows& text;
     const Streams& x;
     RidgeSystem ridge;
   };
@@ -401,7 +526,7 @@ class Block {
   void solve(const System& system, const Layer& l, Streams& y) {
     for (int64_t first = 0; first < l.merged.out; first += kPanel) {
       const int64_t width = std::min(kPanel, l.merged.out - first);
-      Streams panel = streams(width);
+      Streams panel = like(system.x, width);
       solve_panel(system, l, first, width, panel);
       for (const size_t s : {kExperts, kMerged, kPrior}) put(panel[s], first, y[s]);
     }
@@ -414,15 +539,15 @@ class Block {
         refined_rows(l.merged.tensor, l.merged.first_row + first, width, in);
     const DType dtype = models_.prior.source().get(l.merged.tensor).dtype;
     const auto before = backend_.pack(dtype, stored.data(), width, in);
-    Matrix residuals = residuals_of(system.x, l, first, *before, y[kExperts]);
-    if (text_.held_rows() > 0)
-      backend_.linear(*before, {}, system.x[kPrior].row(0), text_.held_rows(), y[kPrior].row(0));
+    Matrix residuals = residuals_of(system, l, first, *before, y[kExperts]);
+    if (const Matrix& x = system.x[kPrior]; x.rows > 0)
+      backend_.linear(*before, {}, x.row(0), x.rows, y[kPrior].row(0));
 
     std::vector<float> weights(static_cast<size_t>(width * in));
     widen(dtype, stored.data(), weights);
     const std::vector<double> more = diagonal_part(system, l, first, weights);
     const std::vector<double> change =
-        system.ridge.solve(residuals.first_rows(text_.fit_rows), more);
+        system.ridge.solve(residuals.first_rows(system.text.fit_rows), more);
     residuals = {};
     for (size_t i = 0; i < weights.size(); ++i)
       weights[i] = static_cast<float>(static_cast<double>(weights[i]) + change[i]);
@@ -430,8 +555,8 @@ class Block {
       throw input_error("{}: refinement gives values that are not finite", l.merged.name);
     narrow(weights, dtype, stored.data());
     const auto after = backend_.pack(dtype, stored.data(), width, in);
-    backend_.linear(*after, {}, system.x[kMerged].row(0), text_.rows, y[kMerged].row(0));
-    add_biases(l, first, width, y);
+    backend_.linear(*after, {}, system.x[kMerged].row(0), system.text.rows, y[kMerged].row(0));
+    add_biases(system.text, l, first, width, y);
     step_(static_cast<uint64_t>(width * in));
   }
 
@@ -466,14 +591,15 @@ class Block {
 
   // experts_y = X^e W_k^T, and what is left to explain on the rows that are fitted to: its
   // difference to the prior's output, by the method.
-  Matrix residuals_of(const Streams& x, const Layer& l, int64_t first, const PackedWeight& prior,
-                      Matrix& experts_y) {
-    const int64_t fit = text_.fit_rows, width = prior.out;
+  Matrix residuals_of(const System& system, const Layer& l, int64_t first,
+                      const PackedWeight& prior, Matrix& experts_y) {
+    const Streams& x = system.x;
+    const int64_t fit = system.text.fit_rows, width = prior.out;
     Matrix target(fit, width), baseline(fit, width);
     for (size_t k = 0; k < models_.experts.size(); ++k) {
       const StoredRows rows = expert_rows(l, k, first, width);
       const auto weight = backend_.pack(rows.dtype, rows.bytes.data(), width, prior.in);
-      for (const Segment& s : text_.segments) {
+      for (const Segment& s : system.text.segments) {
         if (s.expert != k) continue;
         backend_.linear(*weight, {}, x[kExperts].row(s.first_row), s.rows,
                         experts_y.row(s.first_row));
@@ -496,9 +622,9 @@ class Block {
     if (!is("regmean") || settings_.alpha == 1) return {};
     const int64_t in = l.merged.in, width = static_cast<int64_t>(prior.size()) / in;
     std::vector<double> part(prior.size());
-    for (const Segment& s : text_.segments) {
+    for (const Segment& s : system.text.segments) {
       if (s.held_out) continue;
-      const std::vector<double> squares = squares_of(system.x[kExperts], s);
+      const std::vector<double> squares = squares_of(system, s);
       const StoredRows rows = expert_rows(l, s.expert, first, width);
       std::vector<float> weights(prior.size());
       widen(rows.dtype, rows.bytes.data(), weights);
@@ -515,10 +641,11 @@ class Block {
   }
 
   // Weighted mean of the squares of a segment's inputs, per channel.
-  std::vector<double> squares_of(const Matrix& x, const Segment& s) const {
+  std::vector<double> squares_of(const System& system, const Segment& s) const {
+    const Matrix& x = system.x[kExperts];
     std::vector<double> squares(static_cast<size_t>(x.columns));
     for (int64_t r = s.first_row; r < s.first_row + s.rows; ++r) {
-      const double w = text_.weights[static_cast<size_t>(r)];
+      const double w = system.text.weights[static_cast<size_t>(r)];
       const float* row = x.row(r);
       for (int64_t j = 0; j < x.columns; ++j)
         squares[static_cast<size_t>(j)] += w * static_cast<double>(row[j]) * row[j];
@@ -534,21 +661,21 @@ class Block {
 
   // Biases of the experts and of the prior; the merged one is b_0 + the mean of what its weights do
   // not explain / (1 + ridge): the same least squares, for an input that is always one.
-  void add_biases(const Layer& l, int64_t first, int64_t width, Streams& y) {
+  void add_biases(const TextRows& text, const Layer& l, int64_t first, int64_t width, Streams& y) {
     if (l.merged.bias.empty()) return;
     const auto at = [&](const Transformer& model, const LinearLayer& linear) {
       const auto all = model.source().read_floats(model.source().get(linear.bias));
       const auto begin = all.begin() + static_cast<std::ptrdiff_t>(linear.first_row + first);
       return std::vector<float>(begin, begin + static_cast<std::ptrdiff_t>(width));
     };
-    for (const Segment& s : text_.segments)
+    for (const Segment& s : text.segments)
       add_to_rows(y[kExperts], s.first_row, s.rows,
                   at(*models_.experts[s.expert], l.experts[s.expert]));
     const std::vector<float> before = at(models_.prior, l.merged);
-    add_to_rows(y[kPrior], 0, text_.held_rows(), before);
+    add_to_rows(y[kPrior], 0, y[kPrior].rows, before);
     std::vector<float> after = before;
     if (settings_.biases && is("regression")) {
-      const std::vector<double> left = mean_difference(y, before);
+      const std::vector<double> left = mean_difference(text, y, before);
       for (size_t c = 0; c < after.size(); ++c)
         after[c] = static_cast<float>(before[c] + left[c] / (1 + settings_.ridge));
     }
@@ -556,20 +683,23 @@ class Block {
     const auto stored = refined_rows(l.merged.bias, l.merged.first_row + first, width, 1);
     narrow(after, dtype, stored.data());
     widen(dtype, stored.data(), after);
-    add_to_rows(y[kMerged], 0, text_.rows, after);
+    add_to_rows(y[kMerged], 0, text.rows, after);
   }
 
   // The experts' outputs - (the merged one's + bias), the mean over experts and fitted tokens.
-  std::vector<double> mean_difference(const Streams& y, std::span<const float> bias) const {
+  std::vector<double> mean_difference(const TextRows& text, const Streams& y,
+                                      std::span<const float> bias) const {
     std::vector<double> sum(bias.size());
-    for (int64_t r = 0; r < text_.fit_rows; ++r) {
-      const double w = text_.weights[static_cast<size_t>(r)];
+    double weight = 0;
+    for (int64_t r = 0; r < text.fit_rows; ++r) {
+      const double w = text.weights[static_cast<size_t>(r)];
+      weight += w;
       const float *expert = y[kExperts].row(r), *merged = y[kMerged].row(r);
       for (size_t c = 0; c < bias.size(); ++c)
         sum[c] += w * (static_cast<double>(expert[c]) - static_cast<double>(merged[c]) -
                        static_cast<double>(bias[c]));
     }
-    for (double& v : sum) v /= static_cast<double>(models_.experts.size());
+    for (double& v : sum) v /= weight;
     return sum;
   }
 
@@ -666,7 +796,7 @@ uint64_t block_memory(const RefineModels& models, const TextRows& text,
   const ModelSpec& spec = models.prior.spec();
   const auto streams = static_cast<uint64_t>(2 * text.rows + text.held_rows());  // rows
   const auto fit = static_cast<uint64_t>(text.fit_rows);
-  uint64_t most = 0, tensors = 0;
+  uint64_t most = 0, tensors = 0, held = 0;
   if (refines_head(models, settings)) {
     const LinearLayer head = *models.prior.untied_head();
     tensors = static_cast<uint64_t>(head.out * head.in) *
@@ -688,6 +818,18 @@ uint64_t block_memory(const RefineModels& models, const TextRows& text,
                                 8 * fit * panel);
     }
     tensors = std::max(tensors, stored);
+    if (spec.layer[static_cast<size_t>(layer)].routed) {
+      // x, y and the choices of the router beside the layers, or beside a block that runs.
+      held = 8 * streams * static_cast<uint64_t>(spec.hidden) +
+             16 * static_cast<uint64_t>(text.rows * spec.experts.chosen);
+    }
+  }
+  if (held > 0) {
+    uint64_t block = models.prior.packed_block_bytes();
+    for (const Transformer* expert : models.experts)
+      block = std::max(block, expert->packed_block_bytes());
+    const uint64_t rows = static_cast<uint64_t>(text.rows * (spec.experts.count + 2 * spec.hidden));
+    most = held + std::max(most, block + 4 * rows + models.prior.activation_bytes(kRowsPerGroup));
   }
   constexpr uint64_t kProgram = 64'000'000;
   return kProgram + most + tensors;

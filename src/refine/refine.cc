@@ -12,12 +12,6 @@ namespace fs = std::filesystem;
 void check_shapes(const RefineModels& models) {
   const ModelSpec& spec = models.prior.spec();
   const std::string& name = models.prior.source().label();
-  for (int64_t layer = 0; layer < spec.layers; ++layer) {
-    if (spec.layer[static_cast<size_t>(layer)].routed) {
-      throw usage_error("{}: refine does not know mixtures of experts ({}) yet", name,
-                        spec.model_type);
-    }
-  }
   for (const Transformer* expert : models.experts) {
     const ModelSpec& other = expert->spec();
     const auto refuse = [&](std::string_view what) {

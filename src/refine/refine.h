@@ -38,8 +38,10 @@ struct RefineReport {
 // and the hidden states of all tokens, which go to files in `scratch` when max_memory asks for it.
 // Same bytes for any number of threads, and after an interrupt. Throws Error(kResource), before any
 // work, when max_memory is too little; Error(kInput): an expert is not of the prior's shape, a text
-// is empty or too long, activations are not finite; Error(kUsage): experts are routed (mixtures of
-// experts). After an error of code kInterrupted what is done stays in `scratch`.
+// is empty or too long, activations are not finite. After an error of code kInterrupted what is
+// done stays in `scratch`. Of a mixture of experts the router stays the prior's, and so does a
+// routed expert that sees fewer than 100 tokens (a note of its block counts those); the others are
+// solved on the tokens that the merged model sends to them.
 std::shared_ptr<RefineJournal> refine(const RefineModels& models,
                                       std::span<const std::vector<TokenSequence>> texts,
                                       const RefineOptions& options, RefineReport& report);

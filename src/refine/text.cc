@@ -60,4 +60,19 @@ TextRows lay_out_text(std::span<const std::vector<TokenSequence>> texts, double 
   return text;
 }
 
+TextRows select_rows(const TextRows& text, std::span<const int64_t> rows) {
+  TextRows selected;
+  auto row = rows.begin();
+  for (const Segment& s : text.segments) {
+    Segment some{s.expert, s.held_out, selected.rows, 0, {}};
+    for (; row != rows.end() && *row < s.first_row + s.rows; ++row, ++some.rows)
+      selected.weights.push_back(text.weights[static_cast<size_t>(*row)]);
+    if (some.rows == 0) continue;
+    selected.rows += some.rows;
+    if (!s.held_out) selected.fit_rows = selected.rows;
+    selected.segments.push_back(std::move(some));
+  }
+  return selected;
+}
+
 }  // namespace lewis

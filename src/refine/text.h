@@ -33,4 +33,8 @@ struct TextRows {
 TextRows lay_out_text(std::span<const std::vector<TokenSequence>> texts, double held_out,
                       double question_weight);
 
+// Some rows of a text (ascending), with the weights that they have in all of it, so that of a
+// segment they no longer add up to one. Without ids and sequences.
+TextRows select_rows(const TextRows& text, std::span<const int64_t> rows);
+
 }  // namespace lewis
