@@ -78,8 +78,27 @@ void add_mergekit_flags(CLI::App& verb, bool& copy_tokenizer_off) {
       ->group("mergekit");
 }
 
+Json to_json(const RefineCost& cost) {
+  return {{"tokens", cost.tokens},
+          {"peak_memory", cost.peak_memory},
+          {"least_memory", cost.least_memory},
+          {"scratch_bytes", cost.disk}};
+}
+
+void print_refinement(const RefineCost& cost, const Recipe& recipe) {
+  fmt::print(
+      "Before that it would be {}: {} tokens.\nRefinement: memory about {}, --max-memory may be {} "
+      "or more; {} more of disk until the model is written. Its time is not in the above.\n",
+      describe(*recipe.lewis->refine, recipe.lewis->calibration.size()), with_commas(cost.tokens),
+      human_bytes(cost.peak_memory), human_bytes(cost.least_memory), human_bytes(cost.disk));
+}
+
 // What the merge would cost, with the time that this disk would take.
-void print_dry_run(const Options& o, const Recipe& recipe, const MergeCost& cost) {
+void print_dry_run(const Options& o, const Recipe& recipe, const MergeCost& cost,
+                   Threads& threads) {
+  std::optional<RefineCost> refine;  // what else; before the merge and not at once with it
+  if (recipe.lewis && recipe.lewis->refine)
+    refine = refinement_cost(recipe, o.merge.seed, o.merge.max_memory, threads);
   const auto folder = existing_folder(o.merge.out);
   const Checkpoint model = Checkpoint::open(source_folders(recipe).at(0));
   const DiskSpeed disk = measure_disk(model.shard_paths().at(0), folder);
@@ -87,16 +106,17 @@ void print_dry_run(const Options& o, const Recipe& recipe, const MergeCost& cost
                                   static_cast<double>(cost.bytes_written) / disk.write);
   const uint64_t available = std::filesystem::space(folder).available;
   if (o.common->json) {
-    fmt::print("{}\n", Json{{"bytes_read", cost.bytes_read},
-                            {"bytes_written", cost.bytes_written},
-                            {"tensors", cost.tensors},
-                            {"parameters", cost.parameters},
-                            {"peak_memory", cost.peak_memory},
-                            {"least_memory", cost.least_memory},
-                            {"vocabulary", cost.vocabulary},
-                            {"disk_free", available},
-                            {"seconds", seconds}}
-                           .dump(2));
+    Json json = {{"bytes_read", cost.bytes_read},
+                 {"bytes_written", cost.bytes_written},
+                 {"tensors", cost.tensors},
+                 {"parameters", cost.parameters},
+                 {"peak_memory", cost.peak_memory},
+                 {"least_memory", cost.least_memory},
+                 {"vocabulary", cost.vocabulary},
+                 {"disk_free", available},
+                 {"seconds", seconds}};
+    if (refine) json["refinement"] = to_json(*refine);
+    fmt::print("{}\n", json.dump(2));
     return;
   }
   fmt::print("Would read {} and write {} ({} tensors, {} parameters) to {}.\n",
@@ -114,6 +134,7 @@ void print_dry_run(const Options& o, const Recipe& recipe, const MergeCost& cost
       human_bytes(cost.bytes_written), human_bytes(available), human_seconds(seconds),
       human_bytes(static_cast<uint64_t>(disk.read)),
       human_bytes(static_cast<uint64_t>(disk.write)));
+  if (refine) print_refinement(*refine, recipe);
 }
 
 std::filesystem::path beside(const std::filesystem::path& out, std::string_view suffix) {
@@ -202,7 +223,7 @@ void run_merge(Options& o) {
   o.guidance.max_memory = o.merge.max_memory;
   const MergeCost cost = merge_cost(recipe, threads.count(), o.merge.max_memory, change_tokenizer);
   check_merge_target(recipe, o.merge);  // before the calibration: an hour later is too late
-  if (o.dry_run) return print_dry_run(o, recipe, cost);
+  if (o.dry_run) return print_dry_run(o, recipe, cost, threads);
   clock.end_phase("open the models and check");
   const ProgressFn watched = clock.watch(progress.callback());
   const Guidance guidance = guide(recipe, o.guidance, threads, watched);
@@ -210,6 +231,8 @@ void run_merge(Options& o) {
     const MergeInputs inputs(guidance.recipe, open_options(threads, o.merge.seed));
     for (const std::string& line : inputs.explain(inputs.tensor(o.explain)))
       fmt::print("{}\n", line);
+    if (recipe.lewis && recipe.lewis->refine)
+      fmt::print("All of this is before refinement, which solves linear layers anew.\n");
     return;
   }
   o.merge.progress = watched;

@@ -9,6 +9,7 @@
 #include "cli/activation_errors.h"
 #include "cli/guidance.h"
 #include "cli/measures.h"
+#include "cli/refinement.h"
 #include "cli/table.h"
 #include "cli/tokenizers.h"
 #include "cli/verbs.h"
@@ -158,6 +159,15 @@ void print_diagnostics(const MergeDiagnostics& d) {
   if (titles.size() > 1) print_totals(pair_table(d, titles), terminal);
 }
 
+// What the maps and costs do not show.
+void print_refinement(const Options& o, const Recipe& recipe) {
+  if (!recipe.lewis || !recipe.lewis->refine) return;
+  fmt::print("The result will then be {}.\n",
+             describe(*recipe.lewis->refine, recipe.lewis->calibration.size()));
+  if (o.diagnostics) fmt::print("Maps, totals and errors here are of the merge before that.\n");
+  fmt::print("What it takes in memory and disk: lewis merge RECIPE OUT --dry-run.\n\n");
+}
+
 void print_cost(const MergeCost& cost) {
   fmt::print(
       "The merge will read {}, write {} ({} tensors, {} parameters)\n"
@@ -213,11 +223,15 @@ void write_plan(const std::filesystem::path& file, const std::string& text) {
   std::filesystem::rename(temporary, file);
 }
 
-// What mergekit makes of a written plan.
-const char* mergekit_note(const Recipe& recipe) {
-  const bool beyond = recipe.lewis && (recipe.lewis->trim != "magnitude" || recipe.lewis->aim);
-  return beyond ? "mergekit reads it, but trims by magnitude and does not relax"
-                : "mergekit accepts it";
+// What mergekit makes of a written plan, and what is not in it.
+std::string mergekit_note(const Recipe& recipe) {
+  const bool refines = recipe.lewis && recipe.lewis->refine;
+  if (recipe.lewis && (recipe.lewis->trim != "magnitude" || recipe.lewis->aim)) {
+    return std::string("mergekit reads it, but trims by magnitude and does not relax") +
+           (refines ? " or refine" : "");
+  }
+  return std::string("mergekit accepts it") +
+         (refines ? "; densities only: a merge of it is not refined" : "");
 }
 
 void run_plan(Options& o) {
@@ -241,12 +255,15 @@ void run_plan(Options& o) {
     Json json = plan_json(recipe, guidance, cost);
     if (diagnostics) json["diagnostics"] = to_json(*diagnostics);
     if (!errors.empty()) json["activation_errors"] = to_json(errors);
+    if (recipe.lewis && recipe.lewis->refine)
+      json["refinement"] = describe(*recipe.lewis->refine, recipe.lewis->calibration.size());
     fmt::print("{}\n", json.dump(2));
     return;
   }
   print_plan(recipe, guidance);
   if (diagnostics) print_diagnostics(*diagnostics);
   print_errors(errors);
+  print_refinement(o, recipe);
   print_cost(cost);
   if (!o.out.empty()) fmt::print("Written: {} ({})\n", o.out.string(), mergekit_note(recipe));
 }

@@ -39,30 +39,51 @@ Json identity_of(const CalibrationEntry& entry, const RunningModel& expert) {
           {"tokenizer", expert.tokenizer ? expert.tokenizer->identity() : ""}};
 }
 
+// The models and texts that a recipe's refinement works on.
+struct RefinementInputs {
+  std::unique_ptr<RunningModel> prior;
+  std::vector<std::unique_ptr<RunningModel>> experts;
+  std::vector<std::vector<TokenSequence>> texts;  // of each expert
+  Json identities = Json::array();                // likewise
+  RefineModels models() const {
+    RefineModels models{*prior->transformer, {}};
+    for (const auto& expert : experts) models.experts.push_back(expert->transformer.get());
+    return models;
+  }
+};
+
+RefinementInputs open_refinement(const Recipe& recipe, uint64_t seed, Threads& threads) {
+  RefinementInputs inputs;
+  inputs.prior = open_prior(recipe, seed, threads);
+  for (CalibrationEntry entry : recipe.lewis->calibration) {
+    const bool ids = format_of(entry.data, entry.format) == "ids";
+    inputs.experts.push_back(
+        RunningModel::open(recipe.models.at(entry.index), threads, !ids, ComputeType::kF32));
+    const RunningModel& expert = *inputs.experts.back();
+    check_tokenizer(expert, *inputs.prior);
+    entry.samples = recipe.lewis->refine->samples;
+    inputs.texts.push_back(text_of(entry, expert));
+    inputs.identities.push_back(identity_of(entry, expert));
+  }
+  return inputs;
+}
+
 }  // namespace
+
+RefineCost refinement_cost(const Recipe& recipe, uint64_t seed, uint64_t max_memory,
+                           Threads& threads) {
+  const RefinementInputs inputs = open_refinement(recipe, seed, threads);
+  return refine_cost(inputs.models(), inputs.texts, recipe.lewis->refine.value(), max_memory);
+}
 
 Refinement run_refinement(const Recipe& recipe, const RefinementOptions& options, Threads& threads,
                           const ProgressFn& progress) {
   const RefineSettings& settings = recipe.lewis->refine.value();
-  const auto prior = open_prior(recipe, options.seed, threads);
-  std::vector<std::unique_ptr<RunningModel>> experts;
-  std::vector<std::vector<TokenSequence>> texts;
-  RefineModels models{*prior->transformer, {}};
-  Json identities = Json::array();
-  for (CalibrationEntry entry : recipe.lewis->calibration) {
-    const bool ids = format_of(entry.data, entry.format) == "ids";
-    experts.push_back(
-        RunningModel::open(recipe.models.at(entry.index), threads, !ids, ComputeType::kF32));
-    check_tokenizer(*experts.back(), *prior);
-    entry.samples = settings.samples;
-    texts.push_back(text_of(entry, *experts.back()));
-    identities.push_back(identity_of(entry, *experts.back()));
-    models.experts.push_back(experts.back()->transformer.get());
-  }
+  const RefinementInputs inputs = open_refinement(recipe, options.seed, threads);
   const Json plan = {{"lewis", kVersion},
                      {"recipe", to_yaml(recipe, false)},
-                     {"prior", prior->input.fingerprint()},
-                     {"experts", identities}};
+                     {"prior", inputs.prior->input.fingerprint()},
+                     {"experts", inputs.identities}};
   RefineOptions refine_options{.settings = settings,
                                .scratch = options.scratch,
                                .plan = sha256_hex(plan.dump()),
@@ -70,13 +91,25 @@ Refinement run_refinement(const Recipe& recipe, const RefinementOptions& options
                                .max_memory = options.max_memory,
                                .progress = progress};
   Refinement result;
-  result.journal = refine(models, texts, refine_options, result.report);
+  result.journal = refine(inputs.models(), inputs.texts, refine_options, result.report);
   auto refined = std::make_shared<InputModel>();
   refined->name = "refined";
   refined->source = open_refined(result.journal, options.scratch.string());
   refined->fingerprint = [hash = refine_options.plan] { return hash; };
   result.refined = std::move(refined);
   return result;
+}
+
+std::string describe(const RefineSettings& s, size_t experts) {
+  const std::string texts = s.samples ? fmt::format("{} texts", s.samples) : "all texts";
+  const std::string held =
+      s.held_out > 0
+          ? fmt::format("{:g} of them held out to decide, block by block, what is kept", s.held_out)
+          : "none held out, so every block is kept";
+  return fmt::format(
+      "refined by {} (ridge {:g}) towards {} expert{}, from {}, on {} of each, {}", s.method,
+      s.ridge, experts, experts == 1 ? "" : "s",
+      s.prior == "plain" ? "the merge without densities of calibration" : "the merge", texts, held);
 }
 
 namespace {

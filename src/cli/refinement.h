@@ -28,6 +28,13 @@ struct Refinement {
 Refinement run_refinement(const Recipe& recipe, const RefinementOptions& options, Threads& threads,
                           const ProgressFn& progress);
 
+// What run_refinement would take (refine_cost); `recipe` needs no densities yet.
+RefineCost refinement_cost(const Recipe& recipe, uint64_t seed, uint64_t max_memory,
+                           Threads& threads);
+
+// One line for people about what lewis.refine will do: method, prior, texts, what is held out.
+std::string describe(const RefineSettings& settings, size_t experts);
+
 // A model as the command line names it, ready to run: a folder, or a recipe, guided and refined as
 // it asks for, which is merged while it is read. Up to 256 MiB of merged tensors stay in memory.
 std::unique_ptr<RunningModel> open_named(const std::filesystem::path& path, bool needs_tokenizer,

@@ -1,6 +1,7 @@
 #include "refine/refine.h"
 
 #include <algorithm>
+#include <set>
 
 #include "base/error.h"
 
@@ -46,18 +47,44 @@ void check_texts(const RefineModels& models, std::span<const std::vector<TokenSe
   }
 }
 
+// Of both streams before and after a block.
+uint64_t stream_bytes(const RefineModels& models, const TextRows& text) {
+  return 4 * static_cast<uint64_t>(text.rows * models.prior.spec().hidden) * sizeof(float);
+}
+
 // Whether hidden states go to files; Error(kResource) when even that is too much.
-bool plan_memory(const RefineModels& models, const TextRows& text, const RefineOptions& options) {
-  const uint64_t limit = options.max_memory;
-  const uint64_t least = block_memory(models, text, options.settings);
-  const auto stream = static_cast<uint64_t>(text.rows * models.prior.spec().hidden) * sizeof(float);
-  if (limit == 0 || least + 4 * stream <= limit) return false;
+bool plan_memory(const RefineModels& models, const TextRows& text, const RefineSettings& settings,
+                 uint64_t limit) {
+  const uint64_t least = block_memory(models, text, settings);
+  if (limit == 0 || least + stream_bytes(models, text) <= limit) return false;
   if (least > limit) {
     throw resource_error(
         "--max-memory {}: refining with {} tokens needs at least {} bytes; fewer samples need less",
         limit, text.rows, least);
   }
   return true;
+}
+
+// Bytes of all tensors that can change: linear layers, their biases and the norms before them.
+uint64_t refined_bytes(const RefineModels& models, const RefineSettings& settings) {
+  const ModelSpec& spec = models.prior.spec();
+  std::set<std::string> names;
+  const auto add = [&](const LinearLayer& l) {
+    if (l.role == LinearRole::kRouter) return;
+    names.insert(l.tensor);
+    if (!l.bias.empty()) names.insert(l.bias);
+  };
+  for (int64_t layer = 0; layer < spec.layers; ++layer) {
+    for (const LinearLayer& l : linear_layers(spec, layer)) add(l);
+    for (const std::string_view norm : {spec.norms.before_attention, spec.norms.before_mlp}) {
+      if (settings.norms && !norm.empty() && !spec.norm.bias)
+        names.insert(fmt::format("{}layers.{}.{}.weight", spec.prefix, layer, norm));
+    }
+  }
+  if (refines_head(models, settings)) add(*models.prior.untied_head());
+  uint64_t bytes = 0;
+  for (const std::string& name : names) bytes += byte_size(models.prior.source().get(name));
+  return bytes;
 }
 
 class Refinement {
@@ -137,6 +164,22 @@ class Refinement {
 
 }  // namespace
 
+// The folder holds the refined tensors, the streams of the last two blocks while the next is
+// written, and those that are spilled.
+RefineCost refine_cost(const RefineModels& models,
+                       std::span<const std::vector<TokenSequence>> texts,
+                       const RefineSettings& settings, uint64_t max_memory) {
+  check_shapes(models);
+  check_texts(models, texts);
+  const TextRows text = lay_out_text(texts, settings.held_out, settings.question_weight);
+  const bool spill = plan_memory(models, text, settings, max_memory);
+  const uint64_t streams = stream_bytes(models, text);
+  RefineCost cost{static_cast<uint64_t>(text.rows), 0, block_memory(models, text, settings), 0};
+  cost.peak_memory = cost.least_memory + (spill ? 0 : streams);
+  cost.disk = refined_bytes(models, settings) + (spill ? 2 : 1) * streams;
+  return cost;
+}
+
 std::shared_ptr<RefineJournal> refine(const RefineModels& models,
                                       std::span<const std::vector<TokenSequence>> texts,
                                       const RefineOptions& options, RefineReport& report) {
@@ -146,7 +189,7 @@ std::shared_ptr<RefineJournal> refine(const RefineModels& models,
       lay_out_text(texts, options.settings.held_out, options.settings.question_weight);
   report.tokens = static_cast<uint64_t>(text.rows);
   report.held_out = static_cast<uint64_t>(text.held_rows());
-  const bool spill = plan_memory(models, text, options);
+  const bool spill = plan_memory(models, text, options.settings, options.max_memory);
   const auto journal =
       std::make_shared<RefineJournal>(options.scratch, options.plan, options.resume);
   try {

@@ -32,6 +32,18 @@ struct RefineReport {
   uint64_t tokens = 0, held_out = 0;
 };
 
+// What refining would take, without doing any of it. Checks the models and the texts, and throws,
+// as refine() does.
+struct RefineCost {
+  uint64_t tokens = 0;        // of all texts, with those that are held out
+  uint64_t peak_memory = 0;   // bytes, within the limit
+  uint64_t least_memory = 0;  // the least limit
+  uint64_t disk = 0;          // most bytes that the scratch folder holds
+};
+RefineCost refine_cost(const RefineModels& models,
+                       std::span<const std::vector<TokenSequence>> texts,
+                       const RefineSettings& settings, uint64_t max_memory);
+
 // A finished journal; open_refined has its tensors: the linear layers of all blocks where
 // refinement was kept, as stored. Everything else is the prior's. texts[k]: what shows the skill of
 // expert k. Memory: one linear layer's inputs, outputs and system at a time, the block's tensors

@@ -157,6 +157,35 @@ TEST_F(Verbs, RefinesAMerge) {
   EXPECT_LT(loss(1, "loss_math_test"), 0.95 * loss(0, "loss_math_test"));
 }
 
+// What refinement takes and does is said before it is done, and where it is left out.
+TEST_F(Verbs, SaysThatItWillRefine) {
+  const std::string recipe = (dir_.path / "r.yml").string(), plan = (dir_.path / "p.yml").string();
+  std::ofstream(recipe) << kRefined;
+  const Json cost = json("merge " + recipe + " " + out() + " --dry-run")["refinement"];
+  EXPECT_GT(cost["tokens"], 32);
+  EXPECT_GT(cost["scratch_bytes"], 1'000'000);
+  const uint64_t least = cost["least_memory"];
+  EXPECT_LT(least, cost["peak_memory"]);
+  const auto with = [&](uint64_t limit) {
+    return lewis("merge " + recipe + " " + out() + " --dry-run --max-memory " +
+                 std::to_string(limit));
+  };
+  EXPECT_NE(with(least).out.find("Refinement: memory about"), std::string::npos) << with(least).err;
+  EXPECT_EQ(with(least - 1).code, 4);
+  EXPECT_FALSE(std::filesystem::exists(out() + ".refined.partial"));
+
+  const lewis::Run planned = lewis("plan " + recipe + " -o " + plan);
+  EXPECT_NE(planned.out.find("will then be refined by regression (ridge 0.1) towards 2 experts"),
+            std::string::npos)
+      << planned.out;
+  EXPECT_NE(planned.out.find("a merge of it is not refined"), std::string::npos) << planned.out;
+  EXPECT_EQ(json("plan " + recipe)["refinement"].get<std::string>().find("refined by regression"),
+            0u);
+  const lewis::Run explained =
+      lewis("merge " + recipe + " " + out() + " --explain model.norm.weight");
+  EXPECT_NE(explained.out.find("before refinement"), std::string::npos) << explained.out;
+}
+
 // Interrupted, it says so; resumed, it ends with the bytes of a run that was left in peace.
 TEST_F(Verbs, RefinementGoesOnAfterAnInterrupt) {
   const std::string recipe = (dir_.path / "r.yml").string(), peace = (dir_.path / "peace").string();

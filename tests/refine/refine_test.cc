@@ -459,6 +459,32 @@ TEST(Refine, ThreadsDoNotChangeABitOfRoutedExperts) {
   EXPECT_EQ(one, result(7));
 }
 
+// What refining is said to take: to the byte on disk, where no block is left as merged.
+TEST(Refine, SaysWhatItTakes) {
+  for (const char* name : {"llama", "qwen2", "gemma2", "qwen2_moe"}) {
+    Case c(family(name));
+    const RefineModels all{*c.models[0], {c.models[1].get(), c.models[2].get()}};
+    const RefineCost cost = refine_cost(all, c.texts, c.options.settings, 0);
+    uint64_t tokens = 0, bytes = 0;
+    for (const auto& text : c.texts) {
+      for (const TokenSequence& s : text) tokens += s.ids.size();
+    }
+    EXPECT_EQ(cost.tokens, tokens) << name;
+    for (const auto& [tensor, stored] : c.run()) bytes += stored.size();
+    const uint64_t streams = 4 * tokens * static_cast<uint64_t>(c.spec.hidden) * sizeof(float);
+    if (c.spec.experts.count > 0) {  // some experts see too little
+      EXPECT_GE(cost.disk, bytes + streams) << name;
+    } else {
+      EXPECT_EQ(cost.disk, bytes + streams) << name;
+    }
+    EXPECT_EQ(cost.peak_memory, cost.least_memory + streams) << name;
+    const RefineCost least = refine_cost(all, c.texts, c.options.settings, cost.least_memory);
+    EXPECT_EQ(least.peak_memory, cost.least_memory) << name;
+    EXPECT_EQ(least.disk, cost.disk + streams) << name;
+    EXPECT_THROW(refine_cost(all, c.texts, c.options.settings, cost.least_memory - 1), Error);
+  }
+}
+
 // Interrupted at every step and resumed: the bytes of a run that was left in peace.
 TEST(Refine, GoesOnAfterAnInterrupt) {
   Case peace(family("gemma2"));
