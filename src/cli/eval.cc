@@ -206,7 +206,7 @@ void run_task_on(const Options& o, EvaluatedModel& model, const PreparedTask& ta
   const TaskModel task_model{*running.transformer,
                              running.tokenizer ? &*running.tokenizer : nullptr, running.stop_ids,
                              expert};
-  std::optional<Journal> journal;
+  std::optional<EvalJournal> journal;
   std::map<size_t, ItemResult> known;
   ItemFn done;
   if (!o.output.empty()) {

@@ -106,8 +106,7 @@ Findings look_into(const ReportOptions& o, Threads& threads, const ProgressFn& p
   });
   if (f.diagnostics && f.recipe->lewis && !f.recipe->lewis->calibration.empty()) {
     attempt(f.missing, "Activation error against the experts", [&] {
-      f.errors =
-          activation_errors(*f.recipe, model_in(o.out), o.guidance, threads, progress);
+      f.errors = activation_errors(*f.recipe, model_in(o.out), o.guidance, threads, progress);
     });
   }
   return f;

@@ -131,7 +131,7 @@ void run_tune(Options& o) {
   try {
     // Refuses what can be refused before the journal is touched.
     check_tuning(tunable, o.tune);
-    Journal journal(file, tuning_identity(tunable, o.tune));
+    TuneJournal journal(file, tuning_identity(tunable, o.tune));
     report = tune(tunable, o.tune, &journal, threads, progress.callback());
   } catch (const Error& e) {
     if (e.code() != ExitCode::kInterrupted) throw;

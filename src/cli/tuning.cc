@@ -68,7 +68,7 @@ struct Scale {
 
 class Tuning {
  public:
-  Tuning(const TunableRecipe& recipe, const TuneOptions& options, Journal* journal,
+  Tuning(const TunableRecipe& recipe, const TuneOptions& options, TuneJournal* journal,
          Threads& threads, const ProgressFn& progress)
       : tunable_(recipe),
         options_(options),
@@ -248,7 +248,7 @@ class Tuning {
 
   const TunableRecipe& tunable_;
   const TuneOptions& options_;
-  Journal* journal_;
+  TuneJournal* journal_;
   Threads& threads_;
   const ProgressFn& progress_;
   std::vector<double> start_;
@@ -281,7 +281,7 @@ void check_tuning(const TunableRecipe& tunable, const TuneOptions& options) {
     throw usage_error("--held-out {}: expected a share between 0 and 1", options.held_out);
 }
 
-TuneReport tune(const TunableRecipe& recipe, const TuneOptions& options, Journal* journal,
+TuneReport tune(const TunableRecipe& recipe, const TuneOptions& options, TuneJournal* journal,
                 Threads& threads, const ProgressFn& progress) {
   check_tuning(recipe, options);
   return Tuning(recipe, options, journal, threads, progress).run();

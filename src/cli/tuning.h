@@ -46,7 +46,7 @@ struct TuneReport {
 // Throws Error(kUsage): no calibration data, data named as a test set, parts that are empty, an
 // expert that is no better than the base on its own text (unless plain_mean); kInterrupted by
 // `progress`.
-TuneReport tune(const TunableRecipe& recipe, const TuneOptions& options, Journal* journal,
+TuneReport tune(const TunableRecipe& recipe, const TuneOptions& options, TuneJournal* journal,
                 Threads& threads, const ProgressFn& progress);
 
 // What tune() refuses before any work.

@@ -15,7 +15,8 @@ struct IfevalRule {
   Json arguments = Json::object();  // {"relation": "at least", "num_words": 300}
 };
 
-// The rules of a row of the data: instruction_id_list and kwargs, of which null counts as not given. Throws Error(kInput) that begins with `where` for a rule that is not known, lists of
+// The rules of a row of the data: instruction_id_list and kwargs, of which null counts as not
+// given. Throws Error(kInput) that begins with `where` for a rule that is not known, lists of
 // different lengths, or an argument that is missing or not of its type.
 std::vector<IfevalRule> read_ifeval_rules(const Json& row, const std::string& where);
 

@@ -50,7 +50,8 @@ fs::path path_of(const fs::path& folder, const PreparedTask& task, const std::st
 
 }  // namespace
 
-Journal::Journal(const fs::path& folder, const PreparedTask& task, const Json& about, bool fresh)
+EvalJournal::EvalJournal(const fs::path& folder, const PreparedTask& task, const Json& about,
+                         bool fresh)
     : file_(open_journal(path_of(folder, task, sha256_hex(about.dump())))),
       head_(line_of({{"lewis_eval_journal", 1}, {"items", task.items.size()}, {"of", about}})) {
   if (!file_.try_lock()) {
@@ -64,7 +65,7 @@ Journal::Journal(const fs::path& folder, const PreparedTask& task, const Json& a
   }
 }
 
-void Journal::take_over(const PreparedTask& task) {
+void EvalJournal::take_over(const PreparedTask& task) {
   const std::string text = read_text_file(file_.path());
   if (text.empty()) return;
   if (!text.starts_with(head_)) {
@@ -90,7 +91,7 @@ void Journal::take_over(const PreparedTask& task) {
   if (good < text.size()) fs::resize_file(file_.path(), good);
 }
 
-void Journal::append(size_t item, const ItemResult& result) {
+void EvalJournal::append(size_t item, const ItemResult& result) {
   file_.append(line_of(to_json(item, result)));
   finished_[item] = result;
 }

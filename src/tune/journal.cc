@@ -28,7 +28,7 @@ size_t take_answers(const std::string& text, const std::string& identity,
 
 }  // namespace
 
-Journal::Journal(const std::filesystem::path& path, const std::string& identity) {
+TuneJournal::TuneJournal(const std::filesystem::path& path, const std::string& identity) {
   size_t good = 0;
   if (std::filesystem::exists(path)) good = take_answers(read_text_file(path), identity, answers_);
   file_ = File::open_append(path);
@@ -41,12 +41,12 @@ Journal::Journal(const std::filesystem::path& path, const std::string& identity)
   }
 }
 
-std::optional<Json> Journal::find(const std::string& question) const {
+std::optional<Json> TuneJournal::find(const std::string& question) const {
   const auto answer = answers_.find(question);
   return answer == answers_.end() ? std::nullopt : std::optional(answer->second);
 }
 
-void Journal::add(const std::string& question, const Json& answer) {
+void TuneJournal::add(const std::string& question, const Json& answer) {
   file_->append(line_of({{"question", question}, {"answer", answer}}));
   file_->sync();
   answers_[question] = answer;

@@ -13,11 +13,11 @@ namespace lewis {
 
 // One JSON line an answer, each on the disk before the next question. A last line that was cut off
 // is as good as absent.
-class Journal {
+class TuneJournal {
  public:
   // `identity`: of all that decides the answers. A journal of another identity is begun anew.
   // Error(kResource) when it cannot be written, or when another process uses it.
-  Journal(const std::filesystem::path& file, const std::string& identity);
+  TuneJournal(const std::filesystem::path& file, const std::string& identity);
 
   std::optional<Json> find(const std::string& question) const;
   void add(const std::string& question, const Json& answer);

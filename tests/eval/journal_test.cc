@@ -28,8 +28,8 @@ class JournalTest : public testing::Test {
     r.details = {{"n", i}};
     return r;
   }
-  Journal open(const Json& about = {{"model", "m"}}, bool fresh = false) {
-    return Journal(dir_.path / "items", task_, about, fresh);
+  EvalJournal open(const Json& about = {{"model", "m"}}, bool fresh = false) {
+    return EvalJournal(dir_.path / "items", task_, about, fresh);
   }
   std::filesystem::path file() const {
     return std::filesystem::directory_iterator(dir_.path / "items")->path();
@@ -41,10 +41,10 @@ class JournalTest : public testing::Test {
 
 TEST_F(JournalTest, GivesBackWhatWasAppended) {
   for (const int i : {3, 0, 4}) {
-    Journal journal = open();
+    EvalJournal journal = open();
     journal.append(static_cast<size_t>(i), result(i));
   }
-  const Journal journal = open();
+  const EvalJournal journal = open();
   ASSERT_EQ(journal.finished().size(), 3u);
   for (const int i : {0, 3, 4}) EXPECT_EQ(journal.finished().at(static_cast<size_t>(i)), result(i));
 }
@@ -52,7 +52,7 @@ TEST_F(JournalTest, GivesBackWhatWasAppended) {
 // Cut after every byte: what is whole is there, and what is appended then comes after it.
 TEST_F(JournalTest, IsCutWhereItIsTorn) {
   {
-    Journal journal = open();
+    EvalJournal journal = open();
     for (const int i : {0, 1, 2}) journal.append(static_cast<size_t>(i), result(i));
   }
   const std::string whole = read_text_file(file());
@@ -60,7 +60,7 @@ TEST_F(JournalTest, IsCutWhereItIsTorn) {
     std::ofstream(file()) << whole.substr(0, bytes);
     const auto lines = static_cast<size_t>(std::count(whole.begin(), whole.begin() + bytes, '\n'));
     {
-      Journal journal = open();
+      EvalJournal journal = open();
       ASSERT_EQ(journal.finished().size(), std::max<size_t>(lines, 1) - 1) << bytes;
       journal.append(4, result(4));
     }
@@ -79,7 +79,7 @@ TEST_F(JournalTest, OtherSettingsAreAnotherJournal) {
 }
 
 TEST_F(JournalTest, IsOneProcesssAlone) {
-  const Journal first = open();
+  const EvalJournal first = open();
   EXPECT_THROW(open(), Error);
 }
 

@@ -120,6 +120,27 @@ TEST(House, NothingBelowCliPrintsOrExits) {
   }
 }
 
+// Two classes of one name are undefined behaviour that links without a word: the inline members of
+// one may run for the other.
+TEST(House, OneClassOfEachName) {
+  static const std::regex kDefinition(R"(^(class|struct|enum class) (\w+)( final)?( :.*)? \{)");
+  std::map<std::string, std::string> files;  // by name
+  for (const auto& entry : fs::recursive_directory_iterator(fs::path(LEWIS_SOURCE) / "src")) {
+    if (!entry.is_regular_file()) continue;
+    bool hidden = false;  // in an anonymous namespace
+    std::ifstream in(entry.path());
+    for (std::string line; std::getline(in, line);) {
+      if (line == "namespace {") hidden = true;
+      if (line == "}  // namespace") hidden = false;
+      std::smatch match;
+      if (hidden || !std::regex_search(line, match, kDefinition)) continue;
+      const auto [other, first] = files.emplace(match[2], entry.path().string());
+      EXPECT_TRUE(first) << match[2] << " is in " << entry.path() << " and in " << other->second;
+    }
+  }
+  EXPECT_GT(files.size(), 100u);
+}
+
 // The check itself must be able to fail.
 TEST(House, ClosureFollowsArrows) {
   EXPECT_TRUE(visible_from("merge").contains("io"));

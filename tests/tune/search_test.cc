@@ -79,21 +79,21 @@ TEST(TuneJournal, GoesOnWhereItStopped) {
   const TempDir dir;
   const auto file = dir.path / "j.jsonl";
   {
-    Journal journal(file, "one");
+    TuneJournal journal(file, "one");
     journal.add("a", {0.1, 1.0 / 3});
     journal.add("b", {2});
   }
-  EXPECT_EQ(Journal(file, "one").find("a"), (Json{0.1, 1.0 / 3}));  // to the bit
+  EXPECT_EQ(TuneJournal(file, "one").find("a"), (Json{0.1, 1.0 / 3}));  // to the bit
   std::filesystem::resize_file(file, std::filesystem::file_size(file) - 3);
   {
-    Journal cut(file, "one");
+    TuneJournal cut(file, "one");
     EXPECT_TRUE(cut.find("a"));
     EXPECT_FALSE(cut.find("b"));
     cut.add("b", {3});
   }
-  EXPECT_EQ(Journal(file, "one").find("b"), (Json{3}));
-  EXPECT_EQ(Journal(file, "two").size(), 0u);
-  EXPECT_EQ(Journal(file, "one").size(), 0u);  // that of "two" was begun in its place
+  EXPECT_EQ(TuneJournal(file, "one").find("b"), (Json{3}));
+  EXPECT_EQ(TuneJournal(file, "two").size(), 0u);
+  EXPECT_EQ(TuneJournal(file, "one").size(), 0u);  // that of "two" was begun in its place
 }
 
 }  // namespace
