@@ -28,12 +28,23 @@ class PackedWeight {
   int64_t out = 0, in = 0;
 };
 
+enum class Activation { kSilu, kGelu, kGeluTanh };
+
+// What the values of a product are multiplied by: activation(x * weight^T (+ bias)), a weight of
+// the same shape.
+struct Gate {
+  const PackedWeight& weight;
+  std::span<const float> bias;
+  Activation activation;
+};
+
 // One of several products of the same inputs: y[rows, out] = x * weight^T (+ bias[out] when not
-// empty).
+// empty), times the gate if there is one.
 struct LinearCall {
   const PackedWeight& weight;
   std::span<const float> bias;
   float* y = nullptr;
+  const Gate* gate = nullptr;
 };
 
 // One sequence of an attention call. Query head h uses key and value head h / (heads / kv_heads).
@@ -50,8 +61,6 @@ struct AttentionShape {
   int64_t window = 0;  // query i sees the last `window` of its keys; 0: all of them
   float softcap = 0;   // scores become softcap * tanh(score / softcap); 0: they stay
 };
-
-enum class Activation { kSilu, kGelu, kGeluTanh };
 
 // Which two values of a head rope turns together: (i, i + rotary / 2) or (2 i, 2 i + 1).
 enum class RopePairs { kHalves, kNeighbours };

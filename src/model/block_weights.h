@@ -37,7 +37,7 @@ struct Transformer::Workspace {
   FloatBuffer normed, projected;  // [rows, hidden]
   FloatBuffer q, mixed;           // [rows, heads, head_dim]
   FloatBuffer k, v;               // [rows, kv_heads, head_dim]
-  FloatBuffer gate, up;           // [rows, intermediate]
+  FloatBuffer inner;              // [rows, intermediate]
   FloatBuffer last;               // of head(): [rows, hidden]
   FloatBuffer router;             // [rows, experts]
   FloatBuffer gathered, one;      // of one expert: input and output [its rows, hidden]

@@ -210,13 +210,11 @@ void Transformer::run_mlp(const MlpWeights& mlp, const float* x, int64_t rows, f
                           const std::function<void(ConstMatrix)>& tap_down) const {
   Workspace& w = *workspace_;
   const int64_t width = mlp.up.weight->out;
-  float* inner = w.gate.get(rows * width);  // [rows, width]
+  float* inner = w.inner.get(rows * width);  // [rows, width]
   if (mlp.gate.weight) {
-    float* up = w.up.get(rows * width);  // [rows, width]
-    backend_.linear(std::array{LinearCall{*mlp.gate.weight, mlp.gate.bias, inner},
-                               LinearCall{*mlp.up.weight, mlp.up.bias, up}},
-                    x, rows);
-    backend_.activate(spec_.activation, inner, up, rows * width);
+    const Gate gate{*mlp.gate.weight, mlp.gate.bias, spec_.activation};
+    const LinearCall call{*mlp.up.weight, mlp.up.bias, inner, &gate};
+    backend_.linear(std::span(&call, 1), x, rows);
   } else {
     backend_.linear(*mlp.up.weight, mlp.up.bias, x, rows, inner);
     backend_.activate(spec_.activation, inner, nullptr, rows * width);

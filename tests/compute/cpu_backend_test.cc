@@ -129,6 +129,33 @@ TEST_P(CpuLinear, SeveralWeightsOfTheSameInputsAreOneCall) {
   EXPECT_TRUE(b == linear(*backend, *weights[1], {}, x));
 }
 
+// Tiles that fit one panel and tiles that do not, with and without rows left over.
+TEST_P(CpuLinear, AGateIsAProductOfItsOwn) {
+  Threads threads(2);
+  const auto backend = make_cpu_backend(threads, GetParam());
+  for (const auto& [rows, in, out] :
+       {LinearShape{1, 32, 40}, LinearShape{301, 96, 700}, LinearShape{140, 1030, 2600}}) {
+    const auto x = random_floats(rows * in, 1), bias = random_floats(out, 2);
+    const auto gate_bytes = stored(random_floats(out * in, 3), DType::kBF16);
+    const auto up_bytes = stored(random_floats(out * in, 4), DType::kBF16);
+    const auto weight = [&](const std::vector<std::byte>& bytes, bool packed) {
+      if (packed) return backend->pack(DType::kBF16, bytes.data(), out, in);
+      return backend->keep(DType::kBF16, {std::shared_ptr<void>(), bytes.data()}, out, in);
+    };
+    for (const bool packed : {true, false}) {
+      const auto gate_weight = weight(gate_bytes, packed), up = weight(up_bytes, packed);
+      const Gate gate{*gate_weight, bias, Activation::kGeluTanh};
+      std::vector<float> y(static_cast<size_t>(rows * out));
+      const LinearCall call{*up, bias, y.data(), &gate};
+      backend->linear(std::span(&call, 1), x.data(), rows);
+      auto expected = linear(*backend, *gate_weight, bias, x);
+      const auto values = linear(*backend, *up, bias, x);
+      backend->activate(Activation::kGeluTanh, expected.data(), values.data(), rows * out);
+      EXPECT_TRUE(y == expected) << rows << " " << in << " " << out << " " << packed;
+    }
+  }
+}
+
 TEST(CpuBackend, NoRowsIsNothing) {
   Threads threads(2);
   const auto backend = make_cpu_backend(threads);

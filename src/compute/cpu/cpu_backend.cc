@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <limits>
 #include <list>
@@ -12,6 +13,7 @@
 #include "compute/cpu/matmul.h"
 #include "compute/cpu/rope_table.h"
 #include "compute/cpu/stored_matmul.h"
+#include "compute/float_buffer.h"
 
 namespace lewis {
 namespace {
@@ -45,10 +47,13 @@ class CpuBackend final : public Backend {
 
   void linear(std::span<const LinearCall> calls, const float* x, int64_t rows) override {
     if (calls.empty()) return;
-    if (dynamic_cast<const StoredWeight*>(&calls[0].weight)) {
+    if (!dynamic_cast<const StoredWeight*>(&calls[0].weight)) {
+      return matmul_.multiply(calls, x, rows, threads_);
+    }
+    if (std::ranges::none_of(calls, [](const LinearCall& call) { return call.gate; })) {
       return stored_matmul_.multiply(calls, x, rows, threads_);
     }
-    matmul_.multiply(calls, x, rows, threads_);
+    for (const LinearCall& call : calls) stored_linear(call, x, rows);
   }
 
   void rms_norm(const float* x, int64_t rows, int64_t columns, std::span<const float> weight,
@@ -127,6 +132,17 @@ class CpuBackend final : public Backend {
     });
   }
 
+  // The gate and what it multiplies are two products of the same inputs.
+  void stored_linear(const LinearCall& call, const float* x, int64_t rows) {
+    if (!call.gate) return stored_matmul_.multiply(std::span(&call, 1), x, rows, threads_);
+    const int64_t n = rows * call.weight.out;
+    float* values = gated_.get(n);
+    const std::array both = {LinearCall{call.gate->weight, call.gate->bias, call.y},
+                             LinearCall{call.weight, call.bias, values}};
+    stored_matmul_.multiply(both, x, rows, threads_);
+    activate(call.gate->activation, call.y, values, n);
+  }
+
   const RopeTable& rope_table(std::span<const float> inverse_frequency, float factor,
                               int64_t positions) {
     auto table = std::find_if(rope_tables_.begin(), rope_tables_.end(), [&](const RopeTable& t) {
@@ -144,6 +160,7 @@ class CpuBackend final : public Backend {
   const Kernels& kernels_ = best_kernels();
   Matmul matmul_;
   StoredMatmul stored_matmul_;
+  FloatBuffer gated_;                 // what a gate multiplies: [rows, out]
   std::list<RopeTable> rope_tables_;  // the oldest first
 };
 

@@ -3,6 +3,7 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <iterator>
 #include <string_view>
 
 #include "base/error.h"
@@ -19,6 +20,7 @@ using dnnl::memory;
 // megabytes of weights. A piece with all columns of its weight writes the result where it belongs;
 // others go through a buffer.
 int64_t row_tile(int64_t in) { return in <= 1024 ? 256 : 128; }
+constexpr int64_t kGatedRowTile = 128;
 int64_t panel_columns(int64_t in) {
   if (in <= 1024) return 2048;
   return in <= 2048 ? 640 : in <= 4096 ? 256 : 128;
@@ -83,8 +85,18 @@ std::vector<RowTile> cut_rows(int64_t rows, int64_t tile, bool any_row_count) {
   return tiles;
 }
 
-const PanelWeight& panels_of(const LinearCall& call) {
-  return dynamic_cast<const PanelWeight&>(call.weight);
+const PanelWeight& panels_of(const PackedWeight& weight) {
+  return dynamic_cast<const PanelWeight&>(weight);
+}
+
+bool any_row_count(const LinearCall& call) {
+  return panels_of(call.weight).any_row_count &&
+         (!call.gate || panels_of(call.gate->weight).any_row_count);
+}
+
+// A gated piece has two results, which stay in the second cache.
+int64_t row_tile(const LinearCall& call) {
+  return call.gate ? kGatedRowTile : row_tile(call.weight.in);
 }
 
 }  // namespace
@@ -195,9 +207,8 @@ const Matmul::Primitive& Matmul::primitive(int64_t rows, const PanelWeight& weig
 
 void Matmul::multiply(std::span<const LinearCall> calls, const float* x, int64_t rows,
                       Threads& threads) {
-  const bool any_row_count = std::ranges::all_of(
-      calls, [](const LinearCall& call) { return panels_of(call).any_row_count; });
-  const int64_t whole = any_row_count ? rows : rows / kRowStep * kRowStep;
+  const int64_t whole =
+      std::ranges::all_of(calls, any_row_count) ? rows : rows / kRowStep * kRowStep;
   multiply_tiles(calls, x, whole, threads);
   if (whole == rows) return;
   const int64_t in = calls[0].weight.in;
@@ -208,7 +219,8 @@ void Matmul::multiply(std::span<const LinearCall> calls, const float* x, int64_t
   std::vector<LinearCall> last;
   for (size_t i = 0; i < calls.size(); ++i) {
     const int64_t out = calls[i].weight.out;
-    last.push_back({calls[i].weight, calls[i].bias, padded_y[i].get(kRowStep * out)});
+    last.push_back(
+        {calls[i].weight, calls[i].bias, padded_y[i].get(kRowStep * out), calls[i].gate});
   }
   multiply_tiles(last, last_x, kRowStep, threads);
   for (size_t i = 0; i < calls.size(); ++i) {
@@ -231,19 +243,52 @@ const std::byte* Matmul::inputs(const float* x, int64_t values, Threads& threads
   return rounded;
 }
 
-void Matmul::run_piece(const Piece& piece, const std::byte* x, size_t row_bytes) {
-  const auto& [call, panel, primitive, first_row, rows] = piece;
-  const int64_t out = call->weight.out, columns = panel->columns;
-  float* y = call->y + first_row * out + panel->first;  // [rows, columns] with stride `out`
-  thread_local FloatBuffer dense;
-  float* result = columns == out ? y : dense.get(rows * columns);
-  execute(*primitive, panel->weights, x + static_cast<size_t>(first_row) * row_bytes, result);
-  if (result == y && call->bias.empty()) return;
-  const Kernels& kernels = best_kernels();
+// result[rows, columns] = x * the panel's weights (+ bias), dense.
+void Matmul::run_product(const Product& product, std::span<const float> bias, const std::byte* x,
+                         int64_t rows, float* result) {
+  const auto& [panel, primitive] = product;
+  execute(*primitive, panel->weights, x, result);
+  if (bias.empty()) return;
   for (int64_t r = 0; r < rows; ++r) {
-    if (result != y) std::copy_n(result + r * columns, columns, y + r * out);
-    if (!call->bias.empty()) kernels.add(y + r * out, call->bias.data() + panel->first, columns);
+    best_kernels().add(result + r * panel->columns, bias.data() + panel->first, panel->columns);
   }
+}
+
+void Matmul::run_piece(const Piece& piece, const std::byte* x, size_t row_bytes) {
+  const auto& [call, values, gate, first_row, rows] = piece;
+  const std::byte* inputs = x + static_cast<size_t>(first_row) * row_bytes;
+  const int64_t out = call->weight.out, columns = values.panel->columns;
+  float* y = call->y + first_row * out + values.panel->first;  // [rows, columns], stride `out`
+  thread_local FloatBuffer dense, gated;
+  float* result = columns == out ? y : dense.get(rows * columns);
+  if (call->gate) {
+    float* factors = gated.get(rows * columns);
+    run_product(gate, call->gate->bias, inputs, rows, result);
+    run_product(values, call->bias, inputs, rows, factors);
+    best_kernels().activate[static_cast<size_t>(call->gate->activation)](result, factors,
+                                                                         rows * columns);
+  } else {
+    run_product(values, call->bias, inputs, rows, result);
+  }
+  if (result == y) return;
+  for (int64_t r = 0; r < rows; ++r) std::copy_n(result + r * columns, columns, y + r * out);
+}
+
+// Every panel of a call for every tile of rows.
+std::vector<Matmul::Piece> Matmul::cut(const LinearCall& call, int64_t rows) {
+  std::vector<Piece> pieces;
+  const PanelWeight& weight = panels_of(call.weight);
+  for (const RowTile& tile : cut_rows(rows, row_tile(call), any_row_count(call))) {
+    for (size_t i = 0; i < weight.panels.size(); ++i) {
+      const auto product_of = [&](const PanelWeight& w) {
+        return Product{&w.panels[i], &primitive(tile.rows, w, w.panels[i])};
+      };
+      pieces.push_back({&call, product_of(weight),
+                        call.gate ? product_of(panels_of(call.gate->weight)) : Product{},
+                        tile.first, tile.rows});
+    }
+  }
+  return pieces;
 }
 
 void Matmul::multiply_tiles(std::span<const LinearCall> calls, const float* x, int64_t rows,
@@ -253,14 +298,9 @@ void Matmul::multiply_tiles(std::span<const LinearCall> calls, const float* x, i
   std::vector<Piece> pieces;
   double flops = 0;
   for (const LinearCall& call : calls) {
-    const PanelWeight& weight = panels_of(call);
-    for (const RowTile& tile : cut_rows(rows, row_tile(in), weight.any_row_count)) {
-      for (const auto& panel : weight.panels) {
-        pieces.push_back(
-            {&call, &panel, &primitive(tile.rows, weight, panel), tile.first, tile.rows});
-      }
-    }
-    flops += 2.0 * static_cast<double>(weight.out * in) * static_cast<double>(rows);
+    std::ranges::copy(cut(call, rows), std::back_inserter(pieces));
+    flops += (call.gate ? 4.0 : 2.0) * static_cast<double>(call.weight.out * in) *
+             static_cast<double>(rows);
   }
   const std::byte* stored_x = inputs(x, rows * in, threads);
   const size_t row_bytes = static_cast<size_t>(in) * (type_ == ComputeType::kF32 ? 4 : 2);

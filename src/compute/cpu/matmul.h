@@ -41,10 +41,14 @@ class Matmul {
   };
   using Key = std::tuple<int64_t, int64_t, int64_t>;  // rows, columns, in
 
+  // Of some rows with one panel.
+  struct Product {
+    const PanelWeight::Panel* panel = nullptr;
+    const Primitive* primitive = nullptr;
+  };
   struct Piece {
     const LinearCall* call;
-    const PanelWeight::Panel* panel;
-    const Primitive* primitive;
+    Product values, gate;
     int64_t first_row, rows;
   };
 
@@ -55,6 +59,9 @@ class Matmul {
   static void execute(const Primitive& primitive, const dnnl::memory& weights, const std::byte* x,
                       float* y);
   const std::byte* inputs(const float* x, int64_t values, Threads& threads);
+  std::vector<Piece> cut(const LinearCall& call, int64_t rows);
+  static void run_product(const Product& product, std::span<const float> bias, const std::byte* x,
+                          int64_t rows, float* result);
   static void run_piece(const Piece& piece, const std::byte* x, size_t row_bytes);
   // rows: a multiple of 16 where a weight needs that.
   void multiply_tiles(std::span<const LinearCall> calls, const float* x, int64_t rows,
