@@ -14,16 +14,16 @@ std::shared_ptr<CommonOptions> add_common_options(CLI::App& verb) {
   return options;
 }
 
-void add_compute_option(CLI::App& verb, std::optional<ComputeType>& type) {
+void add_compute_option(CLI::App& verb, ComputeType& type) {
   const auto take = [&type](const std::string& name) {
     static constexpr std::array<std::string_view, 3> kNames = {"f32", "bf16", "auto"};
     if (std::ranges::find(kNames, name) == kNames.end()) {
       throw usage_error("--compute {}: expected f32, bf16 or auto; the nearest is '{}'", name,
                         nearest_name(name, kNames));
     }
-    type.reset();
-    if (name == "f32") type = ComputeType::kF32;
-    if (name == "bf16") type = ComputeType::kBF16;
+    type = name == "f32"    ? ComputeType::kF32
+           : name == "bf16" ? ComputeType::kBF16
+                            : faster_compute_type();
   };
   verb.add_option_function<std::string>("--compute", take,
                                         "Inputs and weights of linear layers: f32 (default: the "

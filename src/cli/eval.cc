@@ -34,8 +34,8 @@ struct Options {
   std::filesystem::path expert;  // of task kl
   std::filesystem::path layers;  // a recipe: activation errors against its experts
   std::string baseline;
-  std::optional<ComputeType> compute = ComputeType::kF32;  // none: the faster one
-  TaskOptions defaults;                                    // for every task
+  GuidanceOptions guidance;  // of recipes in place of models
+  TaskOptions defaults;      // for every task
   std::shared_ptr<CommonOptions> common;
 };
 
@@ -113,14 +113,11 @@ bool is_kl(const TaskOptions& task) { return !task.own && task.task == "kl"; }
 
 // The model that task kl compares with; null when no task asks for it.
 std::unique_ptr<RunningModel> open_expert(const Options& o, std::vector<TaskOptions>& tasks,
-                                          ComputeType type, Threads& threads,
-                                          const ProgressFn& progress) {
+                                          Threads& threads, const ProgressFn& progress) {
   const bool wanted = std::ranges::any_of(tasks, is_kl);
   if (!wanted && !o.expert.empty()) throw usage_error("--kl-to is given, but no task kl");
   if (!wanted || o.expert.empty()) return nullptr;  // without, the task says what it needs
-  GuidanceOptions guidance;
-  guidance.compute = type;
-  auto expert = open_named(o.expert, needs_tokenizer(tasks), type, guidance, threads, progress);
+  auto expert = open_named(o.expert, needs_tokenizer(tasks), o.guidance, threads, progress);
   for (TaskOptions& task : tasks) {
     if (is_kl(task)) task.expert = expert->input.fingerprint();
   }
@@ -233,13 +230,11 @@ double now() {
          1e6;
 }
 
-void run_model(const Options& o, EvaluatedModel& model, const Transformer* expert, ComputeType type,
-               Threads& threads, const ProgressFn& progress) {
-  GuidanceOptions guidance;
-  guidance.compute = o.compute;
+void run_model(const Options& o, EvaluatedModel& model, const Transformer* expert, Threads& threads,
+               const ProgressFn& progress) {
   const bool tokenizer = std::ranges::any_of(
       model.tasks, [](const auto& task) { return task->options.format != "ids"; });
-  const auto running = open_named(model.path, tokenizer, type, guidance, threads, progress);
+  const auto running = open_named(model.path, tokenizer, o.guidance, threads, progress);
   model.results.fingerprint = running->input.fingerprint();
   const double begin = now();
   for (const auto& task : model.tasks) run_task_on(o, model, *task, *running, expert, progress);
@@ -247,8 +242,7 @@ void run_model(const Options& o, EvaluatedModel& model, const Transformer* exper
 }
 
 std::vector<EvaluatedModel> prepare_models(const Options& o, const std::vector<TaskOptions>& tasks,
-                                           const RunningModel* expert, ComputeType type,
-                                           Threads& threads) {
+                                           const RunningModel* expert, Threads& threads) {
   const std::vector<std::string> names = short_names(o.models);
   PreparedTasks prepared;
   std::vector<EvaluatedModel> models;
@@ -258,10 +252,10 @@ std::vector<EvaluatedModel> prepare_models(const Options& o, const std::vector<T
     model.results.model = model_name(model.path);
     model.results.name = names[i];
     model.results.program = fmt::format("lewis {}", kVersion);
-    model.results.compute = compute_type_name(type);
+    model.results.compute = compute_type_name(o.guidance.compute);
     // A recipe that is still without its guidance: what it is asked is the same.
-    const auto running =
-        RunningModel::open(model_in(model.path), threads, needs_tokenizer(tasks), type);
+    const auto running = RunningModel::open(model_in(model.path), threads, needs_tokenizer(tasks),
+                                            o.guidance.compute);
     if (expert) check_expert(*expert, *running, model.path);
     for (size_t t = 0; t < tasks.size(); ++t)
       model.tasks.push_back(prepared.get(t, tasks[t], *running));
@@ -333,17 +327,15 @@ struct LayerErrors {
   std::vector<ModuleValues> experts;
 };
 
-std::vector<LayerErrors> layer_errors(const Options& o, ComputeType type, Threads& threads,
+std::vector<LayerErrors> layer_errors(const Options& o, Threads& threads,
                                       const ProgressFn& progress) {
   std::vector<LayerErrors> errors;
   if (o.layers.empty()) return errors;
   const Recipe recipe = read_recipe(o.layers);
-  GuidanceOptions guidance;
-  guidance.compute = type;
   const std::vector<std::string> names = short_names(o.models);
   for (size_t i = 0; i < o.models.size(); ++i) {
-    const RecipeModel model = guided(model_in(o.models[i]), guidance, threads, progress);
-    errors.push_back({names[i], activation_errors(recipe, model, guidance, threads, progress)});
+    const RecipeModel model = guided(model_in(o.models[i]), o.guidance, threads, progress);
+    errors.push_back({names[i], activation_errors(recipe, model, o.guidance, threads, progress)});
   }
   return errors;
 }
@@ -378,18 +370,17 @@ void run_eval(const Options& o) {
   const double date = now();
   std::vector<TaskOptions> tasks;
   for (const std::string& text : o.tasks) tasks.push_back(parse_task(text, o.defaults));
-  const ComputeType type = o.compute ? *o.compute : faster_compute_type();
   add_sandbox(o, tasks);
-  const auto expert = open_expert(o, tasks, type, threads, progress);
+  const auto expert = open_expert(o, tasks, threads, progress);
   // Broken models, data and files are refused before the first hour of work.
-  std::vector<EvaluatedModel> models = prepare_models(o, tasks, expert.get(), type, threads);
+  std::vector<EvaluatedModel> models = prepare_models(o, tasks, expert.get(), threads);
   std::vector<ModelResults> all;
   for (const EvaluatedModel& model : models) all.push_back(model.results);
   add_other_results(o, all);
   std::optional<size_t> baseline;
   if (!o.baseline.empty()) baseline = find_baseline(o.baseline, all);
   for (size_t i = 0; i < models.size(); ++i) {
-    run_model(o, models[i], expert ? expert->transformer.get() : nullptr, type, threads,
+    run_model(o, models[i], expert ? expert->transformer.get() : nullptr, threads,
               progress.callback());
     models[i].results.date = date;
     all[i] = models[i].results;
@@ -398,7 +389,7 @@ void run_eval(const Options& o) {
   for (size_t i = 0; i < models.size(); ++i) models[i].results = all[i];
   std::vector<std::filesystem::path> files;
   if (!o.output.empty()) files = write_results(o, models);
-  print(o, all, baseline, layer_errors(o, type, threads, progress.callback()), files);
+  print(o, all, baseline, layer_errors(o, threads, progress.callback()), files);
 }
 
 }  // namespace
@@ -459,7 +450,7 @@ void add_eval_verb(CLI::App& app) {
                    "Results of another run, of lewis or of lm-evaluation-harness (file or folder), "
                    "to show beside; may be repeated")
       ->allow_extra_args(false);
-  add_compute_option(*verb, o->compute);
+  add_compute_option(*verb, o->guidance.compute);
   o->common = add_common_options(*verb);
   verb->callback([o] { run_eval(*o); });
 }

@@ -20,10 +20,6 @@
 namespace lewis {
 namespace {
 
-Protocol protocol_of(const LewisSection& lewis) {
-  return lewis.protocol == "reference" ? Protocol::kReference : Protocol::kClean;
-}
-
 StatisticsKey key_of(const CalibrationJob& job, const RunningModel& model) {
   StatisticsKey key;
   key.model = job.model.model;
@@ -119,13 +115,27 @@ std::filesystem::path default_cache_folder() {
   return std::filesystem::temp_directory_path() / "lewis-cache";
 }
 
+namespace {
+
+Protocol protocol_of(const LewisSection& lewis) {
+  return lewis.protocol == "reference" ? Protocol::kReference : Protocol::kClean;
+}
+
+ComputeType compute_type_of(Protocol protocol, const GuidanceOptions& options) {
+  return protocol == Protocol::kReference ? ComputeType::kF32 : options.compute;
+}
+
+}  // namespace
+
+std::string calibration_type(const LewisSection& lewis, const GuidanceOptions& options) {
+  return std::string(compute_type_name(compute_type_of(protocol_of(lewis), options)));
+}
+
 CalibrationResult run_calibration(const CalibrationJob& job, const GuidanceOptions& options,
                                   Threads& threads, const ProgressFn& progress) {
   const bool ids = format_of(job.text.data, job.text.format) == "ids";
-  const ComputeType type = job.protocol == Protocol::kReference ? ComputeType::kF32
-                           : options.compute                    ? *options.compute
-                                                                : faster_compute_type();
-  const auto model = RunningModel::open(job.model, threads, !ids, type);
+  const auto model =
+      RunningModel::open(job.model, threads, !ids, compute_type_of(job.protocol, options));
   const auto work = [&] { return compute(job, *model, options.max_memory, progress); };
   return kept(key_of(job, *model), options.cache, work);
 }
@@ -134,9 +144,8 @@ CalibrationResult run_comparison(const CalibrationJob& job, const RecipeModel& b
                                  const GuidanceOptions& options, Threads& threads,
                                  const ProgressFn& progress) {
   const bool ids = format_of(job.text.data, job.text.format) == "ids";
-  const ComputeType type = options.compute ? *options.compute : faster_compute_type();
-  const auto b = RunningModel::open(base, threads, !ids, type);
-  const auto e = RunningModel::open(job.model, threads, !ids, type);
+  const auto b = RunningModel::open(base, threads, !ids, options.compute);
+  const auto e = RunningModel::open(job.model, threads, !ids, options.compute);
   if (sequences_of(job, *b) != sequences_of(job, *e)) {
     throw input_error("{} and {} read {} as other tokens: their outputs cannot be compared",
                       b->input.label(), e->input.label(), job.text.data.string());

@@ -42,10 +42,13 @@ std::filesystem::path default_cache_folder();
 // How jobs are run.
 struct GuidanceOptions {
   std::filesystem::path cache = default_cache_folder();  // empty: neither look nor keep
-  // None: the faster one. The reference protocol always has float32.
-  std::optional<ComputeType> compute = ComputeType::kF32;
+  ComputeType compute = ComputeType::kF32;
   uint64_t max_memory = 0;  // bytes; 0: no limit
 };
+
+// "f32" or "bf16": what the recipe's calibration computes in. The reference protocol always has
+// float32.
+std::string calibration_type(const LewisSection& lewis, const GuidanceOptions& options);
 
 // Runs the job, or takes its result from the cache when nothing that it depends on has changed.
 CalibrationResult run_calibration(const CalibrationJob& job, const GuidanceOptions& options,

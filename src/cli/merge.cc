@@ -174,10 +174,6 @@ std::string settings_of(const LewisSection& s) {
                      s.allocation, s.protocol, s.gamma, s.epsilon, s.uncovered);
 }
 
-std::string compute_of(const Options& o) {
-  return o.guidance.compute ? std::string(compute_type_name(*o.guidance.compute)) : "auto";
-}
-
 // The text of OUT/lewis_run.json. `recipe`: as the user wrote it.
 std::string record_text(const Options& o, const Recipe& recipe, const Guidance& guidance,
                         const MergeReport& report, size_t threads, RunClock& clock) {
@@ -187,10 +183,13 @@ std::string record_text(const Options& o, const Recipe& recipe, const Guidance& 
   record.recipe_file = o.recipe.string();
   record.recipe = recipe.text;
   record.threads = threads;
-  record.compute = compute_of(o);
   record.chart.memory_budget = o.merge.max_memory;
   record.merge = report;
-  if (!guidance.plans.empty()) record.settings = settings_of(*recipe.lewis);
+  if (!guidance.plans.empty()) {
+    record.settings = settings_of(*recipe.lewis);
+    if (!calibration_jobs(recipe).empty())
+      record.compute = calibration_type(*recipe.lewis, o.guidance);
+  }
   for (const ModelPlan& plan : guidance.plans) {
     const auto entry =
         std::ranges::find(recipe.lewis->calibration, plan.model, &CalibrationEntry::index);
@@ -265,6 +264,9 @@ void run_merge(Options& o) {
              o.merge.out.string(), report.merged + report.copied + report.refined + report.resumed,
              report.merged, report.copied, refined, resumed, human_bytes(report.bytes_written),
              report.shards, report.shards == 1 ? "" : "s", human_seconds(seconds));
+  if (!calibration_jobs(recipe).empty())
+    fmt::print("densities from calibration, linear layers in {}\n",
+               calibration_type(*recipe.lewis, o.guidance));
   if (!page.empty()) fmt::print("{}\n", page);
 }
 

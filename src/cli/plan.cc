@@ -91,7 +91,7 @@ std::string coefficient_note(const ModelPlan& plan, const std::string& method) {
   return fmt::format("weights times {:.4f} to {:.4f} by tensor{}\n\n", low, high, note);
 }
 
-void print_plan(const Recipe& recipe, const Guidance& guidance) {
+void print_plan(const Options& o, const Recipe& recipe, const Guidance& guidance) {
   const Terminal terminal = Terminal::of(STDOUT_FILENO);
   for (const ModelPlan& plan : guidance.plans) {
     const RecipeModel& model = recipe.models[plan.model];
@@ -99,10 +99,12 @@ void print_plan(const Recipe& recipe, const Guidance& guidance) {
     const DensityMean mean = mean_density(
         plan, *open_input(model, {.tokenizers = change_tokenizer}).source, lewis.uncovered);
     const auto entry = std::ranges::find(lewis.calibration, plan.model, &CalibrationEntry::index);
-    fmt::print("{}: densities from {}\n{} -> {}, protocol {}{}\n\n",
-               styled(model.model, "1", terminal.color),
-               (entry->has_statistics() ? entry->model_statistics : entry->data).string(),
-               lewis.importance, lewis.allocation, lewis.protocol, settings_text(lewis));
+    fmt::print(
+        "{}: densities from {}{}\n{} -> {}, protocol {}{}\n\n",
+        styled(model.model, "1", terminal.color),
+        (entry->has_statistics() ? entry->model_statistics : entry->data).string(),
+        entry->has_statistics() ? "" : ", linear layers in " + calibration_type(lewis, o.guidance),
+        lewis.importance, lewis.allocation, lewis.protocol, settings_text(lewis));
     if (plan.density.empty()) {
       fmt::print("densities as written\n\n");
     } else {
@@ -253,6 +255,8 @@ void run_plan(Options& o) {
   if (!o.out.empty()) write_plan(o.out, planned_yaml(guidance.recipe));
   if (o.common->json) {
     Json json = plan_json(recipe, guidance, cost);
+    if (!calibration_jobs(recipe).empty())
+      json["compute"] = calibration_type(*recipe.lewis, o.guidance);
     if (diagnostics) json["diagnostics"] = to_json(*diagnostics);
     if (!errors.empty()) json["activation_errors"] = to_json(errors);
     if (recipe.lewis && recipe.lewis->refine)
@@ -260,7 +264,7 @@ void run_plan(Options& o) {
     fmt::print("{}\n", json.dump(2));
     return;
   }
-  print_plan(recipe, guidance);
+  print_plan(o, recipe, guidance);
   if (diagnostics) print_diagnostics(*diagnostics);
   print_errors(errors);
   print_refinement(o, recipe);

@@ -132,14 +132,14 @@ std::shared_ptr<const InputModel> refine_for_this_run(const Recipe& recipe,
 }  // namespace
 
 std::unique_ptr<RunningModel> open_named(const std::filesystem::path& path, bool needs_tokenizer,
-                                         ComputeType type, const GuidanceOptions& guidance,
-                                         Threads& threads, const ProgressFn& progress) {
-  return open_named(model_in(path), needs_tokenizer, type, guidance, threads, progress);
+                                         const GuidanceOptions& guidance, Threads& threads,
+                                         const ProgressFn& progress) {
+  return open_named(model_in(path), needs_tokenizer, guidance, threads, progress);
 }
 
 std::unique_ptr<RunningModel> open_named(const RecipeModel& named, bool needs_tokenizer,
-                                         ComputeType type, const GuidanceOptions& guidance,
-                                         Threads& threads, const ProgressFn& progress) {
+                                         const GuidanceOptions& guidance, Threads& threads,
+                                         const ProgressFn& progress) {
   constexpr uint64_t kKept = 256 << 20;
   const RecipeModel model = guided(named, guidance, threads, progress);
   OpenOptions options = open_options(threads);
@@ -147,7 +147,7 @@ std::unique_ptr<RunningModel> open_named(const RecipeModel& named, bool needs_to
   if (model.stage && model.stage->lewis && model.stage->lewis->refine) {
     options.refined = refine_for_this_run(*model.stage, guidance.cache, threads, progress);
   }
-  return RunningModel::open(open_input(model, options), threads, needs_tokenizer, type);
+  return RunningModel::open(open_input(model, options), threads, needs_tokenizer, guidance.compute);
 }
 
 std::vector<std::string> describe(const RefineReport& report) {

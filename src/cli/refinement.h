@@ -38,13 +38,13 @@ std::string describe(const RefineSettings& settings, size_t experts);
 // A model as the command line names it, ready to run: a folder, or a recipe, guided and refined as
 // it asks for, which is merged while it is read. Up to 256 MiB of merged tensors stay in memory.
 std::unique_ptr<RunningModel> open_named(const std::filesystem::path& path, bool needs_tokenizer,
-                                         ComputeType type, const GuidanceOptions& guidance,
-                                         Threads& threads, const ProgressFn& progress);
+                                         const GuidanceOptions& guidance, Threads& threads,
+                                         const ProgressFn& progress);
 
 // The same of a recipe in memory (RecipeModel::stage), or of any other model of a recipe.
 std::unique_ptr<RunningModel> open_named(const RecipeModel& model, bool needs_tokenizer,
-                                         ComputeType type, const GuidanceOptions& guidance,
-                                         Threads& threads, const ProgressFn& progress);
+                                         const GuidanceOptions& guidance, Threads& threads,
+                                         const ProgressFn& progress);
 
 // Lines for people about what became of the blocks.
 std::vector<std::string> describe(const RefineReport& report);

@@ -302,7 +302,7 @@ std::vector<Fact> provenance_of(const Findings& f) {
   facts.push_back({"machine", fmt::format("{}; {} of {} cores, {} of memory", r.processor,
                                           r.threads, r.cores, human_bytes(r.machine_memory))});
   facts.push_back({"system", r.system});
-  facts.push_back({"linear layers of calibration", r.compute});
+  if (!r.compute.empty()) facts.push_back({"linear layers of calibration", r.compute});
   facts.push_back(
       {"read and written", fmt::format("{} and {} in {} shard{}", human_bytes(r.merge.bytes_read),
                                        human_bytes(r.merge.bytes_written), r.merge.shards,

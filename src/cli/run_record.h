@@ -27,7 +27,7 @@ struct RunRecord {
   std::string begun;                         // "2026-11-24T22:47:48Z"
   std::string system, processor;             // "Linux 6.1.0 x86_64"
   uint64_t machine_memory = 0, cores = 0, threads = 0;
-  std::string compute;  // "f32", "bf16", "auto"
+  std::string compute;  // "f32", "bf16": of calibration; empty: there was none
   RunChart chart;
   MergeReport merge;
   std::string settings;  // of the guidance, in words; "" for none

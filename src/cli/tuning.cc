@@ -186,9 +186,7 @@ class Tuning {
   }
 
   std::unique_ptr<RunningModel> run(const RecipeModel& model) const {
-    const GuidanceOptions& guidance = options_.guidance;
-    const ComputeType type = guidance.compute ? *guidance.compute : faster_compute_type();
-    return open_named(model, false, type, guidance, threads_, quietly());
+    return open_named(model, false, options_.guidance, threads_, quietly());
   }
 
   // What a single evaluation does is not shown; interrupts are seen.
@@ -295,8 +293,7 @@ std::string tuning_identity(const TunableRecipe& tunable, const TuneOptions& opt
   // The number of evaluations is not among it: more of them go on where fewer ended.
   hash.add(fmt::format("{}\n{}\n{}\n{}\n{}\n", kVersion, tunable.text(), options.samples,
                        options.held_out, options.seed));
-  const auto& compute = options.guidance.compute;
-  hash.add(compute ? compute_type_name(*compute) : "auto");
+  hash.add(compute_type_name(options.guidance.compute));
   for (const CalibrationEntry& e :
        recipe.lewis ? recipe.lewis->calibration : std::vector<CalibrationEntry>{}) {
     if (!e.has_statistics()) hash.add(sha256_hex(read_text_file(e.data)));

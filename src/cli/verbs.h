@@ -20,9 +20,9 @@ struct CommonOptions {
 };
 std::shared_ptr<CommonOptions> add_common_options(CLI::App& verb);
 
-// --compute; none means auto; untouched where the option is not given. The type must live as long
-// as the verb.
-void add_compute_option(CLI::App& verb, std::optional<ComputeType>& type);
+// --compute, with auto as what it chose; untouched where the option is not given. The type must
+// live as long as the verb.
+void add_compute_option(CLI::App& verb, ComputeType& type);
 
 // "5B", "500M", "1e9", "100K": mergekit's suffixes are decimal. Error(kUsage) names the option.
 uint64_t parse_bytes(const std::string& text, std::string_view option);

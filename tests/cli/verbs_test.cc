@@ -45,6 +45,9 @@ TEST_F(Verbs, StatisticsAreOfOneComputeType) {
   EXPECT_EQ(json(command + "--compute f32 --max-memory 1G")["reused"], true);
   const std::string faster = json(command + "--compute auto")["origin"]["compute"];
   EXPECT_EQ(json(command + "--compute " + faster)["reused"], true);
+  EXPECT_EQ(json("plan demo/recipe.yml --compute auto")["compute"], faster);
+  EXPECT_NE(lewis("merge demo/recipe.yml " + out()).out.find("linear layers in f32"),
+            std::string::npos);
   EXPECT_EQ(json(command + "--protocol reference")["origin"]["compute"], "f32");
   const lewis::Run little = lewis(command + "--compute f32 --seed 7 --max-memory 1M");
   EXPECT_EQ(little.code, 4);
