@@ -22,7 +22,7 @@ study: packages
 	@build/release/lewis_study $(MODELS)
 
 # The same tests twice: as built for developers, then under address and undefined-behaviour
-# sanitizers. Warnings are errors in both.
+# sanitizers (but for right answers, which are slow to count and no matter of memory). Warnings are errors in both.
 test: test-asan test-dev
 
 test-dev: packages
@@ -33,7 +33,7 @@ test-dev: packages
 test-asan: packages
 	@cmake --preset asan --log-level=WARNING
 	@cmake --build --preset asan -j $(JOBS)
-	@ctest --test-dir build/asan -j $(JOBS) --output-on-failure --no-tests=error
+	@ctest --test-dir build/asan -j $(JOBS) --output-on-failure --no-tests=error -E ZooAccuracy
 
 # Whether the merge compiles for aarch64.
 aarch64-check: packages

@@ -6,33 +6,13 @@
 #include <optional>
 
 #include "base/error.h"
-#include "refine/ridge.h"
+#include "refine/layer_solver.h"
 
 namespace lewis {
 namespace {
 
-constexpr int64_t kPanel = 1024;         // output channels that are solved together
 constexpr int64_t kRowsPerGroup = 2048;  // that go through attention together
 constexpr int64_t kFewestRows = 100;     // that a routed expert is fitted to
-
-struct Matrix {
-  Matrix() = default;
-  Matrix(int64_t row_count, int64_t column_count)
-      : values(static_cast<size_t>(row_count * column_count)),
-        rows(row_count),
-        columns(column_count) {}
-  float* row(int64_t r) { return values.data() + r * columns; }
-  const float* row(int64_t r) const { return values.data() + r * columns; }
-  FloatMatrix first_rows(int64_t count) const { return {values.data(), count, columns, columns}; }
-
-  std::vector<float> values;
-  int64_t rows = 0, columns = 0;
-};
-
-// The same quantity in three streams: the experts on their texts, the merged model, and the merged
-// model as it would be with this block left at the prior, on what is held out.
-enum StreamIndex { kExperts, kMerged, kPrior };
-using Streams = std::array<Matrix, 3>;
 
 // Rows of one stream that go through one model.
 struct Part {
@@ -41,12 +21,6 @@ struct Part {
   const BlockWeights* norms;
   const Segment* segment;
   int64_t first_row;  // in the stream
-};
-
-// A linear layer of the merged model, and where each expert has it.
-struct Layer {
-  LinearLayer merged;
-  std::vector<LinearLayer> experts;
 };
 
 // || y - expert ||^2 / || expert ||^2 with the tokens' weights, the mean over the experts.
@@ -95,14 +69,13 @@ class Block {
         const std::function<void(uint64_t)>& step)
       : models_(models),
         spec_(models.prior.spec()),
-        backend_(models.prior.backend()),
-        threads_(models.prior.threads()),
         text_(text),
         settings_(settings),
         layer_(layer),
         in_(in),
         out_(out),
-        step_(step) {
+        step_(step),
+        solver_(models, settings, result_, step) {
     find_layers();
     make_parts();
   }
@@ -113,8 +86,6 @@ class Block {
   }
 
  private:
-  struct System;
-
   void run_block() {
     Streams x = attention_inputs();
     Streams mixed = attention(x);
@@ -126,7 +97,7 @@ class Block {
     if (spec_.layer[static_cast<size_t>(layer_)].routed) {
       projected = experts(x);
     } else {
-      Streams inner = mlp(System(*this, text_, x), kDense);
+      Streams inner = mlp(LayerSystem(solver_, text_, x), kDense);
       x = {};
       projected = project(LinearRole::kDown, inner);
     }
@@ -142,12 +113,12 @@ class Block {
         part.model->head_input(hidden, x[part.stream].row(part.first_row + first));
       });
     }
-    const System system(*this, text_, x);
+    const LayerSystem system(solver_, text_, x);
     OutputError solved(text_), prior(text_);
     for (int64_t first = 0; first < spec_.vocab; first += kPanel) {
       const int64_t columns = std::min(kPanel, spec_.vocab - first);
       Streams y = streams(columns);
-      solve_panel(system, layers_[0], first, columns, y);
+      solver_.solve_panel(system, layers_[0], first, columns, y);
       for (const Segment& s : text_.segments) {
         if (s.held_out != (text_.held_rows() > 0)) continue;
         const auto values = static_cast<size_t>(s.rows * columns);
@@ -173,15 +144,15 @@ class Block {
   void find_layers() {
     const auto merged = linears_of(models_.prior);
     for (size_t i = 0; i < merged.size(); ++i) {
-      Layer layer{merged[i], {}};
+      RefinedLayer layer{merged[i], {}};
       for (const Transformer* expert : models_.experts)
         layer.experts.push_back(linears_of(*expert).at(i));
       layers_.push_back(std::move(layer));
     }
   }
 
-  const Layer* find(LinearRole role, int64_t expert = kDense) const {
-    for (const Layer& l : layers_) {
+  const RefinedLayer* find(LinearRole role, int64_t expert = kDense) const {
+    for (const RefinedLayer& l : layers_) {
       if (l.merged.role == role && l.merged.expert == expert) return &l;
     }
     return nullptr;
@@ -202,12 +173,6 @@ class Block {
             {kPrior, &models_.prior, norms_[0].get(), &s, s.first_row - text_.fit_rows});
       }
     }
-  }
-
-  // As many rows as x has.
-  static Streams like(const Streams& x, int64_t columns) {
-    return {Matrix(x[kExperts].rows, columns), Matrix(x[kMerged].rows, columns),
-            Matrix(x[kPrior].rows, columns)};
   }
 
   Streams streams(int64_t columns) const {
@@ -273,7 +238,7 @@ class Block {
   // that minimises sum_t w (c x^m_tj - x^e_tj)^2 + ridge sum_t w (x^m_tj)^2 (c - 1)^2. Norms with a
   // bias stay.
   void solve_norm(std::string_view norm, Streams& x) {
-    if (!settings_.norms || !is("regression") || norm.empty() || spec_.norm.bias) return;
+    if (!settings_.norms || !solver_.is("regression") || norm.empty() || spec_.norm.bias) return;
     const std::string name = fmt::format("{}layers.{}.{}.weight", spec_.prefix, layer_, norm);
     const TensorInfo& info = models_.prior.source().get(name);
     std::vector<float> weights = models_.prior.source().read_floats(info);
@@ -294,7 +259,7 @@ class Block {
       const double c = (products[j] / squares[j] + settings_.ridge) / (1 + settings_.ridge);
       weights[j] = static_cast<float>(weights[j] + (c - 1) * (weights[j] + one));
     }
-    const auto stored = refined_rows(name, 0, spec_.hidden, 1);
+    const auto stored = solver_.refined_rows(name, 0, spec_.hidden, 1);
     narrow(weights, info.dtype, stored.data());
     widen(info.dtype, stored.data(), weights);
     std::vector<float> factors(width, 1.0f);
@@ -325,10 +290,10 @@ class Block {
     const int64_t width = spec_.heads * spec_.head_dim, kv_width = spec_.kv_heads * spec_.head_dim;
     Streams q = streams(width), k = streams(kv_width), v = streams(kv_width);
     {
-      const System system(*this, text_, x);
+      const LayerSystem system(solver_, text_, x);
       for (auto& [role, y] :
            {std::pair(LinearRole::kQuery, &q), {LinearRole::kKey, &k}, {LinearRole::kValue, &v}}) {
-        solve(system, *find(role), *y);
+        solver_.solve(system, *find(role), *y);
       }
     }
     for (const Part& part : parts_) mix(part, q[part.stream], k[part.stream], v[part.stream]);
@@ -360,21 +325,21 @@ class Block {
 
   Streams project(LinearRole role, const Streams& x) {
     Streams y = streams(spec_.hidden);
-    solve(System(*this, text_, x), *find(role), y);
+    solver_.solve(LayerSystem(solver_, text_, x), *find(role), y);
     return y;
   }
 
   // act(gate(x)) * up(x), panel by panel: gate and up are never there whole.
-  Streams mlp(const System& system, int64_t expert) {
+  Streams mlp(const LayerSystem& system, int64_t expert) {
     const Streams& x = system.x;
-    const Layer* gate = find(LinearRole::kGate, expert);
-    const Layer& up = *find(LinearRole::kUp, expert);
+    const RefinedLayer* gate = find(LinearRole::kGate, expert);
+    const RefinedLayer& up = *find(LinearRole::kUp, expert);
     Streams inner = like(x, up.merged.out);
     for (int64_t first = 0; first < up.merged.out; first += kPanel) {
       const int64_t width = std::min(kPanel, up.merged.out - first);
       Streams a = like(x, width), b = gate ? like(x, width) : Streams();
-      if (gate) solve_panel(system, *gate, first, width, b);
-      solve_panel(system, up, first, width, a);
+      if (gate) solver_.solve_panel(system, *gate, first, width, b);
+      solver_.solve_panel(system, up, first, width, a);
       for (const size_t s : {kExperts, kMerged, kPrior}) {
         Matrix& result = gate ? b[s] : a[s];
         models_.prior.activate(result.row(0), gate ? a[s].row(0) : nullptr,
@@ -417,7 +382,7 @@ class Block {
 
   void skip_expert(int64_t expert, int64_t& few) {
     ++few;
-    for (const Layer& l : layers_) {
+    for (const RefinedLayer& l : layers_) {
       if (l.merged.expert == expert) step_(static_cast<uint64_t>(l.merged.out * l.merged.in));
     }
   }
@@ -458,10 +423,10 @@ class Block {
     Streams inner;
     {
       const Streams its = {gather(x[kExperts], routed.rows), gather(x[kMerged], routed.rows), {}};
-      inner = mlp(System(*this, text, its), expert);
+      inner = mlp(LayerSystem(solver_, text, its), expert);
     }
     Streams y = like(inner, spec_.hidden);
-    solve(System(*this, text, inner), *find(LinearRole::kDown, expert), y);
+    solver_.solve(LayerSystem(solver_, text, inner), *find(LinearRole::kDown, expert), y);
     scatter(y[kMerged], routed, merged);
   }
 
@@ -469,12 +434,12 @@ class Block {
   void add_shared_expert(const Streams& x, Matrix& merged) {
     Streams inner, switches = streams(1);
     {
-      const System system(*this, text_, x);
+      const LayerSystem system(solver_, text_, x);
       inner = mlp(system, kShared);
-      solve(system, *find(LinearRole::kSharedSwitch), switches);
+      solver_.solve(system, *find(LinearRole::kSharedSwitch), switches);
     }
     Streams y = streams(spec_.hidden);
-    solve(System(*this, text_, inner), *find(LinearRole::kDown, kShared), y);
+    solver_.solve(LayerSystem(solver_, text_, inner), *find(LinearRole::kDown, kShared), y);
     for (int64_t r = 0; r < merged.rows; ++r) {
       const float open = 1.0f / (1.0f + std::exp(-switches[kMerged].row(r)[0]));
       for (int64_t c = 0; c < merged.columns; ++c) merged.row(r)[c] += open * y[kMerged].row(r)[c];
@@ -494,213 +459,6 @@ class Block {
       for (int64_t c = 0; c < y.columns; ++c)
         y.row(routed.rows[at])[c] += routed.weights[at] * output.row(i)[c];
     }
-  }
-
-  // Copies a panel into its columns of y.
-  static void put(const Matrix& panel, int64_t first, Matrix& y) {
-    for (int64_t r = 0; r < panel.rows; ++r)
-      std::copy_n(panel.row(r), panel.columns, y.row(r) + first);
-  }
-
-  // The left side of the layers whose input is x: the rows of `rows`, some of the text or all.
-  struct System {
-    System(Block& block, const TextRows& rows, const Streams& inputs)
-        : text(rows),
-          x(inputs),
-          ridge(inputs[block.is("regmean") ? kExperts : kMerged].first_rows(text.fit_rows),
-                std::span(text.weights).first(static_cast<size_t>(text.fit_rows)),
-                {block.settings_.ridge, block.is("regmean") ? block.settings_.alpha : 1},
-                block.threads_) {
-      if (ridge.raised() > 0) {
-        block.result_.notes.push_back(fmt::format(
-            "rho was raised to {:.3g}: the activations do not span their space", ridge.rho()));
-      }
-    }
-    const TextRows& text;
-    const Streams& x;
-    RidgeSystem ridge;
-  };
-
-  bool is(std::string_view method) const { return settings_.method == method; }
-
-  void solve(const System& system, const Layer& l, Streams& y) {
-    for (int64_t first = 0; first < l.merged.out; first += kPanel) {
-      const int64_t width = std::min(kPanel, l.merged.out - first);
-      Streams panel = like(system.x, width);
-      solve_panel(system, l, first, width, panel);
-      for (const size_t s : {kExperts, kMerged, kPrior}) put(panel[s], first, y[s]);
-    }
-  }
-
-  // Output channels [first, first + width) of a layer: the new weights, and what all streams get.
-  void solve_panel(const System& system, const Layer& l, int64_t first, int64_t width, Streams& y) {
-    const int64_t in = l.merged.in;
-    const std::span<std::byte> stored =
-        refined_rows(l.merged.tensor, l.merged.first_row + first, width, in);
-    const DType dtype = models_.prior.source().get(l.merged.tensor).dtype;
-    const auto before = backend_.pack(dtype, stored.data(), width, in);
-    Matrix residuals = residuals_of(system, l, first, *before, y[kExperts]);
-    if (const Matrix& x = system.x[kPrior]; x.rows > 0)
-      backend_.linear(*before, {}, x.row(0), x.rows, y[kPrior].row(0));
-
-    std::vector<float> weights(static_cast<size_t>(width * in));
-    widen(dtype, stored.data(), weights);
-    const std::vector<double> more = diagonal_part(system, l, first, weights);
-    const std::vector<double> change =
-        system.ridge.solve(residuals.first_rows(system.text.fit_rows), more);
-    residuals = {};
-    for (size_t i = 0; i < weights.size(); ++i)
-      weights[i] = static_cast<float>(static_cast<double>(weights[i]) + change[i]);
-    if (!all_finite(weights))
-      throw input_error("{}: refinement gives values that are not finite", l.merged.name);
-    narrow(weights, dtype, stored.data());
-    const auto after = backend_.pack(dtype, stored.data(), width, in);
-    backend_.linear(*after, {}, system.x[kMerged].row(0), system.text.rows, y[kMerged].row(0));
-    add_biases(system.text, l, first, width, y);
-    step_(static_cast<uint64_t>(width * in));
-  }
-
-  // Rows of a tensor of the merged model: the prior's until they are written.
-  std::span<std::byte> refined_rows(const std::string& tensor, int64_t first_row, int64_t rows,
-                                    int64_t columns) {
-    const TensorInfo& info = models_.prior.source().get(tensor);
-    std::vector<std::byte>& bytes = result_.tensors[tensor];
-    if (bytes.empty()) {
-      bytes.resize(byte_size(info));
-      models_.prior.source().read(info, 0, bytes);
-    }
-    const size_t size = dtype_size(info.dtype);
-    return std::span(bytes).subspan(static_cast<size_t>(first_row * columns) * size,
-                                    static_cast<size_t>(rows * columns) * size);
-  }
-
-  // The same rows of an expert's layer.
-  struct StoredRows {
-    DType dtype;
-    std::vector<std::byte> bytes;
-  };
-  StoredRows expert_rows(const Layer& l, size_t expert, int64_t first, int64_t width) const {
-    const LinearLayer& linear = l.experts[expert];
-    const TensorSource& source = models_.experts[expert]->source();
-    const TensorInfo& info = source.get(linear.tensor);
-    StoredRows rows{info.dtype, {}};
-    rows.bytes.resize(static_cast<size_t>(width * linear.in) * dtype_size(info.dtype));
-    source.read(info, (linear.first_row + first) * linear.in, rows.bytes);
-    return rows;
-  }
-
-  // experts_y = X^e W_k^T, and what is left to explain on the rows that are fitted to: its
-  // difference to the prior's output, by the method.
-  Matrix residuals_of(const System& system, const Layer& l, int64_t first,
-                      const PackedWeight& prior, Matrix& experts_y) {
-    const Streams& x = system.x;
-    const int64_t fit = system.text.fit_rows, width = prior.out;
-    Matrix target(fit, width), baseline(fit, width);
-    for (size_t k = 0; k < models_.experts.size(); ++k) {
-      const StoredRows rows = expert_rows(l, k, first, width);
-      const auto weight = backend_.pack(rows.dtype, rows.bytes.data(), width, prior.in);
-      for (const Segment& s : system.text.segments) {
-        if (s.expert != k) continue;
-        backend_.linear(*weight, {}, x[kExperts].row(s.first_row), s.rows,
-                        experts_y.row(s.first_row));
-        if (is("regmean_pp") && !s.held_out) {
-          backend_.linear(*weight, {}, x[kMerged].row(s.first_row), s.rows,
-                          target.row(s.first_row));
-        }
-      }
-    }
-    if (!is("regmean_pp")) std::copy_n(experts_y.row(0), fit * width, target.row(0));
-    const Matrix& seen = x[is("regmean") ? kExperts : kMerged];
-    backend_.linear(prior, {}, seen.row(0), fit, baseline.row(0));
-    for (size_t i = 0; i < target.values.size(); ++i) target.values[i] -= baseline.values[i];
-    return target;
-  }
-
-  // RegMean: (1 - alpha) sum_k diag(G_k) (W_k - W_0)^T, [in, width].
-  std::vector<double> diagonal_part(const System& system, const Layer& l, int64_t first,
-                                    std::span<const float> prior) const {
-    if (!is("regmean") || settings_.alpha == 1) return {};
-    const int64_t in = l.merged.in, width = static_cast<int64_t>(prior.size()) / in;
-    std::vector<double> part(prior.size());
-    for (const Segment& s : system.text.segments) {
-      if (s.held_out) continue;
-      const std::vector<double> squares = squares_of(system, s);
-      const StoredRows rows = expert_rows(l, s.expert, first, width);
-      std::vector<float> weights(prior.size());
-      widen(rows.dtype, rows.bytes.data(), weights);
-      for (int64_t c = 0; c < width; ++c) {
-        for (int64_t j = 0; j < in; ++j) {
-          const auto i = static_cast<size_t>(c * in + j);
-          part[static_cast<size_t>(j * width + c)] +=
-              (1 - settings_.alpha) * squares[static_cast<size_t>(j)] *
-              (static_cast<double>(weights[i]) - static_cast<double>(prior[i]));
-        }
-      }
-    }
-    return part;
-  }
-
-  // Weighted mean of the squares of a segment's inputs, per channel.
-  std::vector<double> squares_of(const System& system, const Segment& s) const {
-    const Matrix& x = system.x[kExperts];
-    std::vector<double> squares(static_cast<size_t>(x.columns));
-    for (int64_t r = s.first_row; r < s.first_row + s.rows; ++r) {
-      const double w = system.text.weights[static_cast<size_t>(r)];
-      const float* row = x.row(r);
-      for (int64_t j = 0; j < x.columns; ++j)
-        squares[static_cast<size_t>(j)] += w * static_cast<double>(row[j]) * row[j];
-    }
-    return squares;
-  }
-
-  static void add_to_rows(Matrix& y, int64_t first_row, int64_t rows, std::span<const float> bias) {
-    for (int64_t r = first_row; r < first_row + rows; ++r) {
-      for (size_t c = 0; c < bias.size(); ++c) y.row(r)[c] += bias[c];
-    }
-  }
-
-  // Biases of the experts and of the prior; the merged one is b_0 + the mean of what its weights do
-  // not explain / (1 + ridge): the same least squares, for an input that is always one.
-  void add_biases(const TextRows& text, const Layer& l, int64_t first, int64_t width, Streams& y) {
-    if (l.merged.bias.empty()) return;
-    const auto at = [&](const Transformer& model, const LinearLayer& linear) {
-      const auto all = model.source().read_floats(model.source().get(linear.bias));
-      const auto begin = all.begin() + static_cast<std::ptrdiff_t>(linear.first_row + first);
-      return std::vector<float>(begin, begin + static_cast<std::ptrdiff_t>(width));
-    };
-    for (const Segment& s : text.segments)
-      add_to_rows(y[kExperts], s.first_row, s.rows,
-                  at(*models_.experts[s.expert], l.experts[s.expert]));
-    const std::vector<float> before = at(models_.prior, l.merged);
-    add_to_rows(y[kPrior], 0, y[kPrior].rows, before);
-    std::vector<float> after = before;
-    if (settings_.biases && is("regression")) {
-      const std::vector<double> left = mean_difference(text, y, before);
-      for (size_t c = 0; c < after.size(); ++c)
-        after[c] = static_cast<float>(before[c] + left[c] / (1 + settings_.ridge));
-    }
-    const DType dtype = models_.prior.source().get(l.merged.bias).dtype;
-    const auto stored = refined_rows(l.merged.bias, l.merged.first_row + first, width, 1);
-    narrow(after, dtype, stored.data());
-    widen(dtype, stored.data(), after);
-    add_to_rows(y[kMerged], 0, text.rows, after);
-  }
-
-  // The experts' outputs - (the merged one's + bias), the mean over experts and fitted tokens.
-  std::vector<double> mean_difference(const TextRows& text, const Streams& y,
-                                      std::span<const float> bias) const {
-    std::vector<double> sum(bias.size());
-    double weight = 0;
-    for (int64_t r = 0; r < text.fit_rows; ++r) {
-      const double w = text.weights[static_cast<size_t>(r)];
-      weight += w;
-      const float *expert = y[kExperts].row(r), *merged = y[kMerged].row(r);
-      for (size_t c = 0; c < bias.size(); ++c)
-        sum[c] += w * (static_cast<double>(expert[c]) - static_cast<double>(merged[c]) -
-                       static_cast<double>(bias[c]));
-    }
-    for (double& v : sum) v /= weight;
-    return sum;
   }
 
   // Whether the held-out tokens are better served by the solved weights or by the prior.
@@ -759,20 +517,19 @@ class Block {
 
   const RefineModels& models_;
   const ModelSpec& spec_;
-  Backend& backend_;
-  Threads& threads_;
   const TextRows& text_;
   const RefineSettings& settings_;
   int64_t layer_;
   const StreamPair& in_;
   StreamPair& out_;
   const std::function<void(uint64_t)>& step_;
-  std::vector<Layer> layers_;
+  std::vector<RefinedLayer> layers_;
   std::vector<std::shared_ptr<const BlockWeights>> norms_;  // the prior's, then the experts'
   std::vector<Part> parts_;
   std::vector<float> hidden_;  // of for_hidden
   Matrix prior_hidden_;        // [held out, hidden] of the stream kPrior
   BlockResult result_;
+  LayerSolver solver_;
 };
 
 }  // namespace

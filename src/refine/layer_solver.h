@@ -1,0 +1,85 @@
+// One linear layer of a block that is refined: its new weights, by regression, RegMean or RegMean++,
+// and what all streams make of their inputs with them (spec: refining a merge by activation
+// regression, sections 1 and 2).
+#pragma once
+
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "refine/block.h"
+#include "refine/ridge.h"
+#include "refine/streams.h"
+
+namespace lewis {
+
+// A linear layer of the merged model, and where each expert has it.
+struct RefinedLayer {
+  LinearLayer merged;
+  std::vector<LinearLayer> experts;
+};
+
+constexpr int64_t kPanel = 1024;  // output channels that are solved together
+
+class LayerSolver;
+
+// The left side of the layers whose input is x [rows of the text, in]: of the whole text, or of some
+// of its rows (select_rows). Both must live as long.
+struct LayerSystem {
+  LayerSystem(LayerSolver& solver, const TextRows& rows, const Streams& inputs);
+  const TextRows& text;
+  const Streams& x;
+  RidgeSystem ridge;
+};
+
+class LayerSolver {
+ public:
+  // Refined tensors and notes go to `result`; `step` hears of every weight that is solved.
+  LayerSolver(const RefineModels& models, const RefineSettings& settings, BlockResult& result,
+              const std::function<void(uint64_t)>& step)
+      : models_(models),
+        backend_(models.prior.backend()),
+        settings_(settings),
+        result_(result),
+        step_(step) {}
+
+  bool is(std::string_view method) const { return settings_.method == method; }
+
+  // y [rows, out] of all streams: what the layer makes of the system's x, by the new weights in the
+  // merged stream, by their own in the others. Error(kInput) where a weight is not finite.
+  void solve(const LayerSystem& system, const RefinedLayer& l, Streams& y);
+  // The same for output channels [first, first + width); y has only their columns.
+  void solve_panel(const LayerSystem& system, const RefinedLayer& l, int64_t first, int64_t width,
+                   Streams& y);
+  // Rows of a tensor of the merged model, as stored: the prior's until they are written.
+  std::span<std::byte> refined_rows(const std::string& tensor, int64_t first_row, int64_t rows,
+                                    int64_t columns);
+
+ private:
+  friend struct LayerSystem;
+  // The same rows of an expert's layer.
+  struct StoredRows {
+    DType dtype;
+    std::vector<std::byte> bytes;
+  };
+
+  StoredRows expert_rows(const RefinedLayer& l, size_t expert, int64_t first, int64_t width) const;
+  Matrix residuals_of(const LayerSystem& system, const RefinedLayer& l, int64_t first,
+                      const PackedWeight& prior, Matrix& experts_y);
+  std::vector<double> diagonal_part(const LayerSystem& system, const RefinedLayer& l, int64_t first,
+                                    std::span<const float> prior) const;
+  void add_biases(const TextRows& text, const RefinedLayer& l, int64_t first, int64_t width,
+                  Streams& y);
+  std::vector<double> mean_difference(const TextRows& text, const Streams& y,
+                                      std::span<const float> bias) const;
+
+  const RefineModels& models_;
+  Backend& backend_;
+  const RefineSettings& settings_;
+  BlockResult& result_;
+  const std::function<void(uint64_t)>& step_;
+};
+
+}  // namespace lewis
