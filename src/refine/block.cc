@@ -340,12 +340,12 @@ class Block {
       Streams a = like(x, width), b = gate ? like(x, width) : Streams();
       if (gate) solver_.solve_panel(system, *gate, first, width, b);
       solver_.solve_panel(system, up, first, width, a);
+      Streams& result = gate ? b : a;
       for (const size_t s : {kExperts, kMerged, kPrior}) {
-        Matrix& result = gate ? b[s] : a[s];
-        models_.prior.activate(result.row(0), gate ? a[s].row(0) : nullptr,
-                               static_cast<int64_t>(result.values.size()));
-        put(result, first, inner[s]);
+        models_.prior.activate(result[s].row(0), gate ? a[s].row(0) : nullptr,
+                               static_cast<int64_t>(result[s].values.size()));
       }
+      put(result, first, inner, models_.prior.threads());
     }
     return inner;
   }
@@ -356,6 +356,7 @@ class Block {
   // what their expert of that number makes of the token, wherever they send it themselves.
   Streams experts(const Streams& x) {
     Streams y = streams(spec_.hidden);
+    std::ranges::fill(y[kMerged].values, 0.0f);
     for (const Transformer* expert : models_.experts) run_unsolved(*expert, kExperts, x, y);
     const std::vector<RoutedRows> routed = run_prior_experts(x, y);
     int64_t few = 0;
@@ -589,7 +590,7 @@ uint64_t block_memory(const RefineModels& models, const TextRows& text,
     most = held + std::max(most, block + 4 * rows + models.prior.activation_bytes(kRowsPerGroup));
   }
   constexpr uint64_t kProgram = 64'000'000;
-  return kProgram + most + tensors;
+  return kProgram + most + 2 * tensors;
 }
 
 }  // namespace lewis

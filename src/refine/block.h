@@ -46,7 +46,7 @@ BlockResult refine_block(const RefineModels& models, const TextRows& text,
                          const RefineSettings& settings, int64_t layer, const StreamPair& in,
                          StreamPair& out, const std::function<void(uint64_t)>& step);
 
-// The most that refine_block takes besides the streams.
+// The most that refine_block takes besides the streams, with the result of the block before.
 uint64_t block_memory(const RefineModels& models, const TextRows& text,
                       const RefineSettings& settings);
 

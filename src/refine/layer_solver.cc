@@ -42,16 +42,18 @@ LayerSystem::LayerSystem(LayerSolver& solver, const TextRows& rows, const Stream
 }
 
 void LayerSolver::solve(const LayerSystem& system, const RefinedLayer& l, Streams& y) {
+  if (l.merged.out <= kPanel) return solve_panel(system, l, 0, l.merged.out, y);
   for (int64_t first = 0; first < l.merged.out; first += kPanel) {
     const int64_t width = std::min(kPanel, l.merged.out - first);
     Streams panel = like(system.x, width);
     solve_panel(system, l, first, width, panel);
-    for (const size_t s : {kExperts, kMerged, kPrior}) put(panel[s], first, y[s]);
+    put(panel, first, y, models_.prior.threads());
   }
 }
 
 // Output channels [first, first + width) of a layer: the new weights, and what all streams get.
-void LayerSolver::solve_panel(const LayerSystem& system, const RefinedLayer& l, int64_t first, int64_t width, Streams& y) {
+void LayerSolver::solve_panel(const LayerSystem& system, const RefinedLayer& l, int64_t first,
+                              int64_t width, Streams& y) {
   const int64_t in = l.merged.in;
   const std::span<std::byte> stored =
       refined_rows(l.merged.tensor, l.merged.first_row + first, width, in);
@@ -79,8 +81,8 @@ void LayerSolver::solve_panel(const LayerSystem& system, const RefinedLayer& l, 
 }
 
 // Rows of a tensor of the merged model: the prior's until they are written.
-std::span<std::byte> LayerSolver::refined_rows(const std::string& tensor, int64_t first_row, int64_t rows,
-                                  int64_t columns) {
+std::span<std::byte> LayerSolver::refined_rows(const std::string& tensor, int64_t first_row,
+                                               int64_t rows, int64_t columns) {
   const TensorInfo& info = models_.prior.source().get(tensor);
   std::vector<std::byte>& bytes = result_.tensors[tensor];
   if (bytes.empty()) {
@@ -92,7 +94,8 @@ std::span<std::byte> LayerSolver::refined_rows(const std::string& tensor, int64_
                                   static_cast<size_t>(rows * columns) * size);
 }
 
-LayerSolver::StoredRows LayerSolver::expert_rows(const RefinedLayer& l, size_t expert, int64_t first, int64_t width) const {
+LayerSolver::StoredRows LayerSolver::expert_rows(const RefinedLayer& l, size_t expert,
+                                                 int64_t first, int64_t width) const {
   const LinearLayer& linear = l.experts[expert];
   const TensorSource& source = models_.experts[expert]->source();
   const TensorInfo& info = source.get(linear.tensor);
@@ -105,10 +108,11 @@ LayerSolver::StoredRows LayerSolver::expert_rows(const RefinedLayer& l, size_t e
 // experts_y = X^e W_k^T, and what is left to explain on the rows that are fitted to: its
 // difference to the prior's output, by the method.
 Matrix LayerSolver::residuals_of(const LayerSystem& system, const RefinedLayer& l, int64_t first,
-                    const PackedWeight& prior, Matrix& experts_y) {
+                                 const PackedWeight& prior, Matrix& experts_y) {
   const Streams& x = system.x;
   const int64_t fit = system.text.fit_rows, width = prior.out;
-  Matrix target(fit, width), baseline(fit, width);
+  const bool own = is("regmean_pp");  // asks the experts about the merged model's inputs
+  Matrix target(own ? fit : 0, width), residuals(fit, width);
   for (size_t k = 0; k < models_.experts.size(); ++k) {
     const StoredRows rows = expert_rows(l, k, first, width);
     const auto weight = backend_.pack(rows.dtype, rows.bytes.data(), width, prior.in);
@@ -116,22 +120,24 @@ Matrix LayerSolver::residuals_of(const LayerSystem& system, const RefinedLayer& 
       if (s.expert != k) continue;
       backend_.linear(*weight, {}, x[kExperts].row(s.first_row), s.rows,
                       experts_y.row(s.first_row));
-      if (is("regmean_pp") && !s.held_out) {
-        backend_.linear(*weight, {}, x[kMerged].row(s.first_row), s.rows,
-                        target.row(s.first_row));
+      if (own && !s.held_out) {
+        backend_.linear(*weight, {}, x[kMerged].row(s.first_row), s.rows, target.row(s.first_row));
       }
     }
   }
-  if (!is("regmean_pp")) std::copy_n(experts_y.row(0), fit * width, target.row(0));
   const Matrix& seen = x[is("regmean") ? kExperts : kMerged];
-  backend_.linear(prior, {}, seen.row(0), fit, baseline.row(0));
-  for (size_t i = 0; i < target.values.size(); ++i) target.values[i] -= baseline.values[i];
-  return target;
+  backend_.linear(prior, {}, seen.row(0), fit, residuals.row(0));
+  for_rows(fit, models_.prior.threads(), [&](int64_t row, int64_t end) {
+    const float* wanted = (own ? target : experts_y).row(row);
+    float* left = residuals.row(row);
+    for (int64_t i = 0; i < (end - row) * width; ++i) left[i] = wanted[i] - left[i];
+  });
+  return residuals;
 }
 
 // RegMean: (1 - alpha) sum_k diag(G_k) (W_k - W_0)^T, [in, width].
-std::vector<double> LayerSolver::diagonal_part(const LayerSystem& system, const RefinedLayer& l, int64_t first,
-                                  std::span<const float> prior) const {
+std::vector<double> LayerSolver::diagonal_part(const LayerSystem& system, const RefinedLayer& l,
+                                               int64_t first, std::span<const float> prior) const {
   if (!is("regmean") || settings_.alpha == 1) return {};
   const int64_t in = l.merged.in, width = static_cast<int64_t>(prior.size()) / in;
   std::vector<double> part(prior.size());
@@ -155,7 +161,8 @@ std::vector<double> LayerSolver::diagonal_part(const LayerSystem& system, const 
 
 // Biases of the experts and of the prior; the merged one is b_0 + the mean of what its weights do
 // not explain / (1 + ridge): the same least squares, for an input that is always one.
-void LayerSolver::add_biases(const TextRows& text, const RefinedLayer& l, int64_t first, int64_t width, Streams& y) {
+void LayerSolver::add_biases(const TextRows& text, const RefinedLayer& l, int64_t first,
+                             int64_t width, Streams& y) {
   if (l.merged.bias.empty()) return;
   const auto at = [&](const Transformer& model, const LinearLayer& linear) {
     const auto all = model.source().read_floats(model.source().get(linear.bias));
@@ -182,7 +189,7 @@ void LayerSolver::add_biases(const TextRows& text, const RefinedLayer& l, int64_
 
 // The experts' outputs - (the merged one's + bias), the mean over experts and fitted tokens.
 std::vector<double> LayerSolver::mean_difference(const TextRows& text, const Streams& y,
-                                    std::span<const float> bias) const {
+                                                 std::span<const float> bias) const {
   std::vector<double> sum(bias.size());
   double weight = 0;
   for (int64_t r = 0; r < text.fit_rows; ++r) {

@@ -1,6 +1,6 @@
-// One linear layer of a block that is refined: its new weights, by regression, RegMean or RegMean++,
-// and what all streams make of their inputs with them (spec: refining a merge by activation
-// regression, sections 1 and 2).
+// One linear layer of a block that is refined: its new weights, by regression, RegMean or
+// RegMean++, and what all streams make of their inputs with them (spec: refining a merge by
+// activation regression, sections 1 and 2).
 #pragma once
 
 #include <functional>
@@ -25,8 +25,8 @@ constexpr int64_t kPanel = 1024;  // output channels that are solved together
 
 class LayerSolver;
 
-// The left side of the layers whose input is x [rows of the text, in]: of the whole text, or of some
-// of its rows (select_rows). Both must live as long.
+// The left side of the layers whose input is x [rows of the text, in]: of the whole text, or of
+// some of its rows (select_rows). Both must live as long.
 struct LayerSystem {
   LayerSystem(LayerSolver& solver, const TextRows& rows, const Streams& inputs);
   const TextRows& text;

@@ -1,6 +1,7 @@
 #include "refine/refine.h"
 
 #include <algorithm>
+#include <future>
 #include <set>
 
 #include "base/error.h"
@@ -106,15 +107,21 @@ class Refinement {
     for (int64_t l = 0; l < steps; ++l) total_ += weights_of(l);
     if (first == steps) return;
     first > 0 ? journal_.load_streams(now) : embed(now);
+    std::future<void> written;  // the block before, while this one is solved
     for (int64_t l = first; l < steps; ++l) {
       tell(0);
-      BlockResult result = refine_block(models_, text_, options_.settings, l, now, next,
-                                        [&](uint64_t weights) { tell(weights); });
+      const auto result = std::make_shared<BlockResult>(
+          refine_block(models_, text_, options_.settings, l, now, next,
+                       [&](uint64_t weights) { tell(weights); }));
+      if (written.valid()) written.get();
       if (l < layers) std::swap(now, next);  // the head ends the streams
-      journal_.add(result, models_.prior.source(), now);
-      result.tensors.clear();
-      report.blocks.push_back(std::move(result));
+      report.blocks.push_back(
+          {{}, result->error_solved, result->error_prior, result->kept_prior, result->notes});
+      written = std::async(std::launch::async, [this, result, &now] {
+        journal_.add(*result, models_.prior.source(), now);
+      });
     }
+    written.get();
   }
 
  private:

@@ -4,13 +4,30 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <memory>
+#include <new>
 #include <vector>
 
+#include "base/threads.h"
 #include "compute/dense.h"
 
 namespace lewis {
 
-// [rows, columns], one row a token.
+// Leaves values as they come: pages are first touched by the threads that fill them.
+template <typename T>
+struct DefaultInit : std::allocator<T> {
+  template <typename U>
+  struct rebind {
+    using other = DefaultInit<U>;
+  };
+  template <typename U>
+  void construct(U* at) noexcept {
+    ::new (static_cast<void*>(at)) U;
+  }
+  using std::allocator<T>::allocator;
+};
+
+// [rows, columns], one row a token. Not zeroed.
 struct Matrix {
   Matrix() = default;
   Matrix(int64_t row_count, int64_t column_count)
@@ -21,7 +38,7 @@ struct Matrix {
   const float* row(int64_t r) const { return values.data() + r * columns; }
   FloatMatrix first_rows(int64_t count) const { return {values.data(), count, columns, columns}; }
 
-  std::vector<float> values;
+  std::vector<float, DefaultInit<float>> values;
   int64_t rows = 0, columns = 0;
 };
 
@@ -36,10 +53,24 @@ inline Streams like(const Streams& x, int64_t columns) {
           Matrix(x[kPrior].rows, columns)};
 }
 
-// Copies a panel into its columns of y.
-inline void put(const Matrix& panel, int64_t first, Matrix& y) {
-  for (int64_t r = 0; r < panel.rows; ++r)
-    std::copy_n(panel.row(r), panel.columns, y.row(r) + first);
+// f(first row, end) over a matrix's rows, some hundred at a time, on all threads.
+template <typename F>
+void for_rows(int64_t rows, Threads& threads, const F& f) {
+  constexpr int64_t kRows = 256;
+  threads.run(static_cast<size_t>((rows + kRows - 1) / kRows), [&](size_t piece) {
+    const int64_t first = static_cast<int64_t>(piece) * kRows;
+    f(first, std::min(rows, first + kRows));
+  });
+}
+
+// Copies a panel into its columns of y, all streams.
+inline void put(const Streams& panel, int64_t first, Streams& y, Threads& threads) {
+  for (const size_t s : {kExperts, kMerged, kPrior}) {
+    for_rows(panel[s].rows, threads, [&](int64_t row, int64_t end) {
+      for (; row < end; ++row)
+        std::copy_n(panel[s].row(row), panel[s].columns, y[s].row(row) + first);
+    });
+  }
 }
 
 }  // namespace lewis
