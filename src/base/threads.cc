@@ -2,6 +2,7 @@
 
 #include <sched.h>
 
+#include <chrono>
 #include <utility>
 
 namespace lewis {
@@ -14,10 +15,23 @@ size_t usable_cores() {
   return cores ? cores : 1;
 }
 
+// To be asleep and woken takes some 50 us, more than most pieces of one token's layers do.
+constexpr std::chrono::microseconds kSpin(50);
+
+void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
 }  // namespace
 
 Threads::Threads(size_t count) {
-  if (count == 0) count = usable_cores();
+  const size_t cores = usable_cores();
+  if (count == 0) count = cores;
+  spin_ = count <= cores;
   for (size_t i = 1; i < count; ++i) workers_.emplace_back([this] { work(); });
 }
 
@@ -25,6 +39,7 @@ Threads::~Threads() {
   {
     std::lock_guard lock(mutex_);
     stop_ = true;
+    ++changes_;
   }
   wake_.notify_all();
   for (std::thread& t : workers_) t.join();
@@ -40,9 +55,10 @@ void Threads::run(size_t n, const std::function<void(size_t)>& f) {
   job_ = &f;
   next_ = 0;
   end_ = n;
+  ++changes_;
   wake_.notify_all();
   take_pieces(lock);
-  done_.wait(lock, [this] { return busy_ == 0; });
+  await(lock, done_, [this] { return busy_ == 0; });
   job_ = nullptr;
   if (std::exception_ptr error = std::exchange(error_, nullptr)) std::rethrow_exception(error);
 }
@@ -67,13 +83,29 @@ void Threads::take_pieces(std::unique_lock<std::mutex>& lock) {
       next_ = end_;  // the pieces not begun are dropped
     }
   }
-  if (busy_ == 0) done_.notify_all();
+  if (busy_ == 0) {
+    ++changes_;
+    done_.notify_all();
+  }
+}
+
+template <typename F>
+void Threads::await(std::unique_lock<std::mutex>& lock, std::condition_variable& changed,
+                    const F& ready) {
+  using Clock = std::chrono::steady_clock;
+  for (const auto end = Clock::now() + kSpin; spin_ && !ready() && Clock::now() < end;) {
+    const uint64_t seen = changes_;
+    lock.unlock();
+    for (int i = 0; i < 64 && changes_.load(std::memory_order_relaxed) == seen; ++i) relax();
+    lock.lock();
+  }
+  changed.wait(lock, ready);
 }
 
 void Threads::work() {
   std::unique_lock lock(mutex_);
   while (true) {
-    wake_.wait(lock, [this] { return stop_ || (job_ && next_ < end_); });
+    await(lock, wake_, [this] { return stop_ || (job_ && next_ < end_); });
     if (stop_) return;
     take_pieces(lock);
   }

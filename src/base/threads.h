@@ -1,6 +1,7 @@
 // A pool of worker threads for loops over independent pieces.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstddef>
 #include <exception>
@@ -31,11 +32,16 @@ class Threads {
  private:
   void work();
   void take_pieces(std::unique_lock<std::mutex>& lock);
+  // Waits for what the lock guards: first awake, for the time that a sleeper takes to come back.
+  template <typename F>
+  void await(std::unique_lock<std::mutex>& lock, std::condition_variable& changed, const F& ready);
 
   std::mutex mutex_;
   std::condition_variable wake_, done_;
   const std::function<void(size_t)>* job_ = nullptr;
   size_t next_ = 0, end_ = 0, busy_ = 0;
+  std::atomic<uint64_t> changes_ = 0;  // counts what waiters wait for
+  bool spin_;                          // every thread has a core of its own
   std::exception_ptr error_;
   bool stop_ = false;
   std::vector<std::thread> workers_;

@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <stdexcept>
+#include <thread>
 #include <vector>
 
 namespace lewis {
@@ -32,6 +34,17 @@ TEST(Threads, ErrorsComeBackAndThePoolGoesOn) {
     std::atomic<size_t> sum = 0;
     threads.run(100, [&](size_t i) { sum += i; });
     EXPECT_EQ(sum, 4950u);
+  }
+}
+
+// Workers wait awake at first, then asleep: runs come before, while and after they fall asleep.
+TEST(Threads, EveryGapBetweenRuns) {
+  Threads threads(2);
+  for (int gap = 0; gap < 300; gap += 3) {
+    std::atomic<size_t> sum = 0;
+    threads.run(9, [&](size_t i) { sum += i; });
+    EXPECT_EQ(sum, 36u);
+    std::this_thread::sleep_for(std::chrono::microseconds(gap));
   }
 }
 
