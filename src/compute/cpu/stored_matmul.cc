@@ -11,8 +11,13 @@
 namespace lewis {
 namespace {
 
-// Of weights: a piece of work. Prompts have larger ones, since each piece reads all inputs.
-constexpr int64_t piece_bytes(int64_t rows) { return rows <= 64 ? 64 << 10 : 512 << 10; }
+// Of weights: a piece of work. Large ones, which memory reads faster and, for prompts, because each
+// reads all inputs; but some for each thread.
+constexpr int64_t kLargestPiece = 512 << 10, kLeastPiece = 64 << 10;
+int64_t piece_bytes(int64_t all_bytes, int64_t rows, size_t threads) {
+  if (rows > 64) return kLargestPiece;
+  return std::clamp(all_bytes / static_cast<int64_t>(4 * threads), kLeastPiece, kLargestPiece);
+}
 constexpr int64_t kTileBytes = 16 << 10;    // of weights, in the first cache while inputs pass
 constexpr int64_t kChunkBytes = 512 << 10;  // of inputs, in the second cache while weights pass
 constexpr int64_t kOutStep = 12;            // a multiple of every kernel's columns
@@ -111,13 +116,13 @@ void StoredMatmul::multiply(std::span<const LinearCall> calls, const float* x, i
   const std::vector<RowBlock> blocks = cut_rows(rows, padded_in, packed);
   std::vector<Piece> pieces;
   int64_t bytes = 0;
+  for (const LinearCall& call : calls) bytes += call.weight.out * row_bytes(stored(call));
+  const int64_t piece = piece_bytes(bytes, rows, threads.count());
   for (const LinearCall& call : calls) {
-    const int64_t step =
-        std::max(kOutStep, piece_bytes(rows) / row_bytes(stored(call)) / kOutStep * kOutStep);
+    const int64_t step = std::max(kOutStep, piece / row_bytes(stored(call)) / kOutStep * kOutStep);
     for (int64_t o = 0; o < call.weight.out; o += step) {
       pieces.push_back({&call, o, std::min(step, call.weight.out - o)});
     }
-    bytes += call.weight.out * row_bytes(stored(call));
   }
   const auto pack = [&](size_t i) {
     pack_rows(blocks[i], x, in, packed + blocks[i].first * padded_in);
