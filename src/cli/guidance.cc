@@ -127,10 +127,6 @@ ComputeType compute_type_of(Protocol protocol, const GuidanceOptions& options) {
 
 }  // namespace
 
-std::string calibration_type(const LewisSection& lewis, const GuidanceOptions& options) {
-  return std::string(compute_type_name(compute_type_of(protocol_of(lewis), options)));
-}
-
 CalibrationResult run_calibration(const CalibrationJob& job, const GuidanceOptions& options,
                                   Threads& threads, const ProgressFn& progress) {
   const bool ids = format_of(job.text.data, job.text.format) == "ids";
@@ -319,6 +315,12 @@ Guidance guide(const Recipe& recipe, const GuidanceOptions& options, Threads& th
     guidance.plans.push_back(plan_entry(guidance.recipe, entry, options, threads, progress));
   guidance.recipe = apply_plans(guidance.recipe, guidance.plans);
   return guidance;
+}
+
+std::string calibration_type(const Guidance& guidance, const Recipe& recipe,
+                             const GuidanceOptions& options) {
+  if (guidance.plans.empty() || calibration_jobs(recipe).empty()) return "";
+  return std::string(compute_type_name(compute_type_of(protocol_of(*recipe.lewis), options)));
 }
 
 RecipeModel guided(RecipeModel model, const GuidanceOptions& options, Threads& threads,

@@ -46,10 +46,6 @@ struct GuidanceOptions {
   uint64_t max_memory = 0;  // bytes; 0: no limit
 };
 
-// "f32" or "bf16": what the recipe's calibration computes in. The reference protocol always has
-// float32.
-std::string calibration_type(const LewisSection& lewis, const GuidanceOptions& options);
-
 // Runs the job, or takes its result from the cache when nothing that it depends on has changed.
 CalibrationResult run_calibration(const CalibrationJob& job, const GuidanceOptions& options,
                                   Threads& threads, const ProgressFn& progress);
@@ -70,6 +66,10 @@ struct Guidance {
 // A recipe without calibration comes back as it is, without plans. Its stages are guided as well.
 Guidance guide(const Recipe& recipe, const GuidanceOptions& options, Threads& threads,
                const ProgressFn& progress);
+// "f32" or "bf16": what the statistics were computed in, empty if none were. The reference protocol
+// always has float32.
+std::string calibration_type(const Guidance& guidance, const Recipe& recipe,
+                             const GuidanceOptions& options);
 // A model that may be a recipe (model_in), with that recipe guided.
 RecipeModel guided(RecipeModel model, const GuidanceOptions& options, Threads& threads,
                    const ProgressFn& progress);

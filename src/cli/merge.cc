@@ -187,8 +187,7 @@ std::string record_text(const Options& o, const Recipe& recipe, const Guidance& 
   record.merge = report;
   if (!guidance.plans.empty()) {
     record.settings = settings_of(*recipe.lewis);
-    if (!calibration_jobs(recipe).empty())
-      record.compute = calibration_type(*recipe.lewis, o.guidance);
+    record.compute = calibration_type(guidance, recipe, o.guidance);
   }
   for (const ModelPlan& plan : guidance.plans) {
     const auto entry =
@@ -264,9 +263,8 @@ void run_merge(Options& o) {
              o.merge.out.string(), report.merged + report.copied + report.refined + report.resumed,
              report.merged, report.copied, refined, resumed, human_bytes(report.bytes_written),
              report.shards, report.shards == 1 ? "" : "s", human_seconds(seconds));
-  if (!calibration_jobs(recipe).empty())
-    fmt::print("densities from calibration, linear layers in {}\n",
-               calibration_type(*recipe.lewis, o.guidance));
+  const std::string type = calibration_type(guidance, recipe, o.guidance);
+  if (!type.empty()) fmt::print("densities from calibration, linear layers in {}\n", type);
   if (!page.empty()) fmt::print("{}\n", page);
 }
 

@@ -93,18 +93,18 @@ std::string coefficient_note(const ModelPlan& plan, const std::string& method) {
 
 void print_plan(const Options& o, const Recipe& recipe, const Guidance& guidance) {
   const Terminal terminal = Terminal::of(STDOUT_FILENO);
+  const std::string type = calibration_type(guidance, recipe, o.guidance);
   for (const ModelPlan& plan : guidance.plans) {
     const RecipeModel& model = recipe.models[plan.model];
     const LewisSection& lewis = *recipe.lewis;
     const DensityMean mean = mean_density(
         plan, *open_input(model, {.tokenizers = change_tokenizer}).source, lewis.uncovered);
     const auto entry = std::ranges::find(lewis.calibration, plan.model, &CalibrationEntry::index);
-    fmt::print(
-        "{}: densities from {}{}\n{} -> {}, protocol {}{}\n\n",
-        styled(model.model, "1", terminal.color),
-        (entry->has_statistics() ? entry->model_statistics : entry->data).string(),
-        entry->has_statistics() ? "" : ", linear layers in " + calibration_type(lewis, o.guidance),
-        lewis.importance, lewis.allocation, lewis.protocol, settings_text(lewis));
+    fmt::print("{}: densities from {}{}\n{} -> {}, protocol {}{}\n\n",
+               styled(model.model, "1", terminal.color),
+               (entry->has_statistics() ? entry->model_statistics : entry->data).string(),
+               entry->has_statistics() ? "" : ", linear layers in " + type, lewis.importance,
+               lewis.allocation, lewis.protocol, settings_text(lewis));
     if (plan.density.empty()) {
       fmt::print("densities as written\n\n");
     } else {
@@ -255,8 +255,7 @@ void run_plan(Options& o) {
   if (!o.out.empty()) write_plan(o.out, planned_yaml(guidance.recipe));
   if (o.common->json) {
     Json json = plan_json(recipe, guidance, cost);
-    if (!calibration_jobs(recipe).empty())
-      json["compute"] = calibration_type(*recipe.lewis, o.guidance);
+    json["compute"] = calibration_type(guidance, recipe, o.guidance);
     if (diagnostics) json["diagnostics"] = to_json(*diagnostics);
     if (!errors.empty()) json["activation_errors"] = to_json(errors);
     if (recipe.lewis && recipe.lewis->refine)

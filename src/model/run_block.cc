@@ -70,6 +70,10 @@ const float* Transformer::normed(const Norm& norm, const float* x, int64_t rows,
 // hidden += multiplier * norm(x), all [rows, hidden]; x is used up.
 void Transformer::add_to_stream(const Norm& norm, float* x, int64_t rows, float* hidden) const {
   normed(norm, x, rows, x);
+  add_output(x, rows, hidden);
+}
+
+void Transformer::add_output(float* x, int64_t rows, float* hidden) const {
   if (spec_.residual_multiplier != 1) {
     backend_.scale(x, spec_.residual_multiplier, rows * spec_.hidden);
   }
@@ -116,14 +120,12 @@ void Transformer::mlp_input(const BlockWeights& block, std::span<const float> hi
   input_of(block.before_mlp, hidden, x);
 }
 
-void Transformer::add_attention(const BlockWeights& block, float* projected,
-                                std::span<float> hidden) const {
-  add_to_stream(block.after_attention, projected, rows_of(hidden), hidden.data());
+void Transformer::norm_attention(const BlockWeights& block, int64_t rows, float* projected) const {
+  normed(block.after_attention, projected, rows, projected);
 }
 
-void Transformer::add_mlp(const BlockWeights& block, float* projected,
-                          std::span<float> hidden) const {
-  add_to_stream(block.after_mlp, projected, rows_of(hidden), hidden.data());
+void Transformer::norm_mlp(const BlockWeights& block, int64_t rows, float* projected) const {
+  normed(block.after_mlp, projected, rows, projected);
 }
 
 void Transformer::activate(float* gate, const float* up, int64_t n) const {

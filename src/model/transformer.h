@@ -115,18 +115,21 @@ class Transformer {
   void run_block(const BlockWeights& block, std::span<const SequenceRows> sequences,
                  std::span<float> hidden, const TapFn& tap = {}) const;
   // The steps of run_block between its linear layers, for who computes those elsewhere (refine/):
-  // x = step 1(hidden); q, k, v of x; mixed = step 2(q, k, v); hidden = step 3(o of mixed); x =
-  // step 4(hidden), of a parallel block the x of before; gate, up of x; inner = step 5(gate, up);
-  // hidden = step 6(down of inner). Shapes are those of run_block; projected is used up.
+  // x = attention_input(hidden); q, k, v of x; mixed = mix(q, k, v); norm_attention(o of mixed),
+  // which add_output adds to hidden; x = mlp_input(hidden), of a parallel block the x of before;
+  // gate, up of x; inner = activate(gate, up); norm_mlp(down of inner), added likewise. Shapes are
+  // those of run_block; the norms after attention and MLP, where there are any, work in place, and
+  // what add_output adds is used up.
   std::shared_ptr<const BlockWeights> load_norms(int64_t layer) const;  // without linear layers
   void attention_input(const BlockWeights& block, std::span<const float> hidden, float* x) const;
   void mix(const BlockWeights& block, std::span<const SequenceRows> sequences, int64_t rows,
            float* q, float* k, const float* v, float* mixed) const;  // q and k are changed
-  void add_attention(const BlockWeights& block, float* projected, std::span<float> hidden) const;
+  void norm_attention(const BlockWeights& block, int64_t rows, float* projected) const;
+  void add_output(float* projected, int64_t rows, float* hidden) const;
   void mlp_input(const BlockWeights& block, std::span<const float> hidden, float* x) const;
   void activate(float* gate, const float* up,
                 int64_t n) const;  // gate = act(gate) * up; up or null
-  void add_mlp(const BlockWeights& block, float* projected, std::span<float> hidden) const;
+  void norm_mlp(const BlockWeights& block, int64_t rows, float* projected) const;
   // Instead of gate, up and down where experts are routed, by a block that load_block made: what
   // the MLP or all experts together come to, y [rows, hidden]; what the router chooses for the rows
   // of x [rows, hidden], expert by expert; and one expert alone, without that weight.

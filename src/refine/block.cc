@@ -276,10 +276,15 @@ class Block {
   void add(Streams& projected, bool of_mlp) {
     if (!of_mlp) prior_hidden_ = Matrix(text_.held_rows(), spec_.hidden);
     for (const Part& part : parts_) {
+      float* output = projected[part.stream].row(part.first_row);
+      of_mlp ? part.model->norm_mlp(*part.norms, part.segment->rows, output)
+             : part.model->norm_attention(*part.norms, part.segment->rows, output);
+    }
+    solve_norm(of_mlp ? spec_.norms.after_mlp : spec_.norms.after_attention, projected);
+    for (const Part& part : parts_) {
       for_hidden(part, of_mlp, [&](int64_t first, std::span<float> hidden) {
-        float* more = projected[part.stream].row(part.first_row + first);
-        of_mlp ? part.model->add_mlp(*part.norms, more, hidden)
-               : part.model->add_attention(*part.norms, more, hidden);
+        part.model->add_output(projected[part.stream].row(part.first_row + first),
+                               static_cast<int64_t>(hidden.size()) / spec_.hidden, hidden.data());
         write_hidden(part, first, hidden);
       });
     }

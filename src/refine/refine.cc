@@ -66,7 +66,7 @@ bool plan_memory(const RefineModels& models, const TextRows& text, const RefineS
   return true;
 }
 
-// Bytes of all tensors that can change: linear layers, their biases and the norms before them.
+// Bytes of all tensors that can change: linear layers, their biases and the norms around them.
 uint64_t refined_bytes(const RefineModels& models, const RefineSettings& settings) {
   const ModelSpec& spec = models.prior.spec();
   std::set<std::string> names;
@@ -77,7 +77,8 @@ uint64_t refined_bytes(const RefineModels& models, const RefineSettings& setting
   };
   for (int64_t layer = 0; layer < spec.layers; ++layer) {
     for (const LinearLayer& l : linear_layers(spec, layer)) add(l);
-    for (const std::string_view norm : {spec.norms.before_attention, spec.norms.before_mlp}) {
+    for (const std::string_view norm : {spec.norms.before_attention, spec.norms.after_attention,
+                                        spec.norms.before_mlp, spec.norms.after_mlp}) {
       if (settings.norms && !norm.empty() && !spec.norm.bias)
         names.insert(fmt::format("{}layers.{}.{}.weight", spec.prefix, layer, norm));
     }

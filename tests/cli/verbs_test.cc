@@ -142,6 +142,7 @@ TEST_F(Verbs, RefinesAMerge) {
   EXPECT_GT(merged["refined"], 50);
   EXPECT_EQ(merged["refined"].get<int>() + merged["merged"].get<int>(), 74);
   EXPECT_NE(merged["warnings"].dump().find("of 8 blocks"), std::string::npos) << merged;
+  EXPECT_EQ(json("plan " + recipe)["compute"], "") << "calibration is for refinement alone";
   EXPECT_FALSE(std::filesystem::exists(out() + ".refined.partial"));
   EXPECT_EQ(lewis("verify " + out()).code, 0);
   EXPECT_EQ(lewis("merge " + recipe + " " + plain + " --no-guidance").code, 0);

@@ -300,6 +300,99 @@ TEST_P(RefineFamilies, SolvesTheNormalEquations) {
   }
 }
 
+// What a norm gives, [tokens, hidden]: before attention or the MLP as tapped; after them computed
+// from the linear layer before it.
+std::vector<double> norm_output(const TensorSource& source, const ModelSpec& spec,
+                                const Activations& a, int64_t layer, Tap before,
+                                const std::string& weight) {
+  if (before == Tap::kAttentionIn || before == Tap::kMlpIn) {
+    const auto& x = a.inputs.at({layer, before, kDense});
+    return {x.begin(), x.end()};
+  }
+  for (const LinearLayer& l : linear_layers(spec, layer)) {
+    if (*tap_of(l) != before || l.expert >= 0) continue;
+    const auto& x = a.inputs.at({layer, before, kDense});
+    auto y = product({x.begin(), x.end()}, rows_of(source, l), static_cast<size_t>(l.in));
+    const auto w = source.read_floats(source.get(weight));
+    const auto width = static_cast<size_t>(spec.hidden);
+    if (!l.bias.empty()) {
+      const auto bias = source.read_floats(source.get(l.bias));
+      for (size_t i = 0; i < y.size(); ++i) y[i] += bias[i % width];
+    }
+    for (size_t row = 0; row < y.size(); row += width) {
+      double squares = 0;
+      for (size_t j = 0; j < width; ++j) squares += y[row + j] * y[row + j];
+      const double scale = 1 / std::sqrt(squares / static_cast<double>(width) +
+                                         static_cast<double>(spec.norm.epsilon));
+      for (size_t j = 0; j < width; ++j)
+        y[row + j] *= scale * (w[j] + (spec.norm.plus_one ? 1 : 0));
+    }
+    return y;
+  }
+  return {};
+}
+
+// max_j | sum w (c y_0 - y_e) y_0 + ridge sum w y_0^2 (c - 1) | / sum w y_0^2, where y_0 is the
+// prior's weight on what the finished model normalises, c the factor on it.
+double norm_error(const Case& c, const std::string& name, int64_t layer, Tap before,
+                  const std::vector<Activations>& merged, const std::vector<Activations>& expert,
+                  const MemorySource& whole) {
+  const double one = c.spec.norm.plus_one ? 1 : 0;
+  const auto width = static_cast<size_t>(c.spec.hidden);
+  const auto w0 = c.sources[0].read_floats(c.sources[0].get(name));
+  const auto w1 = whole.read_floats(whole.get(name));
+  std::vector<double> left(width), squares(width);
+  for (size_t k = 0; k < 2; ++k) {
+    const auto ym = norm_output(whole, c.models[0]->spec(), merged[k], layer, before, name);
+    const auto ye =
+        norm_output(c.sources[k + 1], c.models[k + 1]->spec(), expert[k], layer, before, name);
+    const auto weights = weights_of(c.texts[k], c.options.settings.question_weight);
+    for (size_t i = 0; i < ym.size(); ++i) {
+      const size_t j = i % width;
+      const double y0 = ym[i] * (w0[j] + one) / (w1[j] + one);
+      left[j] += weights[i / width] * (ym[i] - ye[i]) * y0;
+      squares[j] += weights[i / width] * y0 * y0;
+    }
+  }
+  double error = 0;
+  for (size_t j = 0; j < width; ++j) {
+    const double factor = (w1[j] + one) / (w0[j] + one);
+    error =
+        std::max(error, std::abs(left[j] / squares[j] + c.options.settings.ridge * (factor - 1)));
+  }
+  return error;
+}
+
+// Norms before and after attention and the MLP, in all families that have them.
+TEST_P(RefineFamilies, SolvesTheNorms) {
+  Case c(GetParam());
+  c.run();
+  const MemorySource whole = c.whole();
+  const Transformer finished(whole, c.spec, *c.backend, c.threads);
+  std::vector<Activations> merged, expert;
+  for (size_t k = 0; k < 2; ++k) {
+    merged.push_back(run_model(finished, c.texts[k]));
+    expert.push_back(run_model(*c.models[k + 1], c.texts[k]));
+  }
+  const BlockNorms& norms = finished.spec().norms;
+  for (int64_t layer = 0; layer < c.spec.layers; ++layer) {
+    for (const auto& [norm, before] : {std::pair{norms.before_attention, Tap::kAttentionIn},
+                                       {norms.after_attention, Tap::kAttentionOut},
+                                       {norms.before_mlp, Tap::kMlpIn},
+                                       {norms.after_mlp, Tap::kMlpDown}}) {
+      if (norm.empty()) continue;
+      const std::string name =
+          fmt::format("{}layers.{}.{}.weight", finished.spec().prefix, layer, norm);
+      if (c.spec.norm.bias) {
+        EXPECT_FALSE(c.refined->find(name)) << name << " has a bias and stays";
+        continue;
+      }
+      EXPECT_TRUE(c.refined->find(name)) << name;
+      EXPECT_LT(norm_error(c, name, layer, before, merged, expert, whole), 1e-4) << name;
+    }
+  }
+}
+
 TEST_P(RefineFamilies, MuchRidgeGivesThePrior) {
   Case c(GetParam());
   c.options.settings.ridge = 1e200;
@@ -335,7 +428,7 @@ double relative_error(const std::vector<float>& a, const std::vector<float>& b) 
 }
 
 // One expert, and nothing that holds it back: on the text that was fitted to, the refined model is
-// the expert. (Embeddings, norms, router and head stay the prior's, so those are the same here.)
+// the expert. (Embeddings, router and head stay the prior's, so those are the same here.)
 TEST(Refine, OneExpertIsReproduced) {
   for (const char* name : {"qwen2", "mixtral", "mixtral_fused"}) {
     const fs::path folder = std::string_view(name) == "mixtral_fused"
