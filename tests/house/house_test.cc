@@ -53,19 +53,27 @@ struct Include {
   std::string target;  // "io/checkpoint.h"
 };
 
-std::vector<Include> read_includes() {
-  static const std::regex kInclude(R"re(^\s*#\s*include\s*["<]([^">]+)[">])re");
+// The lines of every file of src/ by its name there, "merge/engine.cc".
+std::map<std::string, std::vector<std::string>> read_source() {
   const fs::path src = fs::path(LEWIS_SOURCE) / "src";
-  std::vector<Include> includes;
+  std::map<std::string, std::vector<std::string>> files;
   for (const auto& entry : fs::recursive_directory_iterator(src)) {
     if (!entry.is_regular_file()) continue;
-    const fs::path relative = fs::relative(entry.path(), src);
+    auto& lines = files[fs::relative(entry.path(), src).string()];
     std::ifstream in(entry.path());
-    for (std::string line; std::getline(in, line);) {
+    for (std::string line; std::getline(in, line);) lines.push_back(line);
+  }
+  return files;
+}
+
+std::vector<Include> read_includes() {
+  static const std::regex kInclude(R"re(^\s*#\s*include\s*["<]([^">]+)[">])re");
+  std::vector<Include> includes;
+  for (const auto& [file, lines] : read_source()) {
+    for (const std::string& line : lines) {
       std::smatch match;
-      if (std::regex_search(line, match, kInclude)) {
-        includes.push_back({relative.string(), relative.begin()->string(), match[1]});
-      }
+      if (std::regex_search(line, match, kInclude))
+        includes.push_back({file, file.substr(0, file.find('/')), match[1]});
     }
   }
   return includes;
@@ -105,14 +113,11 @@ TEST(House, LibrariesStayBehindTheirDoor) {
 TEST(House, NothingBelowCliPrintsOrExits) {
   static const std::regex kForbidden(
       R"((std::cout|std::cerr|\bprintf\s*\(|fmt::print|\bputs\s*\(|\b_?exit\s*\(|\babort\s*\())");
-  const fs::path src = fs::path(LEWIS_SOURCE) / "src";
-  for (const auto& entry : fs::recursive_directory_iterator(src)) {
-    const std::string file = fs::relative(entry.path(), src).string();
-    if (!entry.is_regular_file() || file.starts_with("cli/")) continue;
+  for (const auto& [file, lines] : read_source()) {
+    if (file.starts_with("cli/")) continue;
     // The sandbox's own processes end by _exit.
     const bool child = file.starts_with("eval/sandbox");
-    std::ifstream in(entry.path());
-    for (std::string line; std::getline(in, line);) {
+    for (const std::string& line : lines) {
       const std::string code = line.substr(0, line.find("//"));
       if (child && code.find(" _exit(") != std::string::npos) continue;
       EXPECT_FALSE(std::regex_search(code, kForbidden)) << file << ": " << line;
@@ -124,21 +129,19 @@ TEST(House, NothingBelowCliPrintsOrExits) {
 // one may run for the other.
 TEST(House, OneClassOfEachName) {
   static const std::regex kDefinition(R"(^(class|struct|enum class) (\w+)( final)?( :.*)? \{)");
-  std::map<std::string, std::string> files;  // by name
-  for (const auto& entry : fs::recursive_directory_iterator(fs::path(LEWIS_SOURCE) / "src")) {
-    if (!entry.is_regular_file()) continue;
+  std::map<std::string, std::string> file_of;  // by class
+  for (const auto& [file, lines] : read_source()) {
     bool hidden = false;  // in an anonymous namespace
-    std::ifstream in(entry.path());
-    for (std::string line; std::getline(in, line);) {
+    for (const std::string& line : lines) {
       if (line == "namespace {") hidden = true;
       if (line == "}  // namespace") hidden = false;
       std::smatch match;
       if (hidden || !std::regex_search(line, match, kDefinition)) continue;
-      const auto [other, first] = files.emplace(match[2], entry.path().string());
-      EXPECT_TRUE(first) << match[2] << " is in " << entry.path() << " and in " << other->second;
+      const auto [other, first] = file_of.emplace(match[2], file);
+      EXPECT_TRUE(first) << match[2] << " is in " << file << " and in " << other->second;
     }
   }
-  EXPECT_GT(files.size(), 100u);
+  EXPECT_GT(file_of.size(), 100u);
 }
 
 // The check itself must be able to fail.

@@ -137,6 +137,19 @@ Activations run_model(const Transformer& model, const std::vector<TokenSequence>
   return a;
 }
 
+// The refined model and the experts, at work on their texts.
+struct Finished {
+  explicit Finished(Case& c) : whole(c.whole()), model(whole, c.spec, *c.backend, c.threads) {
+    for (size_t k = 0; k < 2; ++k) {
+      merged.push_back(run_model(model, c.texts[k]));
+      expert.push_back(run_model(*c.models[k + 1], c.texts[k]));
+    }
+  }
+  MemorySource whole;
+  Transformer model;
+  std::vector<Activations> merged, expert;
+};
+
 std::vector<float> rows_of(const TensorSource& source, const LinearLayer& l) {
   const auto all = source.read_floats(source.get(l.tensor));
   const auto begin = all.begin() + static_cast<std::ptrdiff_t>(l.first_row * l.in);
@@ -275,25 +288,20 @@ TEST_P(RefineFamilies, SolvesTheNormalEquations) {
     Case c(GetParam());
     c.options.settings.method = method;
     c.run();
-    const MemorySource whole = c.whole();
-    const Transformer finished(whole, c.spec, *c.backend, c.threads);
-    std::vector<Activations> merged, expert;
-    for (size_t k = 0; k < 2; ++k) {
-      merged.push_back(run_model(finished, c.texts[k]));
-      expert.push_back(run_model(*c.models[k + 1], c.texts[k]));
-    }
-    if (const auto head = finished.untied_head()) {
-      EXPECT_LT(equations_error(c, *head, merged, expert, whole), 1e-5) << method << " head";
+    const Finished f(c);
+    if (const auto head = f.model.untied_head()) {
+      EXPECT_LT(equations_error(c, *head, f.merged, f.expert, f.whole), 1e-5) << method << " head";
     }
     size_t solved = 0;  // layers of routed experts
     for (int64_t layer = 0; layer < c.spec.layers; ++layer) {
-      for (const LinearLayer& l : linear_layers(finished.spec(), layer)) {
-        if (stays(c, l, merged)) {
-          EXPECT_EQ(rows_of(whole, l), rows_of(c.sources[0], l)) << l.name;
+      for (const LinearLayer& l : linear_layers(f.model.spec(), layer)) {
+        if (stays(c, l, f.merged)) {
+          EXPECT_EQ(rows_of(f.whole, l), rows_of(c.sources[0], l)) << l.name;
           continue;
         }
         solved += l.expert >= 0;
-        EXPECT_LT(equations_error(c, l, merged, expert, whole), 1e-5) << method << " " << l.name;
+        EXPECT_LT(equations_error(c, l, f.merged, f.expert, f.whole), 1e-5)
+            << method << " " << l.name;
       }
     }
     EXPECT_EQ(solved > 0, c.spec.experts.count > 0);
@@ -346,6 +354,8 @@ double norm_error(const Case& c, const std::string& name, int64_t layer, Tap bef
     const auto ym = norm_output(whole, c.models[0]->spec(), merged[k], layer, before, name);
     const auto ye =
         norm_output(c.sources[k + 1], c.models[k + 1]->spec(), expert[k], layer, before, name);
+    EXPECT_FALSE(ym.empty()) << name;
+    EXPECT_EQ(ym.size(), ye.size()) << name;
     const auto weights = weights_of(c.texts[k], c.options.settings.question_weight);
     for (size_t i = 0; i < ym.size(); ++i) {
       const size_t j = i % width;
@@ -356,6 +366,7 @@ double norm_error(const Case& c, const std::string& name, int64_t layer, Tap bef
   }
   double error = 0;
   for (size_t j = 0; j < width; ++j) {
+    EXPECT_GT(squares[j], 0) << name;
     const double factor = (w1[j] + one) / (w0[j] + one);
     error =
         std::max(error, std::abs(left[j] / squares[j] + c.options.settings.ridge * (factor - 1)));
@@ -367,14 +378,8 @@ double norm_error(const Case& c, const std::string& name, int64_t layer, Tap bef
 TEST_P(RefineFamilies, SolvesTheNorms) {
   Case c(GetParam());
   c.run();
-  const MemorySource whole = c.whole();
-  const Transformer finished(whole, c.spec, *c.backend, c.threads);
-  std::vector<Activations> merged, expert;
-  for (size_t k = 0; k < 2; ++k) {
-    merged.push_back(run_model(finished, c.texts[k]));
-    expert.push_back(run_model(*c.models[k + 1], c.texts[k]));
-  }
-  const BlockNorms& norms = finished.spec().norms;
+  const Finished f(c);
+  const BlockNorms& norms = f.model.spec().norms;
   for (int64_t layer = 0; layer < c.spec.layers; ++layer) {
     for (const auto& [norm, before] : {std::pair{norms.before_attention, Tap::kAttentionIn},
                                        {norms.after_attention, Tap::kAttentionOut},
@@ -382,13 +387,13 @@ TEST_P(RefineFamilies, SolvesTheNorms) {
                                        {norms.after_mlp, Tap::kMlpDown}}) {
       if (norm.empty()) continue;
       const std::string name =
-          fmt::format("{}layers.{}.{}.weight", finished.spec().prefix, layer, norm);
+          fmt::format("{}layers.{}.{}.weight", f.model.spec().prefix, layer, norm);
       if (c.spec.norm.bias) {
         EXPECT_FALSE(c.refined->find(name)) << name << " has a bias and stays";
         continue;
       }
       EXPECT_TRUE(c.refined->find(name)) << name;
-      EXPECT_LT(norm_error(c, name, layer, before, merged, expert, whole), 1e-4) << name;
+      EXPECT_LT(norm_error(c, name, layer, before, f.merged, f.expert, f.whole), 1e-4) << name;
     }
   }
 }
