@@ -29,7 +29,7 @@ CalibrationEntry held_out(CalibrationEntry entry) {
 std::vector<ModuleValues> activation_errors(const Recipe& recipe, const RecipeModel& merged,
                                             const GuidanceOptions& options, Threads& threads,
                                             const ProgressFn& progress) {
-  if (merged.stage && merged.stage->lewis && merged.stage->lewis->refine) {
+  if (merged.stage && refines(*merged.stage)) {
     throw usage_error("{}: activations of a refined merge are compared when it is written",
                       merged.model);
   }

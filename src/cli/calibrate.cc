@@ -74,7 +74,7 @@ bool is_imatrix_name(const std::filesystem::path& file) { return file.extension(
 
 void calibrate_model(const Options& o, Threads& threads, const ProgressFn& progress) {
   const RecipeModel named = model_in(o.model_or_recipe);
-  if (named.stage && named.stage->lewis && named.stage->lewis->refine) {
+  if (named.stage && refines(*named.stage)) {
     throw usage_error("{}: calibrate does not refine; merge the recipe and calibrate the result",
                       o.model_or_recipe.string());
   }

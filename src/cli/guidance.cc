@@ -20,6 +20,14 @@
 namespace lewis {
 namespace {
 
+Protocol protocol_of(const LewisSection& lewis) {
+  return lewis.protocol == "reference" ? Protocol::kReference : Protocol::kClean;
+}
+
+ComputeType compute_type_of(Protocol protocol, const GuidanceOptions& options) {
+  return protocol == Protocol::kReference ? ComputeType::kF32 : options.compute;
+}
+
 StatisticsKey key_of(const CalibrationJob& job, const RunningModel& model) {
   StatisticsKey key;
   key.model = job.model.model;
@@ -114,18 +122,6 @@ std::filesystem::path default_cache_folder() {
   if (const auto home = variable("HOME"); !home.empty()) return home / ".cache" / "lewis";
   return std::filesystem::temp_directory_path() / "lewis-cache";
 }
-
-namespace {
-
-Protocol protocol_of(const LewisSection& lewis) {
-  return lewis.protocol == "reference" ? Protocol::kReference : Protocol::kClean;
-}
-
-ComputeType compute_type_of(Protocol protocol, const GuidanceOptions& options) {
-  return protocol == Protocol::kReference ? ComputeType::kF32 : options.compute;
-}
-
-}  // namespace
 
 CalibrationResult run_calibration(const CalibrationJob& job, const GuidanceOptions& options,
                                   Threads& threads, const ProgressFn& progress) {

@@ -89,16 +89,15 @@ void print_refinement(const RefineCost& cost, const Recipe& recipe) {
   fmt::print(
       "Before that it would be {}: {} tokens.\nRefinement: memory about {}, --max-memory may be {} "
       "or more; {} more of disk until the model is written. Its time is not in the above.\n",
-      describe(*recipe.lewis->refine, recipe.lewis->calibration.size()), with_commas(cost.tokens),
-      human_bytes(cost.peak_memory), human_bytes(cost.least_memory), human_bytes(cost.disk));
+      describe_refinement(recipe), with_commas(cost.tokens), human_bytes(cost.peak_memory),
+      human_bytes(cost.least_memory), human_bytes(cost.disk));
 }
 
 // What the merge would cost, with the time that this disk would take.
 void print_dry_run(const Options& o, const Recipe& recipe, const MergeCost& cost,
                    Threads& threads) {
   std::optional<RefineCost> refine;  // what else; before the merge and not at once with it
-  if (recipe.lewis && recipe.lewis->refine)
-    refine = refinement_cost(recipe, o.merge.seed, o.merge.max_memory, threads);
+  if (refines(recipe)) refine = refinement_cost(recipe, o.merge.seed, o.merge.max_memory, threads);
   const auto folder = existing_folder(o.merge.out);
   const Checkpoint model = Checkpoint::open(source_folders(recipe).at(0));
   const DiskSpeed disk = measure_disk(model.shard_paths().at(0), folder);
@@ -144,7 +143,7 @@ std::filesystem::path beside(const std::filesystem::path& out, std::string_view 
 
 // Beside OUT.partial: what refinement has finished, until the model is written.
 std::optional<Refinement> refine_if_asked(Options& o, const Recipe& recipe, Threads& threads) {
-  if (!recipe.lewis || !recipe.lewis->refine) return std::nullopt;
+  if (!refines(recipe)) return std::nullopt;
   const std::filesystem::path scratch = beside(o.merge.out, ".refined.partial");
   const bool written = std::filesystem::exists(beside(o.merge.out, ".partial"));
   if (o.merge.resume && !written && !std::filesystem::exists(scratch))
@@ -185,10 +184,8 @@ std::string record_text(const Options& o, const Recipe& recipe, const Guidance& 
   record.threads = threads;
   record.chart.memory_budget = o.merge.max_memory;
   record.merge = report;
-  if (!guidance.plans.empty()) {
-    record.settings = settings_of(*recipe.lewis);
-    record.compute = calibration_type(guidance, recipe, o.guidance);
-  }
+  record.compute = calibration_type(guidance, recipe, o.guidance);
+  if (!guidance.plans.empty()) record.settings = settings_of(*recipe.lewis);
   for (const ModelPlan& plan : guidance.plans) {
     const auto entry =
         std::ranges::find(recipe.lewis->calibration, plan.model, &CalibrationEntry::index);
@@ -229,7 +226,7 @@ void run_merge(Options& o) {
     const MergeInputs inputs(guidance.recipe, open_options(threads, o.merge.seed));
     for (const std::string& line : inputs.explain(inputs.tensor(o.explain)))
       fmt::print("{}\n", line);
-    if (recipe.lewis && recipe.lewis->refine)
+    if (refines(recipe))
       fmt::print("All of this is before refinement, which solves linear layers anew.\n");
     return;
   }

@@ -163,9 +163,8 @@ void print_diagnostics(const MergeDiagnostics& d) {
 
 // What the maps and costs do not show.
 void print_refinement(const Options& o, const Recipe& recipe) {
-  if (!recipe.lewis || !recipe.lewis->refine) return;
-  fmt::print("The result will then be {}.\n",
-             describe(*recipe.lewis->refine, recipe.lewis->calibration.size()));
+  if (!refines(recipe)) return;
+  fmt::print("The result will then be {}.\n", describe_refinement(recipe));
   if (o.diagnostics) fmt::print("Maps, totals and errors here are of the merge before that.\n");
   fmt::print("What it takes in memory and disk: lewis merge RECIPE OUT --dry-run.\n\n");
 }
@@ -227,13 +226,12 @@ void write_plan(const std::filesystem::path& file, const std::string& text) {
 
 // What mergekit makes of a written plan, and what is not in it.
 std::string mergekit_note(const Recipe& recipe) {
-  const bool refines = recipe.lewis && recipe.lewis->refine;
   if (recipe.lewis && (recipe.lewis->trim != "magnitude" || recipe.lewis->aim)) {
     return std::string("mergekit reads it, but trims by magnitude and does not relax") +
-           (refines ? " or refine" : "");
+           (refines(recipe) ? " or refine" : "");
   }
   return std::string("mergekit accepts it") +
-         (refines ? "; densities only: a merge of it is not refined" : "");
+         (refines(recipe) ? "; densities only: a merge of it is not refined" : "");
 }
 
 void run_plan(Options& o) {
@@ -258,8 +256,7 @@ void run_plan(Options& o) {
     json["compute"] = calibration_type(guidance, recipe, o.guidance);
     if (diagnostics) json["diagnostics"] = to_json(*diagnostics);
     if (!errors.empty()) json["activation_errors"] = to_json(errors);
-    if (recipe.lewis && recipe.lewis->refine)
-      json["refinement"] = describe(*recipe.lewis->refine, recipe.lewis->calibration.size());
+    if (refines(recipe)) json["refinement"] = describe_refinement(recipe);
     fmt::print("{}\n", json.dump(2));
     return;
   }

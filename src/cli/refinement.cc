@@ -100,7 +100,9 @@ Refinement run_refinement(const Recipe& recipe, const RefinementOptions& options
   return result;
 }
 
-std::string describe(const RefineSettings& s, size_t experts) {
+std::string describe_refinement(const Recipe& recipe) {
+  const RefineSettings& s = recipe.lewis->refine.value();
+  const size_t experts = recipe.lewis->calibration.size();
   const std::string texts = s.samples ? fmt::format("{} texts", s.samples) : "all texts";
   const std::string held =
       s.held_out > 0
@@ -144,7 +146,7 @@ std::unique_ptr<RunningModel> open_named(const RecipeModel& named, bool needs_to
   const RecipeModel model = guided(named, guidance, threads, progress);
   OpenOptions options = open_options(threads);
   options.keep_bytes = kKept;
-  if (model.stage && model.stage->lewis && model.stage->lewis->refine) {
+  if (model.stage && refines(*model.stage)) {
     options.refined = refine_for_this_run(*model.stage, guidance.cache, threads, progress);
   }
   return RunningModel::open(open_input(model, options), threads, needs_tokenizer, guidance.compute);

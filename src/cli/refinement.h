@@ -33,7 +33,7 @@ RefineCost refinement_cost(const Recipe& recipe, uint64_t seed, uint64_t max_mem
                            Threads& threads);
 
 // One line for people about what lewis.refine will do: method, prior, texts, what is held out.
-std::string describe(const RefineSettings& settings, size_t experts);
+std::string describe_refinement(const Recipe& recipe);
 
 // A model as the command line names it, ready to run: a folder, or a recipe, guided and refined as
 // it asks for, which is merged while it is read. Up to 256 MiB of merged tensors stay in memory.

@@ -101,7 +101,7 @@ Findings look_into(const ReportOptions& o, Threads& threads, const ProgressFn& p
     check_models(f);
     if (!o.diagnostics) throw usage_error("left out by --no-diagnostics");
     f.diagnostics = diagnose(*f.inputs, threads, progress);
-    if (f.recipe->lewis && f.recipe->lewis->refine)
+    if (refines(*f.recipe))
       f.missing.push_back("What refinement changed: maps and totals are of the merge before it");
   });
   if (f.diagnostics && f.recipe->lewis && !f.recipe->lewis->calibration.empty()) {

@@ -150,6 +150,11 @@ struct Recipe {
   std::shared_ptr<const ColumnFactorMap> relaxation{};
 };
 
+// Whether what is merged is to be refined (lewis.refine).
+inline bool refines(const Recipe& recipe) {
+  return recipe.lewis && recipe.lewis->refine.has_value();
+}
+
 // Parses and validates. Of several documents the one without a name (or the one that no other uses)
 // is the recipe; the others are its stages. Throws Error(kUsage): one line that begins with
 // "FILE:LINE:", names the key and the nearest known one. Model and data paths that do not exist are
