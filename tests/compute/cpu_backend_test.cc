@@ -3,8 +3,10 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <fstream>
 #include <limits>
 #include <numbers>
+#include <sstream>
 
 #include "base/error.h"
 #include "base/threads.h"
@@ -49,6 +51,18 @@ INSTANTIATE_TEST_SUITE_P(All, CpuLinear, testing::Values(ComputeType::kF32, Comp
                          [](const auto& test) {
                            return std::string(compute_type_name(test.param));
                          });
+
+// Against the system's list of what the processor has.
+TEST(FasterComputeType, IsWhatTheListOfInstructionsPromises) {
+  std::ifstream file("/proc/cpuinfo");
+  std::stringstream text;
+  text << file.rdbuf();
+  const auto lists = [list = text.str()](const char* what) { return list.find(what) != std::string::npos; };
+  const bool fast = lists("amx_bf16") || (lists("avx512_bf16") && lists("AuthenticAMD"));
+  EXPECT_EQ(faster_compute_type(), fast ? ComputeType::kBF16 : ComputeType::kF32);
+  Threads one(1);
+  EXPECT_NO_THROW(make_cpu_backend(one, faster_compute_type()));
+}
 
 TEST_P(CpuLinear, EqualsDoublePrecisionOnOddShapes) {
   Threads threads(2);

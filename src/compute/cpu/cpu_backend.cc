@@ -1,7 +1,5 @@
 #include <algorithm>
 #include <array>
-#include <chrono>
-#include <limits>
 #include <list>
 #include <vector>
 
@@ -168,56 +166,6 @@ class CpuBackend final : public Backend {
 
 std::unique_ptr<Backend> make_cpu_backend(Threads& threads, ComputeType type) {
   return std::make_unique<CpuBackend>(threads, type);
-}
-
-namespace {
-
-// A multiplication as calibration has them, on one thread.
-class Trial {
- public:
-  explicit Trial(ComputeType type) : backend_(one_, type) {
-    weight_ = backend_.pack(DType::kF32, reinterpret_cast<const std::byte*>(values_.data()), kSize,
-                            kSize);
-  }
-  void run() {
-    using Clock = std::chrono::steady_clock;
-    const LinearCall call{*weight_, {}, y_.data()};
-    const auto begin = Clock::now();
-    backend_.linear(std::span(&call, 1), values_.data(), kRows);
-    best_ = std::min(best_, std::chrono::duration<double>(Clock::now() - begin).count());
-  }
-  double best() const { return best_; }  // seconds
-
- private:
-  static constexpr int64_t kRows = 256, kSize = 512;
-  Threads one_{1};
-  CpuBackend backend_;
-  std::vector<float> values_ = std::vector<float>(kSize * kSize, 0.01f);
-  std::vector<float> y_ = std::vector<float>(kRows * kSize);
-  std::unique_ptr<PackedWeight> weight_;
-  double best_ = std::numeric_limits<double>::infinity();
-};
-
-ComputeType measure_faster() {
-  // Rounding costs accuracy, so it has to pay; and what is about as fast would be chosen by chance.
-  constexpr double kByFar = 1.5;
-  try {
-    Trial rounded(ComputeType::kBF16), exact(ComputeType::kF32);
-    for (int i = 0; i < 8; ++i) {  // in turns: what disturbs one disturbs the other
-      rounded.run();
-      exact.run();
-    }
-    return exact.best() > kByFar * rounded.best() ? ComputeType::kBF16 : ComputeType::kF32;
-  } catch (const Error&) {  // no such units
-    return ComputeType::kF32;
-  }
-}
-
-}  // namespace
-
-ComputeType faster_compute_type() {
-  static const ComputeType faster = measure_faster();
-  return faster;
 }
 
 }  // namespace lewis
