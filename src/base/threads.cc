@@ -63,27 +63,22 @@ void Threads::run(size_t n, const std::function<void(size_t)>& f) {
   if (std::exception_ptr error = std::exchange(error_, nullptr)) std::rethrow_exception(error);
 }
 
-// Takes pieces until none is left; the lock is held on entry and on return, but not while f runs.
+// Takes pieces until none is left; the lock is held on entry and on return, but not in between.
 void Threads::take_pieces(std::unique_lock<std::mutex>& lock) {
-  while (next_ < end_) {
-    const size_t piece = next_++;
-    const auto& f = *job_;
-    ++busy_;
-    lock.unlock();
-    std::exception_ptr error;
-    try {
-      f(piece);
-    } catch (...) {
-      error = std::current_exception();
-    }
-    lock.lock();
-    --busy_;
-    if (error) {
-      if (!error_) error_ = error;
-      next_ = end_;  // the pieces not begun are dropped
-    }
+  const auto& f = *job_;
+  const size_t end = end_;
+  ++busy_;
+  lock.unlock();
+  std::exception_ptr error;
+  try {
+    for (size_t piece; (piece = next_.fetch_add(1, std::memory_order_relaxed)) < end;) f(piece);
+  } catch (...) {
+    error = std::current_exception();
+    next_ = end;  // the pieces not begun are dropped
   }
-  if (busy_ == 0) {
+  lock.lock();
+  if (error && !error_) error_ = error;
+  if (--busy_ == 0) {
     ++changes_;
     done_.notify_all();
   }

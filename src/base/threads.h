@@ -39,7 +39,8 @@ class Threads {
   std::mutex mutex_;
   std::condition_variable wake_, done_;
   const std::function<void(size_t)>* job_ = nullptr;
-  size_t next_ = 0, end_ = 0, busy_ = 0;
+  size_t end_ = 0, busy_ = 0;          // pieces, threads that take some
+  std::atomic<size_t> next_ = 0;       // piece
   std::atomic<uint64_t> changes_ = 0;  // counts what waiters wait for
   bool spin_;                          // every thread has a core of its own
   std::exception_ptr error_;

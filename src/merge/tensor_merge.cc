@@ -10,39 +10,34 @@
 namespace lewis {
 namespace {
 
-// Where one thread widens what it reads; handed from slot to slot.
-struct Workspace {
-  std::vector<float> base, out, scratch;
-  std::vector<std::vector<float>> models;
+// Where a thread widens what it reads. Vectors of 64 bytes that lie across two cache lines would
+// take twice as long.
+class Workspace {
+ public:
   bool finite = true;  // what was widened last
 
-  explicit Workspace(size_t model_count)
-      : base(kChunkElements),
-        out(kChunkElements),
-        scratch(std::max<size_t>(1, model_count) * kChunkElements),
-        models(model_count, std::vector<float>(kChunkElements)) {}
-};
-
-class WorkspaceList {
- public:
-  explicit WorkspaceList(size_t models) : models_(models) {}
-
-  std::unique_ptr<Workspace> take() {
-    std::lock_guard lock(mutex_);
-    if (free_.empty()) return std::make_unique<Workspace>(models_);
-    auto w = std::move(free_.back());
-    free_.pop_back();
-    return w;
+  // The calling thread's.
+  static Workspace& prepare(size_t models) {
+    thread_local Workspace workspace;
+    workspace.models_ = models;
+    const size_t rows = 2 + 2 * models + 1;
+    if (workspace.rows_.size() < rows) workspace.rows_.resize(rows);
+    return workspace;
   }
-  void give_back(std::unique_ptr<Workspace> w) {
-    std::lock_guard lock(mutex_);
-    free_.push_back(std::move(w));
+  std::span<float> base() { return rows_[0].values; }
+  std::span<float> out() { return rows_[1].values; }
+  std::span<float> model(size_t m) { return rows_[2 + m].values; }
+  // [max(1, models), n], without gaps.
+  std::span<float> scratch(size_t n) {
+    return {rows_[2 + models_].values, std::max<size_t>(1, models_) * n};
   }
 
  private:
-  size_t models_;
-  std::mutex mutex_;
-  std::vector<std::unique_ptr<Workspace>> free_;
+  struct alignas(64) Row {
+    float values[kChunkElements];
+  };
+  std::vector<Row> rows_;  // base, out, models, scratch
+  size_t models_ = 0;
 };
 
 // Returns whether all are finite.
@@ -71,18 +66,18 @@ void prefetch_next(const std::byte* at, size_t bytes) {
 
 // Elements [first, first + n) as floats: where they are if they are floats already, else widened.
 std::span<const float> floats_of(const StoredTensor& tensor, int64_t first, size_t n,
-                                 std::vector<float>& room, bool& all_are_finite) {
+                                 std::span<float> room, bool& all_are_finite) {
   const std::byte* at = tensor.bytes.data() + static_cast<size_t>(first) * dtype_size(tensor.dtype);
   prefetch_next(at, n * dtype_size(tensor.dtype));
   const auto address = reinterpret_cast<uintptr_t>(at);
   if (tensor.dtype == DType::kBF16 && address % alignof(uint16_t) == 0) {
     all_are_finite &= widen_bf16(reinterpret_cast<const uint16_t*>(at), n, room.data());
-    return std::span<const float>(room).first(n);
+    return room.first(n);
   }
   std::span<const float> values(reinterpret_cast<const float*>(at), n);
   if (tensor.dtype != DType::kF32 || address % alignof(float) != 0) {
-    widen(tensor.dtype, at, std::span(room).first(n));
-    values = std::span<const float>(room).first(n);
+    widen(tensor.dtype, at, room.first(n));
+    values = room.first(n);
   }
   all_are_finite &= finite(values.data(), n);
   return values;
@@ -102,8 +97,7 @@ class Pass final : public ChunkPass {
       : task_(task),
         inputs_(inputs),
         with_base_(with_base),
-        threads_(threads),
-        workspaces_(task.models.size()) {
+        threads_(threads) {
     if (method.row_wise && method.row_wise(task) && task.columns() > 0) {
       slot_elements_ = std::max<int64_t>(1, kSlotElements / task.columns()) * task.columns();
     }
@@ -175,17 +169,16 @@ class Pass final : public ChunkPass {
   template <typename F>
   void run_window(const RangeView& view, std::span<const size_t> slots, const F& see) const {
     threads_.run(slots.size(), [&](size_t i) {
-      auto room = workspaces_.take();
+      Workspace& room = Workspace::prepare(view.models.size());
       Chunk chunk;
       chunk.models.resize(view.models.size());
       const int64_t begin = static_cast<int64_t>(slots[i]) * slot_elements_;
       const int64_t end = std::min(task_.count, begin + slot_elements_);
       for (int64_t first = begin; first < end; first += static_cast<int64_t>(kChunkElements)) {
         fill(view, chunk, first, std::min<size_t>(kChunkElements, static_cast<size_t>(end - first)),
-             *room);
-        see(slots[i], chunk, *room);
+             room);
+        see(slots[i], chunk, room);
       }
-      workspaces_.give_back(std::move(room));
     });
   }
 
@@ -193,11 +186,11 @@ class Pass final : public ChunkPass {
     chunk.first = first;
     room.finite = true;
     const int64_t at = first - view.first;
-    if (view.base) chunk.base = floats_of(*view.base, at, n, room.base, room.finite);
+    if (view.base) chunk.base = floats_of(*view.base, at, n, room.base(), room.finite);
     for (size_t m = 0; m < view.models.size(); ++m) {
-      chunk.models[m] = floats_of(view.models[m], at, n, room.models[m], room.finite);
+      chunk.models[m] = floats_of(view.models[m], at, n, room.model(m), room.finite);
     }
-    chunk.scratch = std::span(room.scratch).first(std::max<size_t>(1, view.models.size()) * n);
+    chunk.scratch = room.scratch(n);
   }
 
   int64_t slot_elements_ = kSlotElements;
@@ -205,7 +198,6 @@ class Pass final : public ChunkPass {
   const TensorInputs& inputs_;
   bool with_base_;
   Threads& threads_;
-  mutable WorkspaceList workspaces_;
 };
 
 // The first value that is not finite; there is one.
@@ -296,17 +288,18 @@ std::optional<BadChunk> blend_range(const MergeMethod& method, const TensorTask&
   std::mutex mutex;
   std::optional<BadChunk> bad;
   run_slots([&](size_t, const Chunk& chunk, Workspace& room) {
-    std::span<const float> values = std::span<const float>(room.out).first(chunk.size());
+    const std::span<float> out = room.out().first(chunk.size());
+    std::span<const float> values = out;
     if (survey.copy_of) {
       values = *survey.copy_of == Survey::kBaseItself
                    ? chunk.base
                    : chunk.models[static_cast<size_t>(*survey.copy_of)];
     } else {
-      method.blend(task, survey, chunk, std::span(room.out).first(chunk.size()));
+      method.blend(task, survey, chunk, out);
     }
     if (task.relaxation) {
-      relax(*task.relaxation, chunk, values, std::span(room.out).first(chunk.size()));
-      values = std::span<const float>(room.out).first(chunk.size());
+      relax(*task.relaxation, chunk, values, out);
+      values = out;
     }
     const size_t at = static_cast<size_t>(chunk.first - range.first) * dtype_size(dtype);
     if (store(values, dtype, to.data() + at) && room.finite) return;

@@ -18,8 +18,9 @@ struct Bracket {
   uint32_t low = 0, high = kLargest;
 };
 
-// What one slot has above, at and inside its bracket.
-struct SlotCount {
+// What one slot has above, at and inside its bracket; on a cache line of its own, since the slot
+// next to it is another thread's.
+struct alignas(64) SlotCount {
   int64_t above = 0, at_high = 0, at_low = 0;
   std::vector<uint32_t> inside;  // low < m < high, in order
 
