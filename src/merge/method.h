@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/column_factors.h"
@@ -16,6 +17,33 @@
 #include "base/tensor.h"
 
 namespace lewis {
+
+// What lies behind a piece of an input, as it is stored. Pieces are too short for the processor to
+// see by itself that a stream goes on, and lines that are asked for all at once make it wait: so a
+// kernel asks for a few at a time while it works on the piece before.
+class Ahead {
+ public:
+  static constexpr size_t kStep = 32;  // elements that are asked for at once
+
+  Ahead() = default;  // nothing
+  Ahead(const std::byte* at, size_t element_bytes) : at_(at), element_bytes_(element_bytes) {}
+  bool empty() const { return at_ == nullptr; }
+
+  // Elements [i, i + kStep).
+  [[gnu::always_inline]] inline void ask(size_t i) const {
+    if (!at_) return;
+    __builtin_prefetch(at_ + i * element_bytes_);
+    if (kStep * element_bytes_ > kLine) __builtin_prefetch(at_ + i * element_bytes_ + kLine);
+  }
+  void ask(size_t begin, size_t end) const {
+    for (size_t i = begin; i < end; i += kStep) ask(i);
+  }
+
+ private:
+  static constexpr size_t kLine = 64;
+  const std::byte* at_ = nullptr;
+  size_t element_bytes_ = 0;
+};
 
 // Elements [first, first + size()) of every input of one tensor, widened to float. At most
 // kChunkElements, so that a chunk and what a method makes of it stay in the fastest cache.
@@ -26,6 +54,10 @@ struct Chunk {
   std::vector<std::span<const float>> models;  // the models to merge, in recipe order, without
                                                // the base where the method takes a base apart
   std::span<float> scratch;                    // [models, size()] to work in
+  mutable std::vector<Ahead> ahead;            // what lies behind models
+
+  // For a kernel that asks for all of it.
+  Ahead take_ahead(size_t model) const { return std::exchange(ahead[model], {}); }
   size_t size() const { return models.empty() ? base.size() : models[0].size(); }
 };
 

@@ -26,6 +26,7 @@ struct MaskedDelta {
   const float *model = nullptr, *base = nullptr;
   uint32_t low = 0, width = kAllMagnitudes;
   float factor = 1;
+  Ahead ahead = {};  // of model
 };
 
 class Mask {

@@ -14,7 +14,7 @@ namespace {
 // take twice as long.
 class Workspace {
  public:
-  bool finite = true;  // what was widened last
+  bool finite = true;  // what was widened last, where that was looked at
 
   // The calling thread's.
   static Workspace& prepare(size_t models) {
@@ -40,8 +40,12 @@ class Workspace {
   size_t models_ = 0;
 };
 
+LEWIS_VECTORIZED void widen_bf16(const uint16_t* in, size_t n, float* out) {
+  for (size_t i = 0; i < n; ++i) out[i] = bf16_to_float(in[i]);
+}
+
 // Returns whether all are finite.
-LEWIS_VECTORIZED bool widen_bf16(const uint16_t* in, size_t n, float* out) {
+LEWIS_VECTORIZED bool widen_finite_bf16(const uint16_t* in, size_t n, float* out) {
   uint16_t bad = 0;
   for (size_t i = 0; i < n; ++i) {
     out[i] = bf16_to_float(in[i]);
@@ -58,20 +62,25 @@ LEWIS_VECTORIZED bool finite(const float* x, size_t n) {
   return bad == 0;
 }
 
-// Asks for the chunk behind [at, at + bytes) while this one is worked on: chunks are too short for
-// the processor to see by itself that a stream goes on.
-void prefetch_next(const std::byte* at, size_t bytes) {
-  for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(at + bytes + line);
+// What lies behind elements [first, first + n).
+Ahead ahead_of(const StoredTensor& tensor, int64_t first, size_t n) {
+  const size_t bytes = dtype_size(tensor.dtype);
+  return {tensor.bytes.data() + (static_cast<size_t>(first) + n) * bytes, bytes};
 }
 
 // Elements [first, first + n) as floats: where they are if they are floats already, else widened.
+// Where asked, all_are_finite becomes false if one is not.
 std::span<const float> floats_of(const StoredTensor& tensor, int64_t first, size_t n,
-                                 std::span<float> room, bool& all_are_finite) {
+                                 std::span<float> room, bool* all_are_finite) {
   const std::byte* at = tensor.bytes.data() + static_cast<size_t>(first) * dtype_size(tensor.dtype);
-  prefetch_next(at, n * dtype_size(tensor.dtype));
   const auto address = reinterpret_cast<uintptr_t>(at);
   if (tensor.dtype == DType::kBF16 && address % alignof(uint16_t) == 0) {
-    all_are_finite &= widen_bf16(reinterpret_cast<const uint16_t*>(at), n, room.data());
+    const auto* values = reinterpret_cast<const uint16_t*>(at);
+    if (!all_are_finite) {
+      widen_bf16(values, n, room.data());
+    } else if (!widen_finite_bf16(values, n, room.data())) {
+      *all_are_finite = false;
+    }
     return room.first(n);
   }
   std::span<const float> values(reinterpret_cast<const float*>(at), n);
@@ -79,7 +88,7 @@ std::span<const float> floats_of(const StoredTensor& tensor, int64_t first, size
     widen(tensor.dtype, at, room.first(n));
     values = room.first(n);
   }
-  all_are_finite &= finite(values.data(), n);
+  if (all_are_finite && !finite(values.data(), n)) *all_are_finite = false;
   return values;
 }
 
@@ -94,10 +103,7 @@ class Pass final : public ChunkPass {
  public:
   Pass(const MergeMethod& method, const TensorTask& task, const TensorInputs& inputs,
        bool with_base, Threads& threads)
-      : task_(task),
-        inputs_(inputs),
-        with_base_(with_base),
-        threads_(threads) {
+      : task_(task), inputs_(inputs), with_base_(with_base), threads_(threads) {
     if (method.row_wise && method.row_wise(task) && task.columns() > 0) {
       slot_elements_ = std::max<int64_t>(1, kSlotElements / task.columns()) * task.columns();
     }
@@ -115,7 +121,7 @@ class Pass final : public ChunkPass {
     for (const Window& w : windows) ranges.push_back(w.range);
     size_t at = 0;
     inputs_.visit(ranges, [&](const ElementRange& range, std::span<const StoredTensor> stored) {
-      run_window(view_of(range, stored), windows[at++].slots,
+      run_window(view_of(range, stored), windows[at++].slots, Check::kNothing,
                  [&](size_t slot, const Chunk& chunk, Workspace&) { see(slot, chunk); });
     });
   }
@@ -131,11 +137,16 @@ class Pass final : public ChunkPass {
     size_t at = 0;
     inputs_.visit(ranges, [&](const ElementRange& range, std::span<const StoredTensor> stored) {
       const Window& window = windows[at++];
-      each(range, [&](const auto& see) { run_window(view_of(range, stored), window.slots, see); });
+      each(range, [&](const auto& see) {
+        run_window(view_of(range, stored), window.slots, Check::kFinite, see);
+      });
     });
   }
 
  private:
+  // A survey need not look: what is not finite is found when it is blended.
+  enum class Check { kNothing, kFinite };
+
   // Slots that are read together, and the elements that hold them.
   struct Window {
     ElementRange range;
@@ -167,28 +178,38 @@ class Pass final : public ChunkPass {
   }
 
   template <typename F>
-  void run_window(const RangeView& view, std::span<const size_t> slots, const F& see) const {
+  void run_window(const RangeView& view, std::span<const size_t> slots, Check check,
+                  const F& see) const {
     threads_.run(slots.size(), [&](size_t i) {
       Workspace& room = Workspace::prepare(view.models.size());
       Chunk chunk;
       chunk.models.resize(view.models.size());
+      chunk.ahead.resize(view.models.size());
       const int64_t begin = static_cast<int64_t>(slots[i]) * slot_elements_;
       const int64_t end = std::min(task_.count, begin + slot_elements_);
       for (int64_t first = begin; first < end; first += static_cast<int64_t>(kChunkElements)) {
         fill(view, chunk, first, std::min<size_t>(kChunkElements, static_cast<size_t>(end - first)),
-             room);
+             check, room);
         see(slots[i], chunk, room);
+        // For the next it is too late.
+        for (const Ahead& ahead : chunk.ahead) ahead.ask(chunk.size(), 2 * chunk.size());
       }
     });
   }
 
-  static void fill(const RangeView& view, Chunk& chunk, int64_t first, size_t n, Workspace& room) {
+  static void fill(const RangeView& view, Chunk& chunk, int64_t first, size_t n, Check check,
+                   Workspace& room) {
     chunk.first = first;
     room.finite = true;
+    bool* finite = check == Check::kFinite ? &room.finite : nullptr;
     const int64_t at = first - view.first;
-    if (view.base) chunk.base = floats_of(*view.base, at, n, room.base(), room.finite);
+    if (view.base) {
+      ahead_of(*view.base, at, n).ask(0, n);
+      chunk.base = floats_of(*view.base, at, n, room.base(), finite);
+    }
     for (size_t m = 0; m < view.models.size(); ++m) {
-      chunk.models[m] = floats_of(view.models[m], at, n, room.model(m), room.finite);
+      chunk.ahead[m] = ahead_of(view.models[m], at, n);
+      chunk.models[m] = floats_of(view.models[m], at, n, room.model(m), finite);
     }
     chunk.scratch = room.scratch(n);
   }
@@ -219,7 +240,7 @@ void refuse_inputs(const TensorTask& task, const TensorInputs& inputs) {
     for (const ElementRange& part : ranges_of(range.count, kChunkElements)) {
       bool good = true;
       const auto values =
-          floats_of(tensor, part.first, static_cast<size_t>(part.count), room, good);
+          floats_of(tensor, part.first, static_cast<size_t>(part.count), room, &good);
       if (!good)
         refuse_element(task, range.first + part.first + first_not_finite(values), tensor.model);
     }

@@ -3,20 +3,15 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstring>
 #include <optional>
 
 #include "base/error.h"
+#include "merge/bracket_count.h"
 
 namespace lewis {
 namespace {
 
-constexpr uint32_t kLargest = 0x7fffffffu;
-
-// The threshold is expected in [low, high].
-struct Bracket {
-  uint32_t low = 0, high = kLargest;
-};
+constexpr uint32_t kLargest = Bracket().high;
 
 // What one slot has above, at and inside its bracket; on a cache line of its own, since the slot
 // next to it is another thread's.
@@ -30,43 +25,13 @@ struct alignas(64) SlotCount {
   }
 };
 
-struct ChunkCount {
-  uint32_t above = 0, from_high = 0, from_low = 0;  // m > high, m >= high, m >= low
-};
-
-// Counts magnitudes; inside[i]: whether low < that of value i < high, given high - low - 1 (0 if
-// that is negative).
-LEWIS_VECTORIZED ChunkCount classify(const Differences values, size_t n, uint32_t low,
-                                     uint32_t high, uint32_t between, uint8_t* inside) {
-  uint32_t above = 0, from_high = 0, from_low = 0;
-  for (size_t i = 0; i < n; ++i) {
-    const uint32_t m = values.magnitude(i);
-    above += static_cast<uint32_t>(m > high);
-    from_high += static_cast<uint32_t>(m >= high);
-    from_low += static_cast<uint32_t>(m >= low);
-    inside[i] = static_cast<uint8_t>(m - low - 1 < between);
-  }
-  return {above, from_high, from_low};
-}
-
 void count_chunk(const Differences& values, size_t n, const Bracket& b, SlotCount& slot) {
-  uint8_t inside[kChunkElements + 8];
-  std::memset(inside + n, 0, 8);
-  const uint32_t between = b.high > b.low ? b.high - b.low - 1 : 0;
-  const ChunkCount count = classify(values, n, b.low, b.high, between, inside);
-  const size_t before = slot.inside.size();
-  for (size_t word = 0; word < n; word += 8) {  // few hold any
-    uint64_t any = 0;
-    std::memcpy(&any, inside + word, 8);
-    for (; any != 0; any &= any - 1) {
-      const auto byte = static_cast<size_t>(std::countr_zero(any)) / 8;
-      slot.inside.push_back(values.magnitude(word + byte));
-    }
-  }
+  uint32_t between[kChunkElements];
+  const BracketCount count = count_in_bracket(values, n, b, between);
   slot.above += count.above;
-  slot.at_high += count.from_high - count.above;
-  slot.at_low += count.from_low - count.from_high;
-  slot.at_low -= static_cast<int64_t>(slot.inside.size() - before);
+  slot.at_high += count.at_high;
+  slot.at_low += count.at_low;
+  slot.inside.insert(slot.inside.end(), between, between + count.inside);
 }
 
 // One query on its way: its sample, its bracket, what the last pass found.
@@ -280,7 +245,8 @@ void task_vector(const Chunk& chunk, size_t model, float* delta) {
 
 ValueFn task_vector_values(size_t model) {
   return [model](const Chunk& chunk, float*) {
-    return Differences{chunk.models[model].data(), chunk.base.empty() ? kZeros : chunk.base.data()};
+    return Differences{chunk.models[model].data(), chunk.base.empty() ? kZeros : chunk.base.data(),
+                       chunk.take_ahead(model)};
   };
 }
 

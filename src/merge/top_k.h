@@ -24,6 +24,7 @@ struct TopK {
 // Values a[i] - b[i] of a chunk, ranked by their magnitude.
 struct Differences {
   const float *a, *b;
+  Ahead ahead = {};  // of a
   uint32_t magnitude(size_t i) const { return magnitude_bits(a[i] - b[i]); }
 };
 
