@@ -13,9 +13,8 @@ namespace {
 
 constexpr uint32_t kLargest = Bracket().high;
 
-// What one slot has above, at and inside its bracket; on a cache line of its own, since the slot
-// next to it is another thread's.
-struct alignas(64) SlotCount {
+// What one slot has above, at and inside its bracket.
+struct SlotCount {
   int64_t above = 0, at_high = 0, at_low = 0;
   std::vector<uint32_t> inside;  // low < m < high, in order
 
