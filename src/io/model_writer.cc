@@ -9,6 +9,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <future>
 #include <set>
 
 #include "base/error.h"
@@ -24,6 +25,9 @@ namespace fs = std::filesystem;
 
 constexpr const char* kMarker =
     ".lewis-partial";  // tells an OUT.partial of ours from anything else
+
+// From here on bytes are hashed while they are written, which costs a thread.
+constexpr size_t kHashedBeside = 1 << 20;
 
 // True when `inner` is `outer` or lies below it; both are resolved.
 bool is_within(const fs::path& inner, const fs::path& outer) {
@@ -297,21 +301,32 @@ void ModelWriter::open_shards() {
 
 bool ModelWriter::is_done(size_t tensor) const { return shards_[shard_of_.at(tensor)]->done; }
 
+// Of the next bytes of the shard.
+void ModelWriter::add_to_hashes(Shard& shard, size_t tensor, uint64_t offset,
+                                std::span<const std::byte> bytes) const {
+  shard.hash.add(bytes);
+  shard.hashed += bytes.size();
+  if (offset == 0) shard.tensor_hash.reset();
+  shard.tensor_hash.add(bytes);
+  if (offset + bytes.size() == byte_size(tensors_[tensor]))
+    shard.record.tensors[tensors_[tensor].name] = hash_text(shard.tensor_hash.value());
+}
+
 void ModelWriter::write(size_t tensor, uint64_t offset, std::span<const std::byte> bytes) {
   if (bytes.empty()) return;
   Shard& shard = *shards_[shard_of_.at(tensor)];
   const uint64_t at = begin_[tensor] + offset;
   {
     std::lock_guard lock(shard.mutex);
-    shard.writer->write(at, bytes);
+    std::future<void> hashing;
     if (shard.hashed == at) {
-      shard.hash.add(bytes);
-      shard.hashed += bytes.size();
-      if (offset == 0) shard.tensor_hash.reset();
-      shard.tensor_hash.add(bytes);
-      if (offset + bytes.size() == byte_size(tensors_[tensor]))
-        shard.record.tensors[tensors_[tensor].name] = hash_text(shard.tensor_hash.value());
+      // Takes about as long as the disk does.
+      hashing =
+          std::async(bytes.size() < kHashedBeside ? std::launch::deferred : std::launch::async,
+                     [&] { add_to_hashes(shard, tensor, offset, bytes); });
     }
+    shard.writer->write(at, bytes);
+    if (hashing.valid()) hashing.get();
   }
   if (shard.missing.fetch_sub(bytes.size()) == bytes.size()) finish(shard);
 }

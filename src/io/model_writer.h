@@ -79,6 +79,8 @@ class ModelWriter {
   void check_space(uint64_t needed) const;
   void take_over();
   void open_shards();
+  void add_to_hashes(Shard& shard, size_t tensor, uint64_t offset,
+                     std::span<const std::byte> bytes) const;
   void finish(Shard& shard);
 
   std::filesystem::path out_, partial_;
