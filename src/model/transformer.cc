@@ -25,14 +25,22 @@ constexpr std::string_view kQueryNorm = "self_attn.q_norm", kKeyNorm = "self_att
 
 // Half and single precision mark NaN and infinity with an exponent of all ones.
 template <typename T>
-bool all_finite_bits(const std::byte* data, size_t n, T exponent) {
-  bool finite = true;
+[[gnu::always_inline]] inline bool all_finite_bits(const std::byte* data, size_t n, T exponent) {
+  T bad = 0;
   for (size_t i = 0; i < n; ++i) {
     T bits;
     std::memcpy(&bits, data + i * sizeof(T), sizeof(T));
-    finite &= (bits & exponent) != exponent;
+    bad |= static_cast<T>((bits & exponent) == exponent);
   }
-  return finite;
+  return bad == 0;
+}
+
+LEWIS_VECTORIZED bool finite_16(const std::byte* data, size_t n, uint16_t exponent) {
+  return all_finite_bits(data, n, exponent);
+}
+
+LEWIS_VECTORIZED bool finite_32(const std::byte* data, size_t n, uint32_t exponent) {
+  return all_finite_bits(data, n, exponent);
 }
 
 bool stored_finite(DType dtype, std::span<const std::byte> bytes, Threads& threads) {
@@ -41,9 +49,9 @@ bool stored_finite(DType dtype, std::span<const std::byte> bytes, Threads& threa
   threads.run((bytes.size() + kPiece - 1) / kPiece, [&](size_t i) {
     const auto piece = bytes.subspan(i * kPiece, std::min(kPiece, bytes.size() - i * kPiece));
     const size_t n = piece.size() / dtype_size(dtype);
-    const bool ok = dtype == DType::kF32    ? all_finite_bits<uint32_t>(piece.data(), n, 0x7f800000)
-                    : dtype == DType::kBF16 ? all_finite_bits<uint16_t>(piece.data(), n, 0x7f80)
-                                            : all_finite_bits<uint16_t>(piece.data(), n, 0x7c00);
+    const bool ok = dtype == DType::kF32    ? finite_32(piece.data(), n, 0x7f800000)
+                    : dtype == DType::kBF16 ? finite_16(piece.data(), n, 0x7f80)
+                                            : finite_16(piece.data(), n, 0x7c00);
     if (!ok) finite = false;
   });
   return finite;
