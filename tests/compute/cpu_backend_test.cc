@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstring>
@@ -57,7 +58,9 @@ TEST(FasterComputeType, IsWhatTheListOfInstructionsPromises) {
   std::ifstream file("/proc/cpuinfo");
   std::stringstream text;
   text << file.rdbuf();
-  const auto lists = [list = text.str()](const char* what) { return list.find(what) != std::string::npos; };
+  const auto lists = [list = text.str()](const char* what) {
+    return list.find(what) != std::string::npos;
+  };
   const bool fast = lists("amx_bf16") || (lists("avx512_bf16") && lists("AuthenticAMD"));
   EXPECT_EQ(faster_compute_type(), fast ? ComputeType::kBF16 : ComputeType::kF32);
   Threads one(1);
@@ -404,49 +407,102 @@ TEST(CpuAttention, EqualsDoublePrecision) {
 }
 
 // What lies before the window may be anything: it is not read.
+// The types that this processor multiplies.
+std::vector<ComputeType> compute_types() {
+  std::vector<ComputeType> types = {ComputeType::kF32};
+  try {
+    Threads one(1);
+    make_cpu_backend(one, ComputeType::kBF16);
+    types.push_back(ComputeType::kBF16);
+  } catch (const Error&) {
+  }
+  return types;
+}
+std::vector<float> rounded_bf16(std::span<const float> values, float factor = 1) {
+  std::vector<float> rounded;
+  for (const float v : values) rounded.push_back(bf16_to_float(float_to_bf16(v * factor)));
+  return rounded;
+}
+// Of what is rounded before the products; that the weights of the softmax are rounded too
+// changes each by a 512th at most.
+TEST(CpuAttention, InBf16EqualsDoublePrecisionOfRoundedFactors) {
+  if (compute_types().size() == 1) GTEST_SKIP() << "no bfloat16 here";
+  Threads threads(2);
+  const auto backend = make_cpu_backend(threads, ComputeType::kBF16);
+  for (const AttentionShape& shape : kAttentionShapes) {
+    const auto in = attention_input(shape, kSequences);
+    std::vector<float> out(in.q.size(), NAN);
+    backend->attention(shape, in.rows, in.q.data(), out.data());
+    AttentionShape unscaled = shape;
+    unscaled.scale = 1;
+    for (const AttentionRows& r : in.rows) {
+      if (r.queries <= 4) continue;  // as in float
+      const auto begin = static_cast<size_t>(r.first_query * shape.heads * shape.head_dim);
+      const auto n = static_cast<size_t>(r.queries * shape.heads * shape.head_dim);
+      const auto kv =
+          static_cast<size_t>((r.first_position + r.queries) * shape.kv_heads * shape.head_dim);
+      const auto expected =
+          plain_attention(unscaled, r.first_position, r.queries,
+                          rounded_bf16(std::span(in.q).subspan(begin, n), shape.scale).data(),
+                          rounded_bf16({r.keys, kv}).data(), rounded_bf16({r.values, kv}).data());
+      const float largest = *std::max_element(
+          r.values, r.values + kv, [](float a, float b) { return std::abs(a) < std::abs(b); });
+      EXPECT_LT(largest_difference({out.begin() + begin, out.begin() + begin + n}, expected),
+                0x1p-9 * std::abs(largest))
+          << shape.head_dim << " " << r.queries;
+    }
+  }
+}
 TEST(CpuAttention, KeysOutsideTheWindowAreNotTouched) {
   Threads threads(2);
-  const auto backend = make_cpu_backend(threads);
-  for (const Sequence sequence : {Sequence{600, 3}, Sequence{700, 200}}) {
-    const AttentionShape shape{4, 2, 16, 0.25f, 40};
-    auto in = attention_input(shape, {sequence});
-    std::vector<float> expected(in.q.size()), out(in.q.size());
-    backend->attention(shape, in.rows, in.q.data(), expected.data());
-    const auto first_seen = static_cast<std::ptrdiff_t>((sequence.first_position - 39) * 32);
-    std::fill(in.k.begin(), in.k.begin() + first_seen, NAN);
-    std::fill(in.v.begin(), in.v.begin() + first_seen, NAN);
-    backend->attention(shape, in.rows, in.q.data(), out.data());
-    EXPECT_TRUE(out == expected);
+  for (const ComputeType type : compute_types()) {
+    const auto backend = make_cpu_backend(threads, type);
+    for (const Sequence sequence : {Sequence{600, 3}, Sequence{700, 200}}) {
+      const AttentionShape shape{4, 2, 16, 0.25f, 40};
+      auto in = attention_input(shape, {sequence});
+      std::vector<float> expected(in.q.size()), out(in.q.size());
+      backend->attention(shape, in.rows, in.q.data(), expected.data());
+      const auto first_seen = static_cast<std::ptrdiff_t>((sequence.first_position - 39) * 32);
+      std::fill(in.k.begin(), in.k.begin() + first_seen, NAN);
+      std::fill(in.v.begin(), in.v.begin() + first_seen, NAN);
+      backend->attention(shape, in.rows, in.q.data(), out.data());
+      EXPECT_TRUE(out == expected);
+    }
   }
 }
 
 TEST(CpuAttention, LargeScoresDoNotOverflow) {
   Threads threads(1);
-  const auto backend = make_cpu_backend(threads);
   const AttentionShape shape{2, 1, 8, 300.0f};
   const auto in = attention_input(shape, {{0, 90}, {0, 2}});
-  std::vector<float> out(in.q.size(), NAN);
-  backend->attention(shape, in.rows, in.q.data(), out.data());
-  for (const float x : out) EXPECT_TRUE(std::isfinite(x));
+  for (const ComputeType type : compute_types()) {
+    const auto backend = make_cpu_backend(threads, type);
+    std::vector<float> out(in.q.size(), NAN);
+    backend->attention(shape, in.rows, in.q.data(), out.data());
+    for (const float x : out) EXPECT_TRUE(std::isfinite(x));
+  }
 }
 
 TEST(CpuAttention, SameBitsForAnyThreadsAndAloneAsInABatch) {
-  for (const AttentionShape& shape : kAttentionShapes) {
-    const auto in = attention_input(shape, kSequences);
-    std::vector<float> expected;
-    for (const size_t count : {1u, 2u, 7u}) {
-      Threads threads(count);
-      const auto backend = make_cpu_backend(threads);
-      std::vector<float> out(in.q.size(), NAN);
-      backend->attention(shape, in.rows, in.q.data(), out.data());
-      if (expected.empty()) expected = out;
-      EXPECT_TRUE(out == expected);
-      for (AttentionRows rows : in.rows) {
-        const int64_t begin = rows.first_query * shape.heads * shape.head_dim;
-        std::vector<float> alone(static_cast<size_t>(rows.queries * shape.heads * shape.head_dim));
-        rows.first_query = 0;
-        backend->attention(shape, {&rows, 1}, in.q.data() + begin, alone.data());
-        EXPECT_TRUE(std::equal(alone.begin(), alone.end(), expected.begin() + begin));
+  for (const ComputeType type : compute_types()) {
+    for (const AttentionShape& shape : kAttentionShapes) {
+      const auto in = attention_input(shape, kSequences);
+      std::vector<float> expected;
+      for (const size_t count : {1u, 2u, 7u}) {
+        Threads threads(count);
+        const auto backend = make_cpu_backend(threads, type);
+        std::vector<float> out(in.q.size(), NAN);
+        backend->attention(shape, in.rows, in.q.data(), out.data());
+        if (expected.empty()) expected = out;
+        EXPECT_TRUE(out == expected);
+        for (AttentionRows rows : in.rows) {
+          const int64_t begin = rows.first_query * shape.heads * shape.head_dim;
+          std::vector<float> alone(
+              static_cast<size_t>(rows.queries * shape.heads * shape.head_dim));
+          rows.first_query = 0;
+          backend->attention(shape, {&rows, 1}, in.q.data() + begin, alone.data());
+          EXPECT_TRUE(std::equal(alone.begin(), alone.end(), expected.begin() + begin));
+        }
       }
     }
   }

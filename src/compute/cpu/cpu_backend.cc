@@ -24,7 +24,8 @@ constexpr size_t kRopeTables = 8;
 
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(Threads& threads, ComputeType type) : threads_(threads), matmul_(type) {}
+  CpuBackend(Threads& threads, ComputeType type)
+      : threads_(threads), matmul_(type), attention_(type) {}
 
   ComputeType compute_type() const override { return matmul_.compute_type(); }
 
@@ -91,7 +92,7 @@ class CpuBackend final : public Backend {
 
   void attention(const AttentionShape& shape, std::span<const AttentionRows> sequences,
                  const float* q, float* out) override {
-    causal_attention(shape, sequences, q, out, threads_);
+    attention_.run(shape, sequences, q, out, threads_);
   }
 
   void activate(Activation activation, float* gate, const float* up, int64_t n) override {
@@ -157,6 +158,7 @@ class CpuBackend final : public Backend {
   Threads& threads_;
   const Kernels& kernels_ = best_kernels();
   Matmul matmul_;
+  CausalAttention attention_;
   StoredMatmul stored_matmul_;
   FloatBuffer gated_;                 // what a gate multiplies: [rows, out]
   std::list<RopeTable> rope_tables_;  // the oldest first

@@ -52,6 +52,10 @@ decltype(auto) with_onednn(F&& f) {
   }
 }
 
+dnnl::engine cpu_engine() {
+  return with_onednn([] { return dnnl::engine(dnnl::engine::kind::cpu, 0); });
+}
+
 memory::desc matrix(int64_t rows, int64_t columns, int64_t row_stride, int64_t column_stride,
                     memory::data_type type) {
   return {{rows, columns}, type, memory::dims{row_stride, column_stride}};
@@ -104,7 +108,7 @@ int64_t row_tile(const LinearCall& call) {
 Matmul::Matmul(ComputeType type)
     : type_(type),
       stored_(type == ComputeType::kF32 ? memory::data_type::f32 : memory::data_type::bf16),
-      engine_(with_onednn([] { return dnnl::engine(dnnl::engine::kind::cpu, 0); })) {
+      engine_(cpu_engine()) {
   try {
     const auto from = matrix(16, 16, 16, 1, memory::data_type::bf16);
     dnnl::reorder::primitive_desc(engine_, from, engine_,
@@ -130,24 +134,27 @@ dnnl::matmul::primitive_desc Matmul::describe(int64_t rows, const memory::desc& 
           engine_};
 }
 
-// On the calling thread.
-void Matmul::execute(const Primitive& primitive, const memory& weights, const std::byte* x,
-                     float* y) {
+namespace {
+
+// On the calling thread: y = x * weights.
+void execute(const dnnl::matmul::primitive_desc& desc, const dnnl::matmul& primitive,
+             const memory& weights, const void* x, float* y) {
   with_onednn([&] {
-    const auto& desc = primitive.desc;
-    const dnnl::engine engine = weights.get_engine();
+    const dnnl::engine engine = desc.get_engine();
     dnnl::stream stream(engine);
     thread_local FloatBuffer scratch;
     const auto bytes = static_cast<int64_t>(desc.scratchpad_desc().get_size());
-    primitive.run.execute(
-        stream, {{DNNL_ARG_SRC, memory(desc.src_desc(), engine, const_cast<std::byte*>(x))},
-                 {DNNL_ARG_WEIGHTS, weights},
-                 {DNNL_ARG_DST, memory(desc.dst_desc(), engine, y)},
-                 {DNNL_ARG_SCRATCHPAD,
-                  memory(desc.scratchpad_desc(), engine, scratch.get(bytes / 4 + 1))}});
+    primitive.execute(stream,
+                      {{DNNL_ARG_SRC, memory(desc.src_desc(), engine, const_cast<void*>(x))},
+                       {DNNL_ARG_WEIGHTS, weights},
+                       {DNNL_ARG_DST, memory(desc.dst_desc(), engine, y)},
+                       {DNNL_ARG_SCRATCHPAD,
+                        memory(desc.scratchpad_desc(), engine, scratch.get(bytes / 4 + 1))}});
     stream.wait();
   });
 }
+
+}  // namespace
 
 std::unique_ptr<PanelWeight> Matmul::pack(DType dtype, const std::byte* weight, int64_t out,
                                           int64_t in, Threads& threads) {
@@ -247,7 +254,7 @@ const std::byte* Matmul::inputs(const float* x, int64_t values, Threads& threads
 void Matmul::run_product(const Product& product, std::span<const float> bias, const std::byte* x,
                          int64_t rows, float* result) {
   const auto& [panel, primitive] = product;
-  execute(*primitive, panel->weights, x, result);
+  execute(primitive->desc, primitive->run, panel->weights, x, result);
   if (bias.empty()) return;
   for (int64_t r = 0; r < rows; ++r) {
     best_kernels().add(result + r * panel->columns, bias.data() + panel->first, panel->columns);
@@ -310,6 +317,35 @@ void Matmul::multiply_tiles(std::span<const LinearCall> calls, const float* x, i
   } else {
     threads.run(pieces.size(), run);
   }
+}
+
+SmallProducts::SmallProducts() : engine_(cpu_engine()) {}
+
+const SmallProducts::Product& SmallProducts::of(const Shape& shape) {
+  const auto found = products_.find(shape);
+  if (found != products_.end()) return found->second;
+  return with_onednn([&]() -> const Product& {
+    using Type = memory::data_type;
+    const auto [m, n, k, transpose_b, accumulate] = shape;
+    dnnl::primitive_attr attributes;
+    attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+    if (accumulate) {
+      dnnl::post_ops sum;
+      sum.append_sum(1.0f);
+      attributes.set_post_ops(sum);
+    }
+    const auto b = transpose_b ? matrix(k, n, 1, k, Type::bf16) : matrix(k, n, n, 1, Type::bf16);
+    Product product;
+    product.desc_ = {
+        {matrix(m, k, k, 1, Type::bf16), b, matrix(m, n, n, 1, Type::f32)}, attributes, engine_};
+    product.primitive_ = dnnl::matmul(product.desc_);
+    return products_.emplace(shape, std::move(product)).first->second;
+  });
+}
+
+void SmallProducts::Product::run(const uint16_t* a, const uint16_t* b, float* c) const {
+  const memory weights(desc_.weights_desc(), desc_.get_engine(), const_cast<uint16_t*>(b));
+  execute(desc_, primitive_, weights, a, c);
 }
 
 void gemm(const GemmShape& s, const float* a, const float* b, float* c) {

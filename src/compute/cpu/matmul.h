@@ -3,6 +3,7 @@
 // on that row and the weight alone, never on the other rows of the call.
 #pragma once
 
+#include <compare>
 #include <dnnl.hpp>
 #include <map>
 #include <memory>
@@ -56,8 +57,6 @@ class Matmul {
   void pack_panel(DType dtype, const std::byte* weight, int64_t in, PanelWeight::Panel& panel);
   const Primitive& primitive(int64_t rows, const PanelWeight& weight,
                              const PanelWeight::Panel& panel);
-  static void execute(const Primitive& primitive, const dnnl::memory& weights, const std::byte* x,
-                      float* y);
   const std::byte* inputs(const float* x, int64_t values, Threads& threads);
   std::vector<Piece> cut(const LinearCall& call, int64_t rows);
   static void run_product(const Product& product, std::span<const float> bias, const std::byte* x,
@@ -73,6 +72,34 @@ class Matmul {
   bool reorders_bf16_ = false;  // this machine's oneDNN reads bfloat16
   FloatBuffer rounded_;         // inputs in bfloat16
   std::map<Key, Primitive> primitives_;
+};
+
+// Small products of bfloat16 matrices, dense: c[m, n] = a[m, k] * b (+ c if accumulate) in float; b
+// is [k, n], or [n, k] if transpose_b.
+class SmallProducts {
+ public:
+  struct Shape {
+    int64_t m, n, k;
+    bool transpose_b = false, accumulate = false;
+    auto operator<=>(const Shape&) const = default;
+  };
+  class Product {
+   public:
+    // On the calling thread.
+    void run(const uint16_t* a, const uint16_t* b, float* c) const;
+
+   private:
+    friend SmallProducts;
+    dnnl::matmul::primitive_desc desc_;
+    dnnl::matmul primitive_;
+  };
+  SmallProducts();
+  // Made once a shape; by one thread at a time.
+  const Product& of(const Shape& shape);
+
+ private:
+  dnnl::engine engine_;  // before what points to it
+  std::map<Shape, Product> products_;
 };
 
 // c[m, n] = a[m, k] * b (+ c if accumulate), row-major with row strides lda, ldb, ldc, on the
