@@ -130,11 +130,32 @@ void File::write_past_cache(uint64_t offset, std::span<const std::byte> bytes) c
   write_at(offset, bytes);
 }
 
+// Whether memory can go to this place of a file past the cache.
+static bool goes_directly(uint64_t offset, std::span<const std::byte> bytes) {
+  constexpr size_t kWorthIt = 1 << 20;
+  return bytes.size() >= kWorthIt && offset % File::kDirectAlignment == 0 &&
+         reinterpret_cast<uintptr_t>(bytes.data()) % File::kDirectAlignment == 0;
+}
+
 void SequentialWriter::write(uint64_t offset, std::span<const std::byte> bytes) {
   if (offset != end_) return file_.write_at(offset, bytes);
   end_ += bytes.size();
   constexpr size_t kPiece = 8 << 20;
   if (staged_.empty()) staged_ = room_.get(kPiece);
+  const size_t to_block = std::min<size_t>(bytes.size(), -offset % File::kDirectAlignment);
+  if (goes_directly(offset + to_block, bytes.subspan(to_block))) {
+    stage(bytes.first(to_block));
+    write_pieces();
+    bytes = bytes.subspan(to_block);
+    const size_t whole = bytes.size() / File::kDirectAlignment * File::kDirectAlignment;
+    file_.write_past_cache(begin_, bytes.first(whole));
+    begin_ += whole;
+    bytes = bytes.subspan(whole);
+  }
+  stage(bytes);
+}
+
+void SequentialWriter::stage(std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
     const size_t n = std::min(bytes.size(), staged_.size() - filled_);
     std::memcpy(staged_.data() + filled_, bytes.data(), n);
@@ -147,7 +168,7 @@ void SequentialWriter::write(uint64_t offset, std::span<const std::byte> bytes) 
 // All whole blocks of what is staged; the rest stays.
 void SequentialWriter::write_pieces() {
   const size_t whole = filled_ / File::kDirectAlignment * File::kDirectAlignment;
-  file_.write_past_cache(begin_, staged_.first(whole));
+  if (whole > 0) file_.write_past_cache(begin_, staged_.first(whole));
   begin_ += whole;
   filled_ -= whole;
   std::memmove(staged_.data(), staged_.data() + whole, filled_);

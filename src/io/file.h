@@ -49,7 +49,9 @@ class File {
   std::filesystem::path path_;
 };
 
-// Collects what is written from front to back into large pieces that go past the page cache.
+// Collects what is written from front to back into large pieces that go past the page cache. What
+// lies in memory as far behind a multiple of File::kDirectAlignment as it will in the file needs no
+// collecting.
 class SequentialWriter {
  public:
   // `file` must outlive this.
@@ -60,6 +62,7 @@ class SequentialWriter {
   void flush();
 
  private:
+  void stage(std::span<const std::byte> bytes);
   void write_pieces();
 
   const File& file_;

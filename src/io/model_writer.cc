@@ -301,6 +301,10 @@ void ModelWriter::open_shards() {
 
 bool ModelWriter::is_done(size_t tensor) const { return shards_[shard_of_.at(tensor)]->done; }
 
+size_t ModelWriter::lead(size_t tensor, uint64_t offset) const {
+  return (begin_.at(tensor) + offset) % File::kDirectAlignment;
+}
+
 // Of the next bytes of the shard.
 void ModelWriter::add_to_hashes(Shard& shard, size_t tensor, uint64_t offset,
                                 std::span<const std::byte> bytes) const {

@@ -61,6 +61,9 @@ class ModelWriter {
   // Whether a tensor is in a shard that an earlier run finished: it must not be written again.
   bool is_done(size_t tensor) const;
 
+  // How far behind a multiple of File::kDirectAlignment byte `offset` of tensors()[tensor] will
+  // lie. Bytes that lie so in memory, too, are written without being copied.
+  size_t lead(size_t tensor, uint64_t offset) const;
   // Bytes [offset, offset + bytes.size()) of tensors()[tensor]; each byte once; from any thread.
   void write(size_t tensor, uint64_t offset, std::span<const std::byte> bytes);
   // A small file in the folder, beside the shards.

@@ -134,7 +134,8 @@ class Merge {
 
   std::span<const std::byte> compute(Station& s, MergeReport& report) {
     const OutputTensor& t = output(s.tensor);
-    const std::span<std::byte> result = s.out.get(byte_size(t.info));
+    const size_t lead = writer_.lead(s.tensor, 0), size = byte_size(t.info);
+    const std::span<std::byte> result = s.out.get(lead + size).subspan(lead);
     MemoryOutput out(result, dtype_size(t.info.dtype));
     count(t, inputs_.merge(t, MemoryInputs(s.inputs), out, threads_), report);
     return result;

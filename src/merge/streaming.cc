@@ -25,8 +25,9 @@ StreamedOutput::~StreamedOutput() {
 std::span<std::byte> StreamedOutput::begin(const ElementRange& range) {
   // The write of the range before the last is over: end() waits for one before it begins the next.
   const size_t size = dtype_size(writer_.tensors()[tensor_].dtype);
-  current_ = rooms_[turn_].get(static_cast<size_t>(range.count) * size);
   offset_ = static_cast<uint64_t>(range.first) * size;
+  const size_t lead = writer_.lead(tensor_, offset_);
+  current_ = rooms_[turn_].get(lead + static_cast<size_t>(range.count) * size).subspan(lead);
   return current_;
 }
 

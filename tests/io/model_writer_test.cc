@@ -8,7 +8,10 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/page_buffer.h"
+#include "base/threads.h"
 #include "io/checkpoint.h"
+#include "io/manifest.h"
 #include "raw_file.h"
 #include "temp_dir.h"
 
@@ -74,6 +77,45 @@ TEST_F(ModelWriterTest, ShardsAreNamedAndIndexedAsHuggingFaceDoes) {
   EXPECT_EQ(index["weight_map"]["a"], index["weight_map"]["b"]);
   EXPECT_TRUE(fs::exists(out_ / "model-00001-of-00002.safetensors"));
   EXPECT_EQ(Checkpoint::open(out_).tensors().size(), 4u);
+}
+
+// Large pieces that lie in memory as they will in the file go there by themselves, all others
+// through a buffer; small ones come in between.
+TEST_F(ModelWriterTest, TheFileIsTheSameHoweverItsBytesLieInMemory) {
+  const std::vector<TensorInfo> tensors = {{"a", DType::kU8, {5}},
+                                           {"b", DType::kU8, {3'000'001}},
+                                           {"c", DType::kU8, {9'000'000}},
+                                           {"d", DType::kU8, {70'000}},
+                                           {"e", DType::kU8, {1 << 21}}};
+  const auto value = [](size_t tensor, size_t i) {
+    return static_cast<std::byte>(i * 31 + i / 4096 + tensor);
+  };
+  constexpr size_t kAlignment = 4096, kPart = 2'500'000;
+  for (const size_t shift : {0, 1, 4095}) {
+    const fs::path out = out_.string() + std::to_string(shift);
+    ModelWriter writer(out, tensors, {});
+    PageBuffer room;
+    for (size_t t = 0; t < tensors.size(); ++t) {
+      const size_t size = byte_size(writer.tensors()[t]);
+      for (size_t at = 0; at < size; at += kPart) {
+        const size_t n = std::min(kPart, size - at);
+        const auto part = room.get(kPart + 2 * kAlignment).subspan(writer.lead(t, at) + shift, n);
+        for (size_t i = 0; i < n; ++i) part[i] = value(t, at + i);
+        writer.write(t, at, part);
+      }
+    }
+    writer.commit();
+    const Checkpoint read = Checkpoint::open(out);
+    for (size_t t = 0; t < tensors.size(); ++t) {
+      std::vector<std::byte> bytes(byte_size(tensors[t]));
+      read.read(read.get(tensors[t].name), 0, bytes);
+      size_t wrong = 0;
+      for (size_t i = 0; i < bytes.size(); ++i) wrong += bytes[i] != value(t, i);
+      EXPECT_EQ(wrong, 0u) << tensors[t].name << " " << shift;
+    }
+    Threads threads(2);
+    EXPECT_NO_THROW(verify_folder(out, threads, {}));
+  }
 }
 
 TEST_F(ModelWriterTest, ATensorLargerThanAShardGetsOneOfItsOwn) {
