@@ -32,7 +32,8 @@ Threads::Threads(size_t count) {
   const size_t cores = usable_cores();
   if (count == 0) count = cores;
   spin_ = count <= cores;
-  for (size_t i = 1; i < count; ++i) workers_.emplace_back([this] { work(); });
+  next_ = std::vector<Next>(count);
+  for (size_t i = 1; i < count; ++i) workers_.emplace_back([this, i] { work(i); });
 }
 
 Threads::~Threads() {
@@ -53,28 +54,43 @@ void Threads::run(size_t n, const std::function<void(size_t)>& f) {
   }
   std::unique_lock lock(mutex_);
   job_ = &f;
-  next_ = 0;
   end_ = n;
+  for (size_t t = 0; t < count(); ++t) next_[t].piece = stripe_begin(t);
   ++changes_;
   wake_.notify_all();
-  take_pieces(lock);
+  take_pieces(0, lock);
   await(lock, done_, [this] { return busy_ == 0; });
   job_ = nullptr;
   if (std::exception_ptr error = std::exchange(error_, nullptr)) std::rethrow_exception(error);
 }
 
-// Takes pieces until none is left; the lock is held on entry and on return, but not in between.
-void Threads::take_pieces(std::unique_lock<std::mutex>& lock) {
+// The pieces that a thread takes first: those next to each other, in loop after loop, so that what
+// one loop left in a core's cache is there for the next.
+size_t Threads::stripe_begin(size_t thread) const { return end_ * thread / count(); }
+
+bool Threads::any_left() const {
+  for (size_t t = 0; t < count(); ++t) {
+    if (next_[t].piece < stripe_begin(t + 1)) return true;
+  }
+  return false;
+}
+
+// Takes pieces until none is left, those of the other threads last; the lock is held on entry and
+// on return, but not in between.
+void Threads::take_pieces(size_t thread, std::unique_lock<std::mutex>& lock) {
   const auto& f = *job_;
-  const size_t end = end_;
   ++busy_;
   lock.unlock();
   std::exception_ptr error;
   try {
-    for (size_t piece; (piece = next_.fetch_add(1, std::memory_order_relaxed)) < end;) f(piece);
+    for (size_t i = 0; i < count(); ++i) {
+      const size_t stripe = (thread + i) % count(), end = stripe_begin(stripe + 1);
+      auto& next = next_[stripe].piece;
+      for (size_t p; (p = next.fetch_add(1, std::memory_order_relaxed)) < end;) f(p);
+    }
   } catch (...) {
     error = std::current_exception();
-    next_ = end;  // the pieces not begun are dropped
+    for (size_t t = 0; t < count(); ++t) next_[t].piece = end_;  // what is not begun is dropped
   }
   lock.lock();
   if (error && !error_) error_ = error;
@@ -97,12 +113,12 @@ void Threads::await(std::unique_lock<std::mutex>& lock, std::condition_variable&
   changed.wait(lock, ready);
 }
 
-void Threads::work() {
+void Threads::work(size_t thread) {
   std::unique_lock lock(mutex_);
   while (true) {
-    await(lock, wake_, [this] { return stop_ || (job_ && next_ < end_); });
+    await(lock, wake_, [this] { return stop_ || (job_ && any_left()); });
     if (stop_) return;
-    take_pieces(lock);
+    take_pieces(thread, lock);
   }
 }
 

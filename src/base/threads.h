@@ -30,8 +30,15 @@ class Threads {
   void run(size_t n, const std::function<void(size_t)>& f);
 
  private:
-  void work();
-  void take_pieces(std::unique_lock<std::mutex>& lock);
+  // On a cache line of its own: threads count up their own most of the time.
+  struct alignas(64) Next {
+    std::atomic<size_t> piece = 0;
+  };
+
+  size_t stripe_begin(size_t thread) const;
+  bool any_left() const;
+  void work(size_t thread);
+  void take_pieces(size_t thread, std::unique_lock<std::mutex>& lock);
   // Waits for what the lock guards: first awake, for the time that a sleeper takes to come back.
   template <typename F>
   void await(std::unique_lock<std::mutex>& lock, std::condition_variable& changed, const F& ready);
@@ -40,7 +47,7 @@ class Threads {
   std::condition_variable wake_, done_;
   const std::function<void(size_t)>* job_ = nullptr;
   size_t end_ = 0, busy_ = 0;          // pieces, threads that take some
-  std::atomic<size_t> next_ = 0;       // piece
+  std::vector<Next> next_;             // of each thread's stripe
   std::atomic<uint64_t> changes_ = 0;  // counts what waiters wait for
   bool spin_;                          // every thread has a core of its own
   std::exception_ptr error_;

@@ -180,12 +180,7 @@ class Pass final : public ChunkPass {
   template <typename F>
   void run_window(const RangeView& view, std::span<const size_t> slots, Check check,
                   const F& see) const {
-    // Threads that are at work at the same time are far from each other: what two neighbouring
-    // slots gather often lies on one cache line.
-    const size_t stripes = threads_.count(), length = (slots.size() + stripes - 1) / stripes;
-    threads_.run(stripes * length, [&](size_t piece) {
-      const size_t i = piece % stripes * length + piece / stripes;
-      if (i >= slots.size()) return;
+    threads_.run(slots.size(), [&](size_t i) {
       Workspace& room = Workspace::prepare(view.models.size());
       Chunk chunk;
       chunk.models.resize(view.models.size());

@@ -65,12 +65,14 @@ struct Transformer::Ends {
   std::unique_ptr<PackedWeight> head, kept_head;  // [vocab, hidden] for many and for few rows
 };
 
-// The linear weights of one block as they are stored, by the name of the linear layer.
+// The linear weights of one block as they are stored, by the name of the linear layer. All lie in
+// one piece of memory that the next block's take over: fresh pages cost as much as reading.
 struct Transformer::Ahead {
-  using Weights = std::map<std::string, std::vector<std::byte>, std::less<>>;
+  using Weights = std::map<std::string, std::span<const std::byte>, std::less<>>;
   int64_t layer = -1;
-  std::future<Weights> reading;
+  PageBuffer room;
   Weights weights;
+  std::future<Weights> reading;  // waited for before what it reads into goes
 };
 
 Transformer::Transformer(const TensorSource& source, ModelSpec spec, Backend& backend,
@@ -282,40 +284,64 @@ Linear& place_of(const LinearLayer& linear, BlockWeights& block) {
 
 }  // namespace
 
+size_t Transformer::stored_bytes(const LinearLayer& linear) const {
+  return static_cast<size_t>(linear.out * linear.in) * dtype_size(source_.get(linear.tensor).dtype);
+}
+
+// All weights of a block one after the other in `room`, each on a cache line of its own.
+std::vector<std::span<std::byte>> Transformer::lay_out(std::span<const LinearLayer> linears,
+                                                       PageBuffer& room) const {
+  constexpr size_t kLine = 64;
+  std::vector<size_t> begins = {0};
+  for (const LinearLayer& linear : linears)
+    begins.push_back((begins.back() + stored_bytes(linear) + kLine - 1) / kLine * kLine);
+  const std::span<std::byte> memory = room.get(begins.back());
+  std::vector<std::span<std::byte>> places;
+  for (size_t i = 0; i < linears.size(); ++i)
+    places.push_back(memory.subspan(begins[i], stored_bytes(linears[i])));
+  return places;
+}
+
 void Transformer::read_ahead(int64_t layer) const {
-  if (layer >= spec_.layers) return;
+  ahead_->reading = {};  // nobody asked for what it reads
+  ahead_->weights.clear();
   ahead_->layer = layer;
+  if (layer >= spec_.layers) {
+    ahead_->room = PageBuffer();
+    return;
+  }
   ahead_->reading = std::async(std::launch::async, [this, layer] {
+    const std::vector<LinearLayer> linears = linear_layers(spec_, layer);
+    const auto places = lay_out(linears, ahead_->room);
     Ahead::Weights weights;
-    for (const LinearLayer& linear : linear_layers(spec_, layer))
-      weights[linear.name] = read_weight(linear);
+    for (size_t i = 0; i < linears.size(); ++i) {
+      read_rows(source_.get(linears[i].tensor), linears[i].first_row, places[i]);
+      weights[linears[i].name] = places[i];
+    }
     return weights;
   });
 }
 
-// As it is stored, not looked at.
-std::vector<std::byte> Transformer::read_weight(const LinearLayer& linear) const {
-  const TensorInfo& tensor = source_.get(linear.tensor);
-  std::vector<std::byte> bytes(static_cast<size_t>(linear.out * linear.in) *
-                               dtype_size(tensor.dtype));
-  read_rows(tensor, linear.first_row, bytes);
-  return bytes;
-}
-
-// The weight of a linear layer of this block as it is stored.
-std::vector<std::byte> Transformer::take_ahead(const LinearLayer& linear, int64_t layer) const {
+// The weight of a linear layer of this block as it is stored, not looked at: in `room`, or where it
+// was read ahead.
+std::span<const std::byte> Transformer::stored_weight(const LinearLayer& linear, int64_t layer,
+                                                      PageBuffer& room) const {
   if (ahead_->layer == layer) {
     if (ahead_->reading.valid()) ahead_->weights = ahead_->reading.get();
-    if (auto weight = ahead_->weights.extract(linear.name)) return std::move(weight.mapped());
+    const auto found = ahead_->weights.find(linear.name);
+    if (found != ahead_->weights.end()) return found->second;
   }
-  return read_weight(linear);
+  const std::span<std::byte> bytes = room.get(stored_bytes(linear));
+  read_rows(source_.get(linear.tensor), linear.first_row, bytes);
+  return bytes;
 }
 
 // The weight as stored, or as `edit` changed it.
 std::unique_ptr<PackedWeight> Transformer::pack_linear(const LinearLayer& linear, int64_t layer,
                                                        const WeightEdit& edit) const {
   const TensorInfo& tensor = source_.get(linear.tensor);
-  const std::vector<std::byte> bytes = take_ahead(linear, layer);
+  PageBuffer room;
+  const std::span<const std::byte> bytes = stored_weight(linear, layer, room);
   check_finite(tensor, bytes);
   if (!edit) return backend_.pack(tensor.dtype, bytes.data(), linear.out, linear.in);
   std::vector<float> values(static_cast<size_t>(linear.out * linear.in));
@@ -358,22 +384,14 @@ std::shared_ptr<const BlockWeights> Transformer::load_block(int64_t layer,
 // All weights lie in one piece of memory, so that it can be of huge pages: reading small ones is a
 // third slower.
 std::shared_ptr<const BlockWeights> Transformer::load_stored_block(int64_t layer) const {
-  constexpr size_t kLine = 64;
   const auto block = new_block(layer);
   const std::vector<LinearLayer> linears = linear_layers(spec_, layer);
-  std::vector<size_t> begins = {0};
-  for (const LinearLayer& linear : linears) {
-    const auto count = static_cast<size_t>(linear.out * linear.in);
-    const size_t end = begins.back() + count * dtype_size(source_.get(linear.tensor).dtype);
-    begins.push_back((end + kLine - 1) / kLine * kLine);
-  }
   const auto pages = std::make_shared<PageBuffer>();
-  const std::span<std::byte> memory = pages->get(begins.back());
+  const auto places = lay_out(linears, *pages);
   for (size_t i = 0; i < linears.size(); ++i) {
     const LinearLayer& linear = linears[i];
     const TensorInfo& tensor = source_.get(linear.tensor);
-    const auto count = static_cast<size_t>(linear.out * linear.in);
-    const auto bytes = memory.subspan(begins[i], count * dtype_size(tensor.dtype));
+    const std::span<std::byte> bytes = places[i];
     read_stored(tensor, linear.first_row, bytes);
     load_linear(linear, backend_.keep(tensor.dtype, {pages, bytes.data()}, linear.out, linear.in),
                 *block);

@@ -31,6 +31,7 @@ struct ConstMatrix {
 
 // Keys and values of one sequence, all layers; grows as tokens come.
 class KvCache;
+class PageBuffer;
 
 // Consecutive rows of the hidden states that belong to one sequence.
 struct SequenceRows {
@@ -157,8 +158,11 @@ class Transformer {
   void check_tensors() const;
   void check_no_others(const std::set<std::string, std::less<>>& known) const;
   void check_ids(std::span<const int32_t> ids, std::span<float> hidden) const;
-  std::vector<std::byte> read_weight(const LinearLayer& linear) const;
-  std::vector<std::byte> take_ahead(const LinearLayer& linear, int64_t layer) const;
+  size_t stored_bytes(const LinearLayer& linear) const;
+  std::vector<std::span<std::byte>> lay_out(std::span<const LinearLayer> linears,
+                                            PageBuffer& room) const;
+  std::span<const std::byte> stored_weight(const LinearLayer& linear, int64_t layer,
+                                           PageBuffer& room) const;
   void read_rows(const TensorInfo& tensor, int64_t first_row, std::span<std::byte> bytes) const;
   void read_stored(const TensorInfo& tensor, int64_t first_row, std::span<std::byte> bytes) const;
   std::shared_ptr<const std::byte> read_stored(const TensorInfo& tensor) const;
