@@ -1,5 +1,6 @@
 #include "merge/bracket_count.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <numeric>
@@ -76,7 +77,7 @@ BracketCount count_avx512(const Differences& values, size_t n, const Bracket& b,
              lanes, low, high, width, counts);
   }
   const auto inside = static_cast<uint32_t>(counts.next - room);
-  std::memcpy(between, room, inside * sizeof(uint32_t));
+  std::copy_n(room, inside, between);
   const auto sum = [](__m512i lanes) {
     uint32_t of_lane[16];
     _mm512_storeu_si512(of_lane, lanes);
