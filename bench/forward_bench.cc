@@ -101,20 +101,27 @@ double bare_seconds(Backend& backend, const MemoryModel& model, const ModelSpec&
   return seconds;
 }
 
-// Seconds of attention's two products of one block for one sequence of `tokens`, each tile alone:
-// the queries that share a key head times the keys that they see, and the same back.
-double bare_attention_seconds(const ModelSpec& spec, int64_t tokens, Threads& threads) {
-  const int64_t group = spec.heads / spec.kv_heads, queries = 128 / group;  // as attention.cc does
-  const int64_t width = spec.head_dim, stride = spec.kv_heads * width;
-  const std::vector<float> keys(static_cast<size_t>(tokens * stride), 0.5f);
-  struct Tile {
-    int64_t rows, seen;
-  };
+// A tile of queries times the keys that they see, as attention.cc cuts them.
+struct Tile {
+  int64_t rows, seen;
+};
+
+std::vector<Tile> attention_tiles(const ModelSpec& spec, int64_t tokens) {
+  const int64_t group = spec.heads / spec.kv_heads, queries = 128 / group;
   std::vector<Tile> tiles;
   for (int64_t first = 0; first < tokens; first += queries) {
     const int64_t count = std::min(queries, tokens - first);
     tiles.insert(tiles.end(), static_cast<size_t>(spec.kv_heads), {count * group, first + count});
   }
+  return tiles;
+}
+
+// Seconds of attention's two products of one block for one sequence of `tokens`, each tile alone:
+// the queries that share a key head times the keys that they see, and the same back.
+double bare_attention_seconds(const ModelSpec& spec, int64_t tokens, Threads& threads) {
+  const int64_t width = spec.head_dim, stride = spec.kv_heads * width;
+  const std::vector<float> keys(static_cast<size_t>(tokens * stride), 0.5f);
+  const std::vector<Tile> tiles = attention_tiles(spec, tokens);
   return least_seconds([&] {
     threads.run(tiles.size(), [&](size_t i) {
       const auto [rows, seen] = tiles[i];
@@ -134,6 +141,31 @@ double bare_attention_seconds(const ModelSpec& spec, int64_t tokens, Threads& th
   });
 }
 
+// The same in bfloat16: full tiles of 128 rows, keys in blocks of 256 or what is left of them in
+// steps of 64.
+double bare_rounded_attention_seconds(const ModelSpec& spec, int64_t tokens, Threads& threads) {
+  constexpr int64_t kRows = 128, kKeys = 256, kStep = 64;
+  const int64_t width = spec.head_dim;
+  SmallProducts products;
+  std::vector<std::pair<const SmallProducts::Product*, const SmallProducts::Product*>> by_steps;
+  for (int64_t n = kStep; n <= kKeys; n += kStep)
+    by_steps.emplace_back(&products.of({kRows, n, width, true}),
+                          &products.of({kRows, width, n, false, true}));
+  const std::vector<uint16_t> factors(static_cast<size_t>(kKeys * std::max(kRows, width)), 0x3f00);
+  const std::vector<Tile> tiles = attention_tiles(spec, tokens);
+  return least_seconds([&] {
+    threads.run(tiles.size(), [&](size_t i) {
+      std::vector<float> scores(kRows * kKeys), out(static_cast<size_t>(kRows * width));
+      for (int64_t key = 0; key < tiles[i].seen; key += kKeys) {
+        const int64_t n = std::min(kKeys, tiles[i].seen - key);
+        const auto [score, gather] = by_steps[static_cast<size_t>((n - 1) / kStep)];
+        score->run(factors.data(), factors.data(), scores.data());
+        gather->run(factors.data(), factors.data(), out.data());
+      }
+    });
+  });
+}
+
 void forward(const BenchModel& bench, ComputeType type, size_t thread_count) {
   const MemoryModel memory(bench.spec);
   const std::vector<std::vector<int32_t>> sequences(15, std::vector<int32_t>(512, 7));
@@ -146,8 +178,9 @@ void forward(const BenchModel& bench, ComputeType type, size_t thread_count) {
   const auto layers_here = static_cast<double>(bench.spec.layers);
   const double bare =
       bare_seconds(*backend, memory, bench.spec, kGroup) * kTokens / kGroup * layers_here;
-  const double attention =
-      bare_attention_seconds(bench.spec, 512, threads) * kTokens / 512 * layers_here;
+  const auto bare_attention =
+      type == ComputeType::kF32 ? bare_attention_seconds : bare_rounded_attention_seconds;
+  const double attention = bare_attention(bench.spec, 512, threads) * kTokens / 512 * layers_here;
   double total = 1e30, inside = 0;
   for (int i = 0; i < 3; ++i) {
     timed.linear_seconds = 0;
