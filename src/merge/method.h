@@ -27,7 +27,6 @@ class Ahead {
 
   Ahead() = default;  // nothing
   Ahead(const std::byte* at, size_t element_bytes) : at_(at), element_bytes_(element_bytes) {}
-  bool empty() const { return at_ == nullptr; }
 
   // Elements [i, i + kStep).
   [[gnu::always_inline]] inline void ask(size_t i) const {

@@ -453,10 +453,7 @@ uint64_t Transformer::stored_block_bytes() const {
   uint64_t most = 0;
   for (int64_t layer = 0; layer < spec_.layers; ++layer) {
     uint64_t bytes = 0;
-    for (const LinearLayer& linear : linear_layers(spec_, layer)) {
-      bytes += static_cast<uint64_t>(linear.out * linear.in) *
-               dtype_size(source_.get(linear.tensor).dtype);
-    }
+    for (const LinearLayer& linear : linear_layers(spec_, layer)) bytes += stored_bytes(linear);
     most = std::max(most, bytes);
   }
   return most;
@@ -468,9 +465,8 @@ uint64_t Transformer::packed_block_bytes() const {
   for (int64_t layer = 0; layer < spec_.layers; ++layer) {
     uint64_t packed = 0, largest = 0;
     for (const LinearLayer& linear : linear_layers(spec_, layer)) {
-      const auto weights = static_cast<uint64_t>(linear.out * linear.in);
-      packed += size * weights;
-      largest = std::max<uint64_t>(largest, weights * dtype_size(source_.get(linear.tensor).dtype));
+      packed += size * static_cast<uint64_t>(linear.out * linear.in);
+      largest = std::max<uint64_t>(largest, stored_bytes(linear));
     }
     most = std::max(most, packed + largest);
   }

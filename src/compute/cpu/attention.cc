@@ -131,7 +131,7 @@ int64_t padded_keys(int64_t positions) { return positions + kKeyStep - 1; }
 // The keys and values of one sequence, [kv_heads, padded_keys(positions), head_dim], and the
 // products of full tiles by the number of keys.
 struct RoundedSequence {
-  const uint16_t *keys = nullptr, *values = nullptr;
+  uint16_t *keys = nullptr, *values = nullptr;
 };
 struct RoundedShapes {
   static constexpr int64_t kKeys = 256;
@@ -162,16 +162,18 @@ class RoundedProducts {
   static int64_t columns(int64_t keys) { return (keys + kKeyStep - 1) / kKeyStep * kKeyStep; }
   void set_queries(const float* queries) {
     const int64_t values = rows() * shape_.head_dim, used = used_rows_ * shape_.head_dim;
-    queries_ = reinterpret_cast<uint16_t*>(query_room_.get(values / 2 + 1));
+    thread_local FloatBuffer room;
+    queries_ = reinterpret_cast<uint16_t*>(room.get(values / 2 + 1));
     round_bf16(queries, used, queries_);
     std::fill(queries_ + used, queries_ + values, uint16_t{0});
   }
   void scores(int64_t key, int64_t n, float* scores) const {
     shapes_.scores[size_of(n)]->run(queries_, keys_ + key * shape_.head_dim, scores);
   }
-  void add_values(int64_t key, int64_t n, const float* weights, float* result) {
+  void add_values(int64_t key, int64_t n, const float* weights, float* result) const {
     const int64_t values = rows() * columns(n);
-    auto* rounded = reinterpret_cast<uint16_t*>(weight_room_.get(values / 2 + 1));
+    thread_local FloatBuffer room;
+    auto* rounded = reinterpret_cast<uint16_t*>(room.get(values / 2 + 1));
     round_bf16(weights, values, rounded);
     shapes_.values[size_of(n)]->run(rounded, values_ + key * shape_.head_dim, result);
   }
@@ -184,7 +186,6 @@ class RoundedProducts {
   int64_t used_rows_;
   const uint16_t *keys_ = nullptr, *values_ = nullptr;
   uint16_t* queries_ = nullptr;
-  FloatBuffer query_room_, weight_room_;
 };
 
 // Scores and weighted values of a tile as multiplications over blocks of keys.
@@ -279,10 +280,8 @@ std::vector<RoundedSequence> round_sequences(const TileShape& s,
     if (few_queries(rows)) return;
     const int64_t positions = rows.first_position + rows.queries;
     const int64_t offset = head * padded_keys(positions) * s.head_dim;
-    round_head(s, rows.keys + head * s.head_dim, positions,
-               const_cast<uint16_t*>(rounded[i].keys) + offset);
-    round_head(s, rows.values + head * s.head_dim, positions,
-               const_cast<uint16_t*>(rounded[i].values) + offset);
+    round_head(s, rows.keys + head * s.head_dim, positions, rounded[i].keys + offset);
+    round_head(s, rows.values + head * s.head_dim, positions, rounded[i].values + offset);
   });
   return rounded;
 }
