@@ -7,6 +7,7 @@
 #include "bench.h"
 #include "calibrate/calibrate.h"
 #include "compute/backend.h"
+#include "compute/cpu/bf16_kernels.h"
 #include "compute/cpu/matmul.h"
 #include "eval/token_loss.h"
 #include "io/checkpoint.h"
@@ -106,8 +107,8 @@ struct Tile {
   int64_t rows, seen;
 };
 
-std::vector<Tile> attention_tiles(const ModelSpec& spec, int64_t tokens) {
-  const int64_t group = spec.heads / spec.kv_heads, queries = 128 / group;
+std::vector<Tile> attention_tiles(const ModelSpec& spec, int64_t tokens, int64_t rows) {
+  const int64_t group = spec.heads / spec.kv_heads, queries = rows / group;
   std::vector<Tile> tiles;
   for (int64_t first = 0; first < tokens; first += queries) {
     const int64_t count = std::min(queries, tokens - first);
@@ -121,7 +122,7 @@ std::vector<Tile> attention_tiles(const ModelSpec& spec, int64_t tokens) {
 double bare_attention_seconds(const ModelSpec& spec, int64_t tokens, Threads& threads) {
   const int64_t width = spec.head_dim, stride = spec.kv_heads * width;
   const std::vector<float> keys(static_cast<size_t>(tokens * stride), 0.5f);
-  const std::vector<Tile> tiles = attention_tiles(spec, tokens);
+  const std::vector<Tile> tiles = attention_tiles(spec, tokens, 128);
   return least_seconds([&] {
     threads.run(tiles.size(), [&](size_t i) {
       const auto [rows, seen] = tiles[i];
@@ -141,26 +142,26 @@ double bare_attention_seconds(const ModelSpec& spec, int64_t tokens, Threads& th
   });
 }
 
-// The same in bfloat16: full tiles of 128 rows, keys in blocks of 256 or what is left of them in
-// steps of 64.
+// The same in bfloat16: keys in blocks of 256 or what is left of them in steps of 32.
 double bare_rounded_attention_seconds(const ModelSpec& spec, int64_t tokens, Threads& threads) {
-  constexpr int64_t kRows = 128, kKeys = 256, kStep = 64;
+  constexpr int64_t kRows = 64, kKeys = 256, kStep = 32;
   const int64_t width = spec.head_dim;
-  SmallProducts products;
-  std::vector<std::pair<const SmallProducts::Product*, const SmallProducts::Product*>> by_steps;
-  for (int64_t n = kStep; n <= kKeys; n += kStep)
-    by_steps.emplace_back(&products.of({kRows, n, width, true}),
-                          &products.of({kRows, width, n, false, true}));
-  const std::vector<uint16_t> factors(static_cast<size_t>(kKeys * std::max(kRows, width)), 0x3f00);
-  const std::vector<Tile> tiles = attention_tiles(spec, tokens);
+  const Bf16Kernels* kernels = best_bf16_kernels();
+  if (!kernels) return bare_attention_seconds(spec, tokens, threads);
+  const std::vector<uint16_t> rows(static_cast<size_t>(kRows * std::max(kKeys, width)), 0x3f00);
+  const std::vector<uint32_t> panels(static_cast<size_t>(kKeys * width / 2), 0x3f003f00);
+  const std::vector<Tile> tiles = attention_tiles(spec, tokens, kRows);
   return least_seconds([&] {
     threads.run(tiles.size(), [&](size_t i) {
-      std::vector<float> scores(kRows * kKeys), out(static_cast<size_t>(kRows * width));
+      thread_local std::vector<float> scores(kRows * kKeys);
+      thread_local std::vector<float> out(static_cast<size_t>(kRows * width));
+      const int64_t m = (tiles[i].rows + 15) / 16 * 16;
       for (int64_t key = 0; key < tiles[i].seen; key += kKeys) {
-        const int64_t n = std::min(kKeys, tiles[i].seen - key);
-        const auto [score, gather] = by_steps[static_cast<size_t>((n - 1) / kStep)];
-        score->run(factors.data(), factors.data(), scores.data());
-        gather->run(factors.data(), factors.data(), out.data());
+        const int64_t n = (std::min(kKeys, tiles[i].seen - key) + kStep - 1) / kStep * kStep;
+        kernels->multiply({m, n, width, rows.data(), width, panels.data(), width / 2 * 16,
+                           scores.data(), n, false});
+        kernels->multiply({m, width, n, rows.data(), kKeys, panels.data(), kKeys / 2 * 16,
+                           out.data(), width, true});
       }
     });
   });

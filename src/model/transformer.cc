@@ -43,16 +43,19 @@ LEWIS_VECTORIZED bool finite_32(const std::byte* data, size_t n, uint32_t expone
   return all_finite_bits(data, n, exponent);
 }
 
+bool stored_finite(DType dtype, std::span<const std::byte> bytes) {
+  const size_t n = bytes.size() / dtype_size(dtype);
+  return dtype == DType::kF32    ? finite_32(bytes.data(), n, 0x7f800000)
+         : dtype == DType::kBF16 ? finite_16(bytes.data(), n, 0x7f80)
+                                 : finite_16(bytes.data(), n, 0x7c00);
+}
+
 bool stored_finite(DType dtype, std::span<const std::byte> bytes, Threads& threads) {
-  constexpr size_t kPiece = 1 << 21;
+  constexpr size_t kPiece = 1 << 19;
   std::atomic<bool> finite = true;
   threads.run((bytes.size() + kPiece - 1) / kPiece, [&](size_t i) {
-    const auto piece = bytes.subspan(i * kPiece, std::min(kPiece, bytes.size() - i * kPiece));
-    const size_t n = piece.size() / dtype_size(dtype);
-    const bool ok = dtype == DType::kF32    ? finite_32(piece.data(), n, 0x7f800000)
-                    : dtype == DType::kBF16 ? finite_16(piece.data(), n, 0x7f80)
-                                            : finite_16(piece.data(), n, 0x7c00);
-    if (!ok) finite = false;
+    const size_t n = std::min(kPiece, bytes.size() - i * kPiece);
+    if (!stored_finite(dtype, bytes.subspan(i * kPiece, n))) finite = false;
   });
   return finite;
 }
@@ -144,11 +147,14 @@ void Transformer::check_no_others(const std::set<std::string, std::less<>>& know
   }
 }
 
+void Transformer::require_finite(bool finite, const TensorInfo& tensor) const {
+  if (finite) return;
+  throw input_error("{}: tensor {} holds a value that is not finite (NaN or infinity)",
+                    source_.label(), tensor.name);
+}
+
 void Transformer::check_finite(const TensorInfo& tensor, std::span<const std::byte> bytes) const {
-  if (!stored_finite(tensor.dtype, bytes, threads_)) {
-    throw input_error("{}: tensor {} holds a value that is not finite (NaN or infinity)",
-                      source_.label(), tensor.name);
-  }
+  require_finite(stored_finite(tensor.dtype, bytes, threads_), tensor);
 }
 
 // The tensor as one matrix from row `first_row` on, as many values as fit `bytes`.
@@ -212,19 +218,28 @@ void Transformer::embed_once(std::span<const int32_t> ids, std::span<float> hidd
   std::vector<size_t> order(ids.size());  // of the tokens, by id
   std::iota(order.begin(), order.end(), size_t{0});
   std::ranges::stable_sort(order, {}, [&](size_t i) { return ids[i]; });
-  constexpr size_t kPieceBytes = size_t{16} << 20;
-  const auto piece = static_cast<int64_t>(std::max<size_t>(1, kPieceBytes / row_bytes));
-  for (size_t next = 0; next < order.size();) {
-    const int64_t first = ids[order[next]] / piece * piece;
-    const int64_t last = std::min(first + piece, spec_.vocab);
-    std::vector<std::byte> rows(static_cast<size_t>(last - first) * row_bytes);
-    read_stored(tensor, first, rows);
-    for (; next < order.size() && ids[order[next]] < last; ++next) {
-      const size_t i = order[next];
-      widen(tensor.dtype, rows.data() + static_cast<size_t>(ids[i] - first) * row_bytes,
-            hidden.subspan(i * width, width));
-    }
+  // The tokens [begin, end) of `order` whose rows lie in one piece of the matrix.
+  constexpr size_t kPieceBytes = size_t{4} << 20;
+  const auto piece_rows = static_cast<int64_t>(std::max<size_t>(1, kPieceBytes / row_bytes));
+  std::vector<std::pair<size_t, size_t>> pieces;
+  for (size_t i = 0; i < order.size(); ++i) {
+    if (i == 0 || ids[order[i]] / piece_rows != ids[order[i - 1]] / piece_rows)
+      pieces.emplace_back(i, i);
+    ++pieces.back().second;
   }
+  threads_.run(pieces.size(), [&](size_t p) {
+    const auto [begin, end] = pieces[p];
+    const int64_t first = ids[order[begin]] / piece_rows * piece_rows;
+    const int64_t last = std::min(first + piece_rows, spec_.vocab);
+    PageBuffer room;
+    const auto rows = room.get(static_cast<size_t>(last - first) * row_bytes);
+    read_rows(tensor, first, rows);
+    require_finite(stored_finite(tensor.dtype, rows), tensor);
+    for (size_t i = begin; i < end; ++i) {
+      widen(tensor.dtype, rows.data() + static_cast<size_t>(ids[order[i]] - first) * row_bytes,
+            hidden.subspan(order[i] * width, width));
+    }
+  });
   if (spec_.embedding_multiplier != 1) {
     backend_.scale(hidden.data(), spec_.embedding_multiplier, static_cast<int64_t>(hidden.size()));
   }

@@ -166,6 +166,7 @@ class Transformer {
   void read_rows(const TensorInfo& tensor, int64_t first_row, std::span<std::byte> bytes) const;
   void read_stored(const TensorInfo& tensor, int64_t first_row, std::span<std::byte> bytes) const;
   std::shared_ptr<const std::byte> read_stored(const TensorInfo& tensor) const;
+  void require_finite(bool finite, const TensorInfo& tensor) const;
   void check_finite(const TensorInfo& tensor, std::span<const std::byte> bytes) const;
   void load_embedding() const;
   const PackedWeight& load_head(HeadFor use) const;

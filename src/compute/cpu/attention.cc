@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <vector>
 
 #include "base/threads.h"
+#include "compute/cpu/bf16_kernels.h"
 #include "compute/cpu/kernels.h"
 #include "compute/cpu/matmul.h"
 #include "compute/float_buffer.h"
@@ -13,7 +15,8 @@
 namespace lewis {
 namespace {
 
-constexpr int64_t kTileRows = 128;  // queries times the query heads that share a key head
+// Queries times the query heads that share a key head, of a tile.
+constexpr int64_t kFloatRows = 128, kRoundedRows = 64;
 constexpr int64_t kFewQueries = 4;  // up to here plain loops beat a multiplication's set-up
 constexpr double kParallelFlops = 2e6;
 
@@ -32,10 +35,9 @@ struct TileShape {
   int64_t window;  // of keys that a query sees; more than there are when all are seen
   float softcap;
 
-  int64_t queries() const { return std::max<int64_t>(1, kTileRows / group); }  // of a full tile
-  // Those of a full tile that are multiplied in bfloat16: AMX takes 16 at once.
-  int64_t rounded_rows() const { return (queries() * group + 15) / 16 * 16; }
 };
+
+int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
 
 TileShape tile_shape(const AttentionShape& s) {
   constexpr int64_t kAll = std::numeric_limits<int64_t>::max();
@@ -92,8 +94,11 @@ class FloatProducts {
         values_(t.rows->values + t.kv_head * s.head_dim) {}
 
   int64_t rows() const { return rows_; }                          // that are multiplied
-  static int64_t columns(int64_t keys) { return keys; }           // of so many keys
+  int64_t width() const { return shape_.head_dim; }               // of the result
+  static int64_t block_of(int64_t key) { return key; }            // where its block begins
+  static int64_t columns(int64_t keys) { return keys; }           // of a block of so many keys
   void set_queries(const float* queries) { queries_ = queries; }  // [rows, head_dim]
+  void set_weights(int64_t, const float* weights, int64_t) { weights_ = weights; }
   // scores[rows, columns(n)] = queries * keys [key, key + n)
   void scores(int64_t key, int64_t n, float* scores) const {
     gemm({.m = rows_,
@@ -105,8 +110,8 @@ class FloatProducts {
           .transpose_b = true},
          queries_, keys_ + key * shape_.kv_stride, scores);
   }
-  // result[rows, head_dim] += weights[rows, columns(n)] * values [key, key + n)
-  void add_values(int64_t key, int64_t n, const float* weights, float* result) const {
+  // result[rows, width] += weights[rows, columns(n)] * values [key, key + n)
+  void add_values(int64_t key, int64_t n, float* result) const {
     gemm({.m = rows_,
           .n = shape_.head_dim,
           .k = n,
@@ -114,78 +119,91 @@ class FloatProducts {
           .ldb = shape_.kv_stride,
           .ldc = shape_.head_dim,
           .accumulate = true},
-         weights, values_ + key * shape_.kv_stride, result);
+         weights_, values_ + key * shape_.kv_stride, result);
   }
 
  private:
   const TileShape& shape_;
   int64_t rows_;
-  const float *keys_, *values_, *queries_ = nullptr;
+  const float *keys_, *values_, *queries_ = nullptr, *weights_ = nullptr;
 };
 
-constexpr int64_t kKeyStep = 64;  // rounded keys are multiplied in multiples of this
+// What is rounded is multiplied in steps of this many keys and of values of a head.
+constexpr int64_t kStep = 32, kPanel = 16;
 
-// With zeros behind them, to be multiplied from any of them on.
-int64_t padded_keys(int64_t positions) { return positions + kKeyStep - 1; }
-
-// The keys and values of one sequence, [kv_heads, padded_keys(positions), head_dim], and the
-// products of full tiles by the number of keys.
+// The keys and values that a sequence sees, of each key-value head, as Bf16Kernels take them: keys
+// as panels of 16 positions, [positions / 16, width / 2, 16], values as panels of 16 of the
+// head's, [width / 16, positions / 2, 16]; positions and width with zeros up to a multiple of 32.
 struct RoundedSequence {
-  uint16_t *keys = nullptr, *values = nullptr;
-};
-struct RoundedShapes {
-  static constexpr int64_t kKeys = 256;
-  static constexpr size_t kSizes = kKeys / kKeyStep;
-  const SmallProducts::Product *scores[kSizes], *values[kSizes];
+  int64_t first = 0, positions = 0, width = 0;  // the first position, how many from there on
+  uint32_t *keys = nullptr, *values = nullptr;
+
+  RoundedSequence(const TileShape& s, const AttentionRows& rows)
+      : first(first_key(s, rows.first_position) / kStep * kStep),
+        positions(round_up(rows.first_position + rows.queries - first, kStep)),
+        width(round_up(s.head_dim, kStep)) {}
+  int64_t head_size() const { return positions * width / 2; }  // of the keys, and of the values
 };
 
-void round_bf16(const float* from, int64_t n, uint16_t* to) {
-  narrow({from, static_cast<size_t>(n)}, DType::kBF16, reinterpret_cast<std::byte*>(to));
-}
-
-// The same with rounded factors. All tiles are multiplied as full ones, and with keys that lie in
-// steps of kKeyStep: oneDNN makes code for each shape.
+// The same with rounded factors.
 class RoundedProducts {
  public:
-  static constexpr int64_t kKeys = RoundedShapes::kKeys;
+  static constexpr int64_t kKeys = 512;
 
   RoundedProducts(const TileShape& s, const Tile& t, const RoundedSequence& sequence,
-                  const RoundedShapes& shapes)
-      : shape_(s), shapes_(shapes), used_rows_(t.count * s.group) {
-    const int64_t offset =
-        t.kv_head * s.head_dim * padded_keys(t.rows->first_position + t.rows->queries);
-    keys_ = sequence.keys + offset;
-    values_ = sequence.values + offset;
+                  const Bf16Kernels& kernels)
+      : shape_(s), sequence_(sequence), kernels_(kernels), rows_(t.count * s.group) {
+    keys_ = sequence.keys + t.kv_head * sequence.head_size();
+    values_ = sequence.values + t.kv_head * sequence.head_size();
+    thread_local FloatBuffer room;
+    queries_ = reinterpret_cast<uint16_t*>(room.get(rows() * (width() + kKeys) / 2));
+    weights_ = queries_ + rows() * width();
+    std::fill(queries_, weights_, uint16_t{0});
+    std::fill(weights_ + rows_ * kKeys, weights_ + rows() * kKeys, uint16_t{0});
   }
 
-  int64_t rows() const { return shape_.rounded_rows(); }
-  static int64_t columns(int64_t keys) { return (keys + kKeyStep - 1) / kKeyStep * kKeyStep; }
+  int64_t rows() const { return round_up(rows_, kPanel); }
+  int64_t width() const { return sequence_.width; }
+  static int64_t block_of(int64_t key) { return key / kStep * kStep; }
+  static int64_t columns(int64_t keys) { return round_up(keys, kStep); }
   void set_queries(const float* queries) {
-    const int64_t values = rows() * shape_.head_dim, used = used_rows_ * shape_.head_dim;
-    thread_local FloatBuffer room;
-    queries_ = reinterpret_cast<uint16_t*>(room.get(values / 2 + 1));
-    round_bf16(queries, used, queries_);
-    std::fill(queries_ + used, queries_ + values, uint16_t{0});
+    for (int64_t r = 0; r < rows_; ++r)
+      kernels_.round(queries + r * shape_.head_dim, shape_.head_dim, queries_ + r * width());
+  }
+  void set_weights(int64_t row, const float* weights, int64_t n) {
+    kernels_.round(weights, n, weights_ + row * kKeys);
   }
   void scores(int64_t key, int64_t n, float* scores) const {
-    shapes_.scores[size_of(n)]->run(queries_, keys_ + key * shape_.head_dim, scores);
+    kernels_.multiply({.m = rows(),
+                       .n = columns(n),
+                       .k = width(),
+                       .a = queries_,
+                       .row_stride = width(),
+                       .b = keys_ + (key - sequence_.first) * width() / 2,
+                       .panel_stride = width() / 2 * kPanel,
+                       .c = scores,
+                       .c_stride = columns(n)});
   }
-  void add_values(int64_t key, int64_t n, const float* weights, float* result) const {
-    const int64_t values = rows() * columns(n);
-    thread_local FloatBuffer room;
-    auto* rounded = reinterpret_cast<uint16_t*>(room.get(values / 2 + 1));
-    round_bf16(weights, values, rounded);
-    shapes_.values[size_of(n)]->run(rounded, values_ + key * shape_.head_dim, result);
+  void add_values(int64_t key, int64_t n, float* result) const {
+    kernels_.multiply({.m = rows(),
+                       .n = width(),
+                       .k = columns(n),
+                       .a = weights_,
+                       .row_stride = kKeys,
+                       .b = values_ + (key - sequence_.first) / 2 * kPanel,
+                       .panel_stride = sequence_.positions / 2 * kPanel,
+                       .c = result,
+                       .c_stride = width(),
+                       .accumulate = true});
   }
 
  private:
-  static size_t size_of(int64_t n) { return static_cast<size_t>(columns(n) / kKeyStep - 1); }
-
   const TileShape& shape_;
-  const RoundedShapes& shapes_;
-  int64_t used_rows_;
-  const uint16_t *keys_ = nullptr, *values_ = nullptr;
-  uint16_t* queries_ = nullptr;
+  const RoundedSequence& sequence_;
+  const Bf16Kernels& kernels_;
+  int64_t rows_;
+  const uint32_t *keys_, *values_;
+  uint16_t *queries_, *weights_;  // [rows, width], [rows, kKeys]
 };
 
 // Scores and weighted values of a tile as multiplications over blocks of keys.
@@ -196,17 +214,18 @@ void attend_tile(const TileShape& s, const Tile& t, const float* q, float* out, 
   const int64_t first_position = t.rows->first_position + t.first;
   const int64_t positions = first_position + t.count;
   thread_local FloatBuffer buffer;
-  float* queries = buffer.get(all_rows * (2 * s.head_dim + Products::kKeys));  // [rows, head_dim]
-  float* result = queries + rows * s.head_dim;     // [all_rows, head_dim]
-  float* scores = result + all_rows * s.head_dim;  // [all_rows, columns]
+  float* result = buffer.get(all_rows * (products.width() + Products::kKeys) + rows * s.head_dim);
+  float* scores = result + all_rows * products.width();  // [all_rows, columns]
+  float* queries = scores + all_rows * Products::kKeys;  // [rows, head_dim]
   for (int64_t r = 0; r < rows; ++r) {
     const float* from = q + query_offset(s, t, r / s.group, r % s.group);
     for (int64_t i = 0; i < s.head_dim; ++i) queries[r * s.head_dim + i] = from[i] * s.scale;
   }
   products.set_queries(queries);
-  std::fill(result, result + all_rows * s.head_dim, 0.0f);
+  std::fill(result, scores, 0.0f);
   std::vector<OnlineSoftmax> softmax(static_cast<size_t>(rows));
-  for (int64_t key = first_key(s, first_position); key < positions; key += Products::kKeys) {
+  for (int64_t key = Products::block_of(first_key(s, first_position)); key < positions;
+       key += Products::kKeys) {
     const int64_t n = std::min(Products::kKeys, positions - key), columns = Products::columns(n);
     products.scores(key, n, scores);
     if (s.softcap != 0) kernels.softcap(scores, s.softcap, rows * columns);
@@ -215,13 +234,14 @@ void attend_tile(const TileShape& s, const Tile& t, const float* q, float* out, 
       const int64_t end = std::clamp<int64_t>(position + 1 - key, 0, n);
       const int64_t begin = std::clamp<int64_t>(first_key(s, position) - key, 0, end);
       softmax[static_cast<size_t>(r)].add_block(kernels, scores + r * columns, begin, end, columns,
-                                                result + r * s.head_dim, s.head_dim);
+                                                result + r * products.width(), s.head_dim);
+      products.set_weights(r, scores + r * columns, columns);
     }
-    products.add_values(key, n, scores, result);
+    products.add_values(key, n, result);
   }
   for (int64_t r = 0; r < rows; ++r) {
     float* to = out + query_offset(s, t, r / s.group, r % s.group);
-    std::copy(result + r * s.head_dim, result + (r + 1) * s.head_dim, to);
+    std::copy_n(result + r * products.width(), s.head_dim, to);
     kernels.scale(to, 1.0f / softmax[static_cast<size_t>(r)].sum, s.head_dim);
   }
 }
@@ -250,84 +270,110 @@ void attend_each(const TileShape& s, const Tile& t, const float* q, float* out) 
 
 bool few_queries(const AttentionRows& rows) { return rows.queries <= kFewQueries; }
 
-// Keys or values [positions, kv_heads, head_dim] of one head, rounded, zeros behind them.
-void round_head(const TileShape& s, const float* from, int64_t positions, uint16_t* to) {
-  for (int64_t p = 0; p < positions; ++p)
-    round_bf16(from + p * s.kv_stride, s.head_dim, to + p * s.head_dim);
-  std::fill(to + positions * s.head_dim, to + padded_keys(positions) * s.head_dim, uint16_t{0});
+// [16, width] as [width / 2, 16] pairs of neighbours of a row.
+LEWIS_VECTORIZED void pair_columns(const uint16_t* rows, int64_t width, uint32_t* panel) {
+  for (int64_t i = 0; i < width / 2; ++i) {
+    for (int64_t r = 0; r < kPanel; ++r) {
+      std::memcpy(panel + i * kPanel + r, rows + r * width + 2 * i, sizeof *panel);
+    }
+  }
+}
+
+// [16, width] as width / 16 panels [8, 16] of pairs of neighbours of a column.
+LEWIS_VECTORIZED void pair_rows(const uint16_t* rows, int64_t width, uint32_t* panels,
+                                int64_t panel_stride) {
+  for (int64_t first = 0; first < width; first += kPanel, panels += panel_stride) {
+    for (int64_t r = 0; r < kPanel; r += 2) {
+      const uint16_t *upper = rows + r * width + first, *lower = upper + width;
+      for (int64_t i = 0; i < kPanel; ++i) {
+        panels[r / 2 * kPanel + i] = upper[i] | static_cast<uint32_t>(lower[i]) << 16;
+      }
+    }
+  }
+}
+
+// Fills one head of `to`; what no query sees is zero.
+void round_head(const TileShape& s, const AttentionRows& rows, int64_t head,
+                const Bf16Kernels& kernels, const RoundedSequence& to) {
+  thread_local FloatBuffer room;
+  const int64_t size = kPanel * to.width, seen = rows.first_position + rows.queries;
+  auto* keys = reinterpret_cast<uint16_t*>(room.get(size));  // [16, width]
+  uint16_t* values = keys + size;
+  for (int64_t p = 0; p < to.positions; p += kPanel) {
+    std::fill(keys, values + size, uint16_t{0});
+    const int64_t begin = std::max(to.first + p, first_key(s, rows.first_position));
+    const int64_t end = std::min(to.first + p + kPanel, seen);
+    for (int64_t position = begin; position < end; ++position) {
+      const int64_t offset = position * s.kv_stride + head * s.head_dim;
+      const int64_t row = (position - to.first - p) * to.width;
+      kernels.round(rows.keys + offset, s.head_dim, keys + row);
+      kernels.round(rows.values + offset, s.head_dim, values + row);
+    }
+    pair_columns(keys, to.width, to.keys + head * to.head_size() + p * to.width / 2);
+    pair_rows(values, to.width, to.values + head * to.head_size() + p / 2 * kPanel,
+              to.positions / 2 * kPanel);
+  }
 }
 
 // Of all sequences with many queries; in `room`.
 std::vector<RoundedSequence> round_sequences(const TileShape& s,
                                              std::span<const AttentionRows> sequences,
-                                             FloatBuffer& room, Threads& threads) {
+                                             const Bf16Kernels& kernels, FloatBuffer& room,
+                                             Threads& threads) {
   const int64_t kv_heads = s.kv_stride / s.head_dim;
-  const auto values_of = [&](const AttentionRows& rows) {
-    return few_queries(rows) ? 0 : padded_keys(rows.first_position + rows.queries) * s.kv_stride;
-  };
-  int64_t values = 0;
-  for (const AttentionRows& rows : sequences) values += values_of(rows);
-  auto* to = reinterpret_cast<uint16_t*>(room.get(values + 1));
   std::vector<RoundedSequence> rounded;
+  int64_t size = 0;
   for (const AttentionRows& rows : sequences) {
-    rounded.push_back({to, to + values_of(rows)});
-    to += 2 * values_of(rows);
+    rounded.emplace_back(s, rows);
+    if (!few_queries(rows)) size += 2 * kv_heads * rounded.back().head_size();
+  }
+  auto* to = reinterpret_cast<uint32_t*>(room.get(size));
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    if (few_queries(sequences[i])) continue;
+    rounded[i].keys = to;
+    rounded[i].values = to += kv_heads * rounded[i].head_size();
+    to += kv_heads * rounded[i].head_size();
   }
   threads.run(sequences.size() * static_cast<size_t>(kv_heads), [&](size_t piece) {
     const size_t i = piece / static_cast<size_t>(kv_heads);
-    const auto head = static_cast<int64_t>(piece % static_cast<size_t>(kv_heads));
-    const AttentionRows& rows = sequences[i];
-    if (few_queries(rows)) return;
-    const int64_t positions = rows.first_position + rows.queries;
-    const int64_t offset = head * padded_keys(positions) * s.head_dim;
-    round_head(s, rows.keys + head * s.head_dim, positions, rounded[i].keys + offset);
-    round_head(s, rows.values + head * s.head_dim, positions, rounded[i].values + offset);
+    if (few_queries(sequences[i])) return;
+    round_head(s, sequences[i], static_cast<int64_t>(piece % static_cast<size_t>(kv_heads)),
+               kernels, rounded[i]);
   });
   return rounded;
 }
 
-RoundedShapes rounded_shapes(const TileShape& s, SmallProducts& products) {
-  RoundedShapes shapes;
-  const int64_t rows = s.rounded_rows();
-  for (size_t i = 0; i < RoundedShapes::kSizes; ++i) {
-    const int64_t keys = static_cast<int64_t>(i + 1) * kKeyStep;
-    shapes.scores[i] = &products.of({.m = rows, .n = keys, .k = s.head_dim, .transpose_b = true});
-    shapes.values[i] = &products.of({.m = rows, .n = s.head_dim, .k = keys, .accumulate = true});
-  }
-  return shapes;
-}
-
 }  // namespace
+
+CausalAttention::CausalAttention(ComputeType type)
+    : kernels_(type == ComputeType::kBF16 ? best_bf16_kernels() : nullptr) {}
 
 void CausalAttention::run(const AttentionShape& shape, std::span<const AttentionRows> sequences,
                           const float* q, float* out, Threads& threads) {
   const TileShape s = tile_shape(shape);
+  const int64_t queries = std::max<int64_t>(1, (kernels_ ? kRoundedRows : kFloatRows) / s.group);
   std::vector<Tile> tiles;
   double flops = 0;
   bool round = false;
   for (size_t i = 0; i < sequences.size(); ++i) {
     const AttentionRows& rows = sequences[i];
-    round = round || (type_ == ComputeType::kBF16 && !few_queries(rows));
-    for (int64_t first = 0; first < rows.queries; first += s.queries()) {
-      const int64_t count = std::min(s.queries(), rows.queries - first);
+    round = round || (kernels_ && !few_queries(rows));
+    for (int64_t first = 0; first < rows.queries; first += queries) {
+      const int64_t count = std::min(queries, rows.queries - first);
       for (int64_t head = 0; head < shape.kv_heads; ++head)
         tiles.push_back({&rows, i, head, first, count});
       flops += 4.0 * static_cast<double>(count * s.query_stride) *
                static_cast<double>(std::min(rows.first_position + first + count, s.window));
     }
   }
-  RoundedShapes shapes;
   std::vector<RoundedSequence> rounded;
-  if (round) {
-    shapes = rounded_shapes(s, products_);
-    rounded = round_sequences(s, sequences, rounded_, threads);
-  }
+  if (round) rounded = round_sequences(s, sequences, *kernels_, rounded_, threads);
   const auto run = [&](size_t i) {
     const Tile& t = tiles[i];
     if (few_queries(*t.rows)) {
       attend_each(s, t, q, out);
     } else if (round) {
-      attend_tile(s, t, q, out, RoundedProducts(s, t, rounded[t.sequence], shapes));
+      attend_tile(s, t, q, out, RoundedProducts(s, t, rounded[t.sequence], *kernels_));
     } else {
       attend_tile(s, t, q, out, FloatProducts(s, t));
     }

@@ -98,7 +98,7 @@ class CpuBackend final : public Backend {
   void activate(Activation activation, float* gate, const float* up, int64_t n) override {
     const auto kernel = kernels_.activate[static_cast<size_t>(activation)];
     for_pieces(n, 1, [&](int64_t first, int64_t last) {
-      kernel(gate + first, up ? up + first : nullptr, last - first);
+      kernel(gate + first, up ? up + first : nullptr, last - first, gate + first);
     });
   }
 

@@ -19,8 +19,8 @@ struct Kernels {
   // The same for the pairs (2 i, 2 i + 1).
   void (*rope_neighbours)(float* x, int64_t heads, int64_t head_dim, int64_t half, const float* cos,
                           const float* sin);
-  // gate = activation(gate) * up; without up: gate = activation(gate). By Activation.
-  void (*activate[3])(float* gate, const float* up, int64_t n);
+  // y = activation(gate) * up; without up: y = activation(gate); y may be gate. By Activation.
+  void (*activate[3])(const float* gate, const float* up, int64_t n, float* y);
   void (*add)(float* x, const float* y, int64_t n);  // x += y
   void (*scale)(float* x, float factor, int64_t n);  // x *= factor
   void (*softcap)(float* x, float cap, int64_t n);   // x = cap * tanh(x / cap)

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/threads.h"
+#include "compute/cpu/bf16_kernels.h"
 #include "compute/cpu/kernels.h"
 #include "compute/float_buffer.h"
 
@@ -15,14 +16,15 @@ namespace lewis {
 namespace {
 
 using dnnl::memory;
+using RowTile = Matmul::RowTile;
 
 // Of one piece of work: rows whose inputs stay in a core's second cache, and columns up to a few
 // megabytes of weights. A piece with all columns of its weight writes the result where it belongs;
 // others go through a buffer.
 int64_t row_tile(int64_t in) { return in <= 1024 ? 256 : 128; }
-constexpr int64_t kGatedRowTile = 128;
+constexpr int64_t kGatedRowTile = 256;  // its two results stay in the second cache
 int64_t panel_columns(int64_t in) {
-  if (in <= 1024) return 2048;
+  if (in <= 1024) return 640;
   return in <= 2048 ? 640 : in <= 4096 ? 256 : 128;
 }
 // Below this, waking another thread costs more than it saves.
@@ -74,9 +76,6 @@ std::vector<PanelWeight::Panel> cut_columns(int64_t out, int64_t in) {
   return panels;
 }
 
-struct RowTile {
-  int64_t first = 0, rows = 0;
-};
 // Tiles of `size`, then 64 rows, then the rest: oneDNN's blocked (AVX-512) multiplication adds in
 // the same order for any number of rows in float32. Its others do so for 256, 128, 64 and 16 rows.
 constexpr int64_t kRowStep = 16;
@@ -98,9 +97,11 @@ bool any_row_count(const LinearCall& call) {
          (!call.gate || panels_of(call.gate->weight).any_row_count);
 }
 
-// A gated piece has two results, which stay in the second cache.
-int64_t row_tile(const LinearCall& call) {
-  return call.gate ? kGatedRowTile : row_tile(call.weight.in);
+// x[values] as it is multiplied, in `room`.
+const std::byte* round(const float* x, int64_t values, FloatBuffer& room) {
+  auto* rounded = reinterpret_cast<uint16_t*>(room.get((values + 1) / 2));
+  round_bf16(x, values, rounded);
+  return reinterpret_cast<const std::byte*>(rounded);
 }
 
 }  // namespace
@@ -236,20 +237,6 @@ void Matmul::multiply(std::span<const LinearCall> calls, const float* x, int64_t
   }
 }
 
-// The inputs as they are multiplied: x itself, or rounded.
-const std::byte* Matmul::inputs(const float* x, int64_t values, Threads& threads) {
-  if (type_ == ComputeType::kF32) return reinterpret_cast<const std::byte*>(x);
-  auto* rounded = reinterpret_cast<std::byte*>(rounded_.get((values + 1) / 2));
-  constexpr int64_t kPieceValues = 65'536;
-  const auto round = [&](size_t i) {
-    const int64_t first = static_cast<int64_t>(i) * kPieceValues;
-    const int64_t n = std::min(kPieceValues, values - first);
-    narrow({x + first, static_cast<size_t>(n)}, DType::kBF16, rounded + 2 * first);
-  };
-  threads.run(static_cast<size_t>((values + kPieceValues - 1) / kPieceValues), round);
-  return rounded;
-}
-
 // result[rows, columns] = x * the panel's weights (+ bias), dense.
 void Matmul::run_product(const Product& product, std::span<const float> bias, const std::byte* x,
                          int64_t rows, float* result) {
@@ -261,38 +248,42 @@ void Matmul::run_product(const Product& product, std::span<const float> bias, co
   }
 }
 
-void Matmul::run_piece(const Piece& piece, const std::byte* x, size_t row_bytes) {
+// inputs: of the piece's rows.
+void Matmul::run_piece(const Piece& piece, const std::byte* inputs) {
   const auto& [call, values, gate, first_row, rows] = piece;
-  const std::byte* inputs = x + static_cast<size_t>(first_row) * row_bytes;
   const int64_t out = call->weight.out, columns = values.panel->columns;
   float* y = call->y + first_row * out + values.panel->first;  // [rows, columns], stride `out`
   thread_local FloatBuffer dense, gated;
   float* result = columns == out ? y : dense.get(rows * columns);
-  if (call->gate) {
-    float* factors = gated.get(rows * columns);
-    run_product(gate, call->gate->bias, inputs, rows, result);
-    run_product(values, call->bias, inputs, rows, factors);
-    best_kernels().activate[static_cast<size_t>(call->gate->activation)](result, factors,
-                                                                         rows * columns);
-  } else {
+  if (!call->gate) {
     run_product(values, call->bias, inputs, rows, result);
+    if (result == y) return;
+    for (int64_t r = 0; r < rows; ++r) std::copy_n(result + r * columns, columns, y + r * out);
+    return;
   }
-  if (result == y) return;
-  for (int64_t r = 0; r < rows; ++r) std::copy_n(result + r * columns, columns, y + r * out);
+  run_product(gate, call->gate->bias, inputs, rows, result);
+  float* factors = gated.get(rows * columns);
+  run_product(values, call->bias, inputs, rows, factors);
+  const auto activate = best_kernels().activate[static_cast<size_t>(call->gate->activation)];
+  for (int64_t r = 0; r < rows; ++r)
+    activate(result + r * columns, factors + r * columns, columns, y + r * out);
 }
 
-// Every panel of a call for every tile of rows.
-std::vector<Matmul::Piece> Matmul::cut(const LinearCall& call, int64_t rows) {
+// All calls' panels for every tile of rows, those of one tile next to each other.
+std::vector<Matmul::Piece> Matmul::cut(std::span<const LinearCall> calls,
+                                       std::span<const RowTile> tiles) {
   std::vector<Piece> pieces;
-  const PanelWeight& weight = panels_of(call.weight);
-  for (const RowTile& tile : cut_rows(rows, row_tile(call), any_row_count(call))) {
-    for (size_t i = 0; i < weight.panels.size(); ++i) {
-      const auto product_of = [&](const PanelWeight& w) {
-        return Product{&w.panels[i], &primitive(tile.rows, w, w.panels[i])};
-      };
-      pieces.push_back({&call, product_of(weight),
-                        call.gate ? product_of(panels_of(call.gate->weight)) : Product{},
-                        tile.first, tile.rows});
+  for (const RowTile& tile : tiles) {
+    const auto product_of = [&](const PanelWeight& w, size_t i) {
+      return Product{&w.panels[i], &primitive(tile.rows, w, w.panels[i])};
+    };
+    for (const LinearCall& call : calls) {
+      const PanelWeight& weight = panels_of(call.weight);
+      for (size_t i = 0; i < weight.panels.size(); ++i) {
+        pieces.push_back({&call, product_of(weight, i),
+                          call.gate ? product_of(panels_of(call.gate->weight), i) : Product{},
+                          tile.first, tile.rows});
+      }
     }
   }
   return pieces;
@@ -302,50 +293,35 @@ void Matmul::multiply_tiles(std::span<const LinearCall> calls, const float* x, i
                             Threads& threads) {
   if (rows == 0) return;
   const int64_t in = calls[0].weight.in;
-  std::vector<Piece> pieces;
+  const bool gated = std::ranges::any_of(calls, [](const LinearCall& call) { return call.gate; });
+  const std::vector<RowTile> tiles = cut_rows(rows, gated ? kGatedRowTile : row_tile(in),
+                                              std::ranges::all_of(calls, any_row_count));
+  const std::vector<Piece> pieces = cut(calls, tiles);
   double flops = 0;
   for (const LinearCall& call : calls) {
-    std::ranges::copy(cut(call, rows), std::back_inserter(pieces));
-    flops += (call.gate ? 4.0 : 2.0) * static_cast<double>(call.weight.out * in) *
-             static_cast<double>(rows);
+    flops += (call.gate ? 4.0 : 2.0) * static_cast<double>(call.weight.out * in * rows);
   }
-  const std::byte* stored_x = inputs(x, rows * in, threads);
-  const size_t row_bytes = static_cast<size_t>(in) * (type_ == ComputeType::kF32 ? 4 : 2);
-  const auto run = [&](size_t i) { run_piece(pieces[i], stored_x, row_bytes); };
-  if (flops < kParallelFlops) {
-    for (size_t i = 0; i < pieces.size(); ++i) run(i);
-  } else {
-    threads.run(pieces.size(), run);
+  const auto run = [&](size_t count, const std::function<void(size_t)>& job) {
+    if (flops >= kParallelFlops) return threads.run(count, job);
+    for (size_t i = 0; i < count; ++i) job(i);
+  };
+  if (type_ == ComputeType::kF32) {
+    return run(pieces.size(), [&](size_t i) {
+      run_piece(pieces[i], reinterpret_cast<const std::byte*>(x + pieces[i].first_row * in));
+    });
   }
-}
-
-SmallProducts::SmallProducts() : engine_(cpu_engine()) {}
-
-const SmallProducts::Product& SmallProducts::of(const Shape& shape) {
-  const auto found = products_.find(shape);
-  if (found != products_.end()) return found->second;
-  return with_onednn([&]() -> const Product& {
-    using Type = memory::data_type;
-    const auto [m, n, k, transpose_b, accumulate] = shape;
-    dnnl::primitive_attr attributes;
-    attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-    if (accumulate) {
-      dnnl::post_ops sum;
-      sum.append_sum(1.0f);
-      attributes.set_post_ops(sum);
-    }
-    const auto b = transpose_b ? matrix(k, n, 1, k, Type::bf16) : matrix(k, n, n, 1, Type::bf16);
-    Product product;
-    product.desc_ = {
-        {matrix(m, k, k, 1, Type::bf16), b, matrix(m, n, n, 1, Type::f32)}, attributes, engine_};
-    product.primitive_ = dnnl::matmul(product.desc_);
-    return products_.emplace(shape, std::move(product)).first->second;
+  if (tiles.size() >= 2 * threads.count()) {  // a thread's rounded rows stay in its cache
+    return run(tiles.size(), [&](size_t i) {
+      thread_local FloatBuffer room;
+      const std::byte* rounded = round(x + tiles[i].first * in, tiles[i].rows * in, room);
+      const size_t n = pieces.size() / tiles.size();
+      for (const Piece& piece : std::span(pieces).subspan(i * n, n)) run_piece(piece, rounded);
+    });
+  }
+  const std::byte* rounded = round(x, rows * in, rounded_);
+  run(pieces.size(), [&](size_t i) {
+    run_piece(pieces[i], rounded + static_cast<size_t>(pieces[i].first_row * in) * sizeof(uint16_t));
   });
-}
-
-void SmallProducts::Product::run(const uint16_t* a, const uint16_t* b, float* c) const {
-  const memory weights(desc_.weights_desc(), desc_.get_engine(), const_cast<uint16_t*>(b));
-  execute(desc_, primitive_, weights, a, c);
 }
 
 void gemm(const GemmShape& s, const float* a, const float* b, float* c) {

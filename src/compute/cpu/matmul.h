@@ -3,7 +3,6 @@
 // on that row and the weight alone, never on the other rows of the call.
 #pragma once
 
-#include <compare>
 #include <dnnl.hpp>
 #include <map>
 #include <memory>
@@ -28,6 +27,9 @@ struct PanelWeight final : PackedWeight {
 
 class Matmul {
  public:
+  struct RowTile {
+    int64_t first = 0, rows = 0;
+  };
   explicit Matmul(ComputeType type);  // Error(kUsage) when the processor cannot multiply it
   ComputeType compute_type() const { return type_; }
   std::unique_ptr<PanelWeight> pack(DType dtype, const std::byte* weight, int64_t out, int64_t in,
@@ -57,11 +59,10 @@ class Matmul {
   void pack_panel(DType dtype, const std::byte* weight, int64_t in, PanelWeight::Panel& panel);
   const Primitive& primitive(int64_t rows, const PanelWeight& weight,
                              const PanelWeight::Panel& panel);
-  const std::byte* inputs(const float* x, int64_t values, Threads& threads);
-  std::vector<Piece> cut(const LinearCall& call, int64_t rows);
+  std::vector<Piece> cut(std::span<const LinearCall> calls, std::span<const RowTile> tiles);
   static void run_product(const Product& product, std::span<const float> bias, const std::byte* x,
                           int64_t rows, float* result);
-  static void run_piece(const Piece& piece, const std::byte* x, size_t row_bytes);
+  static void run_piece(const Piece& piece, const std::byte* inputs);
   // rows: a multiple of 16 where a weight needs that.
   void multiply_tiles(std::span<const LinearCall> calls, const float* x, int64_t rows,
                       Threads& threads);
@@ -72,34 +73,6 @@ class Matmul {
   bool reorders_bf16_ = false;  // this machine's oneDNN reads bfloat16
   FloatBuffer rounded_;         // inputs in bfloat16
   std::map<Key, Primitive> primitives_;
-};
-
-// Small products of bfloat16 matrices, dense: c[m, n] = a[m, k] * b (+ c if accumulate) in float; b
-// is [k, n], or [n, k] if transpose_b.
-class SmallProducts {
- public:
-  struct Shape {
-    int64_t m, n, k;
-    bool transpose_b = false, accumulate = false;
-    auto operator<=>(const Shape&) const = default;
-  };
-  class Product {
-   public:
-    // On the calling thread.
-    void run(const uint16_t* a, const uint16_t* b, float* c) const;
-
-   private:
-    friend SmallProducts;
-    dnnl::matmul::primitive_desc desc_;
-    dnnl::matmul primitive_;
-  };
-  SmallProducts();
-  // Made once a shape; by one thread at a time.
-  const Product& of(const Shape& shape);
-
- private:
-  dnnl::engine engine_;  // before what points to it
-  std::map<Shape, Product> products_;
 };
 
 // c[m, n] = a[m, k] * b (+ c if accumulate), row-major with row strides lda, ldb, ldc, on the

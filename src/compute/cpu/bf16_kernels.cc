@@ -1,0 +1,179 @@
+#include "compute/cpu/bf16_kernels.h"
+
+#include "base/dtype.h"
+
+#ifdef __x86_64__
+#include <dnnl.h>
+#include <immintrin.h>
+#endif
+
+namespace lewis {
+
+#ifdef __x86_64__
+namespace {
+
+// What the system allows, too; oneDNN asks it for AMX's registers.
+bool has(unsigned isa) { return (dnnl_get_effective_cpu_isa() & isa) == isa; }
+
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512vl,avx512bw,avx512dq,avx512bf16,avx2,fma")
+
+void round_avx512(const float* x, int64_t n, uint16_t* y) {
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    const __m256bh rounded = _mm512_cvtneps_pbh(_mm512_loadu_ps(x + i));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(y + i), (__m256i)rounded);
+  }
+  if (i == n) return;
+  const auto rest = static_cast<__mmask16>((1u << (n - i)) - 1);
+  const __m256bh rounded = _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(rest, x + i));
+  _mm256_mask_storeu_epi16(y + i, rest, (__m256i)rounded);
+}
+
+// Rows [i, i + 8) of panels [j, j + panels).
+template <int panels>
+[[gnu::always_inline]] inline void dot_block(const PanelProduct& p, int64_t i, int64_t j) {
+  constexpr int kRows = 8;
+  __m512 sums[kRows][panels];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 2
+    for (int q = 0; q < panels; ++q) {
+      sums[r][q] = p.accumulate ? _mm512_loadu_ps(p.c + (i + r) * p.c_stride + (j + q) * 16)
+                                : _mm512_setzero_ps();
+    }
+  }
+  for (int64_t pair = 0; pair < p.k / 2; ++pair) {
+    __m512i b[panels];
+#pragma GCC unroll 2
+    for (int q = 0; q < panels; ++q) {
+      b[q] = _mm512_loadu_si512(p.b + (j + q) * p.panel_stride + pair * 16);
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      int32_t factors;
+      __builtin_memcpy(&factors, p.a + (i + r) * p.row_stride + 2 * pair, sizeof factors);
+      const __m512i a = _mm512_set1_epi32(factors);
+#pragma GCC unroll 2
+      for (int q = 0; q < panels; ++q) {
+        sums[r][q] = _mm512_dpbf16_ps(sums[r][q], (__m512bh)a, (__m512bh)b[q]);
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 2
+    for (int q = 0; q < panels; ++q) {
+      _mm512_storeu_ps(p.c + (i + r) * p.c_stride + (j + q) * 16, sums[r][q]);
+    }
+  }
+}
+
+void multiply_avx512(const PanelProduct& p) {
+  const int64_t panels = p.n / 16;
+  for (int64_t j = 0; j < panels; j += 2) {
+    for (int64_t i = 0; i < p.m; i += 8) {
+      j + 2 <= panels ? dot_block<2>(p, i, j) : dot_block<1>(p, i, j);
+    }
+  }
+}
+
+#pragma GCC pop_options
+
+// Eight tiles of 16 rows of 64 bytes.
+struct alignas(64) TileConfig {
+  uint8_t palette = 1, start_row = 0, reserved[14] = {};
+  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+constexpr TileConfig kTiles;
+
+#pragma GCC push_options
+#pragma GCC target("amx-tile,amx-bf16")
+
+// Rows [i, i + 16 tiles) of panels [j, j + panels): sums in tiles 0 to 3, rows of a in 4 and 5,
+// panels of b in 6 and 7.
+template <int tiles, int panels>
+[[gnu::always_inline]] inline void tile_block(const PanelProduct& p, int64_t i, int64_t j) {
+  float* c = p.c + i * p.c_stride + j * 16;
+  float* lower = c + 16 * p.c_stride;
+  const int64_t c_bytes = p.c_stride * 4, a_bytes = p.row_stride * 2;
+  if (p.accumulate) {
+    _tile_loadd(0, c, c_bytes);
+    if constexpr (panels == 2) _tile_loadd(1, c + 16, c_bytes);
+    if constexpr (tiles == 2) _tile_loadd(2, lower, c_bytes);
+    if constexpr (tiles == 2 && panels == 2) _tile_loadd(3, lower + 16, c_bytes);
+  } else {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+  }
+  const uint16_t* a = p.a + i * p.row_stride;
+  const uint32_t* b = p.b + j * p.panel_stride;
+  for (int64_t k = 0; k < p.k; k += 32, a += 32, b += 16 * 16) {
+    _tile_loadd(4, a, a_bytes);
+    _tile_loadd(6, b, 64);
+    _tile_dpbf16ps(0, 4, 6);
+    if constexpr (panels == 2) {
+      _tile_loadd(7, b + p.panel_stride, 64);
+      _tile_dpbf16ps(1, 4, 7);
+    }
+    if constexpr (tiles == 2) {
+      _tile_loadd(5, a + 16 * p.row_stride, a_bytes);
+      _tile_dpbf16ps(2, 5, 6);
+      if constexpr (panels == 2) _tile_dpbf16ps(3, 5, 7);
+    }
+  }
+  _tile_stored(0, c, c_bytes);
+  if constexpr (panels == 2) _tile_stored(1, c + 16, c_bytes);
+  if constexpr (tiles == 2) _tile_stored(2, lower, c_bytes);
+  if constexpr (tiles == 2 && panels == 2) _tile_stored(3, lower + 16, c_bytes);
+}
+
+void multiply_amx(const PanelProduct& p) {
+  const int64_t panels = p.n / 16;
+  _tile_loadconfig(&kTiles);
+  for (int64_t j = 0; j < panels; j += 2) {
+    for (int64_t i = 0; i < p.m; i += 32) {
+      const bool two_rows = i + 32 <= p.m;
+      if (j + 2 <= panels) {
+        two_rows ? tile_block<2, 2>(p, i, j) : tile_block<1, 2>(p, i, j);
+      } else {
+        two_rows ? tile_block<2, 1>(p, i, j) : tile_block<1, 1>(p, i, j);
+      }
+    }
+  }
+  _tile_release();
+}
+
+#pragma GCC pop_options
+
+}  // namespace
+
+const Bf16Kernels* amx_bf16_kernels() {
+  static constexpr Bf16Kernels kKernels = {multiply_amx, round_avx512};
+  return has(dnnl_cpu_isa_avx512_core_amx) ? &kKernels : nullptr;
+}
+
+const Bf16Kernels* avx512_bf16_kernels() {
+  static constexpr Bf16Kernels kKernels = {multiply_avx512, round_avx512};
+  return has(dnnl_cpu_isa_avx512_core_bf16) ? &kKernels : nullptr;
+}
+
+#else
+const Bf16Kernels* amx_bf16_kernels() { return nullptr; }
+const Bf16Kernels* avx512_bf16_kernels() { return nullptr; }
+#endif
+
+const Bf16Kernels* best_bf16_kernels() {
+  static const Bf16Kernels* best = amx_bf16_kernels() ? amx_bf16_kernels() : avx512_bf16_kernels();
+  return best;
+}
+
+void round_bf16(const float* x, int64_t n, uint16_t* y) {
+  if (const Bf16Kernels* best = best_bf16_kernels()) return best->round(x, n, y);
+  narrow({x, static_cast<size_t>(n)}, DType::kBF16, reinterpret_cast<std::byte*>(y));
+}
+
+}  // namespace lewis

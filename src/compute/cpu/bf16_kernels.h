@@ -1,0 +1,38 @@
+// Products of small bfloat16 matrices with float sums, and the rounding of their factors, with the
+// instructions that a processor has for them: AMX's tiles or AVX512_BF16. A call of oneDNN takes
+// as long as several of these products.
+#pragma once
+
+#include <cstdint>
+
+namespace lewis {
+
+// c[m, n] = a[m, k] * b (+ c if accumulate), on the calling thread. m and n are multiples of 16, k
+// of 32. b lies as its panels of 16 columns, each [k / 2, 16] of the pairs (b[2 i, j], b[2 i + 1,
+// j]), the first one in the lower half; strides are in values of their pointers.
+struct PanelProduct {
+  int64_t m = 0, n = 0, k = 0;
+  const uint16_t* a = nullptr;
+  int64_t row_stride = 0;
+  const uint32_t* b = nullptr;
+  int64_t panel_stride = 0;
+  float* c = nullptr;
+  int64_t c_stride = 0;
+  bool accumulate = false;
+};
+
+struct Bf16Kernels {
+  void (*multiply)(const PanelProduct& product);
+  void (*round)(const float* x, int64_t n, uint16_t* y);
+};
+
+// To the nearest, of two the even one; NaN stays NaN. Where there are kernels, denormal numbers
+// become zero.
+void round_bf16(const float* x, int64_t n, uint16_t* y);
+
+// The fastest of this machine, and each that it has (for tests); null where it has none.
+const Bf16Kernels* best_bf16_kernels();
+const Bf16Kernels* amx_bf16_kernels();
+const Bf16Kernels* avx512_bf16_kernels();
+
+}  // namespace lewis
