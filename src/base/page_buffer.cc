@@ -9,7 +9,7 @@
 namespace lewis {
 
 namespace {
-constexpr size_t kHugePage = size_t{2} << 20;
+constexpr size_t kPage = size_t{4} << 10, kHugePage = size_t{2} << 20;
 }  // namespace
 
 PageBuffer::~PageBuffer() {
@@ -29,10 +29,11 @@ std::span<std::byte> PageBuffer::get(size_t bytes) {
   if (bytes > size_) {
     PageBuffer old = std::move(*this);  // gone before the new one is there
     old = PageBuffer();
-    const size_t size = (bytes + kHugePage - 1) / kHugePage * kHugePage;
+    const size_t page = bytes < kHugePage ? kPage : kHugePage;
+    const size_t size = (bytes + page - 1) / page * page;
     void* data = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (data == MAP_FAILED) throw resource_error("no memory for a tensor of {} bytes", bytes);
-    ::madvise(data, size, MADV_HUGEPAGE);  // where the kernel has none, small ones do
+    if (page == kHugePage) ::madvise(data, size, MADV_HUGEPAGE);  // if not, small ones do
     data_ = static_cast<std::byte*>(data);
     size_ = size;
   }

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -128,8 +127,7 @@ class FloatProducts {
   const float *keys_, *values_, *queries_ = nullptr, *weights_ = nullptr;
 };
 
-// What is rounded is multiplied in steps of this many keys and of values of a head.
-constexpr int64_t kStep = 32, kPanel = 16;
+constexpr int64_t kPanel = PanelProduct::kPanel, kStep = PanelProduct::kStep;
 
 // The keys and values that a sequence sees, of each key-value head, as Bf16Kernels take them: keys
 // as panels of 16 positions, [positions / 16, width / 2, 16], values as panels of 16 of the
@@ -269,28 +267,6 @@ void attend_each(const TileShape& s, const Tile& t, const float* q, float* out) 
 }
 
 bool few_queries(const AttentionRows& rows) { return rows.queries <= kFewQueries; }
-
-// [16, width] as [width / 2, 16] pairs of neighbours of a row.
-LEWIS_VECTORIZED void pair_columns(const uint16_t* rows, int64_t width, uint32_t* panel) {
-  for (int64_t i = 0; i < width / 2; ++i) {
-    for (int64_t r = 0; r < kPanel; ++r) {
-      std::memcpy(panel + i * kPanel + r, rows + r * width + 2 * i, sizeof *panel);
-    }
-  }
-}
-
-// [16, width] as width / 16 panels [8, 16] of pairs of neighbours of a column.
-LEWIS_VECTORIZED void pair_rows(const uint16_t* rows, int64_t width, uint32_t* panels,
-                                int64_t panel_stride) {
-  for (int64_t first = 0; first < width; first += kPanel, panels += panel_stride) {
-    for (int64_t r = 0; r < kPanel; r += 2) {
-      const uint16_t *upper = rows + r * width + first, *lower = upper + width;
-      for (int64_t i = 0; i < kPanel; ++i) {
-        panels[r / 2 * kPanel + i] = upper[i] | static_cast<uint32_t>(lower[i]) << 16;
-      }
-    }
-  }
-}
 
 // Fills one head of `to`; what no query sees is zero.
 void round_head(const TileShape& s, const AttentionRows& rows, int64_t head,

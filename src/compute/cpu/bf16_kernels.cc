@@ -1,5 +1,7 @@
 #include "compute/cpu/bf16_kernels.h"
 
+#include <cstring>
+
 #include "base/dtype.h"
 
 #ifdef __x86_64__
@@ -169,6 +171,28 @@ const Bf16Kernels* avx512_bf16_kernels() { return nullptr; }
 const Bf16Kernels* best_bf16_kernels() {
   static const Bf16Kernels* best = amx_bf16_kernels() ? amx_bf16_kernels() : avx512_bf16_kernels();
   return best;
+}
+
+LEWIS_VECTORIZED void pair_columns(const uint16_t* rows, int64_t width, uint32_t* panel) {
+  constexpr int64_t kPanel = PanelProduct::kPanel;
+  for (int64_t i = 0; i < width / 2; ++i) {
+    for (int64_t r = 0; r < kPanel; ++r) {
+      std::memcpy(panel + i * kPanel + r, rows + r * width + 2 * i, sizeof *panel);
+    }
+  }
+}
+
+LEWIS_VECTORIZED void pair_rows(const uint16_t* rows, int64_t width, uint32_t* panels,
+                                int64_t panel_stride) {
+  constexpr int64_t kPanel = PanelProduct::kPanel;
+  for (int64_t first = 0; first < width; first += kPanel, panels += panel_stride) {
+    for (int64_t r = 0; r < kPanel; r += 2) {
+      const uint16_t *upper = rows + r * width + first, *lower = upper + width;
+      for (int64_t i = 0; i < kPanel; ++i) {
+        panels[r / 2 * kPanel + i] = upper[i] | static_cast<uint32_t>(lower[i]) << 16;
+      }
+    }
+  }
 }
 
 void round_bf16(const float* x, int64_t n, uint16_t* y) {

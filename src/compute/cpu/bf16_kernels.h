@@ -11,6 +11,7 @@ namespace lewis {
 // of 32. b lies as its panels of 16 columns, each [k / 2, 16] of the pairs (b[2 i, j], b[2 i + 1,
 // j]), the first one in the lower half; strides are in values of their pointers.
 struct PanelProduct {
+  static constexpr int64_t kPanel = 16, kStep = 32;
   int64_t m = 0, n = 0, k = 0;
   const uint16_t* a = nullptr;
   int64_t row_stride = 0;
@@ -25,6 +26,11 @@ struct Bf16Kernels {
   void (*multiply)(const PanelProduct& product);
   void (*round)(const float* x, int64_t n, uint16_t* y);
 };
+
+// One panel of the transpose of rows [16, width]: [width / 2, 16] pairs of neighbours of a row.
+void pair_columns(const uint16_t* rows, int64_t width, uint32_t* panel);
+// The panels of rows [16, width] themselves: width / 16 of [8, 16] pairs of neighbours of a column.
+void pair_rows(const uint16_t* rows, int64_t width, uint32_t* panels, int64_t panel_stride);
 
 // To the nearest, of two the even one; NaN stays NaN. Where there are kernels, denormal numbers
 // become zero.

@@ -1,12 +1,14 @@
 #include <algorithm>
 #include <array>
 #include <list>
+#include <optional>
 #include <vector>
 
 #include "base/error.h"
 #include "base/threads.h"
 #include "compute/backend.h"
 #include "compute/cpu/attention.h"
+#include "compute/cpu/bf16_matmul.h"
 #include "compute/cpu/kernels.h"
 #include "compute/cpu/matmul.h"
 #include "compute/cpu/rope_table.h"
@@ -25,12 +27,15 @@ constexpr size_t kRopeTables = 8;
 class CpuBackend final : public Backend {
  public:
   CpuBackend(Threads& threads, ComputeType type)
-      : threads_(threads), matmul_(type), attention_(type) {}
+      : threads_(threads), matmul_(type), attention_(type) {
+    if (type == ComputeType::kBF16 && amx_bf16_kernels()) bf16_matmul_.emplace(*amx_bf16_kernels());
+  }
 
   ComputeType compute_type() const override { return matmul_.compute_type(); }
 
   std::unique_ptr<PackedWeight> pack(DType dtype, const std::byte* weight, int64_t out,
                                      int64_t in) override {
+    if (bf16_matmul_) return bf16_matmul_->pack(dtype, weight, out, in, threads_);
     return matmul_.pack(dtype, weight, out, in, threads_);
   }
 
@@ -47,6 +52,7 @@ class CpuBackend final : public Backend {
   void linear(std::span<const LinearCall> calls, const float* x, int64_t rows) override {
     if (calls.empty()) return;
     if (!dynamic_cast<const StoredWeight*>(&calls[0].weight)) {
+      if (bf16_matmul_) return bf16_matmul_->multiply(calls, x, rows, threads_);
       return matmul_.multiply(calls, x, rows, threads_);
     }
     if (std::ranges::none_of(calls, [](const LinearCall& call) { return call.gate; })) {
@@ -158,6 +164,7 @@ class CpuBackend final : public Backend {
   Threads& threads_;
   const Kernels& kernels_ = best_kernels();
   Matmul matmul_;
+  std::optional<Bf16Matmul> bf16_matmul_;  // where it is faster
   CausalAttention attention_;
   StoredMatmul stored_matmul_;
   FloatBuffer gated_;                 // what a gate multiplies: [rows, out]

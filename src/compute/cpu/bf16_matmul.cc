@@ -1,0 +1,231 @@
+#include "compute/cpu/bf16_matmul.h"
+
+#include <algorithm>
+#include <cstring>
+#include <functional>
+#include <mutex>
+#include <vector>
+
+#include "base/dtype.h"
+#include "base/page_buffer.h"
+#include "base/threads.h"
+#include "compute/cpu/kernels.h"
+
+namespace lewis {
+namespace {
+
+constexpr int64_t kPanel = PanelProduct::kPanel, kStep = PanelProduct::kStep;
+// Of one product: inputs and outputs, so that both factors stay in a core's second cache.
+constexpr int64_t kMostIn = 2048, kMostOut = 512;
+int64_t row_tile(int64_t in) { return in <= kMostIn ? 256 : 128; }
+// Below this, waking another thread costs more than it saves.
+constexpr double kParallelFlops = 6e6;
+
+int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
+
+// Rows at multiples of 1 KiB would fall onto the same few lines of the first cache.
+int64_t row_stride(int64_t in) {
+  const int64_t padded = round_up(in, kStep);
+  return padded % 512 == 0 ? padded + kStep : padded;
+}
+
+// Even parts of at most `most`, in multiples of `step`.
+int64_t part_of(int64_t n, int64_t most, int64_t step) {
+  const int64_t count = (n + most - 1) / most;
+  return round_up((n + count - 1) / count, step);
+}
+
+}  // namespace
+
+// Memory of weights that are gone, for the next ones of the same size: a block's are those of the
+// last block, and fresh pages cost as much as packing.
+class Bf16Matmul::Pool {
+ public:
+  PageBuffer take(size_t bytes) {
+    std::lock_guard lock(mutex_);
+    const auto found = std::ranges::find(free_, bytes, &Free::bytes);
+    PageBuffer pages;
+    if (found == free_.end()) {  // other shapes than before
+      free_.clear();
+    } else {
+      pages = std::move(found->pages);
+      free_.erase(found);
+    }
+    pages.get(bytes);
+    return pages;
+  }
+  void give(PageBuffer pages, size_t bytes) {
+    std::lock_guard lock(mutex_);
+    free_.push_back({bytes, std::move(pages)});
+  }
+
+ private:
+  struct Free {
+    size_t bytes;
+    PageBuffer pages;
+  };
+  std::mutex mutex_;
+  std::vector<Free> free_;
+};
+
+// Panels of 16 outputs as PanelProduct has them: [out / 16, in / 2, 16] pairs of inputs; out and
+// in with zeros up to multiples of 16 and 32.
+struct Bf16Matmul::Weight final : PackedWeight {
+  Weight(std::shared_ptr<Pool> from, int64_t outputs, int64_t inputs) : pool(std::move(from)) {
+    out = outputs;
+    in = inputs;
+    pages = pool->take(bytes());
+    panels = reinterpret_cast<uint32_t*>(pages.get(bytes()).data());
+  }
+  ~Weight() override { pool->give(std::move(pages), bytes()); }
+  Weight(const Weight&) = delete;
+  Weight& operator=(const Weight&) = delete;
+
+  size_t bytes() const {
+    return static_cast<size_t>(round_up(out, kPanel) * round_up(in, kStep)) * sizeof(uint16_t);
+  }
+
+  std::shared_ptr<Pool> pool;
+  PageBuffer pages;
+  uint32_t* panels = nullptr;
+};
+
+Bf16Matmul::Bf16Matmul(const Bf16Kernels& kernels)
+    : kernels_(kernels), pool_(std::make_shared<Pool>()) {}
+
+// Some rows as they are multiplied, zeros behind them: [round_up(count, 16), stride].
+struct Bf16Matmul::Rows {
+  int64_t first = 0, count = 0, in = 0;
+  uint16_t* values = nullptr;
+
+  int64_t stride() const { return row_stride(in); }
+  int64_t padded() const { return round_up(count, kPanel); }
+  int64_t floats() const { return padded() * stride() / 2; }  // of the room that they take
+};
+
+// Some outputs of a call.
+struct Bf16Matmul::Piece {
+  const LinearCall* call;
+  int64_t first, count;
+};
+
+std::unique_ptr<PackedWeight> Bf16Matmul::pack(DType dtype, const std::byte* weight, int64_t out,
+                                               int64_t in, Threads& threads) const {
+  auto packed = std::make_unique<Weight>(pool_, out, in);
+  const int64_t width = round_up(in, kStep), panels = round_up(out, kPanel) / kPanel;
+  uint32_t* to = packed->panels;
+  threads.run(static_cast<size_t>(panels), [&](size_t p) {
+    thread_local FloatBuffer floats, room;
+    auto* rows = reinterpret_cast<uint16_t*>(room.get(kPanel * width / 2));  // [16, width]
+    const int64_t first = static_cast<int64_t>(p) * kPanel, end = std::min(first + kPanel, out);
+    std::fill_n(rows, kPanel * width, uint16_t{0});
+    for (int64_t r = first; r < end; ++r) {
+      const std::byte* from = weight + static_cast<size_t>(r * in) * dtype_size(dtype);
+      uint16_t* row = rows + (r - first) * width;
+      if (dtype == DType::kBF16) {
+        std::memcpy(row, from, static_cast<size_t>(in) * sizeof *row);
+      } else {
+        const std::span<float> values(floats.get(in), static_cast<size_t>(in));
+        widen(dtype, from, values);
+        kernels_.round(values.data(), in, row);
+      }
+    }
+    pair_columns(rows, width, to + first * width / 2);
+  });
+  return packed;
+}
+
+void Bf16Matmul::round(const float* x, Rows& rows) const {
+  const int64_t stride = rows.stride();
+  for (int64_t r = 0; r < rows.count; ++r) {
+    uint16_t* to = rows.values + r * stride;
+    kernels_.round(x + (rows.first + r) * rows.in, rows.in, to);
+    std::fill(to + rows.in, to + stride, uint16_t{0});
+  }
+  std::fill(rows.values + rows.count * stride, rows.values + rows.padded() * stride, uint16_t{0});
+}
+
+// y[rows.count, piece.count] = rows * the piece's outputs of the weight (+ bias).
+void Bf16Matmul::run_product(const PackedWeight& weight, std::span<const float> bias,
+                             const Piece& piece, const Rows& rows, float* y,
+                             int64_t y_stride) const {
+  const int64_t width = round_up(rows.in, kStep), n = round_up(piece.count, kPanel);
+  const bool whole = rows.count == rows.padded() && piece.count == n;
+  thread_local FloatBuffer room;
+  float* c = whole ? y : room.get(rows.padded() * n);
+  const int64_t c_stride = whole ? y_stride : n, part = part_of(width, kMostIn, kStep);
+  const uint32_t* b = dynamic_cast<const Weight&>(weight).panels + piece.first * width / 2;
+  for (int64_t k = 0; k < width; k += part) {
+    kernels_.multiply({.m = rows.padded(),
+                       .n = n,
+                       .k = std::min(part, width - k),
+                       .a = rows.values + k,
+                       .row_stride = rows.stride(),
+                       .b = b + k / 2 * kPanel,
+                       .panel_stride = width / 2 * kPanel,
+                       .c = c,
+                       .c_stride = c_stride,
+                       .accumulate = k > 0});
+  }
+  for (int64_t r = 0; r < rows.count; ++r) {
+    if (!whole) std::copy_n(c + r * n, piece.count, y + r * y_stride);
+    if (!bias.empty()) best_kernels().add(y + r * y_stride, bias.data() + piece.first, piece.count);
+  }
+}
+
+void Bf16Matmul::run_piece(const Piece& piece, const Rows& rows) const {
+  const LinearCall& call = *piece.call;
+  const int64_t out = call.weight.out, n = piece.count;
+  float* y = call.y + rows.first * out + piece.first;  // [rows, n], stride `out`
+  if (!call.gate) return run_product(call.weight, call.bias, piece, rows, y, out);
+  thread_local FloatBuffer room;
+  const int64_t stride = round_up(n, kPanel);
+  float* gate = room.get(2 * rows.padded() * stride);
+  float* values = gate + rows.padded() * stride;
+  run_product(call.gate->weight, call.gate->bias, piece, rows, gate, stride);
+  run_product(call.weight, call.bias, piece, rows, values, stride);
+  const auto activate = best_kernels().activate[static_cast<size_t>(call.gate->activation)];
+  for (int64_t r = 0; r < rows.count; ++r)
+    activate(gate + r * stride, values + r * stride, n, y + r * out);
+}
+
+void Bf16Matmul::multiply(std::span<const LinearCall> calls, const float* x, int64_t rows,
+                          Threads& threads) {
+  const int64_t in = calls[0].weight.in;
+  std::vector<Piece> pieces;
+  double flops = 0;
+  for (const LinearCall& call : calls) {
+    const int64_t out = call.weight.out, part = part_of(out, kMostOut, 2 * kPanel);
+    for (int64_t first = 0; first < out; first += part)
+      pieces.push_back({&call, first, std::min(part, out - first)});
+    flops += (call.gate ? 4.0 : 2.0) * static_cast<double>(out * in * rows);
+  }
+  std::vector<Rows> tiles;
+  for (int64_t first = 0; first < rows; first += row_tile(in))
+    tiles.push_back({first, std::min(row_tile(in), rows - first), in});
+  if (tiles.size() >= 2 * threads.count()) {
+    return threads.run(tiles.size(), [&](size_t i) {
+      thread_local FloatBuffer room;
+      tiles[i].values = reinterpret_cast<uint16_t*>(room.get(tiles[i].floats()));
+      round(x, tiles[i]);
+      for (const Piece& piece : pieces) run_piece(piece, tiles[i]);
+    });
+  }
+  int64_t floats = 0;
+  for (const Rows& tile : tiles) floats += tile.floats();
+  float* room = rounded_.get(floats);
+  for (Rows& tile : tiles) {
+    tile.values = reinterpret_cast<uint16_t*>(room);
+    room += tile.floats();
+  }
+  const auto run = [&](size_t count, const std::function<void(size_t)>& job) {
+    if (flops >= kParallelFlops) return threads.run(count, job);
+    for (size_t i = 0; i < count; ++i) job(i);
+  };
+  run(tiles.size(), [&](size_t i) { round(x, tiles[i]); });
+  run(tiles.size() * pieces.size(), [&](size_t i) {
+    run_piece(pieces[i % pieces.size()], tiles[i / pieces.size()]);
+  });
+}
+
+}  // namespace lewis
