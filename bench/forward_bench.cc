@@ -146,8 +146,7 @@ double bare_attention_seconds(const ModelSpec& spec, int64_t tokens, Threads& th
 double bare_rounded_attention_seconds(const ModelSpec& spec, int64_t tokens, Threads& threads) {
   constexpr int64_t kRows = 64, kKeys = 256, kStep = 32;
   const int64_t width = spec.head_dim;
-  const Bf16Kernels* kernels = best_bf16_kernels();
-  if (!kernels) return bare_attention_seconds(spec, tokens, threads);
+  const Bf16Kernels& kernels = best_bf16_kernels();
   const std::vector<uint16_t> rows(static_cast<size_t>(kRows * std::max(kKeys, width)), 0x3f00);
   const std::vector<uint32_t> panels(static_cast<size_t>(kKeys * width / 2), 0x3f003f00);
   const std::vector<Tile> tiles = attention_tiles(spec, tokens, kRows);
@@ -158,10 +157,10 @@ double bare_rounded_attention_seconds(const ModelSpec& spec, int64_t tokens, Thr
       const int64_t m = (tiles[i].rows + 15) / 16 * 16;
       for (int64_t key = 0; key < tiles[i].seen; key += kKeys) {
         const int64_t n = (std::min(kKeys, tiles[i].seen - key) + kStep - 1) / kStep * kStep;
-        kernels->multiply({m, n, width, rows.data(), width, panels.data(), width / 2 * 16,
-                           scores.data(), n, false});
-        kernels->multiply({m, width, n, rows.data(), kKeys, panels.data(), kKeys / 2 * 16,
-                           out.data(), width, true});
+        kernels.multiply({m, n, width, rows.data(), width, panels.data(), width / 2 * 16,
+                          scores.data(), n, false});
+        kernels.multiply({m, width, n, rows.data(), kKeys, panels.data(), kKeys / 2 * 16,
+                          out.data(), width, true});
       }
     });
   });
@@ -210,16 +209,8 @@ void forward() {
       "its linear layers alone; of GEMM: these and attention's products\n\n");
   fmt::print("{:<8}{:<8}{:>8}{:>14}{:>14}{:>14}{:>14}{:>14}{:>14}\n", "model", "type", "threads",
              "GEMM GFLOP/s", "calibration", "evaluation", "in GEMM", "at its speed", "of GEMM");
-  std::vector<ComputeType> types = {ComputeType::kF32};
-  try {
-    Threads one(1);
-    make_cpu_backend(one, ComputeType::kBF16);
-    types.push_back(ComputeType::kBF16);
-  } catch (const Error& e) {
-    fmt::print("bf16: {}\n", e.what());
-  }
   for (const BenchModel& model : bench_models()) {
-    for (const ComputeType type : types) {
+    for (const ComputeType type : {ComputeType::kF32, ComputeType::kBF16}) {
       for (const size_t count : {1, 2}) forward(model, type, count);
     }
   }

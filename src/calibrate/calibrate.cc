@@ -142,8 +142,8 @@ class Calibration {
     const auto expert = static_cast<size_t>(tapped.expert);
     const auto width = static_cast<size_t>(tapped.x.columns);
     const bool in = tapped.tap == Tap::kExpertIn;
-    add_squares(model_.threads(), tapped.x, ranges,
-                std::span(in ? experts.in : experts.mid).subspan(expert * width, width));
+    add_squares_in_order(model_.threads(), tapped.x, ranges,
+                         std::span(in ? experts.in : experts.mid).subspan(expert * width, width));
     if (!in) return;
     for (const auto& [first, last] : ranges) experts.tokens[expert] += last - first;
   }

@@ -14,34 +14,30 @@ constexpr int64_t kRows = 16;
 // Rows of one piece of work.
 constexpr int64_t kBlockRows = 128;
 
-void add_rest(ConstMatrix x, const RowRange& rows, int64_t first, double* sums) {
-  for (int64_t r = rows.first; r < rows.second; ++r) {
-    const float* row = x.data + r * x.columns;
-    for (int64_t j = first; j < x.columns; ++j) {
-      const double value = row[j];
-      sums[j] += value * value;
-    }
-  }
-}
-
-// sums[j] += x[r, j]^2, in the order of the rows.
-LEWIS_VECTORIZED void add_rows(ConstMatrix x, const RowRange& rows, double* sums) {
+// sums[j] += x[r, j]^2 for the channels [first, last), in the order of the rows.
+LEWIS_VECTORIZED void add_rows(ConstMatrix x, const RowRange& rows, int64_t first, int64_t last,
+                               double* sums) {
   for (int64_t begin = rows.first; begin < rows.second; begin += kRows) {
     const int64_t end = std::min(begin + kRows, rows.second);
-    int64_t first = 0;
-    for (; first + kTile <= x.columns; first += kTile) {
+    int64_t j = first;
+    for (; j + kTile <= last; j += kTile) {
       double tile[kTile];
-      std::copy_n(sums + first, kTile, tile);
+      std::copy_n(sums + j, kTile, tile);
       for (int64_t r = begin; r < end; ++r) {
-        const float* row = x.data + r * x.columns + first;
-        for (int64_t j = 0; j < kTile; ++j) {
-          const double value = row[j];
-          tile[j] += value * value;
+        const float* row = x.data + r * x.columns + j;
+        for (int64_t i = 0; i < kTile; ++i) {
+          const double value = row[i];
+          tile[i] += value * value;
         }
       }
-      std::copy_n(tile, kTile, sums + first);
+      std::copy_n(tile, kTile, sums + j);
     }
-    add_rest(x, {begin, end}, first, sums);
+    for (; j < last; ++j) {
+      for (int64_t r = begin; r < end; ++r) {
+        const double value = x.data[r * x.columns + j];
+        sums[j] += value * value;
+      }
+    }
   }
 }
 
@@ -54,11 +50,23 @@ void add_squares(Threads& threads, ConstMatrix x, std::span<const RowRange> rang
     for (int64_t r = begin; r < end; r += kBlockRows)
       blocks.emplace_back(r, std::min(r + kBlockRows, end));
   }
-  std::vector<double> partial(blocks.size() * sums.size());
-  threads.run(blocks.size(), [&](size_t i) { add_rows(x, blocks[i], &partial[i * sums.size()]); });
+  const size_t width = sums.size();
+  std::vector<double> partial(blocks.size() * width);
+  threads.run(blocks.size(),
+              [&](size_t i) { add_rows(x, blocks[i], 0, x.columns, &partial[i * width]); });
   for (size_t i = 0; i < blocks.size(); ++i) {
-    for (size_t j = 0; j < sums.size(); ++j) sums[j] += partial[i * sums.size() + j];
+    for (size_t j = 0; j < width; ++j) sums[j] += partial[i * width + j];
   }
+}
+
+void add_squares_in_order(Threads& threads, ConstMatrix x, std::span<const RowRange> ranges,
+                          std::span<double> sums) {
+  const int64_t tiles = (x.columns + kTile - 1) / kTile;
+  threads.run(static_cast<size_t>(tiles), [&](size_t tile) {
+    const int64_t first = static_cast<int64_t>(tile) * kTile;
+    const int64_t last = std::min(first + kTile, x.columns);
+    for (const RowRange& rows : ranges) add_rows(x, rows, first, last, sums.data());
+  });
 }
 
 void add_magnitudes(Threads& threads, ConstMatrix x, std::span<const RowRange> ranges,

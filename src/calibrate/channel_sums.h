@@ -13,13 +13,17 @@ namespace lewis {
 
 using RowRange = std::pair<int64_t, int64_t>;  // [first, last)
 
-// sums[j] += x[r, j]^2 over the rows of `ranges`, in double. Every channel is summed in the order
-// of the rows on one thread, so the bits depend neither on the number of threads nor on how the
-// rows were cut into calls. (The square of a float is exact in double.)
+// sums[j] += x[r, j]^2 over the rows of `ranges`, in double (the square of a float is exact). Each
+// range is summed in blocks of rows from its first one, so the bits depend neither on the number
+// of threads nor on how the ranges were cut into calls.
 void add_squares(Threads& threads, ConstMatrix x, std::span<const RowRange> ranges,
                  std::span<double> sums);
 
-// The same of |x[r, j]|.
+// The same in the order of the rows: the bits do not depend on how the ranges were cut either.
+void add_squares_in_order(Threads& threads, ConstMatrix x, std::span<const RowRange> ranges,
+                          std::span<double> sums);
+
+// Of |x[r, j]|, in the order of the rows.
 void add_magnitudes(Threads& threads, ConstMatrix x, std::span<const RowRange> ranges,
                     std::span<double> sums);
 

@@ -111,8 +111,7 @@ class Backend {
   virtual void softcap(float* x, float cap, int64_t n) = 0;
 };
 
-// compute/cpu: oneDNN on the caller's pool. Error(kUsage) when this processor cannot multiply the
-// type.
+// compute/cpu, on the caller's pool: oneDNN in float32, our own products in bfloat16.
 std::unique_ptr<Backend> make_cpu_backend(Threads& threads, ComputeType type = ComputeType::kF32);
 
 // What this processor multiplies faster, bfloat16 only if by far. Told by its instructions, so

@@ -242,18 +242,7 @@ TEST(Calibrate, GroupingDoesNotMatter) {
   }
 }
 
-bool has_bf16() {
-  try {
-    Threads one(1);
-    make_cpu_backend(one, ComputeType::kBF16);
-    return true;
-  } catch (const Error&) {
-    return false;
-  }
-}
-
 TEST(Calibrate, Bf16IsCloseToF32AndTheSameForAnyThreads) {
-  if (!has_bf16()) GTEST_SKIP() << "this processor does not multiply bfloat16";
   const Sequences sequences = llama_sequences();
   const Statistics exact = calibrate(TestModel(kLlama).transformer, sequences, {});
   std::vector<Statistics> found;

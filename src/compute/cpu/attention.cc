@@ -33,7 +33,6 @@ struct TileShape {
   float scale;
   int64_t window;  // of keys that a query sees; more than there are when all are seen
   float softcap;
-
 };
 
 int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
@@ -97,7 +96,7 @@ class FloatProducts {
   static int64_t block_of(int64_t key) { return key; }            // where its block begins
   static int64_t columns(int64_t keys) { return keys; }           // of a block of so many keys
   void set_queries(const float* queries) { queries_ = queries; }  // [rows, head_dim]
-  void set_weights(int64_t, const float* weights, int64_t) { weights_ = weights; }
+  void set_weights(int64_t row, const float* weights, int64_t n) { weights_ = weights - row * n; }
   // scores[rows, columns(n)] = queries * keys [key, key + n)
   void scores(int64_t key, int64_t n, float* scores) const {
     gemm({.m = rows_,
@@ -148,9 +147,8 @@ class RoundedProducts {
  public:
   static constexpr int64_t kKeys = 512;
 
-  RoundedProducts(const TileShape& s, const Tile& t, const RoundedSequence& sequence,
-                  const Bf16Kernels& kernels)
-      : shape_(s), sequence_(sequence), kernels_(kernels), rows_(t.count * s.group) {
+  RoundedProducts(const TileShape& s, const Tile& t, const RoundedSequence& sequence)
+      : shape_(s), sequence_(sequence), rows_(t.count * s.group) {
     keys_ = sequence.keys + t.kv_head * sequence.head_size();
     values_ = sequence.values + t.kv_head * sequence.head_size();
     thread_local FloatBuffer room;
@@ -198,7 +196,7 @@ class RoundedProducts {
  private:
   const TileShape& shape_;
   const RoundedSequence& sequence_;
-  const Bf16Kernels& kernels_;
+  const Bf16Kernels& kernels_ = best_bf16_kernels();
   int64_t rows_;
   const uint32_t *keys_, *values_;
   uint16_t *queries_, *weights_;  // [rows, width], [rows, kKeys]
@@ -270,7 +268,8 @@ bool few_queries(const AttentionRows& rows) { return rows.queries <= kFewQueries
 
 // Fills one head of `to`; what no query sees is zero.
 void round_head(const TileShape& s, const AttentionRows& rows, int64_t head,
-                const Bf16Kernels& kernels, const RoundedSequence& to) {
+                const RoundedSequence& to) {
+  const Bf16Kernels& kernels = best_bf16_kernels();
   thread_local FloatBuffer room;
   const int64_t size = kPanel * to.width, seen = rows.first_position + rows.queries;
   auto* keys = reinterpret_cast<uint16_t*>(room.get(size));  // [16, width]
@@ -294,8 +293,7 @@ void round_head(const TileShape& s, const AttentionRows& rows, int64_t head,
 // Of all sequences with many queries; in `room`.
 std::vector<RoundedSequence> round_sequences(const TileShape& s,
                                              std::span<const AttentionRows> sequences,
-                                             const Bf16Kernels& kernels, FloatBuffer& room,
-                                             Threads& threads) {
+                                             FloatBuffer& room, Threads& threads) {
   const int64_t kv_heads = s.kv_stride / s.head_dim;
   std::vector<RoundedSequence> rounded;
   int64_t size = 0;
@@ -314,26 +312,24 @@ std::vector<RoundedSequence> round_sequences(const TileShape& s,
     const size_t i = piece / static_cast<size_t>(kv_heads);
     if (few_queries(sequences[i])) return;
     round_head(s, sequences[i], static_cast<int64_t>(piece % static_cast<size_t>(kv_heads)),
-               kernels, rounded[i]);
+               rounded[i]);
   });
   return rounded;
 }
 
 }  // namespace
 
-CausalAttention::CausalAttention(ComputeType type)
-    : kernels_(type == ComputeType::kBF16 ? best_bf16_kernels() : nullptr) {}
-
 void CausalAttention::run(const AttentionShape& shape, std::span<const AttentionRows> sequences,
                           const float* q, float* out, Threads& threads) {
   const TileShape s = tile_shape(shape);
-  const int64_t queries = std::max<int64_t>(1, (kernels_ ? kRoundedRows : kFloatRows) / s.group);
+  const bool bf16 = type_ == ComputeType::kBF16;
+  const int64_t queries = std::max<int64_t>(1, (bf16 ? kRoundedRows : kFloatRows) / s.group);
   std::vector<Tile> tiles;
   double flops = 0;
   bool round = false;
   for (size_t i = 0; i < sequences.size(); ++i) {
     const AttentionRows& rows = sequences[i];
-    round = round || (kernels_ && !few_queries(rows));
+    round = round || (bf16 && !few_queries(rows));
     for (int64_t first = 0; first < rows.queries; first += queries) {
       const int64_t count = std::min(queries, rows.queries - first);
       for (int64_t head = 0; head < shape.kv_heads; ++head)
@@ -343,13 +339,13 @@ void CausalAttention::run(const AttentionShape& shape, std::span<const Attention
     }
   }
   std::vector<RoundedSequence> rounded;
-  if (round) rounded = round_sequences(s, sequences, *kernels_, rounded_, threads);
+  if (round) rounded = round_sequences(s, sequences, rounded_, threads);
   const auto run = [&](size_t i) {
     const Tile& t = tiles[i];
     if (few_queries(*t.rows)) {
       attend_each(s, t, q, out);
     } else if (round) {
-      attend_tile(s, t, q, out, RoundedProducts(s, t, rounded[t.sequence], *kernels_));
+      attend_tile(s, t, q, out, RoundedProducts(s, t, rounded[t.sequence]));
     } else {
       attend_tile(s, t, q, out, FloatProducts(s, t));
     }

@@ -4,25 +4,24 @@
 #include <span>
 
 #include "compute/backend.h"
-#include "compute/cpu/bf16_kernels.h"
 #include "compute/float_buffer.h"
 
 namespace lewis {
 
 // See Backend::attention. A tile is (sequence, key-value head, block of queries); a sequence's
 // result does not depend on the other sequences of the call. In bfloat16 queries, keys, values and
-// the weights of the softmax are rounded for the two products, unless there are few queries or the
-// processor has no instructions for it; sums are float.
+// the weights of the softmax are rounded for the two products, unless there are few queries; sums
+// are float.
 class CausalAttention {
  public:
-  explicit CausalAttention(ComputeType type);
+  explicit CausalAttention(ComputeType type) : type_(type) {}
   // Called by one thread at a time.
   void run(const AttentionShape& shape, std::span<const AttentionRows> sequences, const float* q,
            float* out, Threads& threads);
 
  private:
-  const Bf16Kernels* kernels_;  // none: in float
-  FloatBuffer rounded_;         // keys and values
+  ComputeType type_;
+  FloatBuffer rounded_;  // keys and values
 };
 
 }  // namespace lewis

@@ -1,6 +1,6 @@
-// Products of small bfloat16 matrices with float sums, and the rounding of their factors, with the
-// instructions that a processor has for them: AMX's tiles or AVX512_BF16. A call of oneDNN takes
-// as long as several of these products.
+// Products of bfloat16 matrices with float sums and the rounding of their factors, with the
+// instructions that a processor has for them: AMX's tiles, AVX512_BF16, or plain ones. Why not
+// oneDNN's: HACKING.md.
 #pragma once
 
 #include <cstdint>
@@ -24,6 +24,7 @@ struct PanelProduct {
 
 struct Bf16Kernels {
   void (*multiply)(const PanelProduct& product);
+  // To the nearest, of two the even one; NaN stays NaN; denormal numbers may become zero.
   void (*round)(const float* x, int64_t n, uint16_t* y);
 };
 
@@ -32,13 +33,10 @@ void pair_columns(const uint16_t* rows, int64_t width, uint32_t* panel);
 // The panels of rows [16, width] themselves: width / 16 of [8, 16] pairs of neighbours of a column.
 void pair_rows(const uint16_t* rows, int64_t width, uint32_t* panels, int64_t panel_stride);
 
-// To the nearest, of two the even one; NaN stays NaN. Where there are kernels, denormal numbers
-// become zero.
-void round_bf16(const float* x, int64_t n, uint16_t* y);
-
-// The fastest of this machine, and each that it has (for tests); null where it has none.
-const Bf16Kernels* best_bf16_kernels();
+// The fastest that this machine has; for tests each, null where it has not.
+const Bf16Kernels& best_bf16_kernels();
 const Bf16Kernels* amx_bf16_kernels();
 const Bf16Kernels* avx512_bf16_kernels();
+const Bf16Kernels* plain_bf16_kernels();
 
 }  // namespace lewis

@@ -90,8 +90,7 @@ struct Bf16Matmul::Weight final : PackedWeight {
   uint32_t* panels = nullptr;
 };
 
-Bf16Matmul::Bf16Matmul(const Bf16Kernels& kernels)
-    : kernels_(kernels), pool_(std::make_shared<Pool>()) {}
+Bf16Matmul::Bf16Matmul() : pool_(std::make_shared<Pool>()) {}
 
 // Some rows as they are multiplied, zeros behind them: [round_up(count, 16), stride].
 struct Bf16Matmul::Rows {
@@ -223,9 +222,8 @@ void Bf16Matmul::multiply(std::span<const LinearCall> calls, const float* x, int
     for (size_t i = 0; i < count; ++i) job(i);
   };
   run(tiles.size(), [&](size_t i) { round(x, tiles[i]); });
-  run(tiles.size() * pieces.size(), [&](size_t i) {
-    run_piece(pieces[i % pieces.size()], tiles[i / pieces.size()]);
-  });
+  run(tiles.size() * pieces.size(),
+      [&](size_t i) { run_piece(pieces[i % pieces.size()], tiles[i / pieces.size()]); });
 }
 
 }  // namespace lewis

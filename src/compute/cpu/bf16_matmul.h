@@ -1,7 +1,5 @@
-// Linear layers in bfloat16 on processors with AMX, by the products that attention uses: the
-// oneDNN of Debian 12 multiplies these shapes at 0.55 to 0.8 times their speed (HACKING.md). Rows are
-// rounded by the thread that multiplies them, so that they stay in its cache. A value of the
-// result depends on its row and column alone.
+// Linear layers in bfloat16. Rows are rounded by the thread that multiplies them, so that they stay
+// in its cache. A value of the result depends on its row and column alone.
 #pragma once
 
 #include <memory>
@@ -15,7 +13,7 @@ namespace lewis {
 
 class Bf16Matmul {
  public:
-  explicit Bf16Matmul(const Bf16Kernels& kernels);
+  Bf16Matmul();
   std::unique_ptr<PackedWeight> pack(DType dtype, const std::byte* weight, int64_t out, int64_t in,
                                      Threads& threads) const;
   // x: [rows, in]. Called by one thread at a time.
@@ -31,7 +29,7 @@ class Bf16Matmul {
                    const Rows& rows, float* y, int64_t y_stride) const;
   void run_piece(const Piece& piece, const Rows& rows) const;
 
-  const Bf16Kernels& kernels_;
+  const Bf16Kernels& kernels_ = best_bf16_kernels();
   std::shared_ptr<Pool> pool_;
   FloatBuffer rounded_;  // of few rows, which threads share
 };

@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <array>
 #include <list>
-#include <optional>
 #include <vector>
 
 #include "base/error.h"
@@ -27,15 +26,13 @@ constexpr size_t kRopeTables = 8;
 class CpuBackend final : public Backend {
  public:
   CpuBackend(Threads& threads, ComputeType type)
-      : threads_(threads), matmul_(type), attention_(type) {
-    if (type == ComputeType::kBF16 && amx_bf16_kernels()) bf16_matmul_.emplace(*amx_bf16_kernels());
-  }
+      : threads_(threads), type_(type), attention_(type) {}
 
-  ComputeType compute_type() const override { return matmul_.compute_type(); }
+  ComputeType compute_type() const override { return type_; }
 
   std::unique_ptr<PackedWeight> pack(DType dtype, const std::byte* weight, int64_t out,
                                      int64_t in) override {
-    if (bf16_matmul_) return bf16_matmul_->pack(dtype, weight, out, in, threads_);
+    if (type_ == ComputeType::kBF16) return bf16_matmul_.pack(dtype, weight, out, in, threads_);
     return matmul_.pack(dtype, weight, out, in, threads_);
   }
 
@@ -52,7 +49,7 @@ class CpuBackend final : public Backend {
   void linear(std::span<const LinearCall> calls, const float* x, int64_t rows) override {
     if (calls.empty()) return;
     if (!dynamic_cast<const StoredWeight*>(&calls[0].weight)) {
-      if (bf16_matmul_) return bf16_matmul_->multiply(calls, x, rows, threads_);
+      if (type_ == ComputeType::kBF16) return bf16_matmul_.multiply(calls, x, rows, threads_);
       return matmul_.multiply(calls, x, rows, threads_);
     }
     if (std::ranges::none_of(calls, [](const LinearCall& call) { return call.gate; })) {
@@ -162,9 +159,10 @@ class CpuBackend final : public Backend {
   }
 
   Threads& threads_;
+  ComputeType type_;
   const Kernels& kernels_ = best_kernels();
-  Matmul matmul_;
-  std::optional<Bf16Matmul> bf16_matmul_;  // where it is faster
+  Matmul matmul_;           // in float32
+  Bf16Matmul bf16_matmul_;  // in bfloat16
   CausalAttention attention_;
   StoredMatmul stored_matmul_;
   FloatBuffer gated_;                 // what a gate multiplies: [rows, out]

@@ -8,7 +8,6 @@
 
 #include "base/error.h"
 #include "base/threads.h"
-#include "compute/cpu/bf16_kernels.h"
 #include "compute/cpu/kernels.h"
 #include "compute/float_buffer.h"
 
@@ -16,15 +15,14 @@ namespace lewis {
 namespace {
 
 using dnnl::memory;
-using RowTile = Matmul::RowTile;
 
 // Of one piece of work: rows whose inputs stay in a core's second cache, and columns up to a few
 // megabytes of weights. A piece with all columns of its weight writes the result where it belongs;
 // others go through a buffer.
 int64_t row_tile(int64_t in) { return in <= 1024 ? 256 : 128; }
-constexpr int64_t kGatedRowTile = 256;  // its two results stay in the second cache
+constexpr int64_t kGatedRowTile = 128;
 int64_t panel_columns(int64_t in) {
-  if (in <= 1024) return 640;
+  if (in <= 1024) return 2048;
   return in <= 2048 ? 640 : in <= 4096 ? 256 : 128;
 }
 // Below this, waking another thread costs more than it saves.
@@ -76,6 +74,9 @@ std::vector<PanelWeight::Panel> cut_columns(int64_t out, int64_t in) {
   return panels;
 }
 
+struct RowTile {
+  int64_t first = 0, rows = 0;
+};
 // Tiles of `size`, then 64 rows, then the rest: oneDNN's blocked (AVX-512) multiplication adds in
 // the same order for any number of rows in float32. Its others do so for 256, 128, 64 and 16 rows.
 constexpr int64_t kRowStep = 16;
@@ -97,29 +98,19 @@ bool any_row_count(const LinearCall& call) {
          (!call.gate || panels_of(call.gate->weight).any_row_count);
 }
 
-// x[values] as it is multiplied, in `room`.
-const std::byte* round(const float* x, int64_t values, FloatBuffer& room) {
-  auto* rounded = reinterpret_cast<uint16_t*>(room.get((values + 1) / 2));
-  round_bf16(x, values, rounded);
-  return reinterpret_cast<const std::byte*>(rounded);
+// A gated piece has two results, which stay in the second cache.
+int64_t row_tile(const LinearCall& call) {
+  return call.gate ? kGatedRowTile : row_tile(call.weight.in);
 }
 
 }  // namespace
 
-Matmul::Matmul(ComputeType type)
-    : type_(type),
-      stored_(type == ComputeType::kF32 ? memory::data_type::f32 : memory::data_type::bf16),
-      engine_(cpu_engine()) {
+Matmul::Matmul() : engine_(cpu_engine()) {
   try {
-    const auto from = matrix(16, 16, 16, 1, memory::data_type::bf16);
-    dnnl::reorder::primitive_desc(engine_, from, engine_,
+    dnnl::reorder::primitive_desc(engine_, matrix(16, 16, 16, 1, memory::data_type::bf16), engine_,
                                   matrix(16, 16, 16, 1, memory::data_type::f32));
     reorders_bf16_ = true;
-    describe(16, matrix(16, 16, 16, 1, stored_));
   } catch (const dnnl::error&) {  // an older processor: pack_panel widens first
-    if (type == ComputeType::kBF16) {
-      throw usage_error("this processor does not multiply bfloat16; --compute f32 works");
-    }
   }
 }
 
@@ -129,8 +120,8 @@ dnnl::matmul::primitive_desc Matmul::describe(int64_t rows, const memory::desc& 
   dnnl::primitive_attr attributes;  // a scratchpad of the caller's makes primitives thread-safe
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   const int64_t in = weights.dims()[0], columns = weights.dims()[1];
-  return {{matrix(rows, in, in, 1, stored_), weights,
-           matrix(rows, columns, columns, 1, memory::data_type::f32)},
+  constexpr auto kFloat = memory::data_type::f32;
+  return {{matrix(rows, in, in, 1, kFloat), weights, matrix(rows, columns, columns, 1, kFloat)},
           attributes,
           engine_};
 }
@@ -139,14 +130,14 @@ namespace {
 
 // On the calling thread: y = x * weights.
 void execute(const dnnl::matmul::primitive_desc& desc, const dnnl::matmul& primitive,
-             const memory& weights, const void* x, float* y) {
+             const memory& weights, const float* x, float* y) {
   with_onednn([&] {
     const dnnl::engine engine = desc.get_engine();
     dnnl::stream stream(engine);
     thread_local FloatBuffer scratch;
     const auto bytes = static_cast<int64_t>(desc.scratchpad_desc().get_size());
     primitive.execute(stream,
-                      {{DNNL_ARG_SRC, memory(desc.src_desc(), engine, const_cast<void*>(x))},
+                      {{DNNL_ARG_SRC, memory(desc.src_desc(), engine, const_cast<float*>(x))},
                        {DNNL_ARG_WEIGHTS, weights},
                        {DNNL_ARG_DST, memory(desc.dst_desc(), engine, y)},
                        {DNNL_ARG_SCRATCHPAD,
@@ -163,10 +154,10 @@ std::unique_ptr<PanelWeight> Matmul::pack(DType dtype, const std::byte* weight, 
   packed->out = out;
   packed->in = in;
   packed->panels = cut_columns(out, in);
-  packed->any_row_count = type_ == ComputeType::kF32;
+  packed->any_row_count = true;
   for (auto& panel : packed->panels) {
     with_onednn([&] {
-      const memory::desc any({in, panel.columns}, stored_, memory::format_tag::any);
+      const memory::desc any({in, panel.columns}, memory::data_type::f32, memory::format_tag::any);
       const auto desc = describe(row_tile(in), any);
       panel.weights = memory(desc.weights_desc(), engine_);
       packed->any_row_count &= std::string_view(desc.impl_info_str()).starts_with("brg");
@@ -238,7 +229,7 @@ void Matmul::multiply(std::span<const LinearCall> calls, const float* x, int64_t
 }
 
 // result[rows, columns] = x * the panel's weights (+ bias), dense.
-void Matmul::run_product(const Product& product, std::span<const float> bias, const std::byte* x,
+void Matmul::run_product(const Product& product, std::span<const float> bias, const float* x,
                          int64_t rows, float* result) {
   const auto& [panel, primitive] = product;
   execute(primitive->desc, primitive->run, panel->weights, x, result);
@@ -248,9 +239,10 @@ void Matmul::run_product(const Product& product, std::span<const float> bias, co
   }
 }
 
-// inputs: of the piece's rows.
-void Matmul::run_piece(const Piece& piece, const std::byte* inputs) {
+// x: [rows, in] of the whole call.
+void Matmul::run_piece(const Piece& piece, const float* x) {
   const auto& [call, values, gate, first_row, rows] = piece;
+  const float* inputs = x + first_row * call->weight.in;
   const int64_t out = call->weight.out, columns = values.panel->columns;
   float* y = call->y + first_row * out + values.panel->first;  // [rows, columns], stride `out`
   thread_local FloatBuffer dense, gated;
@@ -269,21 +261,18 @@ void Matmul::run_piece(const Piece& piece, const std::byte* inputs) {
     activate(result + r * columns, factors + r * columns, columns, y + r * out);
 }
 
-// All calls' panels for every tile of rows, those of one tile next to each other.
-std::vector<Matmul::Piece> Matmul::cut(std::span<const LinearCall> calls,
-                                       std::span<const RowTile> tiles) {
+// Every panel of a call for every tile of rows.
+std::vector<Matmul::Piece> Matmul::cut(const LinearCall& call, int64_t rows) {
   std::vector<Piece> pieces;
-  for (const RowTile& tile : tiles) {
-    const auto product_of = [&](const PanelWeight& w, size_t i) {
-      return Product{&w.panels[i], &primitive(tile.rows, w, w.panels[i])};
-    };
-    for (const LinearCall& call : calls) {
-      const PanelWeight& weight = panels_of(call.weight);
-      for (size_t i = 0; i < weight.panels.size(); ++i) {
-        pieces.push_back({&call, product_of(weight, i),
-                          call.gate ? product_of(panels_of(call.gate->weight), i) : Product{},
-                          tile.first, tile.rows});
-      }
+  const PanelWeight& weight = panels_of(call.weight);
+  for (const RowTile& tile : cut_rows(rows, row_tile(call), any_row_count(call))) {
+    for (size_t i = 0; i < weight.panels.size(); ++i) {
+      const auto product_of = [&](const PanelWeight& w) {
+        return Product{&w.panels[i], &primitive(tile.rows, w, w.panels[i])};
+      };
+      pieces.push_back({&call, product_of(weight),
+                        call.gate ? product_of(panels_of(call.gate->weight)) : Product{},
+                        tile.first, tile.rows});
     }
   }
   return pieces;
@@ -293,35 +282,19 @@ void Matmul::multiply_tiles(std::span<const LinearCall> calls, const float* x, i
                             Threads& threads) {
   if (rows == 0) return;
   const int64_t in = calls[0].weight.in;
-  const bool gated = std::ranges::any_of(calls, [](const LinearCall& call) { return call.gate; });
-  const std::vector<RowTile> tiles = cut_rows(rows, gated ? kGatedRowTile : row_tile(in),
-                                              std::ranges::all_of(calls, any_row_count));
-  const std::vector<Piece> pieces = cut(calls, tiles);
+  std::vector<Piece> pieces;
   double flops = 0;
   for (const LinearCall& call : calls) {
-    flops += (call.gate ? 4.0 : 2.0) * static_cast<double>(call.weight.out * in * rows);
+    std::ranges::copy(cut(call, rows), std::back_inserter(pieces));
+    flops += (call.gate ? 4.0 : 2.0) * static_cast<double>(call.weight.out * in) *
+             static_cast<double>(rows);
   }
-  const auto run = [&](size_t count, const std::function<void(size_t)>& job) {
-    if (flops >= kParallelFlops) return threads.run(count, job);
-    for (size_t i = 0; i < count; ++i) job(i);
-  };
-  if (type_ == ComputeType::kF32) {
-    return run(pieces.size(), [&](size_t i) {
-      run_piece(pieces[i], reinterpret_cast<const std::byte*>(x + pieces[i].first_row * in));
-    });
+  const auto run = [&](size_t i) { run_piece(pieces[i], x); };
+  if (flops < kParallelFlops) {
+    for (size_t i = 0; i < pieces.size(); ++i) run(i);
+  } else {
+    threads.run(pieces.size(), run);
   }
-  if (tiles.size() >= 2 * threads.count()) {  // a thread's rounded rows stay in its cache
-    return run(tiles.size(), [&](size_t i) {
-      thread_local FloatBuffer room;
-      const std::byte* rounded = round(x + tiles[i].first * in, tiles[i].rows * in, room);
-      const size_t n = pieces.size() / tiles.size();
-      for (const Piece& piece : std::span(pieces).subspan(i * n, n)) run_piece(piece, rounded);
-    });
-  }
-  const std::byte* rounded = round(x, rows * in, rounded_);
-  run(pieces.size(), [&](size_t i) {
-    run_piece(pieces[i], rounded + static_cast<size_t>(pieces[i].first_row * in) * sizeof(uint16_t));
-  });
 }
 
 void gemm(const GemmShape& s, const float* a, const float* b, float* c) {
@@ -331,20 +304,6 @@ void gemm(const GemmShape& s, const float* a, const float* b, float* c) {
                    s.lda, b, s.ldb, s.accumulate ? 1.0f : 0.0f, c, s.ldc);
     dnnl::error::wrap_c_api(status, "matrix multiplication failed");
   });
-}
-
-// bf16 goes through AMX's tiles at several times float32's speed. vdpbf16ps alone is 2.8 times
-// as fast on AMD's cores from Zen 4 on, but 0.6 times on Intel's (spec/performance.md).
-ComputeType faster_compute_type() {
-#if defined(__x86_64__)
-  const unsigned isa = dnnl_get_effective_cpu_isa();  // what the system allows, too
-  const auto has = [isa](unsigned units) { return (isa & units) == units; };
-  __builtin_cpu_init();
-  if (has(dnnl_cpu_isa_avx512_core_amx) ||
-      (has(dnnl_cpu_isa_avx512_core_bf16) && __builtin_cpu_is("amd")))
-    return ComputeType::kBF16;
-#endif
-  return ComputeType::kF32;
 }
 
 }  // namespace lewis

@@ -1,4 +1,4 @@
-// Matrix multiplication through oneDNN, in pieces that the caller's threads compute: fixed tiles
+// Linear layers in float32 through oneDNN, in pieces that the caller's threads compute: fixed tiles
 // of rows times fixed panels of output columns, each piece on one thread. A row's result depends
 // on that row and the weight alone, never on the other rows of the call.
 #pragma once
@@ -19,7 +19,7 @@ namespace lewis {
 struct PanelWeight final : PackedWeight {
   struct Panel {
     int64_t first = 0, columns = 0;
-    dnnl::memory weights;  // [in, columns] of the Matmul's type
+    dnnl::memory weights;  // [in, columns]
   };
   std::vector<Panel> panels;
   bool any_row_count = false;  // rows come out the same whatever their number (see cut_rows)
@@ -27,11 +27,7 @@ struct PanelWeight final : PackedWeight {
 
 class Matmul {
  public:
-  struct RowTile {
-    int64_t first = 0, rows = 0;
-  };
-  explicit Matmul(ComputeType type);  // Error(kUsage) when the processor cannot multiply it
-  ComputeType compute_type() const { return type_; }
+  Matmul();
   std::unique_ptr<PanelWeight> pack(DType dtype, const std::byte* weight, int64_t out, int64_t in,
                                     Threads& threads);
   // x: [rows, in]. Called by one thread at a time.
@@ -59,19 +55,16 @@ class Matmul {
   void pack_panel(DType dtype, const std::byte* weight, int64_t in, PanelWeight::Panel& panel);
   const Primitive& primitive(int64_t rows, const PanelWeight& weight,
                              const PanelWeight::Panel& panel);
-  std::vector<Piece> cut(std::span<const LinearCall> calls, std::span<const RowTile> tiles);
-  static void run_product(const Product& product, std::span<const float> bias, const std::byte* x,
+  std::vector<Piece> cut(const LinearCall& call, int64_t rows);
+  static void run_product(const Product& product, std::span<const float> bias, const float* x,
                           int64_t rows, float* result);
-  static void run_piece(const Piece& piece, const std::byte* inputs);
+  static void run_piece(const Piece& piece, const float* x);
   // rows: a multiple of 16 where a weight needs that.
   void multiply_tiles(std::span<const LinearCall> calls, const float* x, int64_t rows,
                       Threads& threads);
 
-  ComputeType type_;
-  dnnl::memory::data_type stored_;  // the same for oneDNN
   dnnl::engine engine_;
   bool reorders_bf16_ = false;  // this machine's oneDNN reads bfloat16
-  FloatBuffer rounded_;         // inputs in bfloat16
   std::map<Key, Primitive> primitives_;
 };
 
