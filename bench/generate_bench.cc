@@ -115,18 +115,20 @@ Times measure(const Transformer& model, int64_t batch, double bytes, Memory& mem
   return times;
 }
 
-void run(const Shapes& shapes, int64_t largest_batch, Threads& threads, Memory& memory) {
+void run(const Shapes& shapes, ComputeType type, int64_t largest_batch, Threads& threads,
+         Memory& memory) {
   const ModelSpec spec = spec_of(shapes);
   const MemoryModel source(spec);
-  const auto backend = make_cpu_backend(threads);
+  const auto backend = make_cpu_backend(threads, type);
   const Transformer model(source, spec, *backend, threads);
   const double bytes = weight_bytes(source, spec);
   double first = 0;
   fmt::print(
-      "\n{}{}: {:.3f} GB of weights a step, {} threads\n\n{:<8}{:>12}{:>12}{:>18}{:>14}"
+      "\n{}{} in {}: {:.3f} GB of weights a step, {} threads\n\n{:<8}{:>12}{:>12}{:>18}{:>14}"
       "{:>16}{:>10}\n",
-      shapes.name, bench_small() ? ", a quarter of its layers" : "", bytes / 1e9, threads.count(),
-      "batch", "tokens/s", "median", "weights GB/s", "memory GB/s", "of the memory", "gain");
+      shapes.name, bench_small() ? ", a quarter of its layers," : "", compute_type_name(type),
+      bytes / 1e9, threads.count(), "batch", "tokens/s", "median", "weights GB/s", "memory GB/s",
+      "of the memory", "gain");
   for (int64_t batch = 1; batch <= largest_batch; batch *= 2) {
     const Times times = measure(model, batch, bytes, memory);
     const double step = times.steps.front(), read = times.reads.front();
@@ -147,6 +149,8 @@ int main(int count, char** arguments) {
   lewis::Threads threads;
   lewis::Memory memory(threads);
   for (const auto& model : lewis::kModels) {
-    if (only.empty() || only == model.name) lewis::run(model, largest_batch, threads, memory);
+    if (!only.empty() && only != model.name) continue;
+    for (const auto type : {lewis::ComputeType::kF32, lewis::ComputeType::kBF16})
+      lewis::run(model, type, largest_batch, threads, memory);
   }
 }

@@ -26,7 +26,7 @@ constexpr size_t kRopeTables = 8;
 class CpuBackend final : public Backend {
  public:
   CpuBackend(Threads& threads, ComputeType type)
-      : threads_(threads), type_(type), attention_(type) {}
+      : threads_(threads), type_(type), attention_(type), stored_matmul_(type) {}
 
   ComputeType compute_type() const override { return type_; }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <vector>
 
 #include "base/threads.h"
@@ -79,6 +80,15 @@ struct Piece {
   int64_t first, count;
 };
 
+void add_bias(const Piece& piece, int64_t rows) {
+  const LinearCall& call = *piece.call;
+  if (call.bias.empty()) return;
+  for (int64_t r = 0; r < rows; ++r) {
+    best_kernels().add(call.y + r * call.weight.out + piece.first, call.bias.data() + piece.first,
+                       piece.count);
+  }
+}
+
 void run_piece(const Piece& piece, std::span<const RowBlock> blocks) {
   const StoredWeight& weight = stored(*piece.call);
   const int64_t bytes = row_bytes(weight);
@@ -96,44 +106,145 @@ void run_piece(const Piece& piece, std::span<const RowBlock> blocks) {
       }
     }
   }
-  if (piece.call->bias.empty()) return;
-  for (const RowBlock& block : blocks) {
-    for (int64_t r = block.first; r < block.first + block.rows; ++r) {
-      best_kernels().add(piece.call->y + r * weight.out + piece.first,
-                         piece.call->bias.data() + piece.first, piece.count);
+  add_bias(piece, blocks.back().first + blocks.back().rows);
+}
+
+// Pieces of about `bytes` of the weights, in steps of `out_step` columns; what is left of a weight
+// and less than half of a step belongs to its last piece.
+std::vector<Piece> cut_weights(std::span<const LinearCall> calls, int64_t bytes, int64_t out_step) {
+  std::vector<Piece> pieces;
+  for (const LinearCall& call : calls) {
+    const int64_t out = call.weight.out;
+    const int64_t step =
+        std::max<int64_t>(1, bytes / row_bytes(stored(call)) / out_step) * out_step;
+    for (int64_t o = 0, count; o < out; o += count) {
+      count = out - o < step + out_step / 2 ? out - o : step;
+      pieces.push_back({&call, o, count});
+    }
+  }
+  return pieces;
+}
+
+void for_all(size_t n, bool parallel, Threads& threads, const std::function<void(size_t)>& f) {
+  if (parallel) return threads.run(n, f);
+  for (size_t i = 0; i < n; ++i) f(i);
+}
+
+int64_t weight_bytes(std::span<const LinearCall> calls) {
+  int64_t bytes = 0;
+  for (const LinearCall& call : calls) bytes += call.weight.out * row_bytes(stored(call));
+  return bytes;
+}
+
+constexpr int64_t kPanel = PanelProduct::kPanel;
+constexpr int64_t kRoundedOut = 128;          // columns of one product
+constexpr int64_t kRoundedRows = 8 * kPanel;  // rows of one product
+
+// Rows [first, first + 16) of x, rounded, as the panel that PanelProduct multiplies by.
+void round_panel(const Bf16Kernels& kernels, const float* x, int64_t first, int64_t rows,
+                 int64_t in, uint32_t* panel) {
+  thread_local FloatBuffer room;
+  auto* rounded = reinterpret_cast<uint16_t*>(room.get(kPanel * in / 2));  // [16, in]
+  for (int64_t r = 0; r < kPanel; ++r) {
+    if (first + r < rows) {
+      kernels.round(x + (first + r) * in, in, rounded + r * in);
+    } else {
+      std::fill_n(rounded + r * in, in, uint16_t{0});
+    }
+  }
+  pair_columns(rounded, in, panel);
+}
+
+// to[c, r] = from[r, c]
+void transpose(const float* from, int64_t rows, int64_t columns, int64_t from_stride, float* to,
+               int64_t to_stride) {
+  for (int64_t first = 0; first < columns; first += kPanel) {
+    const int64_t last = std::min(first + kPanel, columns);
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t c = first; c < last; ++c) to[c * to_stride + r] = from[r * from_stride + c];
     }
   }
 }
 
+// The weights are the left factor, as they lie in memory; x's rows are the columns of the right
+// one.
+void run_rounded(const Bf16Kernels& kernels, const Piece& piece, const uint32_t* panels,
+                 int64_t rows) {
+  const StoredWeight& weight = stored(*piece.call);
+  const int64_t in = weight.in, panel_size = in / 2 * kPanel;
+  const auto* values = reinterpret_cast<const uint16_t*>(weight.bytes.get());
+  thread_local FloatBuffer room;
+  float* c = room.get(kRoundedOut * kRoundedRows);
+  for (int64_t first = 0; first < rows; first += kRoundedRows) {
+    const int64_t count = std::min(kRoundedRows, rows - first);
+    const int64_t n = (count + kPanel - 1) / kPanel * kPanel;
+    for (int64_t o = 0; o < piece.count;) {
+      // The last ones of a weight begin earlier, so that there are 16 of them.
+      int64_t m = std::min(kRoundedOut, (piece.count - o) / kPanel * kPanel);
+      if (m == 0) o = piece.count - (m = kPanel);
+      kernels.multiply({.m = m,
+                        .n = n,
+                        .k = in,
+                        .a = values + (piece.first + o) * in,
+                        .row_stride = in,
+                        .b = panels + first / kPanel * panel_size,
+                        .panel_stride = panel_size,
+                        .c = c,
+                        .c_stride = n});
+      transpose(c, m, count, n, piece.call->y + first * weight.out + piece.first + o, weight.out);
+      o += m;
+    }
+  }
+  add_bias(piece, rows);
+}
+
 }  // namespace
+
+StoredMatmul::StoredMatmul(ComputeType type)
+    : kernels_(type == ComputeType::kBF16 ? amx_bf16_kernels() : nullptr) {}
+
+bool StoredMatmul::rounds(const LinearCall& call) const {
+  return kernels_ && stored(call).dtype == DType::kBF16 && call.weight.out >= kPanel &&
+         call.weight.in % PanelProduct::kStep == 0;
+}
 
 void StoredMatmul::multiply(std::span<const LinearCall> calls, const float* x, int64_t rows,
                             Threads& threads) {
-  if (rows == 0 || calls.empty()) return;
+  if (rows == 0) return;
+  std::vector<LinearCall> exact, rounded;
+  for (const LinearCall& call : calls) (rounds(call) ? rounded : exact).push_back(call);
+  if (!exact.empty()) multiply_exactly(exact, x, rows, threads);
+  if (!rounded.empty()) multiply_rounded(rounded, x, rows, threads);
+}
+
+void StoredMatmul::multiply_rounded(std::span<const LinearCall> calls, const float* x, int64_t rows,
+                                    Threads& threads) {
+  const int64_t in = calls[0].weight.in, panel_size = in / 2 * kPanel;
+  const auto panels = static_cast<size_t>((rows + kPanel - 1) / kPanel);
+  auto* packed =
+      reinterpret_cast<uint32_t*>(packed_.get(static_cast<int64_t>(panels) * panel_size));
+  const int64_t bytes = weight_bytes(calls);
+  const auto pieces = cut_weights(calls, piece_bytes(bytes, rows, threads.count()), 2 * kPanel);
+  for_all(panels, panels > 8, threads, [&](size_t p) {
+    const auto panel = static_cast<int64_t>(p);
+    round_panel(*kernels_, x, panel * kPanel, rows, in, packed + panel * panel_size);
+  });
+  for_all(pieces.size(), bytes >= kParallelWork / 8, threads,
+          [&](size_t i) { run_rounded(*kernels_, pieces[i], packed, rows); });
+}
+
+void StoredMatmul::multiply_exactly(std::span<const LinearCall> calls, const float* x, int64_t rows,
+                                    Threads& threads) {
   const int64_t in = calls[0].weight.in;
   const int64_t padded_in = (in + kPackedLanes - 1) / kPackedLanes * kPackedLanes;
   float* packed = packed_.get((rows + kLargestBlock) * padded_in);
   const std::vector<RowBlock> blocks = cut_rows(rows, padded_in, packed);
-  std::vector<Piece> pieces;
-  int64_t bytes = 0;
-  for (const LinearCall& call : calls) bytes += call.weight.out * row_bytes(stored(call));
-  const int64_t piece = piece_bytes(bytes, rows, threads.count());
-  for (const LinearCall& call : calls) {
-    const int64_t step = std::max(kOutStep, piece / row_bytes(stored(call)) / kOutStep * kOutStep);
-    for (int64_t o = 0; o < call.weight.out; o += step) {
-      pieces.push_back({&call, o, std::min(step, call.weight.out - o)});
-    }
-  }
-  const auto pack = [&](size_t i) {
-    pack_rows(blocks[i], x, in, packed + blocks[i].first * padded_in);
-  };
-  const auto run = [&](size_t i) { run_piece(pieces[i], blocks); };
-  const auto for_all = [&](size_t n, bool parallel, const auto& f) {
-    if (parallel) return threads.run(n, f);
-    for (size_t i = 0; i < n; ++i) f(i);
-  };
-  for_all(blocks.size(), blocks.size() > 16, pack);
-  for_all(pieces.size(), bytes * rows >= kParallelWork, run);
+  const int64_t bytes = weight_bytes(calls);
+  const auto pieces = cut_weights(calls, piece_bytes(bytes, rows, threads.count()), kOutStep);
+  for_all(blocks.size(), blocks.size() > 16, threads,
+          [&](size_t i) { pack_rows(blocks[i], x, in, packed + blocks[i].first * padded_in); });
+  for_all(pieces.size(), bytes * rows >= kParallelWork, threads,
+          [&](size_t i) { run_piece(pieces[i], blocks); });
 }
 
 }  // namespace lewis
