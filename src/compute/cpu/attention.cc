@@ -35,8 +35,6 @@ struct TileShape {
   float softcap;
 };
 
-int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
-
 TileShape tile_shape(const AttentionShape& s) {
   constexpr int64_t kAll = std::numeric_limits<int64_t>::max();
   return {s.heads / s.kv_heads,

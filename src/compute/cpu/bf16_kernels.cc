@@ -1,7 +1,5 @@
 #include "compute/cpu/bf16_kernels.h"
 
-#include <algorithm>
-#include <bit>
 #include <cstring>
 
 #include "base/dtype.h"
@@ -19,31 +17,34 @@ void round_plain(const float* x, int64_t n, uint16_t* y) {
   narrow({x, static_cast<size_t>(n)}, DType::kBF16, reinterpret_cast<std::byte*>(y));
 }
 
-// The two of a pair.
-[[gnu::always_inline]] inline float lower(uint32_t pair) {
-  return std::bit_cast<float>(pair << 16);
-}
-[[gnu::always_inline]] inline float upper(uint32_t pair) {
-  return std::bit_cast<float>(pair & 0xffff0000u);
-}
+// One panel's columns, and pairs of them; the compiler makes several registers of each.
+typedef float Columns __attribute__((vector_size(4 * PanelProduct::kPanel)));
+typedef uint32_t Pairs __attribute__((vector_size(4 * PanelProduct::kPanel)));
 
 LEWIS_VECTORIZED void multiply_plain(const PanelProduct& p) {
-  constexpr int64_t kPanel = PanelProduct::kPanel;
+  constexpr int64_t kPanel = PanelProduct::kPanel, kRows = 4;
   for (int64_t j = 0; j < p.n; j += kPanel) {
-    const uint32_t* b = p.b + j / kPanel * p.panel_stride;
-    for (int64_t i = 0; i < p.m; ++i) {
+    for (int64_t i = 0; i < p.m; i += kRows) {
+      const uint32_t* b = p.b + j / kPanel * p.panel_stride;
       float* c = p.c + i * p.c_stride + j;
-      float sums[kPanel] = {};
-      if (p.accumulate) std::copy_n(c, kPanel, sums);
-      for (int64_t pair = 0; pair < p.k / 2; ++pair) {
-        uint32_t factors;
-        std::memcpy(&factors, p.a + i * p.row_stride + 2 * pair, sizeof factors);
-        for (int64_t v = 0; v < kPanel; ++v) {
-          const uint32_t values = b[pair * kPanel + v];
-          sums[v] += lower(factors) * lower(values) + upper(factors) * upper(values);
+      Columns sums[kRows] = {};
+      for (int64_t r = 0; r < kRows && p.accumulate; ++r)
+        std::memcpy(&sums[r], c + r * p.c_stride, sizeof sums[r]);
+      for (int64_t k = 0; k < p.k; k += 2, b += kPanel) {
+        Pairs pairs;
+        std::memcpy(&pairs, b, sizeof pairs);
+        const Pairs low = pairs << 16, high = pairs & 0xffff0000u;
+        Columns first, second;
+        std::memcpy(&first, &low, sizeof first);
+        std::memcpy(&second, &high, sizeof second);
+#pragma GCC unroll 4
+        for (int64_t r = 0; r < kRows; ++r) {
+          const uint16_t* a = p.a + (i + r) * p.row_stride + k;
+          sums[r] += first * bf16_to_float(a[0]);
+          sums[r] += second * bf16_to_float(a[1]);
         }
       }
-      std::copy_n(sums, kPanel, c);
+      for (int64_t r = 0; r < kRows; ++r) std::memcpy(c + r * p.c_stride, &sums[r], sizeof sums[r]);
     }
   }
 }

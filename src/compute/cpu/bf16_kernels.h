@@ -22,6 +22,8 @@ struct PanelProduct {
   bool accumulate = false;
 };
 
+inline int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
+
 struct Bf16Kernels {
   void (*multiply)(const PanelProduct& product);
   // To the nearest, of two the even one; NaN stays NaN; denormal numbers may become zero.

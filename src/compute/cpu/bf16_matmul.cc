@@ -21,8 +21,6 @@ int64_t row_tile(int64_t in) { return in <= kMostIn ? 256 : 128; }
 // Below this, waking another thread costs more than it saves.
 constexpr double kParallelFlops = 6e6;
 
-int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
-
 // Rows at multiples of 1 KiB would fall onto the same few lines of the first cache.
 int64_t row_stride(int64_t in) {
   const int64_t padded = round_up(in, kStep);
@@ -38,24 +36,29 @@ int64_t part_of(int64_t n, int64_t most, int64_t step) {
 }  // namespace
 
 // Memory of weights that are gone, for the next ones of the same size: a block's are those of the
-// last block, and fresh pages cost as much as packing.
+// last block, and fresh pages cost as much as packing. What is kept is little beside what a large
+// model's calibration or refinement plans with.
 class Bf16Matmul::Pool {
  public:
   PageBuffer take(size_t bytes) {
     std::lock_guard lock(mutex_);
     const auto found = std::ranges::find(free_, bytes, &Free::bytes);
     PageBuffer pages;
-    if (found == free_.end()) {  // other shapes than before
-      free_.clear();
-    } else {
+    if (found != free_.end()) {
       pages = std::move(found->pages);
       free_.erase(found);
+      kept_ -= bytes;
+    } else if (kept_ + bytes > kMostKept) {  // other shapes than before
+      free_.clear();
+      kept_ = 0;
     }
     pages.get(bytes);
     return pages;
   }
   void give(PageBuffer pages, size_t bytes) {
     std::lock_guard lock(mutex_);
+    if (kept_ + bytes > kMostKept) return;
+    kept_ += bytes;
     free_.push_back({bytes, std::move(pages)});
   }
 
@@ -64,8 +67,10 @@ class Bf16Matmul::Pool {
     size_t bytes;
     PageBuffer pages;
   };
+  static constexpr size_t kMostKept = size_t{64} << 20;
   std::mutex mutex_;
   std::vector<Free> free_;
+  size_t kept_ = 0;  // bytes
 };
 
 // Panels of 16 outputs as PanelProduct has them: [out / 16, in / 2, 16] pairs of inputs; out and

@@ -177,7 +177,7 @@ void run_rounded(const Bf16Kernels& kernels, const Piece& piece, const uint32_t*
   float* c = room.get(kRoundedOut * kRoundedRows);
   for (int64_t first = 0; first < rows; first += kRoundedRows) {
     const int64_t count = std::min(kRoundedRows, rows - first);
-    const int64_t n = (count + kPanel - 1) / kPanel * kPanel;
+    const int64_t n = round_up(count, kPanel);
     for (int64_t o = 0; o < piece.count;) {
       // The last ones of a weight begin earlier, so that there are 16 of them.
       int64_t m = std::min(kRoundedOut, (piece.count - o) / kPanel * kPanel);
@@ -236,7 +236,7 @@ void StoredMatmul::multiply_rounded(std::span<const LinearCall> calls, const flo
 void StoredMatmul::multiply_exactly(std::span<const LinearCall> calls, const float* x, int64_t rows,
                                     Threads& threads) {
   const int64_t in = calls[0].weight.in;
-  const int64_t padded_in = (in + kPackedLanes - 1) / kPackedLanes * kPackedLanes;
+  const int64_t padded_in = round_up(in, kPackedLanes);
   float* packed = packed_.get((rows + kLargestBlock) * padded_in);
   const std::vector<RowBlock> blocks = cut_rows(rows, padded_in, packed);
   const int64_t bytes = weight_bytes(calls);
