@@ -52,7 +52,8 @@ void Threads::run(size_t n, const std::function<void(size_t)>& f) {
     for (size_t i = 0; i < n; ++i) f(i);
     return;
   }
-  std::unique_lock lock(mutex_);
+  std::unique_lock lock(mutex_, std::defer_lock);
+  acquire(lock);
   job_ = &f;
   end_ = n;
   for (size_t t = 0; t < count(); ++t) next_[t].piece = stripe_begin(t);
@@ -62,6 +63,15 @@ void Threads::run(size_t n, const std::function<void(size_t)>& f) {
   await(lock, done_, [this] { return busy_ == 0; });
   job_ = nullptr;
   if (std::exception_ptr error = std::exchange(error_, nullptr)) std::rethrow_exception(error);
+}
+
+// The lock is held for moments only: the system need not put anybody to sleep for it.
+void Threads::acquire(std::unique_lock<std::mutex>& lock) const {
+  for (int i = 0; spin_ && i < 1000; ++i) {
+    if (lock.try_lock()) return;
+    relax();
+  }
+  lock.lock();
 }
 
 // The pieces that a thread takes first: those next to each other, in loop after loop, so that what
@@ -92,7 +102,7 @@ void Threads::take_pieces(size_t thread, std::unique_lock<std::mutex>& lock) {
     error = std::current_exception();
     for (size_t t = 0; t < count(); ++t) next_[t].piece = end_;  // what is not begun is dropped
   }
-  lock.lock();
+  acquire(lock);
   if (error && !error_) error_ = error;
   if (--busy_ == 0) {
     ++changes_;
@@ -107,8 +117,8 @@ void Threads::await(std::unique_lock<std::mutex>& lock, std::condition_variable&
   for (const auto end = Clock::now() + kSpin; spin_ && !ready() && Clock::now() < end;) {
     const uint64_t seen = changes_;
     lock.unlock();
-    for (int i = 0; i < 64 && changes_.load(std::memory_order_relaxed) == seen; ++i) relax();
-    lock.lock();
+    while (changes_.load(std::memory_order_relaxed) == seen && Clock::now() < end) relax();
+    acquire(lock);
   }
   changed.wait(lock, ready);
 }

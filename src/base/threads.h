@@ -38,6 +38,7 @@ class Threads {
   size_t stripe_begin(size_t thread) const;
   bool any_left() const;
   void work(size_t thread);
+  void acquire(std::unique_lock<std::mutex>& lock) const;
   void take_pieces(size_t thread, std::unique_lock<std::mutex>& lock);
   // Waits for what the lock guards: first awake, for the time that a sleeper takes to come back.
   template <typename F>
