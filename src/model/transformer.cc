@@ -488,7 +488,7 @@ uint64_t Transformer::packed_block_bytes() const {
   return most;
 }
 
-// What Workspace holds, and what a backend rounds: inputs, keys and values.
+// What Workspace holds, and what a backend rounds or splits: inputs, keys and values.
 uint64_t Transformer::activation_bytes(int64_t rows) const {
   const int64_t experts = spec_.experts.count;
   const int64_t inner =
@@ -496,8 +496,9 @@ uint64_t Transformer::activation_bytes(int64_t rows) const {
   const int64_t width = spec_.heads * spec_.head_dim;
   int64_t values = 2 * spec_.hidden + 2 * width + 2 * spec_.kv_heads * spec_.head_dim + 2 * inner;
   if (experts) values += experts + 2 * spec_.hidden;
-  if (compute_type() != ComputeType::kF32)
-    values += std::max({spec_.hidden, width, inner}) / 2 + spec_.kv_heads * spec_.head_dim;
+  const bool f32 = compute_type() == ComputeType::kF32;
+  values += std::max({spec_.hidden, width, inner}) * (f32 ? 3 : 1) / 2;  // of two bytes each
+  if (!f32) values += spec_.kv_heads * spec_.head_dim;
   return static_cast<uint64_t>(rows) * static_cast<uint64_t>(values) * sizeof(float);
 }
 

@@ -94,6 +94,29 @@ TEST(Bf16Kernels, RoundToTheNearest) {
   }
 }
 
+TEST(Bf16Kernels, SplitIsExact) {
+  auto x = random_floats(1000, 4);
+  for (const float v :
+       {0.0f, -0.0f, 1.0f, std::numeric_limits<float>::max(), 1.2e-28f, 16777215.0f})
+    x.push_back(v);
+  std::vector<uint16_t> parts[3];
+  for (auto& part : parts) part.resize(x.size());
+  split_bf16(x.data(), static_cast<int64_t>(x.size()),
+             {parts[0].data(), parts[1].data(), parts[2].data()});
+  for (size_t i = 0; i < x.size(); ++i) {
+    EXPECT_EQ(
+        (bf16_to_float(parts[2][i]) + bf16_to_float(parts[1][i])) + bf16_to_float(parts[0][i]),
+        x[i]);
+    EXPECT_LE(std::abs(bf16_to_float(parts[1][i])), std::abs(x[i]) * 0x1p-7f);
+    EXPECT_LE(std::abs(bf16_to_float(parts[2][i])), std::abs(x[i]) * 0x1p-15f);
+  }
+  for (const float v : {INFINITY, NAN}) {
+    uint16_t high, middle, low;
+    split_bf16(&v, 1, {&high, &middle, &low});
+    EXPECT_TRUE(std::isnan(bf16_to_float(high) + bf16_to_float(middle) + bf16_to_float(low)));
+  }
+}
+
 TEST(Bf16Kernels, PanelsOfRowsAndOfTheirTranspose) {
   const int64_t width = 96;
   const auto rows = random_bf16(16 * width, 5);

@@ -83,17 +83,42 @@ TEST_P(CpuLinear, EqualsDoublePrecisionOnOddShapes) {
   }
 }
 
+constexpr DType kStoredTypes[] = {DType::kF32, DType::kBF16};
+
+void expect_same_bits(ComputeType type, DType dtype, const LinearShape& shape) {
+  const auto [rows, in, out] = shape;
+  const auto x = random_floats(rows * in, 1);
+  const auto weight = stored(random_floats(out * in, 3), dtype);
+  std::vector<float> expected;
+  for (const size_t count : {1u, 2u, 7u}) {
+    Threads threads(count);
+    const auto backend = make_cpu_backend(threads, type);
+    const auto packed = backend->pack(dtype, weight.data(), out, in);
+    const auto y = linear(*backend, *packed, {}, x);
+    if (expected.empty()) expected = y;
+    EXPECT_TRUE(y == expected) << count;
+  }
+}
+
 TEST_P(CpuLinear, SameBitsForAnyNumberOfThreads) {
-  for (const auto& [rows, in, out] : {LinearShape{700, 96, 1100}, LinearShape{5, 2049, 1030}}) {
-    const auto x = random_floats(rows * in, 1), weight = random_floats(out * in, 3);
-    std::vector<float> expected;
-    for (const size_t count : {1u, 2u, 7u}) {
-      Threads threads(count);
-      const auto backend = make_cpu_backend(threads, GetParam());
-      const auto packed = backend->pack(DType::kF32, stored(weight, DType::kF32).data(), out, in);
-      const auto y = linear(*backend, *packed, {}, x);
-      if (expected.empty()) expected = y;
-      EXPECT_TRUE(y == expected) << count;
+  for (const DType dtype : kStoredTypes) {
+    for (const auto& shape : {LinearShape{700, 96, 1100}, LinearShape{5, 2049, 1030}})
+      expect_same_bits(GetParam(), dtype, shape);
+  }
+}
+
+void expect_rows_alone(Backend& backend, DType dtype, const LinearShape& shape) {
+  const auto [rows, in, out] = shape;
+  const auto packed =
+      backend.pack(dtype, stored(random_floats(out * in, 3), dtype).data(), out, in);
+  const auto x = random_floats(rows * in, 1);
+  const auto all = linear(backend, *packed, {}, x);
+  for (const int64_t part : {1, 2, 3, 7, 8, 16, 31, 33, 70}) {
+    for (const int64_t first : {int64_t{0}, int64_t{1}, rows - part}) {
+      const std::vector<float> some(x.begin() + first * in, x.begin() + (first + part) * in);
+      const auto y = linear(backend, *packed, {}, some);
+      EXPECT_EQ(std::memcmp(y.data(), all.data() + first * out, y.size() * sizeof(float)), 0)
+          << part << " rows from " << first << " of " << rows << ", in " << in << ", out " << out;
     }
   }
 }
@@ -102,20 +127,10 @@ TEST_P(CpuLinear, SameBitsForAnyNumberOfThreads) {
 TEST_P(CpuLinear, ARowDoesNotDependOnTheOtherRows) {
   Threads threads(2);
   const auto backend = make_cpu_backend(threads, GetParam());
-  for (const auto& [rows, in, out] : {LinearShape{600, 96, 130}, LinearShape{330, 2049, 77},
-                                      LinearShape{90, 1536, 576}, LinearShape{200, 5000, 200}}) {
-    const auto packed =
-        backend->pack(DType::kF32, stored(random_floats(out * in, 3), DType::kF32).data(), out, in);
-    const auto x = random_floats(rows * in, 1);
-    const auto all = linear(*backend, *packed, {}, x);
-    for (const int64_t part : {1, 2, 3, 7, 8, 16, 31, 33, 70}) {
-      for (const int64_t first : {int64_t{0}, int64_t{1}, rows - part}) {
-        const std::vector<float> some(x.begin() + first * in, x.begin() + (first + part) * in);
-        const auto y = linear(*backend, *packed, {}, some);
-        EXPECT_EQ(std::memcmp(y.data(), all.data() + first * out, y.size() * sizeof(float)), 0)
-            << part << " rows from " << first << " of " << rows << ", in " << in << ", out " << out;
-      }
-    }
+  for (const DType dtype : kStoredTypes) {
+    for (const auto& shape : {LinearShape{600, 96, 130}, LinearShape{330, 2049, 77},
+                              LinearShape{90, 1536, 576}, LinearShape{200, 5000, 200}})
+      expect_rows_alone(*backend, dtype, shape);
   }
 }
 
@@ -125,9 +140,9 @@ TEST_P(CpuLinear, SeveralWeightsOfTheSameInputsAreOneCall) {
   const int64_t rows = 301, in = 96;
   const auto x = random_floats(rows * in, 1), bias = random_floats(700, 2);
   std::vector<std::unique_ptr<PackedWeight>> weights;
-  for (const int64_t out : {700, 33}) {
-    const auto bytes = stored(random_floats(out * in, 3), DType::kF32);
-    weights.push_back(backend->pack(DType::kF32, bytes.data(), out, in));
+  for (const auto& [out, dtype] : {std::pair{700, DType::kF32}, {33, DType::kBF16}}) {
+    const auto bytes = stored(random_floats(out * in, 3), dtype);
+    weights.push_back(backend->pack(dtype, bytes.data(), out, in));
   }
   std::vector<float> a(static_cast<size_t>(rows * 700)), b(static_cast<size_t>(rows * 33));
   backend->linear(
@@ -137,29 +152,39 @@ TEST_P(CpuLinear, SeveralWeightsOfTheSameInputsAreOneCall) {
   EXPECT_TRUE(b == linear(*backend, *weights[1], {}, x));
 }
 
+void expect_gate_apart(Backend& backend, const LinearShape& shape, DType gate_type, DType up_type,
+                       bool packed) {
+  const auto [rows, in, out] = shape;
+  const auto x = random_floats(rows * in, 1), bias = random_floats(out, 2);
+  const auto gate_bytes = stored(random_floats(out * in, 3), gate_type);
+  const auto up_bytes = stored(random_floats(out * in, 4), up_type);
+  const auto weight = [&](DType dtype, const std::vector<std::byte>& bytes) {
+    if (packed) return backend.pack(dtype, bytes.data(), shape.out, shape.in);
+    return backend.keep(dtype, {std::shared_ptr<void>(), bytes.data()}, shape.out, shape.in);
+  };
+  const auto gate_weight = weight(gate_type, gate_bytes), up = weight(up_type, up_bytes);
+  const Gate gate{*gate_weight, bias, Activation::kGeluTanh};
+  std::vector<float> y(static_cast<size_t>(rows * out));
+  const LinearCall call{*up, bias, y.data(), &gate};
+  backend.linear(std::span(&call, 1), x.data(), rows);
+  auto expected = linear(backend, *gate_weight, bias, x);
+  const auto values = linear(backend, *up, bias, x);
+  backend.activate(Activation::kGeluTanh, expected.data(), values.data(), rows * out);
+  EXPECT_TRUE(y == expected) << rows << " " << in << " " << out << " " << packed << " "
+                             << dtype_name(gate_type) << " " << dtype_name(up_type);
+}
+
 // Tiles that fit one panel and tiles that do not, with and without rows left over.
 TEST_P(CpuLinear, AGateIsAProductOfItsOwn) {
   Threads threads(2);
   const auto backend = make_cpu_backend(threads, GetParam());
-  for (const auto& [rows, in, out] :
+  for (const auto& shape :
        {LinearShape{1, 32, 40}, LinearShape{301, 96, 700}, LinearShape{140, 1030, 2600}}) {
-    const auto x = random_floats(rows * in, 1), bias = random_floats(out, 2);
-    const auto gate_bytes = stored(random_floats(out * in, 3), DType::kBF16);
-    const auto up_bytes = stored(random_floats(out * in, 4), DType::kBF16);
-    const auto weight = [&](const std::vector<std::byte>& bytes, bool packed) {
-      if (packed) return backend->pack(DType::kBF16, bytes.data(), out, in);
-      return backend->keep(DType::kBF16, {std::shared_ptr<void>(), bytes.data()}, out, in);
-    };
-    for (const bool packed : {true, false}) {
-      const auto gate_weight = weight(gate_bytes, packed), up = weight(up_bytes, packed);
-      const Gate gate{*gate_weight, bias, Activation::kGeluTanh};
-      std::vector<float> y(static_cast<size_t>(rows * out));
-      const LinearCall call{*up, bias, y.data(), &gate};
-      backend->linear(std::span(&call, 1), x.data(), rows);
-      auto expected = linear(*backend, *gate_weight, bias, x);
-      const auto values = linear(*backend, *up, bias, x);
-      backend->activate(Activation::kGeluTanh, expected.data(), values.data(), rows * out);
-      EXPECT_TRUE(y == expected) << rows << " " << in << " " << out << " " << packed;
+    for (const DType gate_type : kStoredTypes) {
+      for (const DType up_type : kStoredTypes) {
+        for (const bool packed : {true, false})
+          expect_gate_apart(*backend, shape, gate_type, up_type, packed);
+      }
     }
   }
 }

@@ -3,6 +3,7 @@
 // oneDNN's: HACKING.md.
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 namespace lewis {
@@ -34,6 +35,10 @@ struct Bf16Kernels {
 void pair_columns(const uint16_t* rows, int64_t width, uint32_t* panel);
 // The panels of rows [16, width] themselves: width / 16 of [8, 16] pairs of neighbours of a column.
 void pair_rows(const uint16_t* rows, int64_t width, uint32_t* panels, int64_t panel_stride);
+
+// x = parts[0] + parts[1] + parts[2] exactly, n values (but for parts below 1e-38, which products
+// take for zero): by them a float is multiplied in bfloat16. Infinity becomes NaN.
+void split_bf16(const float* x, int64_t n, const std::array<uint16_t*, 3>& parts);
 
 // The fastest that this machine has; for tests each, null where it has not.
 const Bf16Kernels& best_bf16_kernels();

@@ -3,11 +3,8 @@
 #include <algorithm>
 #include <cstring>
 #include <functional>
-#include <mutex>
-#include <vector>
 
 #include "base/dtype.h"
-#include "base/page_buffer.h"
 #include "base/threads.h"
 #include "compute/cpu/kernels.h"
 
@@ -17,7 +14,10 @@ namespace {
 constexpr int64_t kPanel = PanelProduct::kPanel, kStep = PanelProduct::kStep;
 // Of one product: inputs and outputs, so that both factors stay in a core's second cache.
 constexpr int64_t kMostIn = 2048, kMostOut = 512;
-int64_t row_tile(int64_t in) { return in <= kMostIn ? 256 : 128; }
+int64_t row_tile(int64_t in, int64_t parts) {
+  if (parts == 1) return in <= kMostIn ? 256 : 128;
+  return in <= 1024 ? 256 : in <= kMostIn ? 128 : 64;
+}
 // Below this, waking another thread costs more than it saves.
 constexpr double kParallelFlops = 6e6;
 
@@ -35,76 +35,57 @@ int64_t part_of(int64_t n, int64_t most, int64_t step) {
 
 }  // namespace
 
-// Memory of weights that are gone, for the next ones of the same size: a block's are those of the
-// last block, and fresh pages cost as much as packing. What is kept is little beside what a large
-// model's calibration or refinement plans with.
-class Bf16Matmul::Pool {
- public:
-  PageBuffer take(size_t bytes) {
-    std::lock_guard lock(mutex_);
-    const auto found = std::ranges::find(free_, bytes, &Free::bytes);
-    PageBuffer pages;
-    if (found != free_.end()) {
-      pages = std::move(found->pages);
-      free_.erase(found);
-      kept_ -= bytes;
-    } else if (kept_ + bytes > kMostKept) {  // other shapes than before
-      free_.clear();
-      kept_ = 0;
-    }
-    pages.get(bytes);
-    return pages;
-  }
-  void give(PageBuffer pages, size_t bytes) {
-    std::lock_guard lock(mutex_);
-    if (kept_ + bytes > kMostKept) return;
-    kept_ += bytes;
-    free_.push_back({bytes, std::move(pages)});
-  }
-
- private:
-  struct Free {
-    size_t bytes;
-    PageBuffer pages;
-  };
-  static constexpr size_t kMostKept = size_t{64} << 20;
-  std::mutex mutex_;
-  std::vector<Free> free_;
-  size_t kept_ = 0;  // bytes
-};
-
-// Panels of 16 outputs as PanelProduct has them: [out / 16, in / 2, 16] pairs of inputs; out and
-// in with zeros up to multiples of 16 and 32.
-struct Bf16Matmul::Weight final : PackedWeight {
-  Weight(std::shared_ptr<Pool> from, int64_t outputs, int64_t inputs) : pool(std::move(from)) {
-    out = outputs;
-    in = inputs;
-    pages = pool->take(bytes());
-    panels = reinterpret_cast<uint32_t*>(pages.get(bytes()).data());
-  }
-  ~Weight() override { pool->give(std::move(pages), bytes()); }
-  Weight(const Weight&) = delete;
-  Weight& operator=(const Weight&) = delete;
-
-  size_t bytes() const {
-    return static_cast<size_t>(round_up(out, kPanel) * round_up(in, kStep)) * sizeof(uint16_t);
-  }
-
-  std::shared_ptr<Pool> pool;
+PageBuffer WeightPool::take(size_t bytes) {
+  std::lock_guard lock(mutex_);
+  const auto found = std::ranges::find(free_, bytes, &Free::bytes);
   PageBuffer pages;
-  uint32_t* panels = nullptr;
-};
+  if (found != free_.end()) {
+    pages = std::move(found->pages);
+    free_.erase(found);
+    kept_ -= bytes;
+  } else if (kept_ + bytes > kMostKept) {  // other shapes than before
+    free_.clear();
+    kept_ = 0;
+  }
+  pages.get(bytes);
+  return pages;
+}
 
-Bf16Matmul::Bf16Matmul() : pool_(std::make_shared<Pool>()) {}
+void WeightPool::give(PageBuffer pages, size_t bytes) {
+  std::lock_guard lock(mutex_);
+  if (kept_ + bytes > kMostKept) return;
+  kept_ += bytes;
+  free_.push_back({bytes, std::move(pages)});
+}
 
-// Some rows as they are multiplied, zeros behind them: [round_up(count, 16), stride].
+Bf16Weight::Bf16Weight(std::shared_ptr<WeightPool> from, int64_t outputs, int64_t inputs)
+    : pool(std::move(from)) {
+  out = outputs;
+  in = inputs;
+  pages = pool->take(bytes());
+  panels = reinterpret_cast<uint32_t*>(pages.get(bytes()).data());
+}
+
+size_t Bf16Weight::bytes() const {
+  return static_cast<size_t>(round_up(out, kPanel) * round_up(in, kStep)) * sizeof(uint16_t);
+}
+
+Bf16Matmul::Bf16Matmul(ComputeType type)
+    : pool_(std::make_shared<WeightPool>()), parts_(type == ComputeType::kBF16 ? 1 : 3) {}
+
+bool Bf16Matmul::takes(DType dtype) const {
+  return parts_ == 1 || (amx_bf16_kernels() && dtype == DType::kBF16);
+}
+
+// Some rows as they are multiplied, zeros behind them: [parts, round_up(count, 16), stride].
 struct Bf16Matmul::Rows {
-  int64_t first = 0, count = 0, in = 0;
+  int64_t first = 0, count = 0, in = 0, parts = 0;
   uint16_t* values = nullptr;
 
   int64_t stride() const { return row_stride(in); }
   int64_t padded() const { return round_up(count, kPanel); }
-  int64_t floats() const { return padded() * stride() / 2; }  // of the room that they take
+  int64_t part_size() const { return padded() * stride(); }
+  int64_t floats() const { return parts * part_size() / 2; }  // of the room that they take
 };
 
 // Some outputs of a call.
@@ -115,7 +96,7 @@ struct Bf16Matmul::Piece {
 
 std::unique_ptr<PackedWeight> Bf16Matmul::pack(DType dtype, const std::byte* weight, int64_t out,
                                                int64_t in, Threads& threads) const {
-  auto packed = std::make_unique<Weight>(pool_, out, in);
+  auto packed = std::make_unique<Bf16Weight>(pool_, out, in);
   const int64_t width = round_up(in, kStep), panels = round_up(out, kPanel) / kPanel;
   uint32_t* to = packed->panels;
   threads.run(static_cast<size_t>(panels), [&](size_t p) {
@@ -140,13 +121,21 @@ std::unique_ptr<PackedWeight> Bf16Matmul::pack(DType dtype, const std::byte* wei
 }
 
 void Bf16Matmul::round(const float* x, Rows& rows) const {
-  const int64_t stride = rows.stride();
+  const int64_t stride = rows.stride(), size = rows.part_size();
   for (int64_t r = 0; r < rows.count; ++r) {
+    const float* from = x + (rows.first + r) * rows.in;
     uint16_t* to = rows.values + r * stride;
-    kernels_.round(x + (rows.first + r) * rows.in, rows.in, to);
-    std::fill(to + rows.in, to + stride, uint16_t{0});
+    if (rows.parts == 1) {
+      kernels_.round(from, rows.in, to);
+    } else {
+      split_bf16(from, rows.in, {to, to + size, to + 2 * size});
+    }
   }
-  std::fill(rows.values + rows.count * stride, rows.values + rows.padded() * stride, uint16_t{0});
+  for (uint16_t* part = rows.values; part < rows.values + rows.parts * size; part += size) {
+    for (int64_t r = 0; r < rows.count && rows.in < stride; ++r)
+      std::fill(part + r * stride + rows.in, part + (r + 1) * stride, uint16_t{0});
+    std::fill(part + rows.count * stride, part + size, uint16_t{0});
+  }
 }
 
 // y[rows.count, piece.count] = rows * the piece's outputs of the weight (+ bias).
@@ -158,18 +147,20 @@ void Bf16Matmul::run_product(const PackedWeight& weight, std::span<const float> 
   thread_local FloatBuffer room;
   float* c = whole ? y : room.get(rows.padded() * n);
   const int64_t c_stride = whole ? y_stride : n, part = part_of(width, kMostIn, kStep);
-  const uint32_t* b = dynamic_cast<const Weight&>(weight).panels + piece.first * width / 2;
+  const uint32_t* b = dynamic_cast<const Bf16Weight&>(weight).panels + piece.first * width / 2;
   for (int64_t k = 0; k < width; k += part) {
-    kernels_.multiply({.m = rows.padded(),
-                       .n = n,
-                       .k = std::min(part, width - k),
-                       .a = rows.values + k,
-                       .row_stride = rows.stride(),
-                       .b = b + k / 2 * kPanel,
-                       .panel_stride = width / 2 * kPanel,
-                       .c = c,
-                       .c_stride = c_stride,
-                       .accumulate = k > 0});
+    for (int64_t p = rows.parts - 1; p >= 0; --p) {  // the smallest first
+      kernels_.multiply({.m = rows.padded(),
+                         .n = n,
+                         .k = std::min(part, width - k),
+                         .a = rows.values + p * rows.part_size() + k,
+                         .row_stride = rows.stride(),
+                         .b = b + k / 2 * kPanel,
+                         .panel_stride = width / 2 * kPanel,
+                         .c = c,
+                         .c_stride = c_stride,
+                         .accumulate = k > 0 || p < rows.parts - 1});
+    }
   }
   for (int64_t r = 0; r < rows.count; ++r) {
     if (!whole) std::copy_n(c + r * n, piece.count, y + r * y_stride);
@@ -205,8 +196,9 @@ void Bf16Matmul::multiply(std::span<const LinearCall> calls, const float* x, int
     flops += (call.gate ? 4.0 : 2.0) * static_cast<double>(out * in * rows);
   }
   std::vector<Rows> tiles;
-  for (int64_t first = 0; first < rows; first += row_tile(in))
-    tiles.push_back({first, std::min(row_tile(in), rows - first), in});
+  const int64_t step = row_tile(in, parts_);
+  for (int64_t first = 0; first < rows; first += step)
+    tiles.push_back({first, std::min(step, rows - first), in, parts_});
   if (tiles.size() >= 2 * threads.count()) {
     return threads.run(tiles.size(), [&](size_t i) {
       thread_local FloatBuffer room;

@@ -1,27 +1,66 @@
-// Linear layers in bfloat16. Rows are rounded by the thread that multiplies them, so that they stay
-// in its cache. A value of the result depends on its row and column alone.
+// Linear layers by products of bfloat16: in bfloat16, or in float32 by weights that are stored in
+// bfloat16, whose inputs are then taken in three parts (split_bf16), which is exact. Rows are
+// rounded or split by the thread that multiplies them, so that they stay in its cache. A value of
+// the result depends on its row and column alone.
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <span>
+#include <utility>
+#include <vector>
 
+#include "base/page_buffer.h"
 #include "compute/backend.h"
 #include "compute/cpu/bf16_kernels.h"
 #include "compute/float_buffer.h"
 
 namespace lewis {
 
+// Memory of weights that are gone, for the next ones of the same size: a block's are those of the
+// last block, and fresh pages cost as much as packing. What is kept is little beside what a large
+// model's calibration or refinement plans with.
+class WeightPool {
+ public:
+  PageBuffer take(size_t bytes);
+  void give(PageBuffer pages, size_t bytes);
+
+ private:
+  struct Free {
+    size_t bytes;
+    PageBuffer pages;
+  };
+  static constexpr size_t kMostKept = size_t{64} << 20;
+  std::mutex mutex_;
+  std::vector<Free> free_;
+  size_t kept_ = 0;  // bytes
+};
+
+// Panels of 16 outputs as PanelProduct has them: [out / 16, in / 2, 16] pairs of inputs; out and
+// in with zeros up to multiples of 16 and 32.
+struct Bf16Weight final : PackedWeight {
+  Bf16Weight(std::shared_ptr<WeightPool> from, int64_t outputs, int64_t inputs);
+  ~Bf16Weight() override { pool->give(std::move(pages), bytes()); }
+  Bf16Weight(const Bf16Weight&) = delete;
+  Bf16Weight& operator=(const Bf16Weight&) = delete;
+  size_t bytes() const;
+
+  std::shared_ptr<WeightPool> pool;
+  PageBuffer pages;
+  uint32_t* panels = nullptr;
+};
+
 class Bf16Matmul {
  public:
-  Bf16Matmul();
+  explicit Bf16Matmul(ComputeType type);
+  // Whether it is the fastest for such weights.
+  bool takes(DType dtype) const;
   std::unique_ptr<PackedWeight> pack(DType dtype, const std::byte* weight, int64_t out, int64_t in,
                                      Threads& threads) const;
   // x: [rows, in]. Called by one thread at a time.
   void multiply(std::span<const LinearCall> calls, const float* x, int64_t rows, Threads& threads);
 
  private:
-  class Pool;
-  struct Weight;
   struct Rows;
   struct Piece;
   void round(const float* x, Rows& rows) const;
@@ -30,7 +69,8 @@ class Bf16Matmul {
   void run_piece(const Piece& piece, const Rows& rows) const;
 
   const Bf16Kernels& kernels_ = best_bf16_kernels();
-  std::shared_ptr<Pool> pool_;
+  std::shared_ptr<WeightPool> pool_;
+  int64_t parts_;        // of an input: 1 or 3
   FloatBuffer rounded_;  // of few rows, which threads share
 };
 

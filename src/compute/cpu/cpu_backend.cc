@@ -26,13 +26,17 @@ constexpr size_t kRopeTables = 8;
 class CpuBackend final : public Backend {
  public:
   CpuBackend(Threads& threads, ComputeType type)
-      : threads_(threads), type_(type), attention_(type), stored_matmul_(type) {}
+      : threads_(threads),
+        type_(type),
+        bf16_matmul_(type),
+        attention_(type),
+        stored_matmul_(type) {}
 
   ComputeType compute_type() const override { return type_; }
 
   std::unique_ptr<PackedWeight> pack(DType dtype, const std::byte* weight, int64_t out,
                                      int64_t in) override {
-    if (type_ == ComputeType::kBF16) return bf16_matmul_.pack(dtype, weight, out, in, threads_);
+    if (bf16_matmul_.takes(dtype)) return bf16_matmul_.pack(dtype, weight, out, in, threads_);
     return matmul_.pack(dtype, weight, out, in, threads_);
   }
 
@@ -48,14 +52,13 @@ class CpuBackend final : public Backend {
 
   void linear(std::span<const LinearCall> calls, const float* x, int64_t rows) override {
     if (calls.empty()) return;
-    if (!dynamic_cast<const StoredWeight*>(&calls[0].weight)) {
-      if (type_ == ComputeType::kBF16) return bf16_matmul_.multiply(calls, x, rows, threads_);
-      return matmul_.multiply(calls, x, rows, threads_);
-    }
-    if (std::ranges::none_of(calls, [](const LinearCall& call) { return call.gate; })) {
+    if (all_of<Bf16Weight>(calls)) return bf16_matmul_.multiply(calls, x, rows, threads_);
+    if (all_of<PanelWeight>(calls)) return matmul_.multiply(calls, x, rows, threads_);
+    if (all_of<StoredWeight>(calls) &&
+        std::ranges::none_of(calls, [](const LinearCall& call) { return call.gate; })) {
       return stored_matmul_.multiply(calls, x, rows, threads_);
     }
-    for (const LinearCall& call : calls) stored_linear(call, x, rows);
+    for (const LinearCall& call : calls) linear_apart(call, x, rows);
   }
 
   void rms_norm(const float* x, int64_t rows, int64_t columns, std::span<const float> weight,
@@ -134,14 +137,24 @@ class CpuBackend final : public Backend {
     });
   }
 
-  // The gate and what it multiplies are two products of the same inputs.
-  void stored_linear(const LinearCall& call, const float* x, int64_t rows) {
-    if (!call.gate) return stored_matmul_.multiply(std::span(&call, 1), x, rows, threads_);
+  template <typename Weight>
+  static bool all_of(std::span<const LinearCall> calls) {
+    const auto is = [](const PackedWeight& w) {
+      return dynamic_cast<const Weight*>(&w) != nullptr;
+    };
+    return std::ranges::all_of(calls, [&](const LinearCall& call) {
+      return is(call.weight) && (!call.gate || is(call.gate->weight));
+    });
+  }
+
+  // One of several that are of different kinds, or has a gate where that is a product apart.
+  void linear_apart(const LinearCall& call, const float* x, int64_t rows) {
+    if (!call.gate) return linear(std::span(&call, 1), x, rows);
     const int64_t n = rows * call.weight.out;
     float* values = gated_.get(n);
     const std::array both = {LinearCall{call.gate->weight, call.gate->bias, call.y},
                              LinearCall{call.weight, call.bias, values}};
-    stored_matmul_.multiply(both, x, rows, threads_);
+    linear(both, x, rows);
     activate(call.gate->activation, call.y, values, n);
   }
 
@@ -161,8 +174,8 @@ class CpuBackend final : public Backend {
   Threads& threads_;
   ComputeType type_;
   const Kernels& kernels_ = best_kernels();
-  Matmul matmul_;           // in float32
-  Bf16Matmul bf16_matmul_;  // in bfloat16
+  Bf16Matmul bf16_matmul_;
+  Matmul matmul_;  // where that is slower
   CausalAttention attention_;
   StoredMatmul stored_matmul_;
   FloatBuffer gated_;                 // what a gate multiplies: [rows, out]
