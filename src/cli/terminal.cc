@@ -5,10 +5,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cctype>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <thread>
 #include <utility>
 
 #include "base/error.h"
@@ -16,14 +18,17 @@
 namespace lewis {
 namespace {
 
-volatile std::sig_atomic_t interrupted = 0;
+std::atomic<bool> interrupted = false;
 
-void on_signal(int number) {
-  if (interrupted) {
-    std::signal(number, SIG_DFL);
-    std::raise(number);
+// The second signal ends the process as if it had never been caught.
+void await_signals(sigset_t signals) {
+  for (int number = 0; sigwait(&signals, &number) == 0;) {
+    if (interrupted.exchange(true)) {
+      std::signal(number, SIG_DFL);
+      pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+      std::raise(number);
+    }
   }
-  interrupted = 1;
 }
 
 // UTF-8 unless something says otherwise: see Terminal.
@@ -91,9 +96,15 @@ Terminal Terminal::of(int fd) {
   return t;
 }
 
+// A thread takes the signals, not a handler: oneDNN's sgemm points the stack into a buffer of its
+// own, which has no room for what the system writes there before it calls a handler.
 void catch_interrupts() {
-  std::signal(SIGINT, on_signal);
-  std::signal(SIGTERM, on_signal);
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGTERM);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // of all threads: they begin with the first's
+  std::thread(await_signals, signals).detach();
 }
 
 void check_interrupt() {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cstring>
 #include <future>
 #include <map>
@@ -48,6 +49,12 @@ bool stored_finite(DType dtype, std::span<const std::byte> bytes) {
   return dtype == DType::kF32    ? finite_32(bytes.data(), n, 0x7f800000)
          : dtype == DType::kBF16 ? finite_16(bytes.data(), n, 0x7f80)
                                  : finite_16(bytes.data(), n, 0x7c00);
+}
+
+// A pruned weight's values do: it is then multiplied by as if it were stored.
+bool fit_bf16(std::span<const float> values) {
+  return std::ranges::all_of(values,
+                             [](float v) { return (std::bit_cast<uint32_t>(v) & 0xffffu) == 0; });
 }
 
 bool stored_finite(DType dtype, std::span<const std::byte> bytes, Threads& threads) {
@@ -362,7 +369,15 @@ std::unique_ptr<PackedWeight> Transformer::pack_linear(const LinearLayer& linear
   std::vector<float> values(static_cast<size_t>(linear.out * linear.in));
   widen(tensor.dtype, bytes.data(), values);
   edit(linear.name, values, linear.out, linear.in);
-  return backend_.pack(DType::kF32, std::as_bytes(std::span(values)).data(), linear.out, linear.in);
+  const std::span<std::byte> edited = std::as_writable_bytes(std::span(values));
+  if (tensor.dtype != DType::kBF16 || !fit_bf16(values))
+    return backend_.pack(DType::kF32, edited.data(), linear.out, linear.in);
+  // In place: a value's two bytes are written after it and those before it have been read.
+  for (size_t i = 0; i < values.size(); ++i) {
+    const uint16_t bits = float_to_bf16(values[i]);
+    std::memcpy(edited.data() + 2 * i, &bits, sizeof bits);
+  }
+  return backend_.pack(DType::kBF16, edited.data(), linear.out, linear.in);
 }
 
 void Transformer::load_linear(const LinearLayer& linear, std::unique_ptr<PackedWeight> weight,
