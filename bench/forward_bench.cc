@@ -142,9 +142,9 @@ double bare_attention_seconds(const ModelSpec& spec, int64_t tokens, Threads& th
   });
 }
 
-// The same in bfloat16: keys in blocks of 256 or what is left of them in steps of 32.
+// The same in bfloat16: keys in blocks of 512 or what is left of them in steps of 32.
 double bare_rounded_attention_seconds(const ModelSpec& spec, int64_t tokens, Threads& threads) {
-  constexpr int64_t kRows = 64, kKeys = 256, kStep = 32;
+  constexpr int64_t kRows = 64, kKeys = 512, kStep = 32;
   const int64_t width = spec.head_dim;
   const Bf16Kernels& kernels = best_bf16_kernels();
   const std::vector<uint16_t> rows(static_cast<size_t>(kRows * std::max(kKeys, width)), 0x3f00);
