@@ -1,6 +1,8 @@
 // The verbs as their user runs them, on the demo's models.
 #include <gtest/gtest.h>
 
+#include <sstream>
+
 #include "base/json.h"
 #include "run_lewis.h"
 #include "temp_dir.h"
@@ -208,6 +210,25 @@ TEST_F(Verbs, RefinementGoesOnAfterAnInterrupt) {
   EXPECT_EQ(resumed.code, 0) << resumed.err;
   EXPECT_EQ(file_text(out() + "/model.safetensors"), file_text(peace + "/model.safetensors"));
   EXPECT_FALSE(std::filesystem::exists(out() + ".refined.partial"));
+}
+
+// Whatever a thread runs (oneDNN's sgemm has its stack in a small buffer then), no signal handler
+// writes onto its stack: SIGINT (bit 1) and SIGTERM (bit 14) are blocked in all others.
+TEST_F(Verbs, SignalsInterruptNoThread) {
+  const std::string recipe = (dir_.path / "r.yml").string();
+  std::ofstream(recipe) << kRefined;
+  const lewis::Run run = run_lewis(
+      dir_.path, "merge " + recipe + " " + out() +
+                     " >/dev/null & pid=$!; while kill -0 $pid 2>/dev/null && ! [ -e '" + out() +
+                     ".refined.partial' ]; do :; done; "
+                     "cat /proc/$pid/task/*/status | grep ^SigBlk; wait $pid");
+  std::istringstream lines(run.out);
+  std::string name, mask;
+  size_t threads = 0, open = 0;
+  for (; lines >> name >> mask; ++threads)
+    open += (std::stoull(mask, nullptr, 16) & 0x4002u) != 0x4002u;
+  EXPECT_GE(threads, 2u) << run.out << run.err;
+  EXPECT_EQ(open, 1u) << "but in the one that waits for them: " << run.out;
 }
 
 // --layers: an expert does not differ from itself, the base does, on text that calibrated nothing.
