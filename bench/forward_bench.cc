@@ -154,9 +154,9 @@ double bare_rounded_attention_seconds(const ModelSpec& spec, int64_t tokens, Thr
     threads.run(tiles.size(), [&](size_t i) {
       thread_local std::vector<float> scores(kRows * kKeys);
       thread_local std::vector<float> out(static_cast<size_t>(kRows * width));
-      const int64_t m = (tiles[i].rows + 15) / 16 * 16;
+      const int64_t m = round_up(tiles[i].rows, 16);
       for (int64_t key = 0; key < tiles[i].seen; key += kKeys) {
-        const int64_t n = (std::min(kKeys, tiles[i].seen - key) + kStep - 1) / kStep * kStep;
+        const int64_t n = round_up(std::min(kKeys, tiles[i].seen - key), kStep);
         kernels.multiply({m, n, width, rows.data(), width, panels.data(), width / 2 * 16,
                           scores.data(), n, false});
         kernels.multiply({m, width, n, rows.data(), kKeys, panels.data(), kKeys / 2 * 16,

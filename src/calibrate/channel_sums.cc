@@ -41,6 +41,15 @@ LEWIS_VECTORIZED void add_rows(ConstMatrix x, const RowRange& rows, int64_t firs
   }
 }
 
+// f(first, last) for tiles of the channels, on all threads.
+template <typename F>
+void for_channels(Threads& threads, int64_t columns, const F& f) {
+  threads.run(static_cast<size_t>((columns + kTile - 1) / kTile), [&](size_t tile) {
+    const int64_t first = static_cast<int64_t>(tile) * kTile;
+    f(first, std::min(first + kTile, columns));
+  });
+}
+
 }  // namespace
 
 void add_squares(Threads& threads, ConstMatrix x, std::span<const RowRange> ranges,
@@ -61,20 +70,14 @@ void add_squares(Threads& threads, ConstMatrix x, std::span<const RowRange> rang
 
 void add_squares_in_order(Threads& threads, ConstMatrix x, std::span<const RowRange> ranges,
                           std::span<double> sums) {
-  const int64_t tiles = (x.columns + kTile - 1) / kTile;
-  threads.run(static_cast<size_t>(tiles), [&](size_t tile) {
-    const int64_t first = static_cast<int64_t>(tile) * kTile;
-    const int64_t last = std::min(first + kTile, x.columns);
+  for_channels(threads, x.columns, [&](int64_t first, int64_t last) {
     for (const RowRange& rows : ranges) add_rows(x, rows, first, last, sums.data());
   });
 }
 
 void add_magnitudes(Threads& threads, ConstMatrix x, std::span<const RowRange> ranges,
                     std::span<double> sums) {
-  const int64_t tiles = (x.columns + kTile - 1) / kTile;
-  threads.run(static_cast<size_t>(tiles), [&](size_t tile) {
-    const int64_t first = static_cast<int64_t>(tile) * kTile;
-    const int64_t end = std::min(first + kTile, x.columns);
+  for_channels(threads, x.columns, [&](int64_t first, int64_t end) {
     for (const auto& [begin, last] : ranges) {
       for (int64_t r = begin; r < last; ++r) {
         const float* row = x.data + r * x.columns;

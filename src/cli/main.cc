@@ -49,8 +49,8 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  lewis::catch_interrupts();
   try {
+    lewis::catch_interrupts();
     return run(argc, argv);
   } catch (const lewis::Error& e) {
     return fail(e.code(), e.what());

@@ -51,12 +51,6 @@ bool stored_finite(DType dtype, std::span<const std::byte> bytes) {
                                  : finite_16(bytes.data(), n, 0x7c00);
 }
 
-// A pruned weight's values do: it is then multiplied by as if it were stored.
-bool fit_bf16(std::span<const float> values) {
-  return std::ranges::all_of(values,
-                             [](float v) { return (std::bit_cast<uint32_t>(v) & 0xffffu) == 0; });
-}
-
 bool stored_finite(DType dtype, std::span<const std::byte> bytes, Threads& threads) {
   constexpr size_t kPiece = 1 << 19;
   std::atomic<bool> finite = true;
@@ -65,6 +59,12 @@ bool stored_finite(DType dtype, std::span<const std::byte> bytes, Threads& threa
     if (!stored_finite(dtype, bytes.subspan(i * kPiece, n))) finite = false;
   });
   return finite;
+}
+
+// A pruned weight's values do: it is then multiplied by as if it were stored.
+bool fit_bf16(std::span<const float> values) {
+  return std::ranges::all_of(values,
+                             [](float v) { return (std::bit_cast<uint32_t>(v) & 0xffffu) == 0; });
 }
 
 }  // namespace
@@ -372,11 +372,7 @@ std::unique_ptr<PackedWeight> Transformer::pack_linear(const LinearLayer& linear
   const std::span<std::byte> edited = std::as_writable_bytes(std::span(values));
   if (tensor.dtype != DType::kBF16 || !fit_bf16(values))
     return backend_.pack(DType::kF32, edited.data(), linear.out, linear.in);
-  // In place: a value's two bytes are written after it and those before it have been read.
-  for (size_t i = 0; i < values.size(); ++i) {
-    const uint16_t bits = float_to_bf16(values[i]);
-    std::memcpy(edited.data() + 2 * i, &bits, sizeof bits);
-  }
+  narrow(values, DType::kBF16, edited.data());  // in place: none is written before it is read
   return backend_.pack(DType::kBF16, edited.data(), linear.out, linear.in);
 }
 

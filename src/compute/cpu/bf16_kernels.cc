@@ -209,10 +209,8 @@ const Bf16Kernels* amx_bf16_kernels() { return nullptr; }
 const Bf16Kernels* avx512_bf16_kernels() { return nullptr; }
 #endif
 
-namespace {
-
-LEWIS_VECTORIZED void split(const float* x, int64_t n, uint16_t* high, uint16_t* middle,
-                            uint16_t* low) {
+LEWIS_VECTORIZED void split_bf16(const float* x, int64_t n, const std::array<uint16_t*, 3>& parts) {
+  const auto [high, middle, low] = parts;
   for (int64_t i = 0; i < n; ++i) {
     const uint32_t first = std::bit_cast<uint32_t>(x[i]) & 0xffff0000u;
     const float rest = x[i] - std::bit_cast<float>(first);
@@ -222,12 +220,6 @@ LEWIS_VECTORIZED void split(const float* x, int64_t n, uint16_t* high, uint16_t*
     middle[i] = static_cast<uint16_t>(second >> 16);
     low[i] = static_cast<uint16_t>(std::bit_cast<uint32_t>(last) >> 16);
   }
-}
-
-}  // namespace
-
-void split_bf16(const float* x, int64_t n, const std::array<uint16_t*, 3>& parts) {
-  split(x, n, parts[0], parts[1], parts[2]);
 }
 
 LEWIS_VECTORIZED void pair_columns(const uint16_t* rows, int64_t width, uint32_t* panel) {

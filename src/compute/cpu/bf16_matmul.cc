@@ -2,11 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
-#include <functional>
 
 #include "base/dtype.h"
-#include "base/threads.h"
-#include "compute/cpu/kernels.h"
+#include "compute/cpu/linear_call.h"
 
 namespace lewis {
 namespace {
@@ -18,8 +16,6 @@ int64_t row_tile(int64_t in, int64_t parts) {
   if (parts == 1) return in <= kMostIn ? 256 : 128;
   return in <= 1024 ? 256 : in <= kMostIn ? 128 : 64;
 }
-// Below this, waking another thread costs more than it saves.
-constexpr double kParallelFlops = 6e6;
 
 // Rows at multiples of 1 KiB would fall onto the same few lines of the first cache.
 int64_t row_stride(int64_t in) {
@@ -162,10 +158,9 @@ void Bf16Matmul::run_product(const PackedWeight& weight, std::span<const float> 
                          .accumulate = k > 0 || p < rows.parts - 1});
     }
   }
-  for (int64_t r = 0; r < rows.count; ++r) {
-    if (!whole) std::copy_n(c + r * n, piece.count, y + r * y_stride);
-    if (!bias.empty()) best_kernels().add(y + r * y_stride, bias.data() + piece.first, piece.count);
-  }
+  for (int64_t r = 0; r < rows.count && !whole; ++r)
+    std::copy_n(c + r * n, piece.count, y + r * y_stride);
+  add_bias(bias, piece.first, piece.count, y, rows.count, y_stride);
 }
 
 void Bf16Matmul::run_piece(const Piece& piece, const Rows& rows) const {
@@ -188,12 +183,10 @@ void Bf16Matmul::multiply(std::span<const LinearCall> calls, const float* x, int
                           Threads& threads) {
   const int64_t in = calls[0].weight.in;
   std::vector<Piece> pieces;
-  double flops = 0;
   for (const LinearCall& call : calls) {
     const int64_t out = call.weight.out, part = part_of(out, kMostOut, 2 * kPanel);
     for (int64_t first = 0; first < out; first += part)
       pieces.push_back({&call, first, std::min(part, out - first)});
-    flops += (call.gate ? 4.0 : 2.0) * static_cast<double>(out * in * rows);
   }
   std::vector<Rows> tiles;
   const int64_t step = row_tile(in, parts_);
@@ -214,13 +207,10 @@ void Bf16Matmul::multiply(std::span<const LinearCall> calls, const float* x, int
     tile.values = reinterpret_cast<uint16_t*>(room);
     room += tile.floats();
   }
-  const auto run = [&](size_t count, const std::function<void(size_t)>& job) {
-    if (flops >= kParallelFlops) return threads.run(count, job);
-    for (size_t i = 0; i < count; ++i) job(i);
-  };
-  run(tiles.size(), [&](size_t i) { round(x, tiles[i]); });
-  run(tiles.size() * pieces.size(),
-      [&](size_t i) { run_piece(pieces[i % pieces.size()], tiles[i / pieces.size()]); });
+  const bool parallel = worth_threads(calls, rows);
+  for_all(tiles.size(), parallel, threads, [&](size_t i) { round(x, tiles[i]); });
+  for_all(tiles.size() * pieces.size(), parallel, threads,
+          [&](size_t i) { run_piece(pieces[i % pieces.size()], tiles[i / pieces.size()]); });
 }
 
 }  // namespace lewis

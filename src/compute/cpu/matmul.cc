@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/threads.h"
 #include "compute/cpu/kernels.h"
+#include "compute/cpu/linear_call.h"
 #include "compute/float_buffer.h"
 
 namespace lewis {
@@ -25,8 +26,6 @@ int64_t panel_columns(int64_t in) {
   if (in <= 1024) return 2048;
   return in <= 2048 ? 640 : in <= 4096 ? 256 : 128;
 }
-// Below this, waking another thread costs more than it saves.
-constexpr double kParallelFlops = 6e6;
 
 // oneDNN runs on the calling thread while one of these lives: parallelism is ours.
 class OneOmpThread {
@@ -233,10 +232,7 @@ void Matmul::run_product(const Product& product, std::span<const float> bias, co
                          int64_t rows, float* result) {
   const auto& [panel, primitive] = product;
   execute(primitive->desc, primitive->run, panel->weights, x, result);
-  if (bias.empty()) return;
-  for (int64_t r = 0; r < rows; ++r) {
-    best_kernels().add(result + r * panel->columns, bias.data() + panel->first, panel->columns);
-  }
+  add_bias(bias, panel->first, panel->columns, result, rows, panel->columns);
 }
 
 // x: [rows, in] of the whole call.
@@ -281,20 +277,11 @@ std::vector<Matmul::Piece> Matmul::cut(const LinearCall& call, int64_t rows) {
 void Matmul::multiply_tiles(std::span<const LinearCall> calls, const float* x, int64_t rows,
                             Threads& threads) {
   if (rows == 0) return;
-  const int64_t in = calls[0].weight.in;
   std::vector<Piece> pieces;
-  double flops = 0;
-  for (const LinearCall& call : calls) {
+  for (const LinearCall& call : calls)
     std::ranges::copy(cut(call, rows), std::back_inserter(pieces));
-    flops += (call.gate ? 4.0 : 2.0) * static_cast<double>(call.weight.out * in) *
-             static_cast<double>(rows);
-  }
-  const auto run = [&](size_t i) { run_piece(pieces[i], x); };
-  if (flops < kParallelFlops) {
-    for (size_t i = 0; i < pieces.size(); ++i) run(i);
-  } else {
-    threads.run(pieces.size(), run);
-  }
+  for_all(pieces.size(), worth_threads(calls, rows), threads,
+          [&](size_t i) { run_piece(pieces[i], x); });
 }
 
 void gemm(const GemmShape& s, const float* a, const float* b, float* c) {

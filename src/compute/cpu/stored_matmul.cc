@@ -2,11 +2,10 @@
 
 #include <algorithm>
 #include <cstring>
-#include <functional>
 #include <vector>
 
 #include "base/threads.h"
-#include "compute/cpu/kernels.h"
+#include "compute/cpu/linear_call.h"
 #include "compute/cpu/stored_kernels.h"
 
 namespace lewis {
@@ -80,13 +79,9 @@ struct Piece {
   int64_t first, count;
 };
 
-void add_bias(const Piece& piece, int64_t rows) {
+void add_bias_of(const Piece& piece, int64_t rows) {
   const LinearCall& call = *piece.call;
-  if (call.bias.empty()) return;
-  for (int64_t r = 0; r < rows; ++r) {
-    best_kernels().add(call.y + r * call.weight.out + piece.first, call.bias.data() + piece.first,
-                       piece.count);
-  }
+  add_bias(call.bias, piece.first, piece.count, call.y + piece.first, rows, call.weight.out);
 }
 
 void run_piece(const Piece& piece, std::span<const RowBlock> blocks) {
@@ -106,7 +101,7 @@ void run_piece(const Piece& piece, std::span<const RowBlock> blocks) {
       }
     }
   }
-  add_bias(piece, blocks.back().first + blocks.back().rows);
+  add_bias_of(piece, blocks.back().first + blocks.back().rows);
 }
 
 // Pieces of about `bytes` of the weights, in steps of `out_step` columns; what is left of a weight
@@ -123,11 +118,6 @@ std::vector<Piece> cut_weights(std::span<const LinearCall> calls, int64_t bytes,
     }
   }
   return pieces;
-}
-
-void for_all(size_t n, bool parallel, Threads& threads, const std::function<void(size_t)>& f) {
-  if (parallel) return threads.run(n, f);
-  for (size_t i = 0; i < n; ++i) f(i);
 }
 
 int64_t weight_bytes(std::span<const LinearCall> calls) {
@@ -195,7 +185,7 @@ void run_rounded(const Bf16Kernels& kernels, const Piece& piece, const uint32_t*
       o += m;
     }
   }
-  add_bias(piece, rows);
+  add_bias_of(piece, rows);
 }
 
 }  // namespace
@@ -220,7 +210,7 @@ void StoredMatmul::multiply(std::span<const LinearCall> calls, const float* x, i
 void StoredMatmul::multiply_rounded(std::span<const LinearCall> calls, const float* x, int64_t rows,
                                     Threads& threads) {
   const int64_t in = calls[0].weight.in, panel_size = in / 2 * kPanel;
-  const auto panels = static_cast<size_t>((rows + kPanel - 1) / kPanel);
+  const auto panels = static_cast<size_t>(round_up(rows, kPanel) / kPanel);
   auto* packed =
       reinterpret_cast<uint32_t*>(packed_.get(static_cast<int64_t>(panels) * panel_size));
   const int64_t bytes = weight_bytes(calls);
