@@ -1,6 +1,7 @@
 // The house of HACKING.md: who may look into whose room, and what stays behind whose door.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -142,6 +143,59 @@ TEST(House, OneClassOfEachName) {
     }
   }
   EXPECT_GT(file_of.size(), 100u);
+}
+
+std::vector<std::string> lines_of(const fs::path& file) {
+  std::vector<std::string> lines;
+  std::ifstream in(file);
+  for (std::string line; std::getline(in, line);) lines.push_back(line);
+  return lines;
+}
+
+// Characters of UTF-8 text.
+size_t columns(const std::string& line) {
+  return static_cast<size_t>(std::ranges::count_if(
+      line, [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+}
+
+TEST(House, HackingIsADoor) {
+  const auto lines = lines_of(fs::path(LEWIS_SOURCE) / "HACKING.md");
+  EXPECT_GT(lines.size(), 50u);
+  EXPECT_LE(lines.size(), 150u);
+  for (const std::string& line : lines) EXPECT_LE(columns(line), 100u) << line;
+}
+
+// Pages for people and comments may only name files that are there.
+TEST(House, NamedFilesExist) {
+  static const std::regex kName(
+      R"(\b((?:[a-z_0-9]+/)+[a-z_0-9]+\.(?:cc|h|inc|rs|sh|py|yml|md)|docs/[a-z_]+\.md)\b)");
+  const fs::path root = LEWIS_SOURCE;
+  std::map<std::string, std::vector<std::string>> pages;
+  for (const char* page : {"HACKING.md", "README.md"}) pages[page] = lines_of(root / page);
+  for (const auto& entry : fs::directory_iterator(root / "docs")) {
+    if (entry.path().extension() == ".md")
+      pages["docs/" + entry.path().filename().string()] = lines_of(entry.path());
+  }
+  for (const auto& [file, lines] : read_source()) {
+    for (const std::string& line : lines) {
+      const size_t comment = line.find("//");
+      if (comment != std::string::npos) pages["src/" + file].push_back(line.substr(comment));
+    }
+  }
+  size_t names = 0;
+  for (const auto& [page, lines] : pages) {
+    for (const std::string& line : lines) {
+      for (std::sregex_iterator i(line.begin(), line.end(), kName), end; i != end; ++i) {
+        const std::string name = (*i)[1], room = name.substr(0, name.find('/'));
+        const bool ours = kArrows.contains(room) || fs::is_directory(root / room);
+        if (!ours || name.starts_with("demo/out")) continue;
+        ++names;
+        EXPECT_TRUE(fs::exists(root / name) || fs::exists(root / "src" / name))
+            << page << " names " << name << ", which is not there";
+      }
+    }
+  }
+  EXPECT_GT(names, 50u);
 }
 
 // The check itself must be able to fail.
