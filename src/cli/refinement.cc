@@ -9,7 +9,7 @@
 #include "base/text_file.h"
 #include "cli/tokenizers.h"
 #include "cli/version.h"
-#include "merge/merged_source.h"
+#include "merge/sources/merged_source.h"
 
 namespace lewis {
 namespace {

@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "merge/streaming.h"
+#include "merge/tensor/streaming.h"
 
 namespace lewis {
 namespace {

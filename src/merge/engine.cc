@@ -9,8 +9,8 @@
 #include "io/model_writer.h"
 #include "merge/inputs.h"
 #include "merge/model_card.h"
-#include "merge/streaming.h"
-#include "merge/tensor_merge.h"
+#include "merge/tensor/merge_tensor.h"
+#include "merge/tensor/streaming.h"
 
 namespace lewis {
 namespace {

@@ -12,7 +12,7 @@
 #include "base/json.h"
 #include "base/model_files.h"
 #include "io/tensor_source.h"
-#include "merge/embeddings.h"
+#include "merge/sources/embeddings.h"
 #include "recipe/recipe.h"
 
 namespace lewis {

@@ -12,7 +12,7 @@
 #include "base/threads.h"
 #include "merge/input_model.h"
 #include "merge/method.h"
-#include "merge/tensor_merge.h"
+#include "merge/tensor/merge_tensor.h"
 #include "recipe/recipe.h"
 
 namespace lewis {
@@ -104,6 +104,9 @@ class MergeInputs {
   void check_counts(const OutputTensor& tensor) const;
   DType output_dtype(const OutputTensor& tensor) const;
   std::vector<ParameterLevel> levels(const OutputTensor& tensor, const MergeSource* source) const;
+  void take_value(const MethodParameter& parameter, const std::vector<ParameterLevel>& levels,
+                  const OutputTensor& tensor, const MergeSource* source,
+                  ParameterValues& values) const;
   std::string where() const { return recipe_.file.string(); }
 
   Recipe recipe_;

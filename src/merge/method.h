@@ -15,6 +15,7 @@
 #include "base/column_factors.h"
 #include "base/random.h"
 #include "base/tensor.h"
+#include "merge/parameter_values.h"
 
 namespace lewis {
 
@@ -61,25 +62,17 @@ struct Chunk {
 };
 
 // One model's values of the parameters for this tensor, and its random numbers.
-struct ModelParameters {
-  double weight = 1, density = 1;
+struct ModelParameters : ParameterValues {
+  ModelParameters() = default;
+  explicit ModelParameters(const TensorRandom& numbers) : random(numbers) {}
+
   TensorRandom random;
-  double gamma = 0.01;    // breadcrumbs: share of the largest entries that is dropped
-  double epsilon = 0.15;  // della: half the range of the keep probabilities
-  double scale = 1;       // passthrough
   const ColumnFactors* trim_factors = nullptr;  // of the magnitudes that are ranked; null: all 1
 };
 
-// Parameters of the whole merge; unset: the method's default. Flags are 0 or 1.
-struct GlobalParameters {
-  std::optional<double> normalize, rescale;
-  double lambda = 1;
-  std::optional<double> t, filter_wise, nuslerp_flatten, nuslerp_row_wise, normalize_weights, eps,
-      max_iter, tol, select_topk, r, alpha, epsilon;
-};
-
-// What a method knows of a tensor before it sees numbers.
-struct TensorTask : GlobalParameters {
+// All that a method knows about a tensor before it sees numbers. Its own values are those of the
+// parameters of the whole merge.
+struct TensorTask : ParameterValues {
   std::string_view name;
   Shape shape;
   int64_t count = 0;                    // elements
@@ -128,8 +121,11 @@ struct MergeMethod {
   std::string_view name;
   BaseRole base = BaseRole::kApart;
   size_t min_models = 1, max_models = SIZE_MAX;  // without a base that is taken apart
-  // The parameters that it reads; others in a recipe get a note. A '!' before a name: required.
-  std::vector<std::string_view> model_parameters, global_parameters;
+  std::string_view about;  // docs/methods.md: sentences that say what the result is
+  std::string_view paper;  // docs/methods.md: where the method is described; empty: nowhere
+  // The parameters that it reads, of each model and of the whole merge; a recipe that has others
+  // gets a note.
+  std::vector<MethodParameter> model_parameters, whole_parameters;
   std::unique_ptr<Survey> (*survey)(const TensorTask& task, const ChunkPass& pass) = nullptr;
   // out: chunk.size() floats.
   void (*blend)(const TensorTask& task, const Survey& survey, const Chunk& chunk,
@@ -143,11 +139,13 @@ struct MergeMethod {
   bool reads_trim_factors = false;  // it keeps the largest entries of task vectors
 
   bool reads(std::string_view parameter) const;
-  bool requires_parameter(std::string_view parameter) const;
 };
 
 // Throws Error(kUsage) with the nearest name when there is no method of that name.
 const MergeMethod& find_merge_method(std::string_view name);
 std::vector<std::string_view> merge_method_names();
+
+// Gives the parameters that the task lacks the method's defaults.
+void set_defaults(const MergeMethod& method, TensorTask& task);
 
 }  // namespace lewis

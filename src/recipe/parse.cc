@@ -10,6 +10,7 @@
 #include "base/text_file.h"
 #include "io/hub_cache.h"
 #include "recipe/nodes.h"
+#include "recipe/parameters.h"
 #include "recipe/recipe.h"
 #include "recipe/yaml.h"
 
@@ -19,26 +20,6 @@ namespace {
 namespace fs = std::filesystem;
 using Kind = YamlNode::Kind;
 using Names = std::span<const std::string_view>;
-
-// Parameters of mergekit's methods that belong to one model ...
-constexpr std::array<std::string_view, 5> kModelParameters = {"density", "epsilon", "gamma",
-                                                              "scale", "weight"};
-// ... and those that belong to the whole merge: mergekit ignores them under a model without a word.
-constexpr std::array<std::string_view, 15> kGlobalParameters = {"alpha",
-                                                                "eps",
-                                                                "filter_wise",
-                                                                "int8_mask",
-                                                                "lambda",
-                                                                "max_iter",
-                                                                "normalize",
-                                                                "normalize_weights",
-                                                                "nuslerp_flatten",
-                                                                "nuslerp_row_wise",
-                                                                "r",
-                                                                "rescale",
-                                                                "select_topk",
-                                                                "t",
-                                                                "tol"};
 
 class Documents;
 
@@ -149,10 +130,14 @@ class Parser {
   // ---- parameters ----
 
   double checked(const YamlNode& n, std::string_view name) const {
+    const ParameterRow& row = *find_parameter(name);
     const double value = number_of(n, name);
-    if (name == "density" && !(value >= 0 && value <= 1))
-      fail(n.line, fmt::format("density {} is outside [0, 1]", n.scalar));
-    return value;
+    const bool whole = row.kind != ParameterKind::kWhole || value == std::floor(value);
+    if (value >= row.least && value <= row.most && whole) return value;
+    if (row.kind == ParameterKind::kNumber && std::isfinite(row.least) && std::isfinite(row.most)) {
+      fail(n.line, fmt::format("{} {} is outside [{}, {}]", name, n.scalar, row.least, row.most));
+    }
+    fail(n.line, fmt::format("{} must be {}, found {}", name, range_text(row), shown(n)));
   }
 
   SettingValue value_of(const YamlNode& n, std::string_view name) const {
@@ -186,14 +171,10 @@ class Parser {
   }
 
   Parameters parameters_of(const YamlNode& map, bool of_model) const {
-    std::vector<std::string_view> known(kModelParameters.begin(), kModelParameters.end());
-    known.insert(known.end(), kGlobalParameters.begin(), kGlobalParameters.end());
-    check_keys(map, known, "parameters");
+    check_keys(map, parameter_names(), "parameters");
     Parameters parameters;
     for (const auto& [key, value] : map.entries) {
-      const bool global = std::find(kGlobalParameters.begin(), kGlobalParameters.end(),
-                                    key.scalar) != kGlobalParameters.end();
-      if (of_model && global) {
+      if (of_model && find_parameter(key.scalar)->scope == ParameterScope::kWhole) {
         fail(key.line, fmt::format("'{}' is a parameter of the whole merge: write it under the "
                                    "recipe's own parameters",
                                    key.scalar));

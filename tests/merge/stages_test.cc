@@ -10,8 +10,8 @@
 #include "io/checkpoint.h"
 #include "merge/engine.h"
 #include "merge/inputs.h"
-#include "merge/merged_source.h"
 #include "merge/modules.h"
+#include "merge/sources/merged_source.h"
 #include "temp_dir.h"
 
 namespace lewis {

@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "merge/gram.h"
-#include "merge/top_k.h"
+#include "merge/common/gram.h"
+#include "merge/selection/top_k.h"
 
 namespace lewis {
 namespace {
@@ -77,7 +77,7 @@ void selected(const SceSurvey& s, const Chunk& chunk) {
 }
 
 void select_entries(const TensorTask& task, const ChunkPass& pass, SceSurvey& s) {
-  const double share = task.select_topk.value_or(1);
+  const double share = task["select_topk"];
   if (share >= 1) return;
   std::vector<int64_t> counts(pass.slots());
   pass.run_all([&](size_t slot, const Chunk& chunk) {
@@ -185,10 +185,16 @@ void blend(const TensorTask&, const Survey& survey, const Chunk& chunk, std::spa
 
 }  // namespace
 
-extern const MergeMethod kSce = {.name = "sce",
-                                 .base = BaseRole::kApart,
-                                 .global_parameters = {"select_topk", "int8_mask"},
-                                 .survey = survey,
-                                 .blend = blend};
+extern const MergeMethod kSce = {
+    .name = "sce",
+    .base = BaseRole::kApart,
+    .about =
+        "Selects the entries in which the models differ most, calculates a weight for each model "
+        "from the size of what is left of its task vector, and erases the entries that disagree in "
+        "sign.",
+    .paper = "Wan et al., \"FuseChat\", arXiv 2408.07990, section 3.3",
+    .whole_parameters = {{"select_topk", 1}, {"int8_mask", 0}},
+    .survey = survey,
+    .blend = blend};
 
 }  // namespace lewis

@@ -11,7 +11,7 @@
 #include "base/hash.h"
 #include "base/text_file.h"
 #include "io/safetensors.h"
-#include "merge/gram.h"
+#include "merge/common/gram.h"
 #include "merge/sources/adapter_changes.h"
 
 namespace lewis {

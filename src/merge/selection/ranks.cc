@@ -1,10 +1,10 @@
-#include "merge/ranks.h"
+#include "merge/selection/ranks.h"
 
 #include <algorithm>
 #include <bit>
 #include <cmath>
 
-#include "merge/flags.h"
+#include "merge/selection/flags.h"
 
 namespace lewis {
 namespace {

@@ -1,11 +1,11 @@
-#include "merge/gta.h"
+#include "merge/common/gta.h"
 
 #include <algorithm>
 #include <cmath>
 #include <numeric>
 
-#include "merge/sparsify.h"
-#include "merge/top_k.h"
+#include "merge/selection/sparsify.h"
+#include "merge/selection/top_k.h"
 
 namespace lewis {
 namespace {
@@ -256,14 +256,14 @@ void rescale(GtaSurvey& s, const TensorTask& task, const ChunkPass& pass) {
 std::unique_ptr<GtaSurvey> begin_survey(const GtaStyle& style, const TensorTask& task) {
   auto s = std::make_unique<GtaSurvey>();
   s->elect_signs = style.elect_signs;
-  s->normalize = task.normalize ? *task.normalize != 0 : style.normalize;
-  s->lambda = static_cast<float>(task.lambda);
+  s->normalize = task.flag("normalize");
+  s->lambda = static_cast<float>(task["lambda"]);
   double weights = 0;
   for (size_t i = 0; i < task.models.size(); ++i) {
     const ModelParameters& m = task.models[i];
-    weights += m.weight;
-    const bool empty = style.sparsifier != Sparsifier::kNone && m.density <= 0;
-    const auto weight = static_cast<float>(m.weight);
+    weights += m["weight"];
+    const bool empty = style.sparsifier != Sparsifier::kNone && m["density"] <= 0;
+    const auto weight = static_cast<float>(m["weight"]);
     if (weight == 0 || empty) continue;
     s->models.push_back({i, weight, weight, nullptr});
     s->weights.push_back(weight);
@@ -308,16 +308,16 @@ std::vector<std::unique_ptr<Mask>> masks_of(Sparsifier sparsifier, const TensorT
 
 }  // namespace
 
-std::vector<std::string_view> gta_parameters(Sparsifier sparsifier) {
+std::vector<MethodParameter> gta_parameters(Sparsifier sparsifier) {
   switch (sparsifier) {
     case Sparsifier::kNone:
-      return {"!weight"};
+      return {{"weight"}};
     case Sparsifier::kOutliers:
-      return {"!weight", "density", "gamma"};
+      return {{"weight"}, {"density", 1}, {"gamma", 0.01}};
     case Sparsifier::kRanked:
-      return {"!weight", "density", "epsilon"};
+      return {{"weight"}, {"density", 1}, {"epsilon", 0.15}};
     default:
-      return {"!weight", "density"};
+      return {{"weight"}, {"density", 1}};
   }
 }
 
@@ -331,8 +331,7 @@ std::unique_ptr<Survey> gta_survey(const GtaStyle& style, const TensorTask& task
     for (size_t i = 0; i < masks.size(); ++i) s->models[i].mask = std::move(masks[i]);
   }
   s->copy_of = copy_of(*s);
-  const bool wants_rescale = task.rescale ? *task.rescale != 0 : style.rescale;
-  if (!s->copy_of && wants_rescale) rescale(*s, task, pass);
+  if (!s->copy_of && task.flag("rescale")) rescale(*s, task, pass);
   return s;
 }
 

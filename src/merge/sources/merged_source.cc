@@ -1,4 +1,4 @@
-#include "merge/merged_source.h"
+#include "merge/sources/merged_source.h"
 
 #include <algorithm>
 #include <map>

@@ -1,4 +1,4 @@
-#include "merge/top_k.h"
+#include "merge/selection/top_k.h"
 
 #include <algorithm>
 #include <array>
@@ -6,7 +6,7 @@
 #include <optional>
 
 #include "base/error.h"
-#include "merge/bracket_count.h"
+#include "merge/selection/bracket_count.h"
 
 namespace lewis {
 namespace {

@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "merge/top_k.h"
+#include "merge/selection/top_k.h"
 
 namespace lewis {
 

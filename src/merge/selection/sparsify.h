@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "merge/method.h"
-#include "merge/top_k.h"
+#include "merge/selection/top_k.h"
 
 namespace lewis {
 

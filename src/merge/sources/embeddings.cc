@@ -1,4 +1,4 @@
-#include "merge/embeddings.h"
+#include "merge/sources/embeddings.h"
 
 #include <algorithm>
 #include <array>

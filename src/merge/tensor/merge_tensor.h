@@ -10,7 +10,7 @@
 
 #include "base/threads.h"
 #include "merge/method.h"
-#include "merge/tensor_blocks.h"
+#include "merge/tensor/tensor_io.h"
 
 namespace lewis {
 

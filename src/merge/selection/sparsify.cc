@@ -1,4 +1,4 @@
-#include "merge/sparsify.h"
+#include "merge/selection/sparsify.h"
 
 #include <algorithm>
 #include <atomic>
@@ -10,9 +10,9 @@
 #include <utility>
 
 #include "base/error.h"
-#include "merge/flags.h"
-#include "merge/ranks.h"
-#include "merge/rows.h"
+#include "merge/common/rows.h"
+#include "merge/selection/flags.h"
+#include "merge/selection/ranks.h"
 
 namespace lewis {
 namespace {
@@ -144,7 +144,8 @@ std::unique_ptr<Mask> range_mask(const ModelParameters& model, const TopK& dropp
 class RandomMask final : public Mask {
  public:
   explicit RandomMask(const ModelParameters& model)
-      : random_(model.random), bound_(static_cast<uint32_t>(std::floor(model.density * 0x1p32))) {}
+      : random_(model.random),
+        bound_(static_cast<uint32_t>(std::floor(model["density"] * 0x1p32))) {}
 
   void weigh(int64_t first, const float* model, const float* base, float factor,
              std::span<float> out) const override {
@@ -216,7 +217,7 @@ std::vector<std::unique_ptr<Mask>> magnitude_masks(const TensorTask& task,
   std::vector<TopKQuery> queries;
   std::vector<size_t> asked;
   for (size_t i = 0; i < models.size(); ++i) {
-    const double density = task.models[models[i]].density;
+    const double density = task.models[models[i]]["density"];
     const auto k = static_cast<int64_t>(density * static_cast<double>(task.count));
     if (k == 0) {
       masks[i] = std::make_unique<RangeMask>(kEverything, kNothing);
@@ -249,9 +250,9 @@ std::vector<std::unique_ptr<Mask>> outlier_masks(const TensorTask& task,
   std::vector<Plan> plans;
   for (const size_t m : models) {
     const auto n = static_cast<double>(task.count);
-    const auto target = static_cast<int64_t>(task.models[m].density * n);
+    const auto target = static_cast<int64_t>(task.models[m]["density"] * n);
     const int64_t top =
-        std::min(static_cast<int64_t>(task.models[m].gamma * n), task.count - target);
+        std::min(static_cast<int64_t>(task.models[m]["gamma"] * n), task.count - target);
     values.push_back(scaled_task_vector_values(m, task.models[m].trim_factors));
     plans.push_back({target <= 0, ask(top), ask(top + target)});
   }
@@ -274,11 +275,12 @@ std::vector<std::unique_ptr<Mask>> outlier_masks(const TensorTask& task,
 namespace {
 
 void check_probabilities(const TensorTask& task, const ModelParameters& m) {
-  if (m.density - m.epsilon > 0 && m.density + m.epsilon < 1) return;
+  const double density = m["density"], epsilon = m["epsilon"];
+  if (density - epsilon > 0 && density + epsilon < 1) return;
   throw usage_error(
       "tensor {}: density {} and epsilon {}: della keeps entries with probabilities "
       "from density - epsilon to density + epsilon, which must lie within 0 and 1",
-      task.name, m.density, m.epsilon);
+      task.name, density, epsilon);
 }
 
 LEWIS_VECTORIZED void magnitudes_of(const float* model, const float* base, size_t n,
@@ -349,11 +351,11 @@ std::vector<std::unique_ptr<Mask>> ranked_masks(const TensorTask& task,
   std::vector<RankedModel> ranked;
   for (size_t i = 0; i < models.size(); ++i) {
     const ModelParameters& m = task.models[models[i]];
-    if (m.density >= 1) continue;
+    if (m["density"] >= 1) continue;
     check_probabilities(task, m);
     auto mask = std::make_unique<BitMask>(task.count);
-    ranked.push_back(
-        {models[i], m.random, last_kept_by_rank(task.columns(), m.density, m.epsilon), mask.get()});
+    ranked.push_back({models[i], m.random,
+                      last_kept_by_rank(task.columns(), m["density"], m["epsilon"]), mask.get()});
     masks[i] = std::move(mask);
   }
   if (!ranked.empty()) keep_by_rank(task, ranked, pass);
@@ -361,7 +363,7 @@ std::vector<std::unique_ptr<Mask>> ranked_masks(const TensorTask& task,
 }
 
 std::unique_ptr<Mask> random_mask(const ModelParameters& model) {
-  if (model.density >= 1) return nullptr;
+  if (model["density"] >= 1) return nullptr;
   return std::make_unique<RandomMask>(model);
 }
 

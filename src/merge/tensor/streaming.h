@@ -6,7 +6,7 @@
 #include "base/page_buffer.h"
 #include "io/model_writer.h"
 #include "merge/inputs.h"
-#include "merge/tensor_blocks.h"
+#include "merge/tensor/tensor_io.h"
 
 namespace lewis {
 

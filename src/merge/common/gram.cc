@@ -1,10 +1,10 @@
-#include "merge/gram.h"
+#include "merge/common/gram.h"
 
 #include <algorithm>
 #include <cmath>
 
-#include "merge/rows.h"
-#include "merge/top_k.h"
+#include "merge/common/rows.h"
+#include "merge/selection/top_k.h"
 
 namespace lewis {
 namespace {

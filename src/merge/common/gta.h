@@ -34,16 +34,22 @@ void gta_blend(const TensorTask& task, const Survey& survey, const Chunk& chunk,
 void gta_trim(const TensorTask& task, const Survey& survey, const Chunk& chunk,
               std::span<float> rows);
 
-std::vector<std::string_view> gta_parameters(Sparsifier sparsifier);
+// The parameters of each model that methods with this sparsifier read.
+std::vector<MethodParameter> gta_parameters(Sparsifier sparsifier);
 
-// The method of one style: `const MergeMethod kTies = gta_method<kStyle>("ties");`
+// The method of one style.
 template <const GtaStyle& style>
-MergeMethod gta_method(std::string_view name) {
+MergeMethod gta_method(std::string_view name, std::string_view about, std::string_view paper) {
   MergeMethod method;
   method.name = name;
+  method.about = about;
+  method.paper = paper;
   method.base = BaseRole::kApart;
   method.model_parameters = gta_parameters(style.sparsifier);
-  method.global_parameters = {"normalize", "rescale", "lambda", "int8_mask"};
+  method.whole_parameters = {{"normalize", style.normalize ? 1 : 0},
+                             {"rescale", style.rescale ? 1 : 0},
+                             {"lambda", 1},
+                             {"int8_mask", 0}};
   method.survey = [](const TensorTask& task, const ChunkPass& pass) {
     return gta_survey(style, task, pass);
   };

@@ -1,4 +1,4 @@
-#include "merge/streaming.h"
+#include "merge/tensor/streaming.h"
 
 namespace lewis {
 

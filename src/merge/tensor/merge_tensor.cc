@@ -1,4 +1,4 @@
-#include "merge/tensor_merge.h"
+#include "merge/tensor/merge_tensor.h"
 
 #include <algorithm>
 #include <cstring>

@@ -1,4 +1,4 @@
-#include "merge/tensor_blocks.h"
+#include "merge/tensor/tensor_io.h"
 
 #include <algorithm>
 
