@@ -22,13 +22,13 @@ std::vector<std::string_view> parameter_names() {
 
 std::string range_text(const ParameterRow& row) {
   if (row.kind == ParameterKind::kFlag) return "true or false";
-  const std::string what = row.kind == ParameterKind::kWhole ? "a whole number" : "";
-  const std::string space = what.empty() ? "" : " ";
-  const bool below = std::isinf(row.least), above = std::isinf(row.most);
-  if (below && above) return what.empty() ? "any number" : what;
-  if (above) return fmt::format("{}{}at least {}", what, space, row.least);
-  if (below) return fmt::format("{}{}at most {}", what, space, row.most);
-  return fmt::format("{}{}{} to {}", what, space, row.least, row.most);
+  const bool whole = row.kind == ParameterKind::kWhole;
+  const std::string_view what = whole ? "a whole number " : "";
+  const bool open_below = std::isinf(row.least), open_above = std::isinf(row.most);
+  if (open_below && open_above) return whole ? "a whole number" : "any number";
+  if (open_above) return fmt::format("{}at least {}", what, row.least);
+  if (open_below) return fmt::format("{}at most {}", what, row.most);
+  return fmt::format("{}from {} to {}", what, row.least, row.most);
 }
 
 }  // namespace lewis

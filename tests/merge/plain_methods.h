@@ -272,14 +272,14 @@ inline std::vector<std::vector<size_t>> whole_tensor(const TestTensor& t) {
   std::iota(groups[0].begin(), groups[0].end(), size_t{0});
   return groups;
 }
-// What lies along the last dimension.
+// The rows: vectors along the last dimension.
 inline std::vector<std::vector<size_t>> rows_of(const TestTensor& t) {
   const auto columns = static_cast<size_t>(t.task.columns());
   std::vector<std::vector<size_t>> groups(t.base.size() / columns);
   for (size_t i = 0; i < t.base.size(); ++i) groups[i / columns].push_back(i);
   return groups;
 }
-// What lies along the first dimension.
+// The columns: vectors along the first dimension.
 inline std::vector<std::vector<size_t>> columns_of(const TestTensor& t) {
   const size_t columns = t.base.size() / static_cast<size_t>(t.task.shape[0]);
   std::vector<std::vector<size_t>> groups(columns);

@@ -65,7 +65,7 @@ TEST(Della, RescaleKeepsTheNormAndBadProbabilitiesAreRefused) {
   EXPECT_THROW(t.merge("della"), Error);
 }
 
-// What a row may consist of.
+// The kinds of entries that a row may consist of.
 enum class RowKind {
   kNormal,
   kFewValues,

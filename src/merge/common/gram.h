@@ -21,7 +21,7 @@ class Gram {
   double& at(size_t i, size_t j) { return values_[i * n_ + j]; }
   double at(size_t i, size_t j) const { return values_[i * n_ + j]; }
   double norm(size_t i) const;
-  // Of the angle between v[i] and v[j], in [-1, 1]; 0 where one of them is 0.
+  // The cosine of the angle between v[i] and v[j], in [-1, 1]; 0 where one of them is 0.
   double cosine(size_t i, size_t j) const;
   // Length of sum c[i] v[i]; 0 where rounding makes the square negative.
   double norm_of(std::span<const double> c) const;
@@ -33,12 +33,13 @@ class Gram {
   std::vector<double> values_;
 };
 
-// What one vector is: the whole tensor, a row (then the method must be row_wise), or what lies
-// along the first dimension.
+// The parts of a tensor that are taken as vectors: the whole tensor, each row (then the method must
+// be row_wise), or each column (along the first dimension).
 enum class Along { kTensor, kRows, kColumns };
 
-// The Gram matrices of all vectors of a tensor: one, one a row or one a column. Vectors are those
-// of the models, behind them the base's if `with_base`; or those of the task vectors if `deltas`.
+// The Gram matrices of all vectors of a tensor: one, one per row or one per column. Its vectors are
+// those of the models, followed by that of the base if `with_base`; with `deltas` they are those of
+// the task vectors.
 struct GramOptions {
   Along along = Along::kTensor;
   bool deltas = false, with_base = false;

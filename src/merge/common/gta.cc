@@ -42,8 +42,8 @@ void weigh(const ActiveModel& m, const Chunk& chunk, float factor, std::span<flo
   }
 }
 
-// The same, of those alone that have the sign of the sum; `normalize`: over the sum of their
-// weights.
+// As add_up, but only values that have the sign of the sum are added; `normalize` divides by the
+// sum of their weights.
 [[gnu::always_inline]] inline void add_up_elected(const float* rows, const float* weights,
                                                   size_t models, size_t n, bool normalize,
                                                   double* mixed) {
@@ -202,7 +202,7 @@ LEWIS_VECTORIZED void sum_in_lanes(const float* model, const float* base, const 
   for (size_t lane = 0; lane < kLanes; ++lane) sums[kLanes + lane] = some[lane];
 }
 
-// Of delta = model - base, and of what is kept of it.
+// The norms of delta = model - base, and of the entries of it that are kept.
 Norms norms_of(const float* model, const float* base, const float* kept, size_t n) {
   double sums[2 * kLanes];
   const size_t whole = n / kLanes * kLanes;

@@ -1,4 +1,4 @@
-// The pieces of rows that a chunk holds.
+// The pieces of rows and columns that a chunk holds.
 #pragma once
 
 #include <algorithm>
@@ -25,14 +25,14 @@ void for_rows(const TensorTask& task, const Chunk& chunk, const F& f) {
   }
 }
 
-// Whether the chunk is the last of its slot.
+// Returns whether the chunk is the last of its slot.
 inline bool chunk_ends_slot(const TensorTask& task, const ChunkPass& pass, const Chunk& chunk) {
   const int64_t end = chunk.first + static_cast<int64_t>(chunk.size());
   return end == task.count || end % pass.slot_elements() == 0;
 }
 
-// Where slots keep what must outlast their chunks: a slot's from its first chunk until it is
-// released, then another slot's, in the state in which it was left.
+// Objects that must outlast the chunks of a slot. A slot has one from its first chunk until it
+// releases it; then another slot takes it over, in the state in which it was left.
 template <typename T>
 class SlotRooms {
  public:
@@ -57,7 +57,7 @@ class SlotRooms {
   std::vector<std::unique_ptr<T>> taken_, free_;
 };
 
-// Columns are what lies along the first dimension: element i belongs to column i % column_count.
+// A column lies along the first dimension: element i belongs to column i % column_count.
 inline int64_t column_count(const TensorTask& task) {
   return task.shape.empty() || task.shape[0] == 0 ? 1 : task.count / task.shape[0];
 }

@@ -33,7 +33,7 @@ bool is_before_layers(const std::string& name) {
 
 }  // namespace
 
-// Those that belong to this module.
+// The tensors of a model that belong to this module.
 std::vector<const TensorInfo*> MergeInputs::tensors_of(const InputModel& model) const {
   std::vector<const TensorInfo*> tensors;
   for (const TensorInfo& t : model.source->tensors()) {
@@ -50,7 +50,7 @@ int64_t MergeInputs::count_layers(const InputModel& model) const {
   return layers;
 }
 
-// What stands before the number of a layer; there must be one stack of layers.
+// The part of names before the number of a layer; the model must have one stack of layers.
 std::string MergeInputs::layer_prefix(const InputModel& model) const {
   std::set<std::string> prefixes;
   for (const TensorInfo* t : tensors_of(model)) {
@@ -205,7 +205,7 @@ DType MergeInputs::output_dtype(const OutputTensor& t) const {
   return std::any_of(t.models.begin(), t.models.end(), other) ? DType::kF32 : first;
 }
 
-// A tensor that was refined is read from there.
+// Makes a tensor that was refined be read from the refined model.
 void MergeInputs::take_refined(OutputTensor& t) const {
   const TensorInfo* refined = options_.refined->source->find(t.info.name);
   if (!refined) return;

@@ -9,11 +9,11 @@
 
 namespace lewis {
 
-// What lewis: asks of the merge itself.
+// Checks the settings of the section `lewis:` that concern the merge itself.
 void MergeInputs::check_lewis() const {
   if (!recipe_.lewis) return;
   const LewisSection& lewis = *recipe_.lewis;
-  if (lewis.trim == "activation" && !method_.reads_trim_factors) {
+  if (lewis.trim == Trim::kActivation && !method_.reads_trim_factors) {
     throw usage_error(
         "{}: lewis.trim: activation needs a method that keeps the largest entries of task vectors "
         "(ties, breadcrumbs, breadcrumbs_ties), not {}",
@@ -24,7 +24,8 @@ void MergeInputs::check_lewis() const {
                       method_.name);
   }
   const bool models = recipe_.slices.empty() && recipe_.modules.empty();
-  if (!models && (lewis.aim || lewis.trim == "activation" || lewis.coefficient.method != "none")) {
+  if (!models && (lewis.aim || lewis.trim == Trim::kActivation ||
+                  lewis.coefficient.method != Coefficient::kNone)) {
     throw usage_error("{}: lewis.trim, coefficient and aim need the form models", where());
   }
 }
@@ -38,8 +39,7 @@ void MergeInputs::open_models() {
   if (recipe_.tokenizer || recipe_.chat_template) change_tokenizers();
 }
 
-// From here on the models have the vocabulary of the output. Of several modules only the one with
-// the embeddings is concerned.
+// Gives the models the vocabulary of the output. Only the module with the embeddings is concerned.
 void MergeInputs::change_tokenizers() {
   const auto own = tensors_of(main());
   const auto embeds = [&](const TensorInfo* t) { return is_embedding(*t, main().vocab_size()); };
@@ -70,7 +70,7 @@ void MergeInputs::open_modules() {
   }
 }
 
-// What a module merges is part of the output.
+// Makes the tensors of a module part of the output.
 void MergeInputs::take_over(size_t module) {
   const MergeInputs& part = *modules_[module];
   const std::string& name = recipe_.modules[module].name;

@@ -76,7 +76,8 @@ std::vector<std::string> MergeInputs::explain(const OutputTensor& t) const {
   const auto value = [&](const MethodParameter& p, const MergeSource* s) {
     const auto all = levels(t, s);
     const auto found = find_value(all, p.id.name(), s ? s->tensor->name : t.info.name, t.depth);
-    if (!found) return fmt::format("  {}: default", p.id.name());
+    if (!found && p.required()) return fmt::format("  {}: not given", p.id.name());
+    if (!found) return fmt::format("  {} = {} by default", p.id.name(), *p.otherwise);
     const std::string filter = !found->condition ? ""
                                : found->condition->filter.empty()
                                    ? ", the condition without a filter"

@@ -1,4 +1,4 @@
-// MergeInputs: what is allowed but may surprise.
+// MergeInputs: notes on what is allowed but may surprise.
 #include <algorithm>
 #include <array>
 #include <set>

@@ -33,7 +33,7 @@ LEWIS_VECTORIZED void variance_of_many(const float* deltas, size_t models, size_
   for (size_t i = 0; i < n; ++i) variance[i] = static_cast<float>(squares[i]);
 }
 
-// The same arithmetic in registers.
+// The same arithmetic for two models, in registers.
 LEWIS_VECTORIZED void variance_of_two(const float* a, const float* b, size_t n, float* variance) {
   for (size_t i = 0; i < n; ++i) {
     const auto x = static_cast<double>(a[i]), y = static_cast<double>(b[i]);
@@ -136,7 +136,7 @@ std::unique_ptr<Survey> survey(const TensorTask& task, const ChunkPass& pass) {
   return delta == 0 ? base : base + delta;
 }
 
-// Of the deltas that have the sign of their sum, the mean by weight.
+// Takes the weighted mean of the deltas that have the sign of their sum.
 LEWIS_VECTORIZED void erase_and_mean_many(const float* deltas, const double* weights, size_t models,
                                           const float* base, size_t n, float* out) {
   double sign[kChunkElements] = {}, mixed[kChunkElements] = {}, divisor[kChunkElements] = {};
@@ -156,7 +156,7 @@ LEWIS_VECTORIZED void erase_and_mean_many(const float* deltas, const double* wei
   for (size_t i = 0; i < n; ++i) out[i] = add_mean(base[i], mixed[i], divisor[i]);
 }
 
-// The same arithmetic in registers.
+// The same arithmetic for two models, in registers.
 LEWIS_VECTORIZED void erase_and_mean_two(const float* a, const float* b, double weight_a,
                                          double weight_b, const float* base, size_t n, float* out) {
   for (size_t i = 0; i < n; ++i) {

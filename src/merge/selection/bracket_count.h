@@ -23,7 +23,7 @@ struct BracketCount {
 BracketCount count_in_bracket(const Differences& values, size_t n, const Bracket& bracket,
                               uint32_t* between);
 
-// The same on any processor.
+// As count_in_bracket, for any processor.
 BracketCount count_in_bracket_plainly(const Differences& values, size_t n, const Bracket& bracket,
                                       uint32_t* between);
 

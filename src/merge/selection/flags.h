@@ -1,5 +1,5 @@
-// Flags of entries, one byte each: what loops write. Few that are set are found quickly, and many
-// are kept as bits.
+// Flags of entries, one byte each, as loops write them. Few that are set are found quickly, and
+// many are kept as bits.
 #pragma once
 
 #include <bit>

@@ -31,7 +31,7 @@ struct RankedEntries {
 // ranks are counted one by one.
 class RowDecider {
  public:
-  // Of equal magnitudes the lower index has the lower rank.
+  // Among equal magnitudes the lower index has the lower rank.
   void decide(const RankedEntries& row);
 
  private:

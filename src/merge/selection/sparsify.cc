@@ -113,7 +113,7 @@ LEWIS_VECTORIZED void weigh_ranked(const float* model, const float* base, const 
   }
 }
 
-// The same, where what is ranked is the task vector times factors of its columns.
+// As RangeMask, with magnitudes of the task vector times factors of its columns.
 class ScaledRangeMask final : public Mask {
  public:
   ScaledRangeMask(const ColumnFactors& factors, const TopK& dropped, const TopK& kept)
@@ -288,7 +288,7 @@ LEWIS_VECTORIZED void magnitudes_of(const float* model, const float* base, size_
   for (size_t i = 0; i < n; ++i) magnitudes[i] = magnitude_bits(model[i] - base[i]);
 }
 
-// What one model keeps.
+// The entries that one model keeps.
 struct RankedModel {
   size_t index = 0;  // into Chunk::models
   TensorRandom random;

@@ -1,4 +1,4 @@
-// Which entries of a task vector are kept.
+// Masks: which entries of a task vector are kept.
 #pragma once
 
 #include <bit>
@@ -26,7 +26,7 @@ struct MaskedDelta {
   const float *model = nullptr, *base = nullptr;
   uint32_t low = 0, width = kAllMagnitudes;
   float factor = 1;
-  Ahead ahead = {};  // of model
+  Ahead ahead = {};  // prefetches model
 };
 
 class Mask {
@@ -36,12 +36,12 @@ class Mask {
   // kChunkElements.
   virtual void weigh(int64_t first, const float* model, const float* base, float factor,
                      std::span<float> out) const = 0;
-  // Whether entries [first, first + n) are kept by their magnitude alone: from low to
+  // Returns whether entries [first, first + n) are kept by their magnitude alone: those from low to
   // low + width - 1, as magnitude_bits has them.
   virtual bool one_range(int64_t, size_t, uint32_t& /* low */, uint32_t& /* width */) const {
     return false;
   }
-  // Whether a BitMask of what it keeps is faster.
+  // Returns whether a BitMask of the kept entries is faster.
   virtual bool costly() const { return false; }
 };
 
@@ -56,15 +56,15 @@ class BitMask final : public Mask {
              std::span<float> out) const override;
   // Keeps entry first + i where flags[i] is 1 (else 0). Each entry once; from several threads.
   void keep(int64_t first, std::span<const uint8_t> flags);
-  // The same where values[i] is not 0.
+  // Keeps entry first + i where values[i] is not 0.
   void keep_nonzero(int64_t first, std::span<const float> values);
 
  private:
   std::vector<uint8_t> bits_;  // 8 bytes more than needed can be read
 };
 
-// Of each model's task vector the int(density * count) largest by magnitude, per tensor; null
-// where that keeps everything. `models`: indices into task.models.
+// Keeps the int(density * count) largest entries of each model's task vector by magnitude, per
+// tensor. A mask is null where it keeps everything. `models`: indices into task.models.
 std::vector<std::unique_ptr<Mask>> magnitude_masks(const TensorTask& task,
                                                    std::span<const size_t> models,
                                                    const ChunkPass& pass);

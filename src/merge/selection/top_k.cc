@@ -13,7 +13,7 @@ namespace {
 
 constexpr uint32_t kLargest = Bracket().high;
 
-// What one slot has above, at and inside its bracket.
+// The magnitudes of one slot above, at and inside its bracket.
 struct SlotCount {
   int64_t above = 0, at_high = 0, at_low = 0;
   std::vector<uint32_t> inside;  // low < m < high, in order

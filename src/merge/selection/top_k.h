@@ -31,33 +31,36 @@ struct Differences {
 // A chunk of zeros, to subtract where there is nothing to subtract.
 inline constexpr float kZeros[kChunkElements] = {};
 
-// Says what is ranked of a chunk; `room` has kChunkElements to work in, and so has chunk.scratch.
+// Returns the values of a chunk that are ranked; `room`, of kChunkElements, and chunk.scratch are
+// free to work in.
 using ValueFn = std::function<Differences(const Chunk& chunk, float* room)>;
 
-// Which k, 1 <= k <= the tensor's elements, of which of the values.
+// Asks for the k largest, 1 <= k <= the tensor's elements, of values[values].
 struct TopKQuery {
   size_t values = 0;
   int64_t k = 0;
 };
 
-// A sample brackets each threshold; one pass counts what lies above its bracket and collects what
-// lies inside (about 2 %); the counts prove the answer, else the bracket is widened. Independent of
-// the number of threads. Values that several queries rank are computed once.
+// A sample brackets each threshold. One pass counts the magnitudes above its bracket and collects
+// those inside (about 2 %). The counts prove the answer; otherwise the bracket is widened. The
+// result does not depend on the number of threads. Values that several queries rank are computed
+// once.
 std::vector<TopK> find_top_k(const ChunkPass& pass, std::span<const ValueFn> values,
                              std::span<const TopKQuery> queries, int64_t count);
 
 // delta = models[model] - base, or the model itself without a base.
 void task_vector(const Chunk& chunk, size_t model, float* delta);
-// The same as a ValueFn.
+// task_vector as a ValueFn.
 ValueFn task_vector_values(size_t model);
 // out[i] = delta of element first + i, times the factor of its column.
 void scaled_task_vector(const ColumnFactors& factors, int64_t first, const float* model,
                         const float* base, std::span<float> out);
-// The same as a ValueFn; without factors task_vector_values. They must outlive it.
+// scaled_task_vector as a ValueFn; without factors it is task_vector_values. It refers to
+// `factors`.
 ValueFn scaled_task_vector_values(size_t model, const ColumnFactors* factors);
 
-// Sets what is not among the top k to 0: values are those that were ranked, of the elements from
-// `first` on.
+// Sets the data of elements that are not among the top k to 0. `ranked`: the values that were
+// ranked, of the elements from `first` on.
 void keep_top(const TopK& top, int64_t first, std::span<const float> ranked, std::span<float> data);
 
 }  // namespace lewis

@@ -137,7 +137,7 @@ class AdapterSource final : public TensorSource {
   }
 
   // bytes: stored elements [first, ...); out: the same with the change. `factors` of DoRA: one a
-  // column, or one a row from the first row of the range on.
+  // column, or one per row from the first row of the range on.
   void apply(const AdapterChange& change, int64_t first, std::span<std::byte> bytes,
              std::span<const float> factors) const {
     const DType dtype = change.tensor.dtype;

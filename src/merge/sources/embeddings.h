@@ -1,5 +1,5 @@
 // Embeddings and heads with the rows of another vocabulary: which row of which model every row of
-// the output comes from, and a model that reads so. Knows no tokenizer.
+// the output is taken from, and a model that reads its tensors so. Knows no tokenizer.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,7 @@ struct RowOf {
   bool operator==(const RowOf&) const = default;
 };
 
-// What a recipe says of one token (mergekit's tokenizer.tokens).
+// The rule of a recipe for one token (mergekit's tokenizer.tokens).
 struct TokenRule {
   enum class Kind { kDefault, kZero, kRow };
   int32_t token = 0;  // id in the output
@@ -28,9 +28,9 @@ struct TokenRule {
   bool force = false;  // also for models that have the token
 };
 
-// For one model: row i of the output is the mean of from[begin[i]] ... from[begin[i + 1] - 1]. One
-// row: that row, bit for bit. None: zeros. Rows without a token: the mean of all rows that have
-// one.
+// The rows of one model: row i of the output is the mean of from[begin[i]] ... from[begin[i + 1] -
+// 1]. The mean of one row is that row, bit for bit; that of none is zeros. Rows without a token are
+// the mean of all rows that have one.
 struct ModelRows {
   std::vector<uint32_t> begin = {0};
   std::vector<RowOf> from;
@@ -44,7 +44,7 @@ struct EmbeddingPlan {
 };
 
 struct VocabularyMap {
-  int64_t rows = 0;             // of the model's embeddings
+  int64_t rows = 0;             // rows of the model's embeddings
   std::vector<int32_t> row_of;  // per id of the output: the model's row or -1
 };
 
@@ -62,10 +62,10 @@ std::optional<EmbeddingPlan> plan_embeddings(const std::vector<VocabularyMap>& m
 // For people: "rows: 62 of its own, 3 of other models, 1 mean, 0 zeros, 2 padding".
 std::string describe_rows(const EmbeddingPlan& plan, size_t model);
 
-// Changes when the plan does.
+// A hash that changes when the plan does.
 std::string fingerprint(const EmbeddingPlan& plan);
 
-// Whether a tensor has one row for each token: by its name and its first dimension.
+// Returns whether a tensor has one row for each token, by its name and its first dimension.
 bool is_embedding(const TensorInfo& tensor, int64_t vocabulary);
 
 // A model whose embeddings, head and the head's bias have the rows of the plan. Everything else is

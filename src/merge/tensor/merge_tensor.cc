@@ -62,7 +62,7 @@ LEWIS_VECTORIZED bool finite(const float* x, size_t n) {
   return bad == 0;
 }
 
-// What lies behind elements [first, first + n).
+// The prefetching of what follows elements [first, first + n).
 Ahead ahead_of(const StoredTensor& tensor, int64_t first, size_t n) {
   const size_t bytes = dtype_size(tensor.dtype);
   return {tensor.bytes.data() + (static_cast<size_t>(first) + n) * bytes, bytes};

@@ -22,7 +22,7 @@ class StreamedInputs final : public TensorInputs {
 
  private:
   struct Buffers {
-    std::vector<PageBuffer> rooms;  // one a source
+    std::vector<PageBuffer> rooms;  // one per source
     std::vector<StoredTensor> stored;
   };
 
@@ -31,7 +31,7 @@ class StreamedInputs final : public TensorInputs {
   mutable Buffers buffers_[2];
 };
 
-// Writes a range while the next one is made.
+// Writes a range while the next one is computed.
 class StreamedOutput final : public TensorOutput {
  public:
   // `tensor`: into ModelWriter::tensors().

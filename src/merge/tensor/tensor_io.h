@@ -1,4 +1,4 @@
-// Where merging a tensor gets its inputs from and where the result goes: all in memory, or block by
+// The inputs of merging a tensor, and the place for its result: in memory as a whole, or block by
 // block for tensors that would not fit.
 #pragma once
 
@@ -24,16 +24,17 @@ struct ElementRange {
   int64_t first = 0, count = 0;
 };
 
-// What all models have of one tensor.
+// One tensor of all models.
 class TensorInputs {
  public:
   using Use =
       std::function<void(const ElementRange& range, std::span<const StoredTensor> of_range)>;
   virtual ~TensorInputs() = default;
 
-  // The most elements of one range; 0: everything is in memory, and a range may be all of it.
+  // The largest number of elements in a range; 0: everything is in memory, so there is no limit.
   virtual int64_t block_elements() const = 0;
-  // Calls `use` with each range, in order: the models', then the base's if there is one.
+  // Calls `use` for each range in order, with the elements of the models and then those of the base
+  // if there is one.
   virtual void visit(std::span<const ElementRange> ranges, const Use& use) const = 0;
 };
 
@@ -43,7 +44,7 @@ class TensorOutput {
   virtual ~TensorOutput() = default;
   // Room for the elements of a range.
   virtual std::span<std::byte> begin(const ElementRange& range) = 0;
-  // They are there.
+  // Says that the elements of the range are complete.
   virtual void end() = 0;
 };
 

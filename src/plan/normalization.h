@@ -1,4 +1,5 @@
-// Rounding as the paper's program (Python) does it.
+// How norms become importances that add up to 1 over the layers (LEWIS, arXiv 2503.03874, section
+// 3; docs/lewis.md), with the rounding of the paper's program.
 #pragma once
 
 #include <set>
@@ -19,10 +20,10 @@ std::string component_of(const std::string& module);
 // their layer and component.
 void replace_unsure(LayerValues& values, const std::set<std::string>& unsure);
 
-// Steps 3 of the LEWIS spec from norms: |expert - base|, divided by the sum over the layers of the
-// same component (left as it is when that is 0), rounded to 5 decimals. In that sum the experts of
-// a layer count by their mean. `unsure`: experts that saw few tokens; they get the mean of the
-// other experts of their layer.
+// |expert norm - base norm|, divided by the sum over the layers of the same component (left as it
+// is when that is 0), rounded to 5 decimals. In that sum the experts of a layer count by their
+// mean. `unsure`: experts that saw few tokens; they get the mean of the other experts of their
+// layer.
 LayerValues normalized_shift(const LayerValues& base_norm, const LayerValues& expert_norm,
                              const std::set<std::string>& unsure = {});
 

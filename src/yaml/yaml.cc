@@ -1,4 +1,4 @@
-#include "recipe/yaml.h"
+#include "yaml/yaml.h"
 
 #include <libfyaml.h>
 
@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/text_file.h"
+#include "yaml/scalars.h"
 
 namespace lewis {
 namespace {
@@ -151,42 +152,6 @@ class TreeBuilder {
   std::unique_ptr<fy_parser, ParserDeleter> parser_;
 };
 
-// "yes", "Yes" and "YES", but not "yEs".
-bool is_word(std::string_view text, std::initializer_list<std::string_view> words) {
-  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
-  const auto is_lower = [&](char c) { return c == lower(c); };
-  std::string word(text);
-  std::transform(word.begin(), word.end(), word.begin(), lower);
-  if (std::find(words.begin(), words.end(), word) == words.end()) return false;
-  const bool tail_lower = std::all_of(text.begin() + 1, text.end(), is_lower);
-  return tail_lower || std::none_of(text.begin(), text.end(), is_lower);
-}
-
-// [+-] digits [. digits] [e [+-] digits], with at least one digit before the exponent.
-bool is_decimal(std::string_view s) {
-  const auto digits = [&s] {
-    const size_t n = std::min(s.find_first_not_of("0123456789"), s.size());
-    s.remove_prefix(n);
-    return n;
-  };
-  if (s.starts_with('+') || s.starts_with('-')) s.remove_prefix(1);
-  const bool leading_zero = s.starts_with('0');
-  const size_t whole = digits();
-  if (s.empty()) return whole == 1 || (whole > 1 && !leading_zero);
-  size_t fraction = 0;
-  if (s.starts_with('.')) {
-    s.remove_prefix(1);
-    fraction = digits();
-  }
-  if (whole + fraction == 0) return false;
-  if (s.starts_with('e') || s.starts_with('E')) {
-    s.remove_prefix(1);
-    if (s.starts_with('+') || s.starts_with('-')) s.remove_prefix(1);
-    if (digits() == 0) return false;
-  }
-  return s.empty();
-}
-
 }  // namespace
 
 const YamlNode* YamlNode::find(std::string_view key) const {
@@ -196,16 +161,10 @@ const YamlNode* YamlNode::find(std::string_view key) const {
   return nullptr;
 }
 
-bool YamlNode::is_null() const {
-  if (kind != Kind::kScalar || !plain) return false;
-  return scalar.empty() || scalar == "~" || is_word(scalar, {"null"});
-}
+bool YamlNode::is_null() const { return kind == Kind::kScalar && plain && is_null_word(scalar); }
 
 std::optional<bool> YamlNode::boolean() const {
-  if (kind != Kind::kScalar || !plain || scalar.empty()) return std::nullopt;
-  if (is_word(scalar, {"true", "yes", "on"})) return true;
-  if (is_word(scalar, {"false", "no", "off"})) return false;
-  return std::nullopt;
+  return kind == Kind::kScalar && plain ? boolean_word(scalar) : std::nullopt;
 }
 
 std::optional<double> YamlNode::number() const {

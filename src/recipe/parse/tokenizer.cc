@@ -1,20 +1,15 @@
-#include <algorithm>
-#include <cmath>
-#include <initializer_list>
-
-#include "base/error.h"
-#include "base/suggest.h"
+// `tokenizer_source:` and `tokenizer:`.
 #include "recipe/tokenizer_settings.h"
+#include "yaml/reader.h"
 
 namespace lewis {
 namespace {
 
 using Kind = YamlNode::Kind;
-using Names = std::vector<std::string_view>;
 
-class TokenizerParser {
+class TokenizerParser : private YamlReader {
  public:
-  explicit TokenizerParser(std::string_view where) : where_(where) {}
+  explicit TokenizerParser(std::string_view where) : YamlReader(std::string(where)) {}
 
   std::optional<TokenizerSettings> settings(const YamlNode& root) const {
     const YamlNode* source = given(root, "tokenizer_source");
@@ -22,7 +17,7 @@ class TokenizerParser {
     if (source && map) fail(map->line, "a recipe has tokenizer_source or tokenizer, found both");
     TokenizerSettings s;
     if (source) {
-      s.source = text_of(*source, "tokenizer_source");
+      s.source = text(*source, "tokenizer_source");
       s.line = source->line;
     }
     if (map) read_map(*map, s);
@@ -30,47 +25,19 @@ class TokenizerParser {
   }
 
  private:
-  [[noreturn]] void fail(int line, std::string_view message) const {
-    throw usage_error("{}:{}: {}", where_, line, message);
-  }
-
-  // A key that is there and not null.
-  static const YamlNode* given(const YamlNode& map, std::string_view key) {
-    const YamlNode* n = map.find(key);
-    return n && !n->is_null() ? n : nullptr;
-  }
-
-  void check_keys(const YamlNode& map, const Names& known, std::string_view what) const {
-    if (map.kind != Kind::kMap) fail(map.line, fmt::format("{} must be a map of keys", what));
-    for (const auto& [key, _] : map.entries) {
-      if (std::ranges::find(known, key.scalar) != known.end()) continue;
-      fail(key.line, fmt::format("unknown key {} in {}; did you mean '{}'?", in_quotes(key.scalar),
-                                 what, nearest_name(key.scalar, known)));
-    }
-  }
-
-  std::string text_of(const YamlNode& n, std::string_view what) const {
-    if (n.kind != Kind::kScalar || n.is_null() || n.scalar.empty())
-      fail(n.line, fmt::format("'{}' must be a text", what));
-    return n.scalar;
-  }
-
-  int64_t count_of(const YamlNode& n, std::string_view what, int64_t least) const {
-    const auto value = n.number();
-    if (value && *value >= static_cast<double>(least) && *value == std::floor(*value) &&
-        *value < 1e9) {
-      return static_cast<int64_t>(*value);
-    }
-    fail(n.line, fmt::format("{} must be a whole number of at least {}, found {}", what, least,
-                             n.kind == Kind::kScalar ? in_quotes(n.scalar) : "something else"));
+  int64_t row_count(const YamlNode& n, std::string_view what, uint64_t least) const {
+    constexpr uint64_t kMost = 1'000'000'000;
+    const uint64_t value = count(n, what, least);
+    if (value >= kMost) fail(n.line, fmt::format("{} {} is too large", what, value));
+    return static_cast<int64_t>(value);
   }
 
   void read_map(const YamlNode& map, TokenizerSettings& s) const {
     check_keys(map, {"source", "tokens", "pad_to_multiple_of"}, "tokenizer");
     s.line = map.line;
-    if (const YamlNode* n = given(map, "source")) s.source = text_of(*n, "tokenizer.source");
+    if (const YamlNode* n = given(map, "source")) s.source = text(*n, "tokenizer.source");
     if (const YamlNode* n = given(map, "pad_to_multiple_of"))
-      s.pad_to_multiple_of = count_of(*n, "pad_to_multiple_of", 1);
+      s.pad_to_multiple_of = row_count(*n, "pad_to_multiple_of", 1);
     const YamlNode* tokens = given(map, "tokens");
     if (!tokens) return;
     if (tokens->kind != Kind::kMap) fail(tokens->line, "tokenizer.tokens must be a map of tokens");
@@ -81,15 +48,11 @@ class TokenizerParser {
   }
 
   TokenSetting token_of(const YamlNode& token, const YamlNode& n) const {
-    TokenSetting s{.token = token.scalar, .line = token.line};
+    TokenSetting s{.token = any_text(token, "a token"), .line = token.line};
     if (n.is_null()) return s;
     check_keys(n, {"source", "force"}, "token " + in_quotes(s.token));
     if (const YamlNode* source = given(n, "source")) s.source = source_of(*source);
-    if (const YamlNode* force = given(n, "force")) {
-      const auto value = force->boolean();
-      if (!value) fail(force->line, "force must be true or false");
-      s.force = *value;
-    }
+    if (const YamlNode* force = given(n, "force")) s.force = flag(*force, "force");
     return s;
   }
 
@@ -98,13 +61,13 @@ class TokenizerParser {
     TokenSource s;
     if (n.kind == Kind::kScalar) {
       s.kind = TokenSource::Kind::kModelToken;
-      s.model = text_of(n, "source");
+      s.model = text(n, "source");
       return s;
     }
     check_keys(n, {"kind", "model", "token", "token_id"}, "the source of a token");
     const YamlNode* kind = given(n, "kind");
     if (!kind) fail(n.line, "the source of a token needs 'kind': zero or model_token");
-    const std::string name = text_of(*kind, "kind");
+    const std::string name = text(*kind, "kind");
     if (name != "zero" && name != "model_token") {
       fail(kind->line,
            fmt::format("kind {} is not known; expected zero or model_token", in_quotes(name)));
@@ -119,13 +82,11 @@ class TokenizerParser {
     if (!model) fail(n.line, "kind model_token needs 'model'");
     if (!token == !id) fail(n.line, "kind model_token needs either 'token' or 'token_id'");
     s.kind = TokenSource::Kind::kModelToken;
-    s.model = text_of(*model, "model");
-    if (token) s.token = text_of(*token, "token");
-    if (id) s.token_id = count_of(*id, "token_id", 0);
+    s.model = text(*model, "model");
+    if (token) s.token = text(*token, "token");
+    if (id) s.token_id = row_count(*id, "token_id", 0);
     return s;
   }
-
-  std::string_view where_;
 };
 
 }  // namespace

@@ -20,11 +20,12 @@ struct YamlNode {
 
   // The value of a map's key; null when it is not there.
   const YamlNode* find(std::string_view key) const;
-  // A scalar as YAML 1.1 reads it, which is what mergekit does: nothing, "~", "null";
+  // A scalar without quotes that is empty, "~" or "null".
   bool is_null() const;
-  // "true", "no", "on", ... without quotes;
+  // true or false without quotes; "yes", "on" and the like, which only YAML 1.1 takes for booleans,
+  // are neither.
   std::optional<bool> boolean() const;
-  // a decimal number, with or without quotes (mergekit takes "1e-5", which YAML 1.1 calls a
+  // A decimal number, with or without quotes (mergekit takes "1e-5", which YAML 1.1 calls a
   // string). "010", which YAML 1.1 reads as 8, and values beyond a double are none.
   std::optional<double> number() const;
 };
