@@ -6,7 +6,7 @@
 
 #include "base/page_buffer.h"
 #include "bench.h"
-#include "merge/tensor_merge.h"
+#include "merge/tensor/merge_tensor.h"
 
 namespace lewis {
 namespace {
@@ -81,13 +81,17 @@ double row_seconds(const Row& row, Inputs& in, Threads& threads) {
   const MergeMethod& method = find_merge_method(row.method);
   TensorTask task;
   task.name = "bench";
-  task.t = 0.3;
-  task.select_topk = row.density;
+  task.set("t", 0.3);
+  task.set("select_topk", row.density);
   task.count = static_cast<int64_t>(in.base.size());
   task.shape = {task.count / 4096, 4096};
   const size_t models = std::min<size_t>(2, method.max_models);
-  for (uint64_t m = 0; m < models; ++m)
-    task.models.push_back({m == 0 ? 1.0 : 0.5, row.density, TensorRandom(0, m, task.name)});
+  for (uint64_t m = 0; m < models; ++m) {
+    ModelParameters& p = task.models.emplace_back(TensorRandom(0, m, task.name));
+    p.set("weight", m == 0 ? 1.0 : 0.5);
+    p.set("density", row.density);
+  }
+  set_defaults(method, task);
   const StoredTensor base = stored(in.base);
   const StoredTensor experts[] = {stored(in.experts[0]), stored(in.experts[1])};
   return median_seconds([&] {

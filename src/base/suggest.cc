@@ -1,5 +1,7 @@
 #include "base/suggest.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <numeric>
 #include <vector>
@@ -26,6 +28,11 @@ std::string_view nearest_name(std::string_view name, std::span<const std::string
     return edit_distance(name, a) < edit_distance(name, b);
   });
   return nearest == known.end() ? std::string_view() : *nearest;
+}
+
+std::string unknown_name(std::string_view name, std::span<const std::string_view> known) {
+  return fmt::format("'{}' is not known; did you mean '{}'? (known: {})", name,
+                     nearest_name(name, known), fmt::join(known, ", "));
 }
 
 }  // namespace lewis

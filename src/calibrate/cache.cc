@@ -56,7 +56,7 @@ std::map<std::string, std::string> to_origin(const StatisticsKey& key) {
       {"seed", std::to_string(key.seed)},
       {"max_tokens", std::to_string(key.max_tokens)},
       {"sequences_hash", key.sequences_hash},
-      {"calibration_protocol", key.protocol == Protocol::kClean ? "clean" : "reference"},
+      {"calibration_protocol", std::string(name_of(key.protocol))},
       {"skip_first_token", key.skip_first_token ? "true" : "false"},
       {"compute", std::string(compute_type_name(key.compute))}};
   // Not of what has neither, so that files of before stay valid.

@@ -155,7 +155,7 @@ void write_statistics(const std::filesystem::path& file, const Statistics& s) {
   metadata["format"] = kFormat;
   metadata["tokens"] = std::to_string(s.tokens);
   metadata["sequences"] = std::to_string(s.sequences);
-  metadata["protocol"] = s.protocol == Protocol::kClean ? "clean" : "reference";
+  metadata["protocol"] = name_of(s.protocol);
   if (!s.fused.empty()) metadata["fused"] = fused_to_text(s.fused);
   write_safetensors(file, tensors, data, metadata);
 }
@@ -170,11 +170,12 @@ Statistics read_statistics(const std::filesystem::path& path) {
   Statistics s;
   s.tokens = count(metadata, "tokens", path);
   s.sequences = count(metadata, "sequences", path);
-  if (metadata["protocol"] != "clean" && metadata["protocol"] != "reference") {
+  const auto protocol = find_value_of<Protocol>(metadata["protocol"]);
+  if (!protocol) {
     throw input_error("{}: metadata 'protocol' is '{}', expected clean or reference", path.string(),
                       metadata["protocol"]);
   }
-  s.protocol = metadata["protocol"] == "clean" ? Protocol::kClean : Protocol::kReference;
+  s.protocol = *protocol;
   if (metadata.contains("fused")) s.fused = fused_from_text(metadata["fused"], path.string());
   for (const auto& entry : file.entries()) read_entry(file, entry, path, s);
   check_experts(s, path);

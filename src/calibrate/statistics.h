@@ -7,14 +7,9 @@
 #include <string>
 #include <vector>
 
-namespace lewis {
+#include "base/protocol.h"
 
-// How the calibration text is run (DESIGN: protocols; spec: LEWIS, arXiv 2503.03874, section 3).
-enum class Protocol {
-  kClean,     // real tokens only, the model as it is; s_j is a mean over tokens
-  kReference  // padded to the full length, each block followed by its pruned self; mean over
-              // samples
-};
+namespace lewis {
 
 // The routed experts of one block: sums of squares over the tokens that the router sent to each.
 struct ExpertStatistics {

@@ -4,7 +4,6 @@
 
 #include "base/error.h"
 #include "base/json.h"
-#include "base/suggest.h"
 #include "calibrate/imatrix.h"
 #include "cli/guidance.h"
 #include "cli/running_model.h"
@@ -22,14 +21,6 @@ struct Options {
   bool skip_first_token = false;
   std::shared_ptr<CommonOptions> common;
 };
-
-Protocol protocol_of(const std::string& name) {
-  static constexpr std::array<std::string_view, 2> kNames = {"clean", "reference"};
-  if (name == "clean") return Protocol::kClean;
-  if (name == "reference") return Protocol::kReference;
-  throw usage_error("--protocol {}: expected clean or reference; the nearest is '{}'", name,
-                    nearest_name(name, kNames));
-}
 
 Json summary(const CalibrationResult& result, const std::filesystem::path& file) {
   Json origin = Json::object();
@@ -81,18 +72,19 @@ void calibrate_model(const Options& o, Threads& threads, const ProgressFn& progr
   if (o.data.empty()) throw usage_error("--data is needed: the text that shows the model's skill");
   CalibrationJob job;
   job.model = guided(named, o.guidance, threads, progress);
-  job.protocol = protocol_of(o.protocol);
+  job.protocol = value_of<Protocol>(o.protocol, "--protocol");
   if (is_imatrix_name(o.out) && job.protocol != Protocol::kClean)
     throw usage_error("-o {}: an importance matrix needs the protocol clean", o.out.string());
   job.skip_first_token = o.skip_first_token;
   job.text.data = o.data;
-  job.text.format = format_of(o.data, o.format);
+  if (!o.format.empty()) job.text.format = value_of<DataFormat>(o.format, "--format");
+  job.text.format = format_of(o.data, job.text.format);
   job.text.prompt_field = o.prompt_field;
   job.text.answer_field = o.answer_field;
   job.text.samples = o.samples;
   job.text.seed = o.seed;
   // Token ids are fed as they are; text is cut where the paper cuts it.
-  job.text.max_tokens = o.max_tokens ? o.max_tokens : job.text.format == "ids" ? 0 : 512;
+  job.text.max_tokens = o.max_tokens ? o.max_tokens : job.text.format == DataFormat::kIds ? 0 : 512;
   GuidanceOptions guidance = o.guidance;
   if (!o.out.empty()) guidance.cache.clear();
   const CalibrationResult result = run_calibration(job, guidance, threads, progress);

@@ -20,10 +20,6 @@
 namespace lewis {
 namespace {
 
-Protocol protocol_of(const LewisSection& lewis) {
-  return lewis.protocol == "reference" ? Protocol::kReference : Protocol::kClean;
-}
-
 ComputeType compute_type_of(Protocol protocol, const GuidanceOptions& options) {
   return protocol == Protocol::kReference ? ComputeType::kF32 : options.compute;
 }
@@ -32,8 +28,10 @@ StatisticsKey key_of(const CalibrationJob& job, const RunningModel& model) {
   StatisticsKey key;
   key.model = job.model.model;
   key.model_hash = model.input.fingerprint();
-  key.format = format_of(job.text.data, job.text.format);
-  if (key.format != "ids" && model.tokenizer) key.tokenizer_hash = model.tokenizer->identity();
+  const DataFormat format = format_of(job.text.data, job.text.format);
+  key.format = name_of(format);
+  if (format != DataFormat::kIds && model.tokenizer)
+    key.tokenizer_hash = model.tokenizer->identity();
   key.data = job.text.data.string();
   key.data_hash = sha256_hex(read_text_file(job.text.data));
   key.prompt_field = job.text.prompt_field;
@@ -94,9 +92,9 @@ CalibrationResult kept(const StatisticsKey& key, const std::filesystem::path& ca
 
 std::vector<TokenSequence> text_of(const CalibrationEntry& text, const RunningModel& model,
                                    bool reference) {
-  const std::string format = format_of(text.data, text.format);
+  const DataFormat format = format_of(text.data, text.format);
   std::optional<ChatTemplate> chat;
-  if (format == "chat") chat = ChatTemplate::load(model.input.files());
+  if (format == DataFormat::kChat) chat = ChatTemplate::load(model.input.files());
   DataOptions options;
   options.file = text.data;
   options.format = format;
@@ -125,7 +123,7 @@ std::filesystem::path default_cache_folder() {
 
 CalibrationResult run_calibration(const CalibrationJob& job, const GuidanceOptions& options,
                                   Threads& threads, const ProgressFn& progress) {
-  const bool ids = format_of(job.text.data, job.text.format) == "ids";
+  const bool ids = format_of(job.text.data, job.text.format) == DataFormat::kIds;
   const auto model =
       RunningModel::open(job.model, threads, !ids, compute_type_of(job.protocol, options));
   const auto work = [&] { return compute(job, *model, options.max_memory, progress); };
@@ -135,7 +133,7 @@ CalibrationResult run_calibration(const CalibrationJob& job, const GuidanceOptio
 CalibrationResult run_comparison(const CalibrationJob& job, const RecipeModel& base,
                                  const GuidanceOptions& options, Threads& threads,
                                  const ProgressFn& progress) {
-  const bool ids = format_of(job.text.data, job.text.format) == "ids";
+  const bool ids = format_of(job.text.data, job.text.format) == DataFormat::kIds;
   const auto b = RunningModel::open(base, threads, !ids, options.compute);
   const auto e = RunningModel::open(job.model, threads, !ids, options.compute);
   if (sequences_of(job, *b) != sequences_of(job, *e)) {
@@ -161,7 +159,7 @@ namespace {
 
 CalibrationJob job_of(const Recipe& recipe, const CalibrationEntry& entry, size_t model) {
   const LewisSection& lewis = *recipe.lewis;
-  return {recipe.models.at(model), entry, protocol_of(lewis), lewis.skip_first_token,
+  return {recipe.models.at(model), entry, lewis.protocol, lewis.skip_first_token,
           lewis.aim && recipe.base_index == model};
 }
 
@@ -195,9 +193,9 @@ Statistics read_given(const std::filesystem::path& file, const TensorSource& mod
         file.string());
   }
   Statistics s = is_gguf(file) ? read_imatrix(file, model) : read_statistics(file);
-  if (s.protocol != protocol_of(*recipe.lewis)) {
+  if (s.protocol != recipe.lewis->protocol) {
     throw input_error("{}: not statistics of the protocol {}, which the recipe asks for",
-                      file.string(), recipe.lewis->protocol);
+                      file.string(), name_of(recipe.lewis->protocol));
   }
   return s;
 }
@@ -299,8 +297,8 @@ Guidance guide(const Recipe& recipe, const GuidanceOptions& options, Threads& th
   if (!recipe.lewis || recipe.lewis->calibration.empty()) return guidance;
   // Calibration may be there for refinement alone.
   const auto& refine = recipe.lewis->refine;
-  if (refine &&
-      (refine->prior == "plain" || !find_merge_method(recipe.merge_method).reads("density"))) {
+  if (refine && (refine->prior == RefinePrior::kPlain ||
+                 !find_merge_method(recipe.merge_method).reads("density"))) {
     return guidance;
   }
   if (!recipe.base_index) {
@@ -316,7 +314,7 @@ Guidance guide(const Recipe& recipe, const GuidanceOptions& options, Threads& th
 std::string calibration_type(const Guidance& guidance, const Recipe& recipe,
                              const GuidanceOptions& options) {
   if (guidance.plans.empty() || calibration_jobs(recipe).empty()) return "";
-  return std::string(compute_type_name(compute_type_of(protocol_of(*recipe.lewis), options)));
+  return std::string(compute_type_name(compute_type_of(recipe.lewis->protocol, options)));
 }
 
 RecipeModel guided(RecipeModel model, const GuidanceOptions& options, Threads& threads,

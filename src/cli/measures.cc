@@ -8,7 +8,7 @@
 #include <set>
 
 #include "cli/table.h"
-#include "plan/decimal.h"
+#include "plan/normalization.h"
 #include "recipe/recipe.h"
 #include "report/charts.h"
 

@@ -1,31 +1,38 @@
 #include "cli/own_task.h"
 
-#include <algorithm>
-#include <limits>
-#include <span>
-
 #include "base/error.h"
-#include "base/suggest.h"
 #include "base/text_file.h"
-#include "recipe/yaml.h"
+#include "yaml/reader.h"
 
 namespace lewis {
 namespace {
 
-using Names = std::span<const std::string_view>;
+enum class ShotsChoice { kSample, kFirst };
+enum class Match { kFirst, kLast };
 
-class Reader {
+}  // namespace
+
+template <>
+inline constexpr auto kEnumNames<ShotsChoice> = std::to_array<EnumName<ShotsChoice>>(
+    {{ShotsChoice::kSample, "sample"}, {ShotsChoice::kFirst, "first"}});
+template <>
+inline constexpr auto kEnumNames<Match> = std::to_array<EnumName<Match>>({{Match::kFirst, "first"},
+                                                                          {Match::kLast, "last"}});
+
+namespace {
+
+class Reader : private YamlReader {
  public:
-  explicit Reader(const std::filesystem::path& file) : file_(file), where_(file.string()) {}
+  explicit Reader(const std::filesystem::path& file) : YamlReader(file.string()), file_(file) {}
 
   OwnTask read() {
-    const std::vector<YamlNode> documents = parse_yaml(read_text_file(file_), where_);
-    if (documents.size() != 1) throw usage_error("{}: expected one document", where_);
+    const std::vector<YamlNode> documents = parse_yaml(read_text_file(file_), where());
+    if (documents.size() != 1) throw usage_error("{}: expected one document", where());
     const YamlNode& root = documents[0];
-    static constexpr std::string_view kKeys[] = {
-        "task",         "data",   "prompt",  "target", "stops",     "shots",         "shots_data",
-        "shots_choice", "answer", "compare", "python", "delimiter", "max_new_tokens"};
-    check_keys(root, kKeys, "the task");
+    check_keys(root,
+               {"task", "data", "prompt", "target", "stops", "shots", "shots_data", "shots_choice",
+                "answer", "compare", "python", "delimiter", "max_new_tokens"},
+               "the task");
     OwnTask task;
     task.name = text_of(root, "task").value_or(file_.stem().string());
     if (const auto data = text_of(root, "data")) task.data = beside(*data);
@@ -38,7 +45,10 @@ class Reader {
     if (const auto most = whole_of(root, "max_new_tokens", 1)) {
       task.max_new_tokens = static_cast<int64_t>(*most);
     }
-    task.shots_in_order = choice_of(root, "shots_choice", {"sample", "first"}) == "first";
+    if (const YamlNode* choice_node = root.find("shots_choice")) {
+      task.shots_in_order =
+          choice<ShotsChoice>(*choice_node, "shots_choice") == ShotsChoice::kFirst;
+    }
     read_answer(root, task);
     read_compare(root, task);
     read_python(root, task);
@@ -47,75 +57,38 @@ class Reader {
   }
 
  private:
-  [[noreturn]] void fail(const YamlNode& node, const std::string& message) const {
-    throw usage_error("{}:{}: {}", where_, node.line, message);
-  }
-
-  void check_keys(const YamlNode& map, Names known, std::string_view what) const {
-    if (map.kind != YamlNode::Kind::kMap) fail(map, fmt::format("{} must be a map", what));
-    for (const auto& [key, value] : map.entries) {
-      if (std::ranges::find(known, key.scalar) != known.end()) continue;
-      fail(key, fmt::format("unknown key {} in {}; did you mean '{}'?", in_quotes(key.scalar), what,
-                            nearest_name(key.scalar, known)));
-    }
-  }
-
   std::optional<std::string> text_of(const YamlNode& map, std::string_view key) const {
     const YamlNode* node = map.find(key);
-    if (!node) return std::nullopt;
-    if (node->kind != YamlNode::Kind::kScalar) fail(*node, fmt::format("{} must be a text", key));
-    return node->scalar;
+    return node ? std::optional(any_text(*node, key)) : std::nullopt;
   }
 
   std::string needed(const YamlNode& map, std::string_view key) const {
-    const auto text = text_of(map, key);
-    if (!text) fail(map, fmt::format("there is no '{}'", key));
-    return *text;
+    return any_text(need(map, key), key);
   }
 
   std::vector<std::string> texts_of(const YamlNode& map, std::string_view key) const {
     const YamlNode* node = map.find(key);
     if (!node) return {};
-    if (node->kind != YamlNode::Kind::kList) fail(*node, fmt::format("{} must be a list", key));
+    if (node->kind != YamlNode::Kind::kList)
+      fail(node->line, fmt::format("{} must be a list", key));
     std::vector<std::string> texts;
-    for (const YamlNode& item : node->items) {
-      if (item.kind != YamlNode::Kind::kScalar) fail(item, fmt::format("{}: expected texts", key));
-      texts.push_back(item.scalar);
-    }
+    for (const YamlNode& item : node->items) texts.push_back(any_text(item, key));
     return texts;
   }
 
   std::optional<uint64_t> whole_of(const YamlNode& map, std::string_view key,
                                    uint64_t least) const {
+    constexpr uint64_t kMost = 1'000'000'000;
     const YamlNode* node = map.find(key);
     if (!node) return std::nullopt;
-    const auto number = node->number();
-    constexpr double kMost = 1e9;
-    if (!number || *number < static_cast<double>(least) || *number > kMost ||
-        *number != static_cast<double>(static_cast<uint64_t>(*number))) {
-      fail(*node, fmt::format("{} must be a whole number from {}", key, least));
-    }
-    return static_cast<uint64_t>(*number);
+    const uint64_t value = count(*node, key, least);
+    if (value > kMost) fail(node->line, fmt::format("{} {} is above {}", key, value, kMost));
+    return value;
   }
 
   bool flag_of(const YamlNode& map, std::string_view key, bool otherwise) const {
     const YamlNode* node = map.find(key);
-    if (!node) return otherwise;
-    const auto flag = node->boolean();
-    if (!flag) fail(*node, fmt::format("{} must be true or false", key));
-    return *flag;
-  }
-
-  // The first of the known ones where the key is not there.
-  std::string choice_of(const YamlNode& map, std::string_view key,
-                        std::initializer_list<std::string_view> known) const {
-    const auto text = text_of(map, key);
-    if (!text) return std::string(*known.begin());
-    if (std::ranges::find(known, *text) == known.end()) {
-      fail(*map.find(key), fmt::format("{} is {}; known: {}, {}", key, in_quotes(*text),
-                                       *known.begin(), *(known.begin() + 1)));
-    }
-    return *text;
+    return node ? flag(*node, key) : otherwise;
   }
 
   std::filesystem::path beside(const std::string& path) const { return file_.parent_path() / path; }
@@ -123,18 +96,17 @@ class Reader {
   void read_answer(const YamlNode& root, OwnTask& task) const {
     const YamlNode* map = root.find("answer");
     if (!map) return;
-    static constexpr std::string_view kKeys[] = {"regex", "match", "group"};
-    check_keys(*map, kKeys, "answer");
+    check_keys(*map, {"regex", "match", "group"}, "answer");
     task.answer.regex = needed(*map, "regex");
-    task.answer.last = choice_of(*map, "match", {"first", "last"}) == "last";
+    if (const YamlNode* match = map->find("match"))
+      task.answer.last = choice<Match>(*match, "match") == Match::kLast;
     if (const auto group = whole_of(*map, "group", 0)) task.answer.group = *group;
   }
 
   void read_compare(const YamlNode& root, OwnTask& task) const {
     const YamlNode* map = root.find("compare");
     if (!map) return;
-    static constexpr std::string_view kKeys[] = {"remove", "ignore_case", "strip"};
-    check_keys(*map, kKeys, "compare");
+    check_keys(*map, {"remove", "ignore_case", "strip"}, "compare");
     task.remove = texts_of(*map, "remove");
     task.ignore_case = flag_of(*map, "ignore_case", false);
     task.strip = flag_of(*map, "strip", true);
@@ -143,29 +115,27 @@ class Reader {
   void read_python(const YamlNode& root, OwnTask& task) const {
     const YamlNode* map = root.find("python");
     if (!map) return;
-    static constexpr std::string_view kKeys[] = {"program", "tests"};
-    check_keys(*map, kKeys, "python");
+    check_keys(*map, {"program", "tests"}, "python");
     task.program = text_of(*map, "program").value_or("{generated}");
     task.tests = needed(*map, "tests");
-    if (task.tests.empty()) fail(*map, "the tests are empty");
+    if (task.tests.empty()) fail(map->line, "the tests are empty");
     if (task.program.find("{generated}") == std::string::npos) {
-      fail(*map, "the program has no {generated}, the text of the model");
+      fail(map->line, "the program has no {generated}, the text of the model");
     }
   }
 
   void check(const YamlNode& root, const OwnTask& task) const {
-    if (task.data.empty()) fail(root, "there is no 'data'");
+    if (task.data.empty()) fail(root.line, "there is no 'data'");
     if (task.target.empty() && (!task.runs_programs() || task.shots > 0)) {
-      fail(root, "there is no 'target': what a right answer is");
+      fail(root.line, "there is no 'target': what a right answer is");
     }
     if (task.runs_programs() && (root.find("answer") || root.find("compare"))) {
-      fail(root, "'python' and 'answer' or 'compare' exclude each other");
+      fail(root.line, "'python' and 'answer' or 'compare' exclude each other");
     }
-    if (task.shots > 0 && task.shots_data.empty()) fail(root, "'shots' need 'shots_data'");
+    if (task.shots > 0 && task.shots_data.empty()) fail(root.line, "'shots' need 'shots_data'");
   }
 
   std::filesystem::path file_;
-  std::string where_;
 };
 
 }  // namespace

@@ -68,12 +68,13 @@ std::string few_tokens_note(const ModelPlan& plan) {
 // What the allocation reads, and what is on besides densities.
 std::string settings_text(const LewisSection& lewis) {
   std::string text;
-  if (lewis.allocation == "min_max" || lewis.allocation == "budget")
+  const bool by_deviation = lewis.allocation == Allocation::kBudget;
+  if (lewis.allocation == Allocation::kMinMax || by_deviation)
     text += fmt::format(", gamma {}, epsilon {}", lewis.gamma, lewis.epsilon);
-  if (lewis.allocation == "budget" || lewis.allocation == "threshold")
+  if (by_deviation || lewis.allocation == Allocation::kThreshold)
     text += fmt::format(", budget {}", lewis.budget);
-  if (lewis.allocation == "budget") text += fmt::format(", kappa {}", lewis.kappa);
-  if (lewis.trim != "magnitude") text += ", trim by |d| sqrt(s)";
+  if (by_deviation) text += fmt::format(", kappa {}", lewis.kappa);
+  if (lewis.trim != Trim::kMagnitude) text += ", trim by |d| sqrt(s)";
   if (lewis.aim) text += fmt::format(", AIM omega {}", *lewis.aim);
   return text;
 }
@@ -103,8 +104,9 @@ void print_plan(const Options& o, const Recipe& recipe, const Guidance& guidance
     fmt::print("{}: densities from {}{}\n{} -> {}, protocol {}{}\n\n",
                styled(model.model, "1", terminal.color),
                (entry->has_statistics() ? entry->model_statistics : entry->data).string(),
-               entry->has_statistics() ? "" : ", linear layers in " + type, lewis.importance,
-               lewis.allocation, lewis.protocol, settings_text(lewis));
+               entry->has_statistics() ? "" : ", linear layers in " + type,
+               name_of(lewis.importance), name_of(lewis.allocation), name_of(lewis.protocol),
+               settings_text(lewis));
     if (plan.density.empty()) {
       fmt::print("densities as written\n\n");
     } else {
@@ -198,7 +200,7 @@ Json plan_json(const Recipe& recipe, const Guidance& guidance, const MergeCost& 
                       {"layers", layers},
                       {"part_importance", plan.part_importance},
                       {"coefficients", plan.coefficient},
-                      {"trim", recipe.lewis->trim},
+                      {"trim", name_of(recipe.lewis->trim)},
                       {"aim_omega", recipe.lewis->aim ? Json(*recipe.lewis->aim) : Json()},
                       {"few_tokens", plan.few_tokens}});
   }
@@ -226,7 +228,7 @@ void write_plan(const std::filesystem::path& file, const std::string& text) {
 
 // What mergekit makes of a written plan, and what is not in it.
 std::string mergekit_note(const Recipe& recipe) {
-  if (recipe.lewis && (recipe.lewis->trim != "magnitude" || recipe.lewis->aim)) {
+  if (recipe.lewis && (recipe.lewis->trim != Trim::kMagnitude || recipe.lewis->aim)) {
     return std::string("mergekit reads it, but trims by magnitude and does not relax") +
            (refines(recipe) ? " or refine" : "");
   }

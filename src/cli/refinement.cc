@@ -9,7 +9,7 @@
 #include "base/text_file.h"
 #include "cli/tokenizers.h"
 #include "cli/version.h"
-#include "merge/merged_source.h"
+#include "merge/sources/merged_source.h"
 
 namespace lewis {
 namespace {
@@ -35,7 +35,7 @@ void check_tokenizer(const RunningModel& expert, const RunningModel& prior) {
 Json identity_of(const CalibrationEntry& entry, const RunningModel& expert) {
   return {{"model", expert.input.fingerprint()},
           {"data", sha256_hex(read_text_file(entry.data))},
-          {"format", format_of(entry.data, entry.format)},
+          {"format", name_of(format_of(entry.data, entry.format))},
           {"tokenizer", expert.tokenizer ? expert.tokenizer->identity() : ""}};
 }
 
@@ -56,7 +56,7 @@ RefinementInputs open_refinement(const Recipe& recipe, uint64_t seed, Threads& t
   RefinementInputs inputs;
   inputs.prior = open_prior(recipe, seed, threads);
   for (CalibrationEntry entry : recipe.lewis->calibration) {
-    const bool ids = format_of(entry.data, entry.format) == "ids";
+    const bool ids = format_of(entry.data, entry.format) == DataFormat::kIds;
     inputs.experts.push_back(
         RunningModel::open(recipe.models.at(entry.index), threads, !ids, ComputeType::kF32));
     const RunningModel& expert = *inputs.experts.back();
@@ -109,9 +109,10 @@ std::string describe_refinement(const Recipe& recipe) {
           ? fmt::format("{:g} of them held out to decide, block by block, what is kept", s.held_out)
           : "none held out, so every block is kept";
   return fmt::format(
-      "refined by {} (ridge {:g}) towards {} expert{}, from {}, on {} of each, {}", s.method,
-      s.ridge, experts, experts == 1 ? "" : "s",
-      s.prior == "plain" ? "the merge without densities of calibration" : "the merge", texts, held);
+      "refined by {} (ridge {:g}) towards {} expert{}, from {}, on {} of each, {}",
+      name_of(s.method), s.ridge, experts, experts == 1 ? "" : "s",
+      s.prior == RefinePrior::kPlain ? "the merge without densities of calibration" : "the merge",
+      texts, held);
 }
 
 namespace {

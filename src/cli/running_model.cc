@@ -48,9 +48,9 @@ ModelSpec spec_of(const InputModel& model) {
   return read_model_spec(model.config, file);
 }
 
-std::string format_of(const std::filesystem::path& data, const std::string& format) {
-  if (!format.empty()) return format;
-  if (data.extension() == ".txt" || data.extension() == ".md") return "text";
+DataFormat format_of(const std::filesystem::path& data, std::optional<DataFormat> format) {
+  if (format) return *format;
+  if (data.extension() == ".txt" || data.extension() == ".md") return DataFormat::kText;
   throw usage_error(
       "{}: the format cannot be told from the ending; give --format (or `format:` in the recipe)",
       data.string());

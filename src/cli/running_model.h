@@ -37,6 +37,6 @@ RecipeModel model_in(const std::filesystem::path& path);
 ModelSpec spec_of(const InputModel& model);
 
 // The format of a data file when none is given: by its ending (.txt is text, .jsonl must be said).
-std::string format_of(const std::filesystem::path& data, const std::string& format);
+DataFormat format_of(const std::filesystem::path& data, std::optional<DataFormat> format);
 
 }  // namespace lewis

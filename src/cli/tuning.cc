@@ -28,7 +28,7 @@ size_t count_items(const CalibrationEntry& entry, const RunningModel& model) {
   std::optional<ChatTemplate> chat;
   DataOptions data{entry.data, format_of(entry.data, entry.format), entry.prompt_field,
                    entry.answer_field};
-  if (data.format == "chat") chat = ChatTemplate::load(model.input.files());
+  if (data.format == DataFormat::kChat) chat = ChatTemplate::load(model.input.files());
   return read_data(data, chat ? &*chat : nullptr).size();
 }
 
@@ -324,11 +324,12 @@ std::vector<double> answer_losses(const RunningModel& model, const LossItems& it
   TaskOptions task_options;
   task_options.task = "loss";
   task_options.data = text.data;
-  task_options.format = format_of(text.data, text.format);
+  const DataFormat format = format_of(text.data, text.format);
+  task_options.format = name_of(format);
   task_options.prompt_field = text.prompt_field;
   task_options.answer_field = text.answer_field;
   std::optional<ChatTemplate> chat;
-  if (task_options.format == "chat") chat = ChatTemplate::load(model.input.files());
+  if (format == DataFormat::kChat) chat = ChatTemplate::load(model.input.files());
   task_options.chat = chat ? &*chat : nullptr;
   const Tokenizer* tokenizer = model.tokenizer ? &*model.tokenizer : nullptr;
   PreparedTask task = prepare_task(task_options, model.transformer->spec(), tokenizer);

@@ -83,7 +83,7 @@ std::string format_of(const TaskOptions& options, const Task& task) {
   if (!task.format.empty()) return std::string(task.format);
   if (options.data.extension() == ".txt") return "text";
   throw usage_error("task {}: the format of {} cannot be told from its ending; give one of: {}",
-                    task.name, options.data.string(), fmt::join(data_formats(), ", "));
+                    task.name, options.data.string(), fmt::join(names_of<DataFormat>(), ", "));
 }
 
 }  // namespace

@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "merge/streaming.h"
+#include "merge/tensor/streaming.h"
 
 namespace lewis {
 namespace {
@@ -62,13 +62,13 @@ struct Roles {
   std::vector<Expert> experts;
 };
 
-// What one slot of a tensor adds.
+// The sums over one slot of a tensor.
 struct SlotSums {
   std::vector<TaskVectorSums> models;
   std::vector<PairSums> pairs;
 };
 
-using Rows = std::vector<std::vector<double>>;  // one a task vector
+using Rows = std::vector<std::vector<double>>;  // one per task vector
 
 // Looks at one tensor, chunk by chunk.
 class Look {
@@ -161,7 +161,7 @@ class Cast {
  public:
   explicit Cast(const MergeInputs& inputs) : inputs_(inputs) {}
 
-  // Of the module that the tensor belongs to.
+  // The inputs of the module that the tensor belongs to.
   const MergeInputs& part(const OutputTensor& t) const {
     return inputs_.modules().empty() ? inputs_ : *inputs_.modules()[t.module];
   }

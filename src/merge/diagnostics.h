@@ -1,6 +1,6 @@
-// What a merge makes of its task vectors (model - base), computed from the weights alone: how large
-// they are, what trimming leaves of them, where they pull in opposite directions, and how much of
-// each is in the result.
+// Diagnostics of a merge by its task vectors (model - base), computed from the weights alone: how
+// large they are, how much of them trimming leaves, where they pull in opposite directions, and how
+// much of each is in the result.
 #pragma once
 
 #include <cstdint>
@@ -13,33 +13,33 @@
 
 namespace lewis {
 
-// One task vector d in a tensor, or in several that were added up.
+// Sums over one task vector d, in a tensor or added up over several.
 struct TaskVectorSums {
   int64_t changed = 0;      // entries that are not 0
-  int64_t kept = 0;         // those of them that trimming leaves; all where nothing is trimmed
+  int64_t kept = 0;         // entries that trimming leaves; all where nothing is trimmed
   double squares = 0;       // sum of d^2
-  double kept_squares = 0;  // the same of what trimming leaves
-  double carried = 0;       // sum of (merged - base) * d, merged as it is stored
-  double base_squares = 0;  // of the base's values
+  double kept_squares = 0;  // sum of d^2 over the entries that trimming leaves
+  double carried = 0;       // sum of (merged - base) * d, with merged as it is stored
+  double base_squares = 0;  // sum of the squares of the base's values
   TaskVectorSums& operator+=(const TaskVectorSums& other);
 
-  // || d || / || base ||; nothing where the base is 0. Those below: nothing where d is.
+  // || d || / || base ||; nullopt where the base is 0. Those below are nullopt where d is 0.
   std::optional<double> relative_size() const;
   std::optional<double> kept_share() const;      // kept / changed
   std::optional<double> energy_dropped() const;  // 1 - kept_squares / squares
-  // carried / squares: the length of the merged difference along d, in lengths of d. 1: the whole
-  // task vector is in the merge; 0: nothing of it; below 0: the merge moves away from the expert.
+  // carried / squares: the length of the merged difference along d, in lengths of d. At 1 the whole
+  // task vector is in the merge, at 0 nothing of it; below 0 the merge moves away from the expert.
   std::optional<double> carried_share() const;
 };
 
-// Two task vectors.
+// Counts and sums over the entries of two task vectors.
 struct PairSums {
-  int64_t both = 0, opposite = 0;            // entries that both change; that they pull apart
-  int64_t both_kept = 0, opposite_kept = 0;  // of what trimming leaves of them
+  int64_t both = 0, opposite = 0;            // entries that both change; with opposite signs
+  int64_t both_kept = 0, opposite_kept = 0;  // the same over the entries that trimming leaves
   double dot = 0;                            // sum of d_a * d_b
   PairSums& operator+=(const PairSums& other);
 
-  // opposite / both; about 0.5 for unrelated task vectors. Nothing where they share no entry.
+  // opposite / both; about 0.5 for unrelated task vectors. nullopt where they share no entry.
   std::optional<double> conflict() const;
   std::optional<double> conflict_kept() const;
 };
@@ -52,17 +52,17 @@ struct TensorDiagnostics {
 };
 
 struct MergeDiagnostics {
-  std::vector<std::string> models;         // that have a task vector, as the recipe names them
-  std::vector<TensorDiagnostics> tensors;  // those that arithmetic is done on, sorted by name
-  bool trims = false;                      // some method trims task vectors
+  std::vector<std::string> models;  // the models with a task vector, as the recipe names them
+  std::vector<TensorDiagnostics> tensors;  // the tensors that are merged, sorted by name
+  bool trims = false;                      // whether a method trims task vectors
 };
 
-// Place of the pair (a, b), a < b, among the pairs of `count` models.
+// The place of the pair (a, b), a < b, among the pairs of `count` models.
 size_t pair_index(size_t a, size_t b, size_t count);
 
-// Reads base and models once more, and merges without writing. Double sums in an order that does
-// not depend on threads. Error(kUsage) where the recipe has no base model, or one that it merges
-// into nothing; Error(kInput) for a value that is not finite.
+// Reads base and models once more and merges without writing. Sums are taken in double, in an order
+// that does not depend on threads. Error(kUsage) where the recipe merges nothing into a base model;
+// Error(kInput) for a value that is not finite.
 MergeDiagnostics diagnose(const MergeInputs& inputs, Threads& threads, const ProgressFn& progress);
 
 }  // namespace lewis

@@ -9,8 +9,8 @@
 #include "io/model_writer.h"
 #include "merge/inputs.h"
 #include "merge/model_card.h"
-#include "merge/streaming.h"
-#include "merge/tensor_merge.h"
+#include "merge/tensor/merge_tensor.h"
+#include "merge/tensor/streaming.h"
 
 namespace lewis {
 namespace {
@@ -176,8 +176,9 @@ void check_merge_target(const Recipe& recipe, const MergeOptions& options) {
 
 namespace {
 
-// What is needed besides the tensors: the program, what threads work in, and the most that a survey
-// (a few per cent of the elements) and a source that is no file (a stage) keep of a tensor.
+// The memory that is needed besides the tensors: the program, the buffers of threads, and the most
+// that a survey (a few per cent of the elements) and a source that is no file (a stage) keep of a
+// tensor.
 uint64_t other_memory(const MergeInputs& inputs, size_t threads) {
   constexpr uint64_t kProgram = 24 << 20;
   uint64_t most = 0;

@@ -3,9 +3,9 @@
 #include "base/hash.h"
 #include "base/text_file.h"
 #include "io/checkpoint.h"
-#include "merge/merged_source.h"
 #include "merge/sources/adapter_source.h"
 #include "merge/sources/fp8_source.h"
+#include "merge/sources/merged_source.h"
 #include "merge/sources/quantization.h"
 #include "merge/sources/tied_source.h"
 

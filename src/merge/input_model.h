@@ -12,7 +12,7 @@
 #include "base/json.h"
 #include "base/model_files.h"
 #include "io/tensor_source.h"
-#include "merge/embeddings.h"
+#include "merge/sources/embeddings.h"
 #include "recipe/recipe.h"
 
 namespace lewis {
@@ -20,40 +20,41 @@ namespace lewis {
 struct InputModel {
   std::string name;  // as the recipe writes it
   std::shared_ptr<const TensorSource> source;
-  std::filesystem::path folder;  // that gives generation_config, tokenizer and chat template
-  ChangedFiles changed_files;    // of a stage: what differs from the folder's
+  std::filesystem::path folder;  // has generation_config, tokenizer and chat template
+  ChangedFiles changed_files;    // for a stage: the files that differ from the folder's
   std::string config_text;       // config.json; "" when there is none
   Json config = Json::object();  // the same, parsed
-  // Changes when the model does; does not read the weights (Checkpoint::fingerprint).
+  // A hash that changes when the model does; it does not read the weights
+  // (Checkpoint::fingerprint).
   std::function<std::string()> fingerprint;
 
   const std::string& label() const { return source->label(); }
   ModelFiles files() const { return {folder, changed_files}; }
-  // vocab_size of config.json (that of text_config, if it has one); 0 if it says none.
+  // vocab_size of config.json (that of text_config, if it has one); 0 if it has none.
   int64_t vocab_size() const;
 };
 
-// What a recipe's tokenizer settings make of the tokenizers of its models.
+// How the tokenizer settings of a recipe change the tokenizers of its models.
 struct TokenizerChange {
   std::shared_ptr<const EmbeddingPlan> plan;  // null: all rows of the embeddings stay
   ChangedFiles files;                     // tokenizer and chat template, beside the main model's
   std::map<int64_t, int64_t> renumbered;  // ids of the main model that change; -1: lost
   std::vector<std::string> warnings;      // one line each
 };
-// Changes when the tokenizer that comes of it does.
+// A hash that changes when the resulting tokenizer does.
 std::string fingerprint(const TokenizerChange& change);
-// Made by those who know tokenizers (cli/tokenizers.h) from the recipe, its models and which of
-// them gives config and tokenizer.
+// Builds the change from the recipe, its models and the index of the model that gives config and
+// tokenizer. The callers of merge/ provide it, since merge/ does not know tokenizers.
 using TokenizerBuilder =
     std::function<TokenizerChange(const Recipe&, const std::vector<InputModel>&, size_t main)>;
 
 struct OpenOptions {
-  uint64_t seed = 0;              // of a stage's random masks
-  size_t threads = 0;             // that merge a stage's tensors; 0: one per core
+  uint64_t seed = 0;              // seed of a stage's random masks
+  size_t threads = 0;             // number of threads that merge a stage's tensors; 0: one per core
   TokenizerBuilder tokenizers{};  // for recipes and stages with tokenizer settings
-  uint64_t keep_bytes = 0;        // of a stage: merged tensors that stay, see open_stage
-  // Tensors that are taken from here, as they are stored, instead of being merged (not those of
-  // stages within); null: none.
+  uint64_t keep_bytes = 0;        // bytes of merged tensors that a stage keeps, see open_stage
+  // A model whose tensors are taken as they are stored instead of being merged (this does not
+  // reach into stages); null: none.
   std::shared_ptr<const InputModel> refined{};
 };
 

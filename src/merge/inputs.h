@@ -1,5 +1,6 @@
-// The models of a recipe, opened and proven to fit together; which tensors the output has, and what
-// the recipe says of each.
+// The models of a recipe, opened and proven to fit together: which tensors the output has, what
+// each is made of, and which parameters it is merged with. merge/inputs/ has the parts of
+// MergeInputs.
 #pragma once
 
 #include <functional>
@@ -12,7 +13,7 @@
 #include "base/threads.h"
 #include "merge/input_model.h"
 #include "merge/method.h"
-#include "merge/tensor_merge.h"
+#include "merge/tensor/merge_tensor.h"
 #include "recipe/recipe.h"
 
 namespace lewis {
@@ -25,23 +26,23 @@ struct MergeSource {
   size_t place = 0;  // into the slice's sources (form slices)
 };
 
-// What the sources have of a tensor, all of it or a range, read into rooms, one a source. (Reading
-// them at the same time was not faster, cold or warm.)
+// Reads a range of a tensor of every source; each source has a buffer of its own in `rooms`.
+// (Reading them at the same time was not faster, with a cold or a warm page cache.)
 std::vector<StoredTensor> read_stored(std::span<const MergeSource> sources,
                                       const ElementRange& range, std::vector<PageBuffer>& rooms);
 
-// A tensor of the output and what it is made of.
+// A tensor of the output and the tensors that it is made of.
 struct OutputTensor {
   TensorInfo info;                  // name, shape and type in the output
   std::vector<MergeSource> models;  // those that the method merges, in recipe order
-  std::optional<MergeSource> base;  // if the method takes one apart
+  std::optional<MergeSource> base;  // if the method takes a base apart
   size_t module = 0;                // into Recipe::modules
   size_t slice = 0;                 // into Recipe::slices
-  double depth = 0;                 // t of gradients
-  bool merged = true;               // by arithmetic; else copied
+  double depth = 0;                 // place t of the tensor in gradients, 0 to 1
+  bool merged = true;               // merged by arithmetic; false: copied
   bool refined = false;             // copied from OpenOptions::refined
 
-  // Everything that is read for it: the models, then the base.
+  // All tensors that are read for it: those of the models, then that of the base.
   std::vector<MergeSource> sources() const;
 };
 
@@ -56,17 +57,18 @@ class MergeInputs {
   const Recipe& recipe() const { return recipe_; }
   const MergeMethod& method() const { return method_; }
   const std::vector<const InputModel*>& models() const { return models_; }  // of all modules
-  // Each of several modules; empty where the recipe has none or one.
+  // The inputs of each module, where the recipe has several; else empty.
   const std::vector<std::unique_ptr<MergeInputs>>& modules() const { return modules_; }
-  // The model that gives what is not merged: config, tokenizer. The base if there is one.
+  // The model that gives the files that are not merged (config, tokenizer): the base, or without
+  // one the first model.
   const InputModel& main() const { return *main_; }
   const std::vector<OutputTensor>& tensors() const { return tensors_; }  // sorted by name
   const OutputTensor& tensor(std::string_view name) const;
   // The names of the models that are merged somewhere, in recipe order.
   std::vector<std::string> merged_names() const;
-  // What becomes of main()'s tokenizer.
+  // How the tokenizer of main() changes.
   const TokenizerChange& tokenizer() const { return tokenizer_; }
-  // Layers of the output (form slices), else of main().
+  // The number of layers of the output (form slices), or of main().
   int64_t layers() const { return layers_; }
 
   // The parameters of a tensor. Error(kUsage) names tensor, model and parameter.
@@ -75,9 +77,9 @@ class MergeInputs {
   // result is one input's values unchanged.
   bool merge(const OutputTensor& tensor, const TensorInputs& sources, TensorOutput& out,
              Threads& threads) const;
-  // What each parameter of a tensor is and which line of the recipe says so, one line each.
+  // The parameters of a tensor and where each value comes from, one line each.
   std::vector<std::string> explain(const OutputTensor& tensor) const;
-  // What is allowed but may surprise; one line each.
+  // Notes on what is allowed but may surprise, one line each.
   std::vector<std::string> warnings() const;
 
  private:
@@ -104,6 +106,9 @@ class MergeInputs {
   void check_counts(const OutputTensor& tensor) const;
   DType output_dtype(const OutputTensor& tensor) const;
   std::vector<ParameterLevel> levels(const OutputTensor& tensor, const MergeSource* source) const;
+  void take_value(const MethodParameter& parameter, const std::vector<ParameterLevel>& levels,
+                  const OutputTensor& tensor, const MergeSource* source,
+                  ParameterValues& values) const;
   std::string where() const { return recipe_.file.string(); }
 
   Recipe recipe_;

@@ -9,35 +9,55 @@
 
 namespace lewis {
 
-// Each in methods/NAME.cc.
-extern const MergeMethod kArceeFusion, kBreadcrumbs, kBreadcrumbsTies, kDareLinear, kDareTies,
-    kDella, kDellaLinear, kKarcher, kLinear, kModelStock, kMultislerp, kNearswap, kNuslerp,
-    kPassthrough, kRam, kRamplusTl, kSce, kSlerp, kTaskArithmetic, kTies;
+// The table of methods: each is defined in methods/NAME.cc.
+#define LEWIS_MERGE_METHODS(METHOD) \
+  METHOD(kArceeFusion)              \
+  METHOD(kBreadcrumbs)              \
+  METHOD(kBreadcrumbsTies)          \
+  METHOD(kDareLinear)               \
+  METHOD(kDareTies)                 \
+  METHOD(kDella)                    \
+  METHOD(kDellaLinear)              \
+  METHOD(kKarcher)                  \
+  METHOD(kLinear)                   \
+  METHOD(kModelStock)               \
+  METHOD(kMultislerp)               \
+  METHOD(kNearswap)                 \
+  METHOD(kNuslerp)                  \
+  METHOD(kPassthrough)              \
+  METHOD(kRam)                      \
+  METHOD(kRamplusTl)                \
+  METHOD(kSce)                      \
+  METHOD(kSlerp)                    \
+  METHOD(kTaskArithmetic)           \
+  METHOD(kTies)
+
+#define LEWIS_DECLARE(name) extern const MergeMethod name;
+LEWIS_MERGE_METHODS(LEWIS_DECLARE)
+#undef LEWIS_DECLARE
 
 namespace {
 
-constexpr std::array kMethods = {
-    &kArceeFusion, &kBreadcrumbs, &kBreadcrumbsTies, &kDareLinear,     &kDareTies,
-    &kDella,       &kDellaLinear, &kKarcher,         &kLinear,         &kModelStock,
-    &kMultislerp,  &kNearswap,    &kNuslerp,         &kPassthrough,    &kRam,
-    &kRamplusTl,   &kSce,         &kSlerp,           &kTaskArithmetic, &kTies};
+#define LEWIS_ADDRESS(name) &name,
+constexpr auto kMethods = std::to_array<const MergeMethod*>({LEWIS_MERGE_METHODS(LEWIS_ADDRESS)});
+#undef LEWIS_ADDRESS
 
-bool listed(const std::vector<std::string_view>& names, std::string_view name, bool only_required) {
-  return std::any_of(names.begin(), names.end(), [&](std::string_view n) {
-    const bool required = n.starts_with('!');
-    if (required) n.remove_prefix(1);
-    return n == name && (required || !only_required);
-  });
+void set_defaults(std::span<const MethodParameter> parameters, ParameterValues& values) {
+  for (const MethodParameter& p : parameters) {
+    if (p.otherwise && !values.find(p.id)) values.set(p.id, *p.otherwise);
+  }
 }
 
 }  // namespace
 
 bool MergeMethod::reads(std::string_view parameter) const {
-  return listed(model_parameters, parameter, false) || listed(global_parameters, parameter, false);
+  const auto is = [&](const MethodParameter& p) { return p.id.name() == parameter; };
+  return std::ranges::any_of(model_parameters, is) || std::ranges::any_of(whole_parameters, is);
 }
 
-bool MergeMethod::requires_parameter(std::string_view parameter) const {
-  return listed(model_parameters, parameter, true) || listed(global_parameters, parameter, true);
+void set_defaults(const MergeMethod& method, TensorTask& task) {
+  set_defaults(method.whole_parameters, task);
+  for (ModelParameters& m : task.models) set_defaults(method.model_parameters, m);
 }
 
 void ChunkPass::run_all(const See& see) const {

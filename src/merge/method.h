@@ -15,20 +15,21 @@
 #include "base/column_factors.h"
 #include "base/random.h"
 #include "base/tensor.h"
+#include "merge/parameter_values.h"
 
 namespace lewis {
 
-// What lies behind a piece of an input, as it is stored. Pieces are too short for the processor to
-// see by itself that a stream goes on, and lines that are asked for all at once make it wait: so a
+// Prefetches the stored elements that follow a piece of an input. Pieces are too short for the
+// processor to detect the stream by itself, and prefetching all lines at once stalls it. So a
 // kernel asks for a few at a time while it works on the piece before.
 class Ahead {
  public:
   static constexpr size_t kStep = 32;  // elements that are asked for at once
 
-  Ahead() = default;  // nothing
+  Ahead() = default;  // prefetches nothing
   Ahead(const std::byte* at, size_t element_bytes) : at_(at), element_bytes_(element_bytes) {}
 
-  // Elements [i, i + kStep).
+  // Prefetches elements [i, i + kStep).
   [[gnu::always_inline]] inline void ask(size_t i) const {
     if (!at_) return;
     __builtin_prefetch(at_ + i * element_bytes_);
@@ -52,42 +53,35 @@ struct Chunk {
   std::span<const float> base;                 // empty when the recipe has no base model
   std::vector<std::span<const float>> models;  // the models to merge, in recipe order, without
                                                // the base where the method takes a base apart
-  std::span<float> scratch;                    // [models, size()] to work in
-  mutable std::vector<Ahead> ahead;            // what lies behind models
+  std::span<float> scratch;                    // [models, size()], room to work in
+  mutable std::vector<Ahead> ahead;            // [models], prefetches what follows in each
 
-  // For a kernel that asks for all of it.
+  // Hands the prefetching of a model to the kernel that calls this.
   Ahead take_ahead(size_t model) const { return std::exchange(ahead[model], {}); }
   size_t size() const { return models.empty() ? base.size() : models[0].size(); }
 };
 
 // One model's values of the parameters for this tensor, and its random numbers.
-struct ModelParameters {
-  double weight = 1, density = 1;
+struct ModelParameters : ParameterValues {
+  ModelParameters() = default;
+  explicit ModelParameters(const TensorRandom& numbers) : random(numbers) {}
+
   TensorRandom random;
-  double gamma = 0.01;    // breadcrumbs: share of the largest entries that is dropped
-  double epsilon = 0.15;  // della: half the range of the keep probabilities
-  double scale = 1;       // passthrough
-  const ColumnFactors* trim_factors = nullptr;  // of the magnitudes that are ranked; null: all 1
+  // Factors of the magnitudes by which entries are ranked; null: all are 1.
+  const ColumnFactors* trim_factors = nullptr;
 };
 
-// Parameters of the whole merge; unset: the method's default. Flags are 0 or 1.
-struct GlobalParameters {
-  std::optional<double> normalize, rescale;
-  double lambda = 1;
-  std::optional<double> t, filter_wise, nuslerp_flatten, nuslerp_row_wise, normalize_weights, eps,
-      max_iter, tol, select_topk, r, alpha, epsilon;
-};
-
-// What a method knows of a tensor before it sees numbers.
-struct TensorTask : GlobalParameters {
+// All that a method knows about a tensor before it sees numbers. Its own values are those of the
+// parameters of the whole merge.
+struct TensorTask : ParameterValues {
   std::string_view name;
   Shape shape;
   int64_t count = 0;                    // elements
   std::vector<ModelParameters> models;  // as in Chunk::models
-  // What result - base is multiplied by; null: nothing. No business of methods.
+  // Factors that result - base is multiplied by; null: none. Methods need not look at them.
   const ColumnFactors* relaxation = nullptr;
 
-  // Rows are what lies along the last dimension; a scalar or a vector is one row.
+  // A row lies along the last dimension; a scalar or a vector is one row.
   int64_t columns() const { return shape.size() < 2 ? count : shape.back(); }
   int64_t rows() const { return count == 0 ? 0 : count / columns(); }
 };
@@ -103,12 +97,12 @@ class ChunkPass {
   virtual size_t slots() const = 0;
   virtual int64_t slot_elements() const = 0;  // of every slot but the last
   virtual bool has_base() const = 0;
-  // Only the slots that are listed, or all of them.
+  // Streams the slots that are listed, or all of them.
   virtual void run(std::span<const size_t> slots, const See& see) const = 0;
   void run_all(const See& see) const;
 };
 
-// What survey found out; each method derives its own.
+// The result of a survey of the whole tensor; each method derives its own.
 struct Survey {
   virtual ~Survey() = default;
   // Set: the result is this model's tensor (kBaseItself: the base's), bit for bit.
@@ -116,38 +110,44 @@ struct Survey {
   std::optional<int> copy_of;
 };
 
-// What a method makes of the recipe's base model.
+// How a method treats the recipe's base model.
 enum class BaseRole {
-  kApart,     // needs one, and takes it apart from the models
-  kOptional,  // takes it apart if there is one
-  kWeighted,  // a model like others where it has a weight, else not merged
-  kModel,     // a model like others
+  kApart,     // the method needs a base, apart from the models
+  kOptional,  // the method takes a base apart from the models if the recipe has one
+  kWeighted,  // the base is a model like others where it has a weight; else it is not merged
+  kModel,     // the base is a model like others
 };
 
 struct MergeMethod {
   std::string_view name;
   BaseRole base = BaseRole::kApart;
-  size_t min_models = 1, max_models = SIZE_MAX;  // without a base that is taken apart
-  // The parameters that it reads; others in a recipe get a note. A '!' before a name: required.
-  std::vector<std::string_view> model_parameters, global_parameters;
+  size_t min_models = 1, max_models = SIZE_MAX;  // not counting a base that is taken apart
+  std::string_view about;  // docs/methods.md: sentences that say what the result is
+  std::string_view paper;  // docs/methods.md: where the method is described; empty: nowhere
+  // The parameters that it reads, of each model and of the whole merge; a recipe that has others
+  // gets a note.
+  std::vector<MethodParameter> model_parameters, whole_parameters;
   std::unique_ptr<Survey> (*survey)(const TensorTask& task, const ChunkPass& pass) = nullptr;
   // out: chunk.size() floats.
   void (*blend)(const TensorTask& task, const Survey& survey, const Chunk& chunk,
                 std::span<float> out) = nullptr;
-  // rows: [models, chunk.size()], what is left of each task vector (model - base) when it has been
-  // trimmed, before any weight; 0 where nothing is. Null: the method trims nothing.
+  // Fills rows, [models, chunk.size()], with the task vectors (model - base) after trimming and
+  // before any weight; entries that are dropped are 0. Null: the method trims nothing.
   void (*trim)(const TensorTask& task, const Survey& survey, const Chunk& chunk,
                std::span<float> rows) = nullptr;
   // Whether slots must hold whole rows; null: never.
   bool (*row_wise)(const TensorTask& task) = nullptr;
-  bool reads_trim_factors = false;  // it keeps the largest entries of task vectors
+  // Whether the method ranks entries of task vectors, by magnitudes times trim_factors.
+  bool reads_trim_factors = false;
 
   bool reads(std::string_view parameter) const;
-  bool requires_parameter(std::string_view parameter) const;
 };
 
 // Throws Error(kUsage) with the nearest name when there is no method of that name.
 const MergeMethod& find_merge_method(std::string_view name);
 std::vector<std::string_view> merge_method_names();
+
+// Gives the parameters that the task lacks the method's defaults.
+void set_defaults(const MergeMethod& method, TensorTask& task);
 
 }  // namespace lewis

@@ -84,7 +84,7 @@ std::string recipe_text(const Recipe& recipe) {
   return recipe.text.empty() ? to_yaml(recipe, false) : recipe.text;
 }
 
-// What the merge is made from in the end: models, not stages.
+// The models that the merge is made from in the end, without the stages between.
 void add_model_names(const Recipe& recipe, std::vector<std::string>& names) {
   for (const RecipeModel& m : recipe.models) {
     if (m.stage) {

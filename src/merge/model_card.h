@@ -11,21 +11,22 @@ namespace lewis {
 // README.md: front matter (base_model, library_name, tags), method, models, the recipe.
 std::string model_card(const MergeInputs& inputs, const std::string& name);
 
-// config.json with its "torch_dtype" or "dtype" set to what the weights are; all else byte for
+// config.json with its "torch_dtype" or "dtype" set to the type of the weights; all else byte for
 // byte.
 std::string patched_config(const std::string& config, DType dtype);
 
-// config.json of the merged model: that of inputs.main(), byte for byte but for a dtype that would
-// lie; for stacks of slices, the number of layers and what is listed layer by layer; for another
-// tokenizer, vocab_size and the ids of tokens. "" when there is none.
+// config.json of the merged model: that of inputs.main(), byte for byte, except for a dtype that
+// would be wrong; for stacks of slices, the number of layers and lists by layer; for another
+// tokenizer, vocab_size and the ids of tokens. "" when main() has no config.json.
 std::string config_of(const MergeInputs& inputs);
 
-// What differs from the files of inputs.main()'s folder: tokenizer and chat template by the recipe,
-// and generation_config.json where it names tokens that got other ids.
+// The files that differ from those of inputs.main()'s folder: tokenizer and chat template by the
+// recipe, and generation_config.json where it names tokens that got other ids.
 ChangedFiles changed_files_of(const MergeInputs& inputs);
 
-// Adds all of them to the folder. config, generation_config, tokenizer and chat template come from
-// inputs.main(), byte for byte but for what the two functions above change. `name`: of the model.
+// Adds all of them to the folder. config, generation_config, tokenizer and chat template are those
+// of inputs.main(), byte for byte, except for what the two functions above change. `name`: the name
+// of the model.
 void add_companions(const MergeInputs& inputs, const std::string& name, bool tokenizer,
                     ModelWriter& writer);
 

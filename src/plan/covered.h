@@ -1,6 +1,6 @@
-// The matrices that get an importance: which rows of which tensor, and what is known of their
-// inputs. A fused weight has one matrix for each part; routed experts have theirs, whether stored
-// as one tensor or as many.
+// The matrices that get an importance: which rows of which tensor they are, and the statistics of
+// their inputs. A fused weight has one matrix for each part; each routed expert has its own,
+// whether experts are stored as one tensor or as many.
 #pragma once
 
 #include <span>
@@ -12,7 +12,7 @@
 
 namespace lewis {
 
-// Experts that saw fewer tokens tell nothing about themselves.
+// Experts that saw fewer tokens are judged by the mean of the others.
 inline constexpr int64_t kFewTokens = 100;
 
 struct CoveredMatrix {
@@ -21,13 +21,13 @@ struct CoveredMatrix {
   const TensorInfo* tensor = nullptr;
   int64_t first_row = 0, rows = 0;  // of the tensor as one matrix
   std::span<const double> sums;     // [in]: sums of squares of the input
-  double divisor = 1;               // makes s_j of them (spec: LEWIS, section 1)
+  double divisor = 1;               // makes s_j of them (docs/lewis.md)
   std::string expert;               // "(...).mlp.experts.5", or ""
-  int64_t tokens = 0;               // that the expert saw
+  int64_t tokens = 0;               // number of tokens that the expert saw
 };
 
-// For all modules of the statistics, sorted by name; `statistics` is referred to. Error(kInput): a
-// tensor is missing or does not fit.
+// The matrices of all modules of the statistics, sorted by name. They refer to `statistics`, which
+// must outlive them. Error(kInput): a tensor is missing or does not fit.
 std::vector<CoveredMatrix> covered_matrices(const TensorSource& source,
                                             const Statistics& statistics);
 

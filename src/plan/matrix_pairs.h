@@ -1,5 +1,5 @@
-// What most importances share: one number for base and expert of every covered matrix, summed up to
-// modules and parts.
+// The part that most importances share: one number for base and expert of every covered matrix,
+// summed up to modules and parts.
 #pragma once
 
 #include <functional>
@@ -12,7 +12,7 @@
 
 namespace lewis {
 
-// A matrix in both models, and where rows of it start.
+// A matrix in both models.
 struct MatrixPair {
   const CoveredMatrix &base, &expert;
 };

@@ -2,31 +2,18 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
 
 #include "base/error.h"
-#include "base/suggest.h"
-#include "plan/decimal.h"
 #include "plan/tables.h"
 
 namespace lewis {
 namespace {
 
-template <typename Row>
-std::vector<std::string_view> names_of(std::span<const Row> table) {
-  std::vector<std::string_view> names;
-  for (const Row& row : table) names.push_back(row.name);
-  return names;
-}
-
-template <typename Row>
-const Row& find_row(std::span<const Row> table, std::string_view name, std::string_view what,
-                    const Recipe& recipe) {
-  for (const Row& row : table) {
-    if (row.name == name) return row;
-  }
-  throw usage_error("{}: lewis.{} '{}' is not known; did you mean '{}'?", recipe.file.string(),
-                    what, name, nearest_name(name, names_of(table)));
+template <typename Row, typename Choice>
+const Row& find_row(std::span<const Row> table, Choice choice) {
+  const auto row = std::ranges::find(table, choice, &Row::choice);
+  if (row == table.end()) throw failed_error("nothing is planned by '{}'", name_of(choice));
+  return *row;
 }
 
 // A filter that catches the module's weight and no other tensor: "model.layers.1.self_attn.q_proj"
@@ -45,70 +32,68 @@ std::string filter_for(const std::string& module, std::span<const std::string> t
 }  // namespace
 
 std::span<const ImportanceRow> importance_table() {
-  static constexpr std::array kTable = {ImportanceRow{"norm_shift", norm_shift},
-                                        ImportanceRow{"task_vector", task_vector_norm},
-                                        ImportanceRow{"activation_shift", activation_shift, true}};
+  static constexpr std::array kTable = {
+      ImportanceRow{Importance::kNormShift, norm_shift},
+      ImportanceRow{Importance::kTaskVector, task_vector_norm},
+      ImportanceRow{Importance::kActivationShift, activation_shift, true}};
   return kTable;
 }
 
 std::span<const AllocationRow> allocation_table() {
   static constexpr std::array kTable = {
-      AllocationRow{"min_max",
+      AllocationRow{Allocation::kMinMax,
                     [](const AllocationInput& in) {
                       return allocate_min_max(in.plan.importance, in.lewis.gamma, in.lewis.epsilon);
                     }},
-      AllocationRow{"budget", allocate_budget}, AllocationRow{"threshold", allocate_threshold},
-      AllocationRow{"none", [](const AllocationInput&) { return LayerValues(); }}};
+      AllocationRow{Allocation::kBudget, allocate_budget},
+      AllocationRow{Allocation::kThreshold, allocate_threshold},
+      AllocationRow{Allocation::kNone, [](const AllocationInput&) { return LayerValues(); }}};
   return kTable;
 }
 
 std::span<const CoefficientRow> coefficient_table() {
   static constexpr std::array kTable = {
-      CoefficientRow{"none", [](const CoefficientSettings&, const ImportanceInput&,
-                                const ModelPlan&) { return LayerValues(); }},
-      CoefficientRow{"lines", coefficient_lines},
-      CoefficientRow{"importance", coefficient_importance}};
+      CoefficientRow{Coefficient::kNone, [](const CoefficientSettings&, const ImportanceInput&,
+                                            const ModelPlan&) { return LayerValues(); }},
+      CoefficientRow{Coefficient::kLines, coefficient_lines},
+      CoefficientRow{Coefficient::kImportance, coefficient_importance}};
   return kTable;
 }
-
-std::vector<std::string_view> importance_names() { return names_of(importance_table()); }
-std::vector<std::string_view> allocation_names() { return names_of(allocation_table()); }
-std::vector<std::string_view> coefficient_names() { return names_of(coefficient_table()); }
 
 void check_plan_settings(const Recipe& recipe) {
   if (!recipe.lewis) return;
   const LewisSection& lewis = *recipe.lewis;
-  const auto importance = find_row(importance_table(), lewis.importance, "importance", recipe);
-  find_row(allocation_table(), lewis.allocation, "allocation", recipe);
-  find_row(coefficient_table(), lewis.coefficient.method, "coefficient", recipe);
+  const auto importance = find_row(importance_table(), lewis.importance);
   const std::string file = recipe.file.string();
-  if (lewis.allocation == "budget" &&
+  if (lewis.allocation == Allocation::kBudget &&
       (lewis.budget < lewis.gamma || lewis.budget > lewis.epsilon)) {
     throw usage_error(
         "{}: lewis.budget {} is outside [gamma, epsilon] = [{}, {}], which all densities are in",
         file, lewis.budget, lewis.gamma, lewis.epsilon);
   }
-  if (importance.output_changes && lewis.protocol != "clean")
-    throw usage_error("{}: lewis.importance {} needs the protocol clean", file, lewis.importance);
+  if (importance.output_changes && lewis.protocol != Protocol::kClean)
+    throw usage_error("{}: lewis.importance {} needs the protocol clean", file,
+                      name_of(lewis.importance));
   for (const CalibrationEntry& entry : lewis.calibration) {
     if (!entry.has_statistics() || (!importance.output_changes && !lewis.aim)) continue;
-    throw usage_error("{}:{}: {} runs the models on text: give data instead of statistics", file,
-                      entry.line, lewis.aim ? "lewis.aim" : "importance " + lewis.importance);
+    throw usage_error(
+        "{}:{}: {} runs the models on text: give data instead of statistics", file, entry.line,
+        lewis.aim ? "lewis.aim" : fmt::format("importance {}", name_of(lewis.importance)));
   }
-  const bool asks = lewis.trim != "magnitude" || lewis.coefficient.method != "none" || lewis.aim;
+  const bool asks =
+      lewis.trim != Trim::kMagnitude || lewis.coefficient.method != Coefficient::kNone || lewis.aim;
   if (lewis.calibration.empty() && asks) {
     throw usage_error("{}: lewis.trim, coefficient and aim need lewis.calibration", file);
   }
 }
 
 bool needs_output_changes(const Recipe& recipe) {
-  return find_row(importance_table(), recipe.lewis.value().importance, "importance", recipe)
-      .output_changes;
+  return find_row(importance_table(), recipe.lewis.value().importance).output_changes;
 }
 
 namespace {
 
-// What lewis.scope does not name is not covered.
+// Drops the modules that lewis.scope does not name: they are not covered.
 void keep_in_scope(const Recipe& recipe, ModelPlan& plan) {
   const auto& scope = recipe.lewis->scope;
   const auto within = [](const std::string& part) {
@@ -135,12 +120,11 @@ ModelPlan plan_model(const Recipe& recipe, size_t model, const ImportanceInput& 
   ModelPlan plan;
   plan.model = model;
   for (const TensorInfo& t : input.expert.tensors()) plan.tensors.push_back(t.name);
-  find_row(importance_table(), lewis.importance, "importance", recipe).compute(input, plan);
+  find_row(importance_table(), lewis.importance).compute(input, plan);
   keep_in_scope(recipe, plan);
-  if (lewis.trim == "activation") plan.trim_factors = activation_factors(input);
-  plan.density = find_row(allocation_table(), lewis.allocation, "allocation", recipe)
-                     .allocate({lewis, input, plan});
-  plan.coefficient = find_row(coefficient_table(), lewis.coefficient.method, "coefficient", recipe)
+  if (lewis.trim == Trim::kActivation) plan.trim_factors = activation_factors(input);
+  plan.density = find_row(allocation_table(), lewis.allocation).allocate({lewis, input, plan});
+  plan.coefficient = find_row(coefficient_table(), lewis.coefficient.method)
                          .compute(lewis.coefficient, input, plan);
   if (lewis.aim) keep_magnitudes(input, plan);
   return plan;
@@ -210,28 +194,14 @@ Recipe apply_plans(const Recipe& recipe, const std::vector<ModelPlan>& plans) {
 }
 
 std::string planned_yaml(const Recipe& recipe) {
-  if (!recipe.lewis || (recipe.lewis->trim == "magnitude" && !recipe.lewis->aim))
+  if (!recipe.lewis || (recipe.lewis->trim == Trim::kMagnitude && !recipe.lewis->aim))
     return to_yaml(recipe, true);
   Recipe planned = recipe;
-  planned.lewis->allocation = "none";
+  planned.lewis->allocation = Allocation::kNone;
   planned.lewis->importance = LewisSection().importance;
   planned.lewis->coefficient = {};
   planned.lewis->scope.clear();
   return to_yaml(planned, false);
-}
-
-// The exact binary value printed to `digits` decimals is correctly rounded by the C library, ties
-// to even, as CPython's round() is.
-double round_decimals(double value, int digits) {
-  return std::strtod(fmt::format("{:.{}f}", value, digits).c_str(), nullptr);
-}
-
-std::string component_of(const std::string& module) {
-  const std::string end = module.substr(module.rfind('.') + 1);
-  for (const char* place : {"experts.", "shared_expert."}) {
-    if (module.find(std::string(".") + place) != std::string::npos) return place + end;
-  }
-  return end;
 }
 
 }  // namespace lewis

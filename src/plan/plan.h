@@ -1,5 +1,5 @@
-// LEWIS itself: statistics and weights -> importance -> densities. A function from recipe to
-// recipe.
+// LEWIS itself: from statistics and weights follow importances, from those densities. A plan is a
+// function from recipe to recipe (docs/lewis.md).
 #pragma once
 
 #include <map>
@@ -17,7 +17,7 @@ namespace lewis {
 // Importance of the linear layers of one fine-tuned model: module name (X of X.weight) -> value.
 using LayerValues = std::map<std::string, double>;
 
-// What an importance is computed from: base and expert with their statistics on the same text.
+// The input of an importance: base and expert with their statistics on the same text.
 struct ImportanceInput {
   const TensorSource& base;
   const TensorSource& expert;
@@ -25,11 +25,12 @@ struct ImportanceInput {
   const Statistics& expert_statistics;
   Threads& threads;
   ProgressFn progress{};
-  // Of the pair, for an importance that asks for it (needs_output_changes); else null.
+  // The output changes between both, for an importance that asks for them
+  // (needs_output_changes); else null.
   const Statistics* output_changes = nullptr;
 };
 
-// Sums of |x_j| over the tokens, for the inputs of a weight with so many rows.
+// Sums of |x_j| over the tokens, for the inputs of a weight with `rows` rows.
 struct ChannelMagnitudes {
   int64_t rows = 0;
   std::vector<double> sums;  // [in]
@@ -39,21 +40,21 @@ struct ModelPlan {
   size_t model = 0;                    // index into Recipe::models
   LayerValues base_norm, expert_norm;  // n_base, n_expert of norm_shift (empty for others)
   LayerValues importance;              // after normalisation and rounding
-  LayerValues part_importance;         // of the parts of fused weights, which share its density
-  // Experts that saw too few tokens to be judged by them, with how many they were (in base or
-  // expert, whichever is less): they have the mean of the other experts of their layer.
+  LayerValues part_importance;         // by part of a fused weight; the parts share its density
+  // The routed experts that saw too few tokens to be judged, with the number of those (in base or
+  // expert, whichever is less). They have the mean of the other experts of their layer.
   std::map<std::string, int64_t> few_tokens;
   LayerValues density;
-  LayerValues coefficient;       // by tensor: factor of its weight; empty: none has one
+  LayerValues coefficient;       // by tensor: the factor of its weight; empty: no factors
   ColumnFactorMap trim_factors;  // lewis.trim: activation
   std::map<std::string, ChannelMagnitudes> base_magnitudes;  // lewis.aim: by tensor
   std::vector<std::string> tensors;  // the names of all of the model's tensors
 };
 
-// Error(kUsage) when the recipe names an importance, an allocation or a coefficient that is not
-// known, or settings of them that do not fit together.
+// Error(kUsage) when the recipe's settings of importance, allocation and the like do not fit
+// together.
 void check_plan_settings(const Recipe& recipe);
-// What the recipe's importance asks for besides the statistics of both models.
+// Returns whether the recipe's importance needs the output changes between both models.
 bool needs_output_changes(const Recipe& recipe);
 
 // The densities of one expert by the recipe's importance and allocation.
@@ -70,16 +71,12 @@ Recipe apply_plans(const Recipe& recipe, const std::vector<ModelPlan>& plans);
 // base's tokens of all plans.
 ColumnFactorMap aim_relaxation(const std::vector<ModelPlan>& plans, double omega);
 
-// The tables: names that the recipe accepts.
-std::vector<std::string_view> importance_names();
-std::vector<std::string_view> allocation_names();
-std::vector<std::string_view> coefficient_names();
-
-// The planned recipe as a file says it: what is in memory only stays a lewis: section with
-// allocation none, which makes it anew from the same text. Without such a need, as mergekit has it.
+// The planned recipe as a file. Factors that YAML cannot hold stay a section `lewis:` with
+// `allocation: none`, which computes them anew from the same text; without them the file is plain
+// mergekit.
 std::string planned_yaml(const Recipe& recipe);
 
-// allocation min_max on values that are normalised already (spec/LEWIS step 3 and 4): rounds to 5
+// The allocation min_max on values that are normalised already (docs/lewis.md): rounds to 5
 // decimals, then scales [min, max] to [gamma, epsilon]; all equal gives the middle.
 LayerValues allocate_min_max(const LayerValues& importance, double gamma, double epsilon);
 

@@ -1,4 +1,5 @@
-// The tables of importances and allocations: one line a name, one file each.
+// The tables of importances, allocations and coefficients: one line and one file for each. Their
+// names are in recipe/choices.h.
 #pragma once
 
 #include <span>
@@ -9,7 +10,7 @@
 namespace lewis {
 
 struct ImportanceRow {
-  std::string_view name;
+  Importance choice;
   // Fills plan.importance (and what it wants to show: base_norm, expert_norm).
   void (*compute)(const ImportanceInput& input, ModelPlan& plan);
   bool output_changes = false;  // reads ImportanceInput::output_changes
@@ -22,13 +23,13 @@ struct AllocationInput {
   const ModelPlan& plan;
 };
 struct AllocationRow {
-  std::string_view name;
+  Allocation choice;
   LayerValues (*allocate)(const AllocationInput& input);
 };
 
 // Factors of the weights of tensors, by name; `plan` has importance and tensors.
 struct CoefficientRow {
-  std::string_view name;
+  Coefficient choice;
   LayerValues (*compute)(const CoefficientSettings& settings, const ImportanceInput& models,
                          const ModelPlan& plan);
 };

@@ -1,8 +1,8 @@
-// Inside recipe/: what lies between YAML and the Recipe.
+// Inside recipe/: the step from YAML to the Recipe.
 #pragma once
 
 #include "recipe/recipe.h"
-#include "recipe/yaml.h"
+#include "yaml/yaml.h"
 
 namespace lewis {
 

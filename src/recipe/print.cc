@@ -173,26 +173,28 @@ std::string calibration_text(const CalibrationEntry& e) {
            "\n        model: " + scalar(e.model_statistics.string()) + "\n";
   }
   text += "      data: " + scalar(e.data.string()) + "\n";
-  if (!e.format.empty()) text += "      format: " + scalar(e.format) + "\n";
+  if (e.format) text += fmt::format("      format: {}\n", name_of(*e.format));
   if (!e.prompt_field.empty()) text += "      prompt_field: " + scalar(e.prompt_field) + "\n";
   if (!e.answer_field.empty()) text += "      answer_field: " + scalar(e.answer_field) + "\n";
   return text + fmt::format("      samples: {}\n      seed: {}\n      max_tokens: {}\n", e.samples,
                             e.seed, e.max_tokens);
 }
 
-// What is off by default, where it is on.
+// Settings that are off by default, where they are on.
 std::string extras_text(const LewisSection& s) {
   std::string text;
-  if (s.allocation == "budget" || s.allocation == "threshold")
+  const bool by_deviation = s.allocation == Allocation::kBudget;
+  if (by_deviation || s.allocation == Allocation::kThreshold)
     text += "  budget: " + number(s.budget) + "\n";
-  if (s.allocation == "budget") text += "  kappa: " + number(s.kappa) + "\n";
+  if (by_deviation) text += "  kappa: " + number(s.kappa) + "\n";
   for (size_t i = 0; i < s.scope.size(); ++i)
     text += (i ? ", " : "  scope: [") + scalar(s.scope[i]) + (i + 1 < s.scope.size() ? "" : "]\n");
-  if (s.trim != "magnitude") text += "  trim: " + scalar(s.trim) + "\n";
+  if (s.trim != Trim::kMagnitude) text += fmt::format("  trim: {}\n", name_of(s.trim));
   const CoefficientSettings& c = s.coefficient;
-  if (c.method != "none") {
-    text += "  coefficient: {method: " + scalar(c.method);
-    if (c.method == "lines") text += ", first: " + number(c.first) + ", last: " + number(c.last);
+  if (c.method != Coefficient::kNone) {
+    text += fmt::format("  coefficient: {{method: {}", name_of(c.method));
+    if (c.method == Coefficient::kLines)
+      text += ", first: " + number(c.first) + ", last: " + number(c.last);
     text += "}\n";
   }
   if (s.aim) text += "  aim: {omega: " + number(*s.aim) + "}\n";
@@ -202,8 +204,8 @@ std::string extras_text(const LewisSection& s) {
 std::string refine_text(const RefineSettings& s) {
   std::string text =
       fmt::format("  refine:\n    method: {}\n    prior: {}\n    samples: {}\n    ridge: {}\n",
-                  scalar(s.method), scalar(s.prior), s.samples, number(s.ridge));
-  if (s.method == "regmean") text += fmt::format("    alpha: {}\n", number(s.alpha));
+                  name_of(s.method), name_of(s.prior), s.samples, number(s.ridge));
+  if (s.method == RefineMethod::kRegmean) text += fmt::format("    alpha: {}\n", number(s.alpha));
   return text + fmt::format(
                     "    question_weight: {}\n    held_out: {}\n    biases: {}\n    norms: {}\n    "
                     "head: {}\n",
@@ -214,8 +216,8 @@ std::string lewis_text(const LewisSection& s) {
   std::string text = "lewis:\n";
   if (!s.calibration.empty()) text += "  calibration:\n";
   for (const CalibrationEntry& e : s.calibration) text += calibration_text(e);
-  text += fmt::format("  protocol: {}\n  importance: {}\n  allocation: {}\n", scalar(s.protocol),
-                      scalar(s.importance), scalar(s.allocation));
+  text += fmt::format("  protocol: {}\n  importance: {}\n  allocation: {}\n", name_of(s.protocol),
+                      name_of(s.importance), name_of(s.allocation));
   text += fmt::format("  gamma: {}\n  epsilon: {}\n  uncovered: {}\n", number(s.gamma),
                       number(s.epsilon), number(s.uncovered));
   text += fmt::format("  skip_first_token: {}\n  seed: {}\n", s.skip_first_token, s.seed);

@@ -12,12 +12,15 @@
 #include <vector>
 
 #include "base/column_factors.h"
+#include "base/data_format.h"
 #include "base/dtype.h"
+#include "base/protocol.h"
+#include "recipe/choices.h"
 #include "recipe/tokenizer_settings.h"
 
 namespace lewis {
 
-// A number, or a gradient: values at equal distances over the depth of the model.
+// A gradient: values at equal distances over the depth of the model.
 using Gradient = std::vector<double>;
 using SettingValue = std::variant<double, Gradient>;
 
@@ -38,25 +41,25 @@ struct RecipeModel {
   std::filesystem::path folder;  // resolved; absolute or relative to the working directory
   Parameters parameters{};
   bool listed = true;                     // false: the base, appended because `models:` lacks it
-  int line = 0;                           // of the recipe
+  int line = 0;                           // where the recipe names it
   std::filesystem::path adapter{};        // a LoRA that is added to it; empty: none
-  std::shared_ptr<const Recipe> stage{};  // what another document merges; then folder is empty
-  // lewis.trim: activation, of a planned recipe: the magnitudes by which entries of its task
-  // vector are ranked are times these.
+  std::shared_ptr<const Recipe> stage{};  // the document that merges it; then folder is empty
+  // Planned recipes with `lewis.trim: activation` have factors by column: the magnitudes that rank
+  // the entries of the model's task vector are multiplied by them.
   std::shared_ptr<const ColumnFactorMap> trim_factors{};
 };
 
-// Whether both are the same folder (or stage) with the same adapter.
+// Returns whether both are the same folder (or stage) with the same adapter.
 bool is_same_model(const RecipeModel& a, const RecipeModel& b);
 
-// slices[].sources[]: layers [begin, end) of a model.
+// One of slices[].sources[]: the layers [begin, end) of a model.
 struct SliceSource {
   size_t model = 0;  // into Recipe::models
   int64_t begin = 0, end = 0;
   Parameters parameters;
 };
 
-// slices[]: output layers, each merged from the layers of its sources at the same place.
+// One of slices[]: output layers, each merged from the layers of its sources at the same place.
 struct OutputSlice {
   std::vector<SliceSource> sources;  // of equal length
   std::optional<size_t> base_index;  // its own base_model, into Recipe::models
@@ -65,17 +68,17 @@ struct OutputSlice {
   int64_t layers() const { return sources[0].end - sources[0].begin; }
 };
 
-// lewis.calibration[]: text that shows the skill of one fine-tuned model.
+// One of lewis.calibration[]: the text that shows the skill of a fine-tuned model.
 struct CalibrationEntry {
-  std::string model;  // must be one of the recipe's
+  std::string model;  // one of the recipe's models, as written
   size_t index = 0;   // into Recipe::models
-  // Statistics that are there already, of the base and of the model; then there is no data.
+  // Statistics of the base and of the model that exist already; then there is no data.
   std::filesystem::path base_statistics, model_statistics;
   std::filesystem::path data;
-  std::string format;                      // of text/dataset.h; "" : by the file's ending
+  std::optional<DataFormat> format;        // unset: by the file's ending
   std::string prompt_field, answer_field;  // format jsonl
   uint64_t samples = 15;                   // 0: all
-  uint64_t skip = 0;  // not in recipes: samples that were chosen before (held-out text)
+  uint64_t skip = 0;  // not in recipes: samples that an earlier choice took (held-out text)
   uint64_t seed = 42;
   uint64_t max_tokens = 512;
   int line = 0;
@@ -83,47 +86,48 @@ struct CalibrationEntry {
   bool has_statistics() const { return !model_statistics.empty(); }
 };
 
-// lewis.coefficient: factors of the weight of each tensor.
+// lewis.coefficient: factors that the weight of each tensor is multiplied by.
 struct CoefficientSettings {
-  std::string method = "none";   // lines, importance: plan/coefficient/
-  double first = 0.5, last = 1;  // lines: in the first layer, in the last
+  Coefficient method = Coefficient::kNone;
+  double first = 0.5, last = 1;  // kLines: the factors of the first and of the last layer
 };
 
 // lewis.refine: how the merge is made to reproduce its experts (refine/).
 struct RefineSettings {
-  std::string method = "regression";  // or regmean, regmean_pp
-  std::string prior = "guided";       // with densities by calibration, or plain: as written
-  uint64_t samples = 32;              // of each calibration entry; 0: all
-  double ridge = 0.01;                // pulls towards the merge; regmean: 0
-  double alpha = 0.9;                 // regmean: scale of the Gram matrices' off-diagonals
-  double question_weight = 0.1;       // of a question's tokens; an answer's weigh 1
-  double held_out = 0.125;            // share of each text that decides what is kept
-  bool biases = true, norms = true, head = true;  // what else is solved; head: an untied one
+  RefineMethod method = RefineMethod::kRegression;
+  RefinePrior prior = RefinePrior::kGuided;
+  uint64_t samples = 32;         // samples of each calibration entry; 0: all
+  double ridge = 0.01;           // strength of the pull towards the merge; kRegmean: 0
+  double alpha = 0.9;            // kRegmean: factor of the Gram matrices' off-diagonals
+  double question_weight = 0.1;  // weight of a question's tokens; an answer's have 1
+  double held_out = 0.125;       // share of each text that decides what is kept
+  // Whether biases, norms and an untied head are solved for as well.
+  bool biases = true, norms = true, head = true;
 
   bool operator==(const RefineSettings&) const = default;
 };
 
 struct LewisSection {
   std::vector<CalibrationEntry> calibration;
-  std::string protocol = "clean";
-  std::string importance = "norm_shift";
-  std::string allocation = "min_max";
-  double gamma = 0.3;                // smallest density
-  double epsilon = 0.8;              // largest density
-  double uncovered = 1.0;            // of tensors without an importance
-  double budget = 0.5;               // budget, threshold: mean density over the covered parameters
-  double kappa = 0.1;                // budget: density per standard deviation of importance
-  std::vector<std::string> scope{};  // parts of names of what is covered; none: everything
-  std::string trim = "magnitude";    // or activation: |d| sqrt(s) inside a tensor
+  Protocol protocol = Protocol::kClean;
+  Importance importance = Importance::kNormShift;
+  Allocation allocation = Allocation::kMinMax;
+  double gamma = 0.3;      // smallest density
+  double epsilon = 0.8;    // largest density
+  double uncovered = 1.0;  // density of tensors without an importance
+  double budget = 0.5;     // kBudget, kThreshold: mean density over the covered parameters
+  double kappa = 0.1;      // kBudget: density per standard deviation of importance
+  std::vector<std::string> scope{};  // parts of the names that are covered; empty: all are
+  Trim trim = Trim::kMagnitude;
   CoefficientSettings coefficient{};
   std::optional<double> aim;      // omega of AIM's relaxation
   bool skip_first_token = false;  // clean protocol: do not count position 0
-  uint64_t seed = 0;              // of random masks
+  uint64_t seed = 0;              // seed of random masks
   std::optional<RefineSettings> refine;
 };
 
-// One of several modules: the tensors whose names begin with its prefix, merged by a recipe of
-// their own (merge/modules.h).
+// One of several modules: tensors that are told by their names (merge/modules.h) and merged by a
+// recipe of their own.
 struct RecipeModule {
   std::string name;
   std::shared_ptr<const Recipe> recipe;
@@ -131,8 +135,8 @@ struct RecipeModule {
 
 struct Recipe {
   std::filesystem::path file;  // "" when built from text
-  std::string text;            // as read, for mergekit_config.yml; of a stage: ""
-  std::string name;            // by which other documents use the result
+  std::string text;            // as read, for mergekit_config.yml; "" for a stage
+  std::string name;            // the name by which other documents use the result
   int line = 1;                // where the document begins
   std::string merge_method;
   std::vector<RecipeModel> models;  // in the order written; the base appended if not listed
@@ -146,11 +150,11 @@ struct Recipe {
   std::optional<TokenizerSettings> tokenizer;  // tokenizer_source, or tokenizer
   std::optional<std::string> chat_template;    // "auto", the name of a built-in one, or Jinja
   std::optional<LewisSection> lewis;
-  // lewis.aim, of a planned recipe: what the merged task vector is multiplied by.
+  // Planned recipes with lewis.aim: factors that the merged task vector is multiplied by.
   std::shared_ptr<const ColumnFactorMap> relaxation{};
 };
 
-// Whether what is merged is to be refined (lewis.refine).
+// Returns whether the merge is to be refined (lewis.refine).
 inline bool refines(const Recipe& recipe) {
   return recipe.lewis && recipe.lewis->refine.has_value();
 }
@@ -166,14 +170,14 @@ Recipe parse_recipe(std::string_view text, const std::filesystem::path& file);
 // Depth of a tensor for gradients: layer / (layers - 1); 1 if there is one layer; 0 for tensors
 // outside the layers (embeddings, final norm, head).
 double tensor_depth(std::string_view tensor_name, int64_t layers);
-// The layer number in a name ("model.layers.11.mlp.up_proj.weight": 11), if there is one.
+// The layer number in a name ("model.layers.11.mlp.up_proj.weight": 11), if it has one.
 std::optional<int64_t> tensor_layer(std::string_view tensor_name);
 
 // The value of a setting for a tensor at depth t in [0, 1]; nullopt when no condition matches.
 std::optional<double> evaluate(const ParameterSetting& setting, std::string_view tensor_name,
                                double t);
 
-// Where a parameter's value comes from: the levels that may hold it, in order of precedence.
+// One of the places that may hold a parameter's value; they are listed in order of precedence.
 struct ParameterLevel {
   const Parameters* parameters = nullptr;
   std::string name;  // for people: "models[0]"
@@ -181,30 +185,30 @@ struct ParameterLevel {
 struct FoundValue {
   double value = 0;
   size_t level = 0;                      // into the levels
-  const Condition* condition = nullptr;  // that decided, if the setting is a list of them
+  const Condition* condition = nullptr;  // the condition that decided, if there are any
 };
 std::optional<FoundValue> find_value(const std::vector<ParameterLevel>& levels,
                                      std::string_view parameter, std::string_view tensor_name,
                                      double t);
 
-// All folders that the recipe reads, those of stages, modules and adapters too.
+// All folders that the recipe reads, including those of stages, modules and adapters.
 std::vector<std::filesystem::path> source_folders(const Recipe& recipe);
 
 // The levels for one model of the form models (model given) or for the whole merge.
 std::vector<ParameterLevel> parameter_levels(const Recipe& recipe, std::optional<size_t> model);
-// The levels for one source of a slice, or for what its slice as a whole has.
+// The levels for one source of a slice, or (source unset) for the slice as a whole.
 std::vector<ParameterLevel> slice_levels(const Recipe& recipe, size_t slice,
                                          std::optional<size_t> source);
 
-// The value by parameter_levels. Global parameters (lambda, normalize, ...) are read with model
-// nullopt.
+// The value by parameter_levels. Parameters of the whole merge (lambda, normalize, ...) are read
+// with model nullopt.
 std::optional<double> resolve(const Recipe& recipe, std::string_view parameter,
                               std::optional<size_t> model, std::string_view tensor_name, double t);
 
-// Changes when trim_factors or relaxation do, which YAML does not hold; "" when there are none.
+// A hash of trim_factors and relaxation, which YAML does not hold; "" when the recipe has neither.
 std::string hash_of_factors(const Recipe& recipe);
 
-// The recipe as YAML that mergekit accepts; the lewis: section is left out when `stock` is true.
+// The recipe as YAML that mergekit accepts; `stock` leaves the section `lewis:` out.
 std::string to_yaml(const Recipe& recipe, bool stock);
 
 }  // namespace lewis

@@ -1,4 +1,4 @@
-// The value of a parameter for a tensor (mergekit's rules: spec, sections 1.4 to 1.6).
+// The value of a parameter for a tensor, by mergekit's rules (docs/mergekit.md).
 #include <fmt/format.h>
 #include <algorithm>
 #include <charconv>

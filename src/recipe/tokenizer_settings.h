@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "recipe/yaml.h"
+#include "yaml/yaml.h"
 
 namespace lewis {
 
@@ -35,9 +35,9 @@ struct TokenizerSettings {
   int line = 0;
 };
 
-// What the keys `tokenizer_source` (a text) and `tokenizer` (a map) of the recipe `root` say;
-// nothing if neither is there. Throws Error(kUsage) "WHERE:LINE: ..." that names the key, also for
-// both.
+// The settings of the keys `tokenizer_source` (a text) and `tokenizer` (a map) of the recipe
+// `root`; nullopt if it has neither. Throws Error(kUsage) "WHERE:LINE: ..." that names the key,
+// also for both.
 std::optional<TokenizerSettings> parse_tokenizer(const YamlNode& root, std::string_view where);
 
 }  // namespace lewis

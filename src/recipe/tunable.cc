@@ -5,11 +5,21 @@
 #include <functional>
 
 #include "base/error.h"
-#include "base/suggest.h"
 #include "base/text_file.h"
 #include "recipe/nodes.h"
+#include "yaml/reader.h"
 
 namespace lewis {
+namespace {
+
+enum class SearchScale { kLinear, kLog };
+
+}  // namespace
+
+template <>
+inline constexpr auto kEnumNames<SearchScale> = std::to_array<EnumName<SearchScale>>(
+    {{SearchScale::kLinear, "linear"}, {SearchScale::kLog, "log"}});
+
 namespace {
 
 using Kind = YamlNode::Kind;
@@ -24,50 +34,29 @@ void for_ranges(YamlNode& node, const std::string& path,
     for_ranges(value, path.empty() ? key.scalar : path + "." + key.scalar, f);
 }
 
-class RangeReader {
- public:
-  RangeReader(const std::string& where, const std::string& path, const YamlNode& node)
-      : where_(where), path_(path), node_(node) {}
-
-  SearchRange read() const {
-    static constexpr std::array<std::string_view, 3> kKeys = {"search", "scale", "start"};
-    for (const auto& [key, _] : node_.entries) {
-      if (std::ranges::find(kKeys, key.scalar) == kKeys.end())
-        fail(fmt::format("unknown key '{}'; did you mean '{}'?", key.scalar,
-                         nearest_name(key.scalar, kKeys)));
-    }
-    const YamlNode& bounds = *node_.find("search");
-    if (bounds.items.size() != 2) fail("search must be [LOW, HIGH]");
-    SearchRange range{
-        .path = path_, .low = number(bounds.items[0]), .high = number(bounds.items[1])};
-    if (!(range.low < range.high))
-      fail(fmt::format("search [{}, {}] holds nothing to choose", range.low, range.high));
-    if (const YamlNode* scale = node_.find("scale")) {
-      if (scale->scalar != "log" && scale->scalar != "linear")
-        fail(fmt::format("scale '{}' is not known; expected log or linear", scale->scalar));
-      range.log = scale->scalar == "log";
-    }
-    if (range.log && range.low <= 0) fail("scale: log needs bounds above 0");
-    range.start = range.log ? std::sqrt(range.low * range.high) : (range.low + range.high) / 2;
-    if (const YamlNode* start = node_.find("start")) range.start = number(*start);
-    if (range.start < range.low || range.start > range.high)
-      fail(fmt::format("start {} is outside search [{}, {}]", range.start, range.low, range.high));
-    return range;
-  }
-
- private:
-  double number(const YamlNode& n) const {
-    const auto value = n.number();
-    if (!value || !std::isfinite(*value)) fail("search and start must be numbers");
-    return *value;
-  }
-  [[noreturn]] void fail(const std::string& message) const {
-    throw usage_error("{}:{}: {}: {}", where_, node_.line, path_, message);
-  }
-
-  const std::string &where_, &path_;
-  const YamlNode& node_;
-};
+// Reads one range; `path` is where it is in the recipe.
+SearchRange range_of(const YamlReader& yaml, const std::string& path, const YamlNode& node) {
+  const auto fail = [&](const std::string& message) {
+    yaml.fail(node.line, fmt::format("{}: {}", path, message));
+  };
+  const auto number = [&](const YamlNode& n) {
+    return yaml.number(n, fmt::format("{}: search and start: a bound", path));
+  };
+  yaml.check_keys(node, {"search", "scale", "start"}, path);
+  const YamlNode& bounds = *node.find("search");
+  if (bounds.items.size() != 2) fail("search must be [LOW, HIGH]");
+  SearchRange range{.path = path, .low = number(bounds.items[0]), .high = number(bounds.items[1])};
+  if (!(range.low < range.high))
+    fail(fmt::format("search [{}, {}] holds nothing to choose", range.low, range.high));
+  if (const YamlNode* scale = YamlReader::given(node, "scale"))
+    range.log = yaml.choice<SearchScale>(*scale, path + ": scale") == SearchScale::kLog;
+  if (range.log && range.low <= 0) fail("scale: log needs bounds above 0");
+  range.start = range.log ? std::sqrt(range.low * range.high) : (range.low + range.high) / 2;
+  if (const YamlNode* start = YamlReader::given(node, "start")) range.start = number(*start);
+  if (range.start < range.low || range.start > range.high)
+    fail(fmt::format("start {} is outside search [{}, {}]", range.start, range.low, range.high));
+  return range;
+}
 
 }  // namespace
 
@@ -91,12 +80,13 @@ TunableRecipe TunableRecipe::read(const std::filesystem::path& file) {
 
 TunableRecipe TunableRecipe::parse(std::string_view text, const std::filesystem::path& file) {
   const std::string where = file.empty() ? "recipe" : file.string();
+  const YamlReader yaml(where);
   TunableRecipe recipe;
   recipe.text_ = text;
   recipe.documents_ = std::make_unique<Documents>(Documents{file, parse_yaml(text, where)});
   for (YamlNode& root : recipe.documents_->roots) {
     for_ranges(root, "", [&](const std::string& path, YamlNode& node) {
-      recipe.ranges_.push_back(RangeReader(where, path, node).read());
+      recipe.ranges_.push_back(range_of(yaml, path, node));
     });
   }
   if (recipe.ranges_.empty()) {

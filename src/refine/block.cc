@@ -238,7 +238,9 @@ class Block {
   // that minimises sum_t w (c x^m_tj - x^e_tj)^2 + ridge sum_t w (x^m_tj)^2 (c - 1)^2. Norms with a
   // bias stay.
   void solve_norm(std::string_view norm, Streams& x) {
-    if (!settings_.norms || !solver_.is("regression") || norm.empty() || spec_.norm.bias) return;
+    if (!settings_.norms || !solver_.is(RefineMethod::kRegression) || norm.empty() ||
+        spec_.norm.bias)
+      return;
     const std::string name = fmt::format("{}layers.{}.{}.weight", spec_.prefix, layer_, norm);
     const TensorInfo& info = models_.prior.source().get(name);
     std::vector<float> weights = models_.prior.source().read_floats(info);
@@ -571,7 +573,8 @@ uint64_t block_memory(const RefineModels& models, const TextRows& text,
       stored += static_cast<uint64_t>(l.out * l.in) *
                 dtype_size(models.prior.source().get(l.tensor).dtype);
       const auto in = static_cast<uint64_t>(l.in), panel = std::min<uint64_t>(kPanel, l.out);
-      const bool tokens = fit < in && (settings.method != "regmean" || settings.alpha == 1);
+      const bool tokens =
+          fit < in && (settings.method != RefineMethod::kRegmean || settings.alpha == 1);
       const uint64_t size = tokens ? fit : in;
       // x, y and, before the MLP, the panels of gate and up; the factor; right side and solution;
       // weights, packed and as floats; target and baseline.

@@ -31,10 +31,11 @@ std::vector<double> squares_of(const LayerSystem& system, const Segment& s) {
 LayerSystem::LayerSystem(LayerSolver& solver, const TextRows& rows, const Streams& inputs)
     : text(rows),
       x(inputs),
-      ridge(inputs[solver.is("regmean") ? kExperts : kMerged].first_rows(text.fit_rows),
-            std::span(text.weights).first(static_cast<size_t>(text.fit_rows)),
-            {solver.settings_.ridge, solver.is("regmean") ? solver.settings_.alpha : 1},
-            solver.models_.prior.threads()) {
+      ridge(
+          inputs[solver.is(RefineMethod::kRegmean) ? kExperts : kMerged].first_rows(text.fit_rows),
+          std::span(text.weights).first(static_cast<size_t>(text.fit_rows)),
+          {solver.settings_.ridge, solver.is(RefineMethod::kRegmean) ? solver.settings_.alpha : 1},
+          solver.models_.prior.threads()) {
   if (ridge.raised() > 0) {
     solver.result_.notes.push_back(fmt::format(
         "rho was raised to {:.3g}: the activations do not span their space", ridge.rho()));
@@ -111,7 +112,8 @@ Matrix LayerSolver::residuals_of(const LayerSystem& system, const RefinedLayer& 
                                  const PackedWeight& prior, Matrix& experts_y) {
   const Streams& x = system.x;
   const int64_t fit = system.text.fit_rows, width = prior.out;
-  const bool own = is("regmean_pp");  // asks the experts about the merged model's inputs
+  const bool own =
+      is(RefineMethod::kRegmeanPp);  // asks the experts about the merged model's inputs
   Matrix target(own ? fit : 0, width), residuals(fit, width);
   for (size_t k = 0; k < models_.experts.size(); ++k) {
     const StoredRows rows = expert_rows(l, k, first, width);
@@ -125,7 +127,7 @@ Matrix LayerSolver::residuals_of(const LayerSystem& system, const RefinedLayer& 
       }
     }
   }
-  const Matrix& seen = x[is("regmean") ? kExperts : kMerged];
+  const Matrix& seen = x[is(RefineMethod::kRegmean) ? kExperts : kMerged];
   backend_.linear(prior, {}, seen.row(0), fit, residuals.row(0));
   for_rows(fit, models_.prior.threads(), [&](int64_t row, int64_t end) {
     const float* wanted = (own ? target : experts_y).row(row);
@@ -138,7 +140,7 @@ Matrix LayerSolver::residuals_of(const LayerSystem& system, const RefinedLayer& 
 // RegMean: (1 - alpha) sum_k diag(G_k) (W_k - W_0)^T, [in, width].
 std::vector<double> LayerSolver::diagonal_part(const LayerSystem& system, const RefinedLayer& l,
                                                int64_t first, std::span<const float> prior) const {
-  if (!is("regmean") || settings_.alpha == 1) return {};
+  if (!is(RefineMethod::kRegmean) || settings_.alpha == 1) return {};
   const int64_t in = l.merged.in, width = static_cast<int64_t>(prior.size()) / in;
   std::vector<double> part(prior.size());
   for (const Segment& s : system.text.segments) {
@@ -175,7 +177,7 @@ void LayerSolver::add_biases(const TextRows& text, const RefinedLayer& l, int64_
   const std::vector<float> before = at(models_.prior, l.merged);
   add_to_rows(y[kPrior], 0, y[kPrior].rows, before);
   std::vector<float> after = before;
-  if (settings_.biases && is("regression")) {
+  if (settings_.biases && is(RefineMethod::kRegression)) {
     const std::vector<double> left = mean_difference(text, y, before);
     for (size_t c = 0; c < after.size(); ++c)
       after[c] = static_cast<float>(before[c] + left[c] / (1 + settings_.ridge));

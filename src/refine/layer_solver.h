@@ -45,7 +45,7 @@ class LayerSolver {
         result_(result),
         step_(step) {}
 
-  bool is(std::string_view method) const { return settings_.method == method; }
+  bool is(RefineMethod method) const { return settings_.method == method; }
 
   // y [rows, out] of all streams: what the layer makes of the system's x, by the new weights in the
   // merged stream, by their own in the others. Error(kInput) where a weight is not finite.

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/data_format.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
 
@@ -32,15 +33,12 @@ struct DataItem {
 
 struct DataOptions {
   std::filesystem::path file;
-  std::string format;                      // one of data_formats()
+  DataFormat format = DataFormat::kJsonl;
   std::string prompt_field, answer_field;  // format jsonl; without any, the field "text"
 };
 
-// The names of the formats: gsm8k, mbpp, ifeval, chat, jsonl, text, ids.
-std::vector<std::string_view> data_formats();
-
 // Reads a data file. `chat` may be null unless the format is chat. Blank lines are skipped. Throws
-// Error(kUsage) for an unknown format, and Error(kInput) that names file and line when a line is
+// Error(kInput) that names file and line when a line is
 // not what the format asks for or when there is no item at all.
 std::vector<DataItem> read_data(const DataOptions& options, const ChatTemplate* chat);
 

@@ -284,7 +284,7 @@ TEST(Adapter, FingerprintChangesWithTheFiles) {
   EXPECT_NE(adapter_fingerprint(dir.path), before);
 }
 
-// What is refused: a change to a good adapter, and what the message must say.
+// A refused adapter: a change to a good one, and a part of the message.
 struct Refusal {
   const char* name;
   std::function<void(Json& config, MemorySource& adapter, MemorySource& base)> spoil;

@@ -2,8 +2,8 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
-#include "merge/tensor_blocks.h"
-#include "merge/tensor_merge.h"
+#include "merge/tensor/merge_tensor.h"
+#include "merge/tensor/tensor_io.h"
 #include "tensors.h"
 
 namespace lewis {
@@ -34,8 +34,8 @@ class BlocksOfEveryMethod : public testing::TestWithParam<std::string_view> {
     TestTensor t(rows * 300, models, 3);
     fill(t, Spread::kHeavyTies, 8);
     t.task.shape = {static_cast<int64_t>(rows), 300};
-    t.task.t = 0.3;
-    for (auto& m : t.task.models) m.density = 0.5;
+    t.task.set("t", 0.3);
+    for (auto& m : t.task.models) m.set("density", 0.5);
     return t;
   }
 };
@@ -45,8 +45,8 @@ INSTANTIATE_TEST_SUITE_P(Merge, BlocksOfEveryMethod, testing::ValuesIn(merge_met
 TEST_P(BlocksOfEveryMethod, GiveTheSameBits) {
   TestTensor t = tensor(1500);
   for (const bool row_wise : {false, true}) {
-    t.task.filter_wise = row_wise;
-    t.task.nuslerp_flatten = !row_wise;
+    t.task.set("filter_wise", row_wise);
+    t.task.set("nuslerp_flatten", !row_wise);
     const std::vector<float> expected = t.merge(GetParam());
     for (const int64_t block : {1, 40'000, 100'000, 10'000'000})
       EXPECT_EQ(t.merge_in_blocks(GetParam(), block), expected) << block;

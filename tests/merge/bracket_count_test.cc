@@ -1,4 +1,4 @@
-#include "merge/bracket_count.h"
+#include "merge/selection/bracket_count.h"
 
 #include <gtest/gtest.h>
 

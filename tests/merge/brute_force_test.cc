@@ -35,10 +35,11 @@ class BruteForce : public testing::TestWithParam<std::string_view> {
     for (size_t m = 0; m < models; ++m) {
       ModelParameters& p = t.task.models[m];
       const size_t which = (m + static_cast<size_t>(c.variant)) % 3;
-      p = {weights[m], at_edges ? edges[which] : densities[which], p.random};
-      p.gamma = c.variant == 1 ? 0.1 : c.variant == 3 ? 0.2 : 0.01;
-      p.epsilon = 0.12;
-      p.scale = 0.37;
+      p.set("weight", weights[m]);
+      p.set("density", at_edges ? edges[which] : densities[which]);
+      p.set("gamma", c.variant == 1 ? 0.1 : c.variant == 3 ? 0.2 : 0.01);
+      p.set("epsilon", 0.12);
+      p.set("scale", 0.37);
     }
     // Task vectors of random numbers are orthogonal, of which model_stock makes nothing.
     if (GetParam() == "model_stock" && c.spread == Spread::kNormal) {
@@ -46,30 +47,31 @@ class BruteForce : public testing::TestWithParam<std::string_view> {
         for (size_t i = 0; i < model.size(); ++i) model[i] += std::sin(static_cast<float>(i));
       }
     }
-    t.task.t = 0.3;
-    t.task.epsilon = c.spread == Spread::kTiny ? 2e-41 : 0.05;
-    t.task.r = 0.5;
-    t.task.alpha = 0.9;
+    t.task.set("t", 0.3);
+    t.task.set("epsilon", c.spread == Spread::kTiny ? 2e-41 : 0.05);
+    t.task.set("r", 0.5);
+    t.task.set("alpha", 0.9);
     if (c.variant == 1) {
-      t.task.filter_wise = 1;
-      t.task.nuslerp_flatten = 0;
-      t.task.select_topk = 0.3;
-      t.task.lambda = 0.8;
+      t.task.set("filter_wise", 1);
+      t.task.set("nuslerp_flatten", 0);
+      t.task.set("select_topk", 0.3);
+      t.task.set("lambda", 0.8);
     }
     if (c.variant == 2) {
-      t.task.nuslerp_flatten = 0;
-      t.task.nuslerp_row_wise = 1;
-      t.task.normalize = 1;
-      t.task.rescale = 0;
+      t.task.set("nuslerp_flatten", 0);
+      t.task.set("nuslerp_row_wise", 1);
+      t.task.set("normalize", 1);
+      t.task.set("rescale", 0);
     }
     return t;
   }
 
   std::vector<std::vector<size_t>> groups_of(const TestTensor& t) const {
-    const bool by_row = GetParam() == "model_stock" ? t.task.filter_wise.value_or(0) != 0
-                                                    : t.task.nuslerp_flatten.value_or(1) == 0;
+    const bool by_row = GetParam() == "model_stock"
+                            ? t.task.find("filter_wise").value_or(0) != 0
+                            : t.task.find("nuslerp_flatten").value_or(1) == 0;
     if (!by_row || t.task.shape.size() < 2 || GetParam() == "slerp") return whole_tensor(t);
-    return t.task.nuslerp_row_wise.value_or(0) != 0 ? columns_of(t) : rows_of(t);
+    return t.task.find("nuslerp_row_wise").value_or(0) != 0 ? columns_of(t) : rows_of(t);
   }
 
   // Methods along arcs: where the definition divides by what is about 0 a rounding decides.

@@ -1,4 +1,4 @@
-// What diagnose() says against plain loops in double over whole tensors.
+// diagnose() against plain loops in double over whole tensors.
 #include "merge/diagnostics.h"
 
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
 // exp and log against those of the C library in long double.
-#include "merge/elementary.h"
+#include "merge/common/elementary.h"
 
 #include <gtest/gtest.h>
 

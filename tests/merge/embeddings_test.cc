@@ -1,5 +1,5 @@
 // Rows of another vocabulary against the rules written out for one token at a time.
-#include "merge/embeddings.h"
+#include "merge/sources/embeddings.h"
 
 #include <gtest/gtest.h>
 

@@ -51,7 +51,7 @@ TEST(TrimFactors, BruteForce) {
         const ColumnFactors f = rows == 30 ? some_factors(15, 2) : some_factors(rows);
         ASSERT_TRUE(f.fits(t.task.count));
         t.task.models[0].trim_factors = &f;
-        t.task.models[0].density = density;
+        t.task.models[0].set("density", density);
         const auto expected = plain_trim(t, f, density);
         EXPECT_EQ(t.merge("ties"), expected) << rows;
         EXPECT_EQ(t.merge("ties", 1), expected);
@@ -64,7 +64,7 @@ TEST(TrimFactors, BruteForce) {
 TEST(TrimFactors, EqualFactorsChangeNothing) {
   for (const char* method : {"ties", "breadcrumbs", "breadcrumbs_ties"}) {
     TestTensor t = tensor_of(700, 2, Spread::kHeavyTies);
-    for (auto& m : t.task.models) m.density = 0.3;
+    for (auto& m : t.task.models) m.set("density", 0.3);
     const auto without = t.merge(method);
     const ColumnFactors f{
         .rows = 700, .columns = kColumns, .values = std::vector<float>(kColumns, 4.0f)};
@@ -76,7 +76,7 @@ TEST(TrimFactors, EqualFactorsChangeNothing) {
 TEST(Relaxation, ClosedForm) {
   for (const char* method : {"ties", "task_arithmetic"}) {
     TestTensor t = tensor_of(400, 2, Spread::kNormal);
-    for (auto& m : t.task.models) m.density = 0.5;
+    for (auto& m : t.task.models) m.set("density", 0.5);
     const auto plain = t.merge(method);
     const ColumnFactors f = some_factors(400);
     t.task.relaxation = &f;

@@ -31,10 +31,10 @@ void expect_ties(size_t n, size_t models, Spread spread, double density, bool no
   TestTensor t(n, models);
   fill(t, spread, static_cast<uint32_t>(n + models));
   for (size_t m = 0; m < models; ++m) {
-    t.task.models[m].weight = m == 2 ? 0.5 : 1.0;
-    t.task.models[m].density = density;
+    t.task.models[m].set("weight", m == 2 ? 0.5 : 1.0);
+    t.task.models[m].set("density", density);
   }
-  t.task.normalize = normalize;
+  t.task.set("normalize", normalize);
   expect_close(t.merge("ties"), plain_merge("ties", t, true),
                "n " + std::to_string(n) + " spread " + std::to_string(static_cast<int>(spread)) +
                    " density " + std::to_string(density));
@@ -79,9 +79,9 @@ TEST(Ties, OrderOfModelsDoesNotMatter) {
 TEST(Ties, EverySingleElementKeepsOrDrops) {
   TestTensor t(4, 1);
   t.models[0] = {3, -2, 2, 1};  // base 0: |2| ties, the lower index wins
-  t.task.models[0].density = 0.5;
+  t.task.models[0].set("density", 0.5);
   EXPECT_EQ(t.merge("ties"), (std::vector<float>{3, -2, 0, 0}));
-  t.task.models[0].density = 0.75;
+  t.task.models[0].set("density", 0.75);
   EXPECT_EQ(t.merge("ties"), (std::vector<float>{3, -2, 2, 0}));
 }
 
@@ -93,18 +93,18 @@ TEST(TaskArithmetic, BruteForce) {
         fill(t, Spread::kNormal, static_cast<uint32_t>(n));
         std::vector<Vector> deltas;
         for (size_t m = 0; m < models; ++m) {
-          t.task.models[m].weight = 0.7 - 0.1 * static_cast<double>(m);
+          t.task.models[m].set("weight", 0.7 - 0.1 * static_cast<double>(m));
           deltas.push_back(plain_delta(t, m));
         }
-        t.task.normalize = normalize;
-        t.task.lambda = 0.6;
+        t.task.set("normalize", normalize);
+        t.task.set("lambda", 0.6);
         // The weights of all models count, whatever the element.
         Vector expected(n);
         double weights = 0;
         for (const auto& m : t.task.models) weights += m.weight;
         for (size_t i = 0; i < n; ++i) {
           double mixed = 0;
-          for (size_t m = 0; m < models; ++m) mixed += t.task.models[m].weight * deltas[m][i];
+          for (size_t m = 0; m < models; ++m) mixed += t.task.models[m]["weight"] * deltas[m][i];
           expected[i] = t.base[i] + 0.6 * mixed / (normalize ? weights : 1);
         }
         expect_close(t.merge("task_arithmetic"), expected, "n " + std::to_string(n));
@@ -118,11 +118,11 @@ TEST(Linear, BruteForce) {
     for (const bool normalize : {false, true}) {
       TestTensor t(n, 3);
       fill(t, Spread::kNormal, static_cast<uint32_t>(n));
-      t.task.normalize = normalize;
+      t.task.set("normalize", normalize);
       const double weights[] = {0.5, -0.25, 1.5};
       Vector expected(n);
       for (size_t m = 0; m < 3; ++m) {
-        t.task.models[m].weight = weights[m];
+        t.task.models[m].set("weight", weights[m]);
         for (size_t i = 0; i < n; ++i)
           expected[i] += weights[m] * t.models[m][i] / (normalize ? 1.75 : 1);
       }
@@ -134,17 +134,17 @@ TEST(Linear, BruteForce) {
 TEST(Slerp, EndsAreTheModels) {
   TestTensor t(5000, 1);
   fill(t, Spread::kNormal, 4);
-  t.task.t = 0;
+  t.task.set("t", 0);
   EXPECT_EQ(t.merge("slerp"), t.base);
-  t.task.t = 1;
+  t.task.set("t", 1);
   EXPECT_EQ(t.merge("slerp"), t.models[0]);
 }
 
 TEST(Linear, WeightsThatCancelAreRefused) {
   TestTensor t(4, 2);
-  t.task.models[1].weight = -1;
+  t.task.models[1].set("weight", -1);
   EXPECT_THROW(t.merge("linear"), Error);
-  t.task.normalize = false;
+  t.task.set("normalize", false);
   EXPECT_NO_THROW(t.merge("linear"));
 }
 
@@ -160,7 +160,7 @@ class EveryMethod : public testing::TestWithParam<std::string_view> {
   TestTensor tensor(size_t count, Spread spread, size_t wanted = 3) {
     const MergeMethod& method = find_merge_method(GetParam());
     TestTensor t(count, std::clamp(wanted, method.min_models, method.max_models), 9);
-    t.task.t = 0.4;
+    t.task.set("t", 0.4);
     fill(t, spread, 1);
     return t;
   }
@@ -175,7 +175,7 @@ TEST_P(EveryMethod, OneWholeModelComesBackBitForBit) {
     return;  // one model alone is not what they give back
   }
   TestTensor t = tensor(20000, Spread::kNormal, 1);
-  for (auto& m : t.task.models) m.gamma = 0;
+  for (auto& m : t.task.models) m.set("gamma", 0);
   t.models[0][7] = -0.0f;
   t.base[8] = -0.0f;
   t.models[0][8] = 0.0f;
@@ -186,7 +186,7 @@ TEST_P(EveryMethod, WeightZeroGivesTheBaseBitForBit) {
   if (method().base != BaseRole::kApart || !method().reads("weight")) return;
   TestTensor t = tensor(20000, Spread::kNormal);
   t.base[7] = -0.0f;
-  for (auto& m : t.task.models) m.weight = 0;
+  for (auto& m : t.task.models) m.set("weight", 0);
   EXPECT_EQ(bits_of(t.merge(GetParam())), bits_of(t.base));
 }
 
@@ -194,9 +194,9 @@ TEST_P(EveryMethod, ModelsEqualToTheBaseGiveTheBaseBitForBit) {
   if (method().base != BaseRole::kApart) return;
   TestTensor t = tensor(20000, Spread::kNormal);
   t.base[7] = -0.0f;
-  t.task.t = GetParam() == "slerp" ? 0 : 0.5;  // between two equal vectors rounding is seen
+  t.task.set("t", GetParam() == "slerp" ? 0 : 0.5);  // between two equal vectors rounding is seen
   for (auto& m : t.models) m = t.base;
-  for (auto& m : t.task.models) m.density = 0.5;
+  for (auto& m : t.task.models) m.set("density", 0.5);
   EXPECT_EQ(bits_of(t.merge(GetParam())), bits_of(t.base));
 }
 
@@ -204,11 +204,11 @@ TEST_P(EveryMethod, ThreadsDoNotChangeABit) {
   for (const Shape& shape : {Shape{200003}, Shape{401, 499}, Shape{3, 40001}, Shape{40001, 3}}) {
     TestTensor t = tensor(static_cast<size_t>(element_count(shape)), Spread::kHeavyTies);
     t.task.shape = shape;
-    t.task.filter_wise = 1;
-    t.task.nuslerp_flatten = 0;
-    t.task.nuslerp_row_wise = shape[0] == 401;
-    t.task.select_topk = 0.3;
-    for (auto& m : t.task.models) m.density = 0.37;
+    t.task.set("filter_wise", 1);
+    t.task.set("nuslerp_flatten", 0);
+    t.task.set("nuslerp_row_wise", shape[0] == 401);
+    t.task.set("select_topk", 0.3);
+    for (auto& m : t.task.models) m.set("density", 0.37);
     const auto one = bits_of(t.merge(GetParam(), 1));
     EXPECT_EQ(bits_of(t.merge(GetParam(), 2)), one);
     EXPECT_EQ(bits_of(t.merge(GetParam(), 7)), one);
@@ -219,7 +219,7 @@ TEST_P(EveryMethod, NotFiniteIsRefusedByName) {
   for (const float bad : {NAN, INFINITY}) {
     TestTensor t = tensor(20000, Spread::kNormal);
     t.models.back()[12345] = bad;
-    for (auto& m : t.task.models) m.density = 0.5;
+    for (auto& m : t.task.models) m.set("density", 0.5);
     try {
       t.merge(GetParam());
       ADD_FAILURE();
@@ -238,9 +238,9 @@ TEST_P(EveryMethod, OddShapesAndValuesDoNotFail) {
     for (const Spread spread : {Spread::kHeavyTies, Spread::kTiny, Spread::kMostlyZero}) {
       TestTensor t = tensor(static_cast<size_t>(element_count(shape)), spread);
       t.task.shape = shape;
-      t.task.filter_wise = 1;
-      t.task.nuslerp_flatten = 0;
-      for (auto& m : t.task.models) m.density = 0.5;
+      t.task.set("filter_wise", 1);
+      t.task.set("nuslerp_flatten", 0);
+      for (auto& m : t.task.models) m.set("density", 0.5);
       const auto found = t.merge(GetParam());
       EXPECT_TRUE(all_finite(found)) << to_string(shape);
     }
@@ -255,7 +255,7 @@ TEST(Dare, DensitySumAndSeed) {
     TestTensor t(n, 1, 4);
     fill(t, Spread::kNormal, 2);
     std::fill(t.base.begin(), t.base.end(), 0.0f);
-    t.task.models[0].density = density;
+    t.task.models[0].set("density", density);
     const auto merged = t.merge("dare_linear");
     double before = 0, after = 0, kept = 0, factor = 0;
     for (size_t i = 0; i < n; ++i) {
@@ -272,7 +272,7 @@ TEST(Dare, DensitySumAndSeed) {
     EXPECT_EQ(merged, t.merge("dare_linear"));
     t.task.models[0].random = TensorRandom(5, 0, t.task.name);
     EXPECT_NE(merged, t.merge("dare_linear"));
-    t.task.rescale = false;
+    t.task.set("rescale", false);
     for (size_t i = 0; const float m : t.merge("dare_ties")) {
       EXPECT_TRUE(m == 0 || m == t.models[0][i]);
       ++i;
@@ -284,12 +284,12 @@ TEST(Dare, DensitySumAndSeed) {
 TEST(Dare, TiesIsTheElectionOfWhatIsKept) {
   TestTensor t(5000, 2, 4);
   fill(t, Spread::kNormal, 2);
-  t.task.rescale = false;
-  for (auto& m : t.task.models) m.density = 0.6;
+  t.task.set("rescale", false);
+  for (auto& m : t.task.models) m.set("density", 0.6);
   std::vector<Vector> kept;
   for (size_t m = 0; m < 2; ++m) {
     TestTensor alone = t;
-    alone.task.models[1 - m].weight = 0;
+    alone.task.models[1 - m].set("weight", 0);
     const auto merged = alone.merge("dare_linear");
     Vector d = plain_delta(t, m);
     for (size_t i = 0; i < d.size(); ++i) d[i] = merged[i] == t.base[i] ? 0 : d[i];
@@ -306,7 +306,7 @@ TEST(Formats, HalfTypesInAndOut) {
     std::vector<std::byte> base(2 * 5000), model(2 * 5000), out(2 * 5000);
     narrow(t.base, dtype, base.data());
     narrow(t.models[0], dtype, model.data());
-    t.task.models[0].weight = 0.5;
+    t.task.models[0].set("weight", 0.5);
     const StoredTensor base_input{dtype, base, "base"};
     const StoredTensor inputs[] = {{dtype, model, "model"}};
     merge_tensor(find_merge_method("task_arithmetic"), t.task, &base_input, inputs, dtype, out,

@@ -71,7 +71,7 @@ inline Vector keep_largest(const Vector& d, double density, double gamma) {
 inline Vector keep_random(const Vector& d, const ModelParameters& m) {
   Vector kept = d;
   for (size_t i = 0; i < d.size(); ++i) {
-    if (m.random.element(i) >= m.density * 0x1p32) kept[i] = 0;
+    if (m.random.element(i) >= m["density"] * 0x1p32) kept[i] = 0;
   }
   return kept;
 }
@@ -88,7 +88,7 @@ inline Vector keep_by_rank(const Vector& d, const TensorTask& task, const ModelP
     for (size_t rank = 0; rank < columns; ++rank) {
       const double place =
           columns > 1 ? static_cast<double>(rank) / static_cast<double>(columns - 1) : 0.5;
-      const double p = m.density - m.epsilon + 2 * m.epsilon * place;
+      const double p = m["density"] - m["epsilon"] + 2 * m["epsilon"] * place;
       if (m.random.element(order[rank]) >= p * 0x1p32) kept[order[rank]] = 0;
     }
   }
@@ -105,9 +105,9 @@ struct PlainStyle {
 
 inline Vector plain_sparsify(PlainKeep keep, const Vector& d, const TensorTask& task,
                              const ModelParameters& m) {
-  if (keep == PlainKeep::kAll || (m.density >= 1 && keep != PlainKeep::kMiddle)) return d;
-  if (keep == PlainKeep::kLargest) return keep_largest(d, m.density, 0);
-  if (keep == PlainKeep::kMiddle) return keep_largest(d, m.density, m.gamma);
+  if (keep == PlainKeep::kAll || (m["density"] >= 1 && keep != PlainKeep::kMiddle)) return d;
+  if (keep == PlainKeep::kLargest) return keep_largest(d, m["density"], 0);
+  if (keep == PlainKeep::kMiddle) return keep_largest(d, m["density"], m["gamma"]);
   return keep == PlainKeep::kRandom ? keep_random(d, m) : keep_by_rank(d, task, m);
 }
 
@@ -120,7 +120,7 @@ inline double sum_of_magnitudes(const Vector& v) {
 inline Vector plain_combine(const TestTensor& t, const std::vector<Vector>& sparse,
                             const Vector& factors, bool elect, bool normalize) {
   double weights = 0;
-  for (const ModelParameters& m : t.task.models) weights += m.weight;
+  for (const ModelParameters& m : t.task.models) weights += m["weight"];
   Vector out(t.base.size());
   for (size_t i = 0; i < out.size(); ++i) {
     double sum = 0, mixed = 0, divisor = 0;
@@ -129,24 +129,24 @@ inline Vector plain_combine(const TestTensor& t, const std::vector<Vector>& spar
       const double v = factors[m] * sparse[m][i];
       if (elect && !(sum >= 0 ? v > 0 : v < 0)) continue;
       mixed += v;
-      divisor += t.task.models[m].weight;
+      divisor += t.task.models[m]["weight"];
     }
     if (!elect) divisor = weights;
     if (normalize) mixed /= std::abs(divisor) < 1e-8 ? 1 : divisor;
-    out[i] = t.base[i] + t.task.lambda * mixed;
+    out[i] = t.base[i] + t.task["lambda"] * mixed;
   }
   return out;
 }
 
 inline Vector plain_gta(const TestTensor& t, PlainStyle style) {
-  if (t.task.normalize) style.normalize = *t.task.normalize != 0;
-  if (t.task.rescale) style.rescale = *t.task.rescale != 0;
+  if (t.task.find("normalize")) style.normalize = t.task["normalize"] != 0;
+  if (t.task.find("rescale")) style.rescale = t.task["rescale"] != 0;
   std::vector<Vector> sparse;
   Vector factors;
   for (size_t m = 0; m < t.models.size(); ++m) {
     const Vector d = plain_delta(t, m);
     sparse.push_back(plain_sparsify(style.keep, d, t.task, t.task.models[m]));
-    factors.push_back(t.task.models[m].weight);
+    factors.push_back(t.task.models[m]["weight"]);
     const double kept = sum_of_magnitudes(sparse[m]);
     if (style.rescale && kept > 0) factors[m] *= sum_of_magnitudes(d) / kept;
   }
@@ -159,17 +159,17 @@ inline Vector plain_linear(const TestTensor& t) {
   Vector out(t.base.size());
   double weights = 0;
   for (size_t m = 0; m < t.models.size(); ++m) {
-    out = sum_of(1, out, t.task.models[m].weight, as_double(t.models[m]));
-    weights += t.task.models[m].weight;
+    out = sum_of(1, out, t.task.models[m]["weight"], as_double(t.models[m]));
+    weights += t.task.models[m]["weight"];
   }
-  return t.task.normalize.value_or(1) != 0 ? times(1 / weights, out) : out;
+  return t.task.find("normalize").value_or(1) != 0 ? times(1 / weights, out) : out;
 }
 
 inline Vector plain_nearswap(const TestTensor& t) {
   Vector out(t.base.size());
   for (size_t i = 0; i < out.size(); ++i) {
     const double model = t.models[0][i], base = t.base[i];
-    const double share = std::clamp(*t.task.t / std::max(std::abs(model - base), 1e-6), 0.0, 1.0);
+    const double share = std::clamp(t.task["t"] / std::max(std::abs(model - base), 1e-6), 0.0, 1.0);
     out[i] = share * model + (1 - share) * base;
   }
   return out;
@@ -177,7 +177,8 @@ inline Vector plain_nearswap(const TestTensor& t) {
 
 inline Vector plain_ram(const TestTensor& t, bool plus) {
   const auto d = plain_deltas(t);
-  const auto epsilon = static_cast<double>(static_cast<float>(t.task.epsilon.value_or(1e-5)));
+  const auto epsilon =
+      static_cast<double>(static_cast<float>(t.task.find("epsilon").value_or(1e-5)));
   const auto changes = [&](size_t m, size_t i) { return std::abs(d[m][i]) > epsilon; };
   std::vector<int> changed(t.base.size());
   for (size_t m = 0; m < d.size(); ++m) {
@@ -189,10 +190,10 @@ inline Vector plain_ram(const TestTensor& t, bool plus) {
     for (size_t i = 0; i < changed.size(); ++i) {
       if (changes(m, i)) ++(changed[i] > 1 ? shared : own);
     }
-    const double factor =
-        plus && own > 0
-            ? 1 + t.task.r.value_or(0.1) * std::min(t.task.alpha.value_or(0.2), shared / own)
-            : 1;
+    const double factor = plus && own > 0
+                              ? 1 + t.task.find("r").value_or(0.1) *
+                                        std::min(t.task.find("alpha").value_or(0.2), shared / own)
+                              : 1;
     for (size_t i = 0; i < out.size(); ++i) {
       if (changes(m, i)) out[i] += changed[i] == 1 ? factor * d[m][i] : d[m][i] / changed[i];
     }
@@ -215,7 +216,7 @@ inline Vector plain_variance(const std::vector<Vector>& d) {
 
 inline Vector plain_sce(const TestTensor& t) {
   auto d = plain_deltas(t);
-  const double share = t.task.select_topk.value_or(1);
+  const double share = t.task.find("select_topk").value_or(1);
   if (share < 1) {
     const Vector variance = plain_variance(d);
     const auto differing =
@@ -271,14 +272,14 @@ inline std::vector<std::vector<size_t>> whole_tensor(const TestTensor& t) {
   std::iota(groups[0].begin(), groups[0].end(), size_t{0});
   return groups;
 }
-// What lies along the last dimension.
+// The rows: vectors along the last dimension.
 inline std::vector<std::vector<size_t>> rows_of(const TestTensor& t) {
   const auto columns = static_cast<size_t>(t.task.columns());
   std::vector<std::vector<size_t>> groups(t.base.size() / columns);
   for (size_t i = 0; i < t.base.size(); ++i) groups[i / columns].push_back(i);
   return groups;
 }
-// What lies along the first dimension.
+// The columns: vectors along the first dimension.
 inline std::vector<std::vector<size_t>> columns_of(const TestTensor& t) {
   const size_t columns = t.base.size() / static_cast<size_t>(t.task.shape[0]);
   std::vector<std::vector<size_t>> groups(columns);
@@ -304,12 +305,12 @@ inline Vector plain_slerp(double t, const Vector& a, const Vector& b, double lin
 }
 
 inline Vector plain_nuslerp(const TestTensor& t, bool with_base) {
-  const double w0 = t.task.models[0].weight, w1 = t.task.models[1].weight;
+  const double w0 = t.task.models[0]["weight"], w1 = t.task.models[1]["weight"];
   const VectorMethod arc = [&](const std::vector<Vector>& m, const Vector&) {
     return plain_slerp(w1 / (w0 + w1), m[0], m[1], 2);
   };
-  const bool flat = t.task.nuslerp_flatten.value_or(1) != 0 || t.task.shape.size() < 2;
-  const bool along_first = t.task.nuslerp_row_wise.value_or(0) != 0;
+  const bool flat = t.task.find("nuslerp_flatten").value_or(1) != 0 || t.task.shape.size() < 2;
+  const bool along_first = t.task.find("nuslerp_row_wise").value_or(0) != 0;
   return by_groups(t,
                    flat          ? whole_tensor(t)
                    : along_first ? columns_of(t)
@@ -436,12 +437,12 @@ inline PlainStyle plain_style(std::string_view method) {
 // Any method but arcee_fusion.
 inline Vector plain_merge(std::string_view method, const TestTensor& t, bool with_base) {
   Vector weights;
-  for (const ModelParameters& m : t.task.models) weights.push_back(m.weight);
+  for (const ModelParameters& m : t.task.models) weights.push_back(m["weight"]);
   const VectorMethod multislerp = [&](const std::vector<Vector>& m, const Vector&) {
     return plain_multislerp(m, weights);
   };
   if (method == "linear") return plain_linear(t);
-  if (method == "passthrough") return times(t.task.models[0].scale, as_double(t.models[0]));
+  if (method == "passthrough") return times(t.task.models[0]["scale"], as_double(t.models[0]));
   if (method == "nearswap") return plain_nearswap(t);
   if (method == "ram" || method == "ramplus_tl") return plain_ram(t, method == "ramplus_tl");
   if (method == "sce") return plain_sce(t);
@@ -451,11 +452,11 @@ inline Vector plain_merge(std::string_view method, const TestTensor& t, bool wit
   if (method == "karcher")
     return by_groups(t, whole_tensor(t), [](auto& m, auto&) { return plain_karcher(m); });
   if (method == "model_stock")
-    return by_groups(t, t.task.filter_wise.value_or(0) != 0 ? rows_of(t) : whole_tensor(t),
+    return by_groups(t, t.task.find("filter_wise").value_or(0) != 0 ? rows_of(t) : whole_tensor(t),
                      plain_stock);
   if (method == "slerp")
     return by_groups(t, whole_tensor(t),
-                     [&](auto& m, auto& b) { return plain_slerp(*t.task.t, b, m[0], 0.9995); });
+                     [&](auto& m, auto& b) { return plain_slerp(t.task["t"], b, m[0], 0.9995); });
   return plain_gta(t, plain_style(method));
 }
 

@@ -6,10 +6,10 @@
 #include <random>
 
 #include "base/error.h"
-#include "merge/flags.h"
-#include "merge/ranks.h"
-#include "merge/sparsify.h"
-#include "merge/top_k.h"
+#include "merge/selection/flags.h"
+#include "merge/selection/ranks.h"
+#include "merge/selection/sparsify.h"
+#include "merge/selection/top_k.h"
 #include "plain_methods.h"
 
 namespace lewis {
@@ -26,9 +26,9 @@ TEST(Della, KeepsByRankWithinTheRow) {
   const int64_t rows = 3000, columns = 5;
   TestTensor t = tensor(static_cast<size_t>(rows * columns), 1, Spread::kNormal);
   t.task.shape = {rows, columns};
-  t.task.rescale = 0;
-  t.task.models[0].density = 0.5;
-  t.task.models[0].epsilon = 0.4;
+  t.task.set("rescale", 0);
+  t.task.models[0].set("density", 0.5);
+  t.task.models[0].set("epsilon", 0.4);
   const Vector d = plain_delta(t, 0);
   const auto merged = t.merge("della_linear");
   std::vector<double> kept(columns);
@@ -51,7 +51,7 @@ TEST(Della, RescaleKeepsTheNormAndBadProbabilitiesAreRefused) {
   TestTensor t = tensor(20000, 1, Spread::kNormal);
   t.task.shape = {200, 100};
   std::fill(t.base.begin(), t.base.end(), 0.0f);
-  t.task.models[0].density = 0.6;
+  t.task.models[0].set("density", 0.6);
   double before = 0, after = 0;
   const auto merged = t.merge("della_linear");
   for (size_t i = 0; i < merged.size(); ++i) {
@@ -59,13 +59,13 @@ TEST(Della, RescaleKeepsTheNormAndBadProbabilitiesAreRefused) {
     after += std::abs(merged[i]);
   }
   EXPECT_NEAR(after / before, 1, 1e-6);
-  t.task.models[0].density = 0.1;  // epsilon 0.15
+  t.task.models[0].set("density", 0.1);  // epsilon 0.15
   EXPECT_THROW(t.merge("della"), Error);
-  t.task.models[0].density = 0.9;
+  t.task.models[0].set("density", 0.9);
   EXPECT_THROW(t.merge("della"), Error);
 }
 
-// What a row may consist of.
+// The kinds of entries that a row may consist of.
 enum class RowKind {
   kNormal,
   kFewValues,

@@ -10,8 +10,8 @@
 #include "io/checkpoint.h"
 #include "merge/engine.h"
 #include "merge/inputs.h"
-#include "merge/merged_source.h"
 #include "merge/modules.h"
+#include "merge/sources/merged_source.h"
 #include "temp_dir.h"
 
 namespace lewis {
@@ -52,7 +52,7 @@ const std::string kLast =
     "merge_method: ties\nbase_model: base\nmodels:\n- model: left\n  parameters: {weight: 1, "
     "density: 0.3}\n- model: code\n  parameters: {weight: 1, density: 0.5}\ndtype: float32\n";
 
-// What is written in between by others is never written here; the result is the same.
+// Stages are never written to the disk; the result is that of merges through the disk.
 TEST_F(Stages, EqualMergesThroughTheDisk) {
   merge_to(kLeft, "left");
   merge_to(kLast, "through_disk");

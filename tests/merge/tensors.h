@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "merge/tensor_merge.h"
+#include "merge/tensor/merge_tensor.h"
 
 namespace lewis {
 
@@ -36,8 +36,15 @@ struct TestTensor {
     task.count = static_cast<int64_t>(count);
     base.resize(count);
     models.assign(model_count, std::vector<float>(count));
-    for (size_t m = 0; m < model_count; ++m)
-      task.models.push_back({1.0, 1.0, TensorRandom(seed, m, task.name)});
+    task.set("lambda", 1);
+    for (size_t m = 0; m < model_count; ++m) {
+      ModelParameters& p = task.models.emplace_back(TensorRandom(seed, m, task.name));
+      p.set("weight", 1);
+      p.set("density", 1);
+      p.set("gamma", 0.01);
+      p.set("epsilon", 0.15);
+      p.set("scale", 1);
+    }
   }
 
   StoredTensor stored(const std::vector<float>& values) const {
@@ -46,6 +53,12 @@ struct TestTensor {
 
   std::vector<float> merge(std::string_view method, size_t thread_count = 2) const {
     return run(method, find_merge_method(method).base == BaseRole::kApart, thread_count);
+  }
+  // The task with the method's defaults for what a test did not set.
+  TensorTask task_of(const MergeMethod& method) const {
+    TensorTask all = task;
+    set_defaults(method, all);
+    return all;
   }
   // In blocks of so many elements, as of a tensor that does not fit in memory.
   std::vector<float> merge_in_blocks(std::string_view method, int64_t block) const {
@@ -57,7 +70,8 @@ struct TestTensor {
     std::vector<float> out(base.size());
     MemoryOutput output(std::as_writable_bytes(std::span(out)), sizeof(float));
     Threads threads(2);
-    merge_tensor(how, task, BlockInputs(inputs, block), with_base, DType::kF32, output, threads);
+    merge_tensor(how, task_of(how), BlockInputs(inputs, block), with_base, DType::kF32, output,
+                 threads);
     return out;
   }
   // Methods that take a base apart if there is one.
@@ -70,8 +84,9 @@ struct TestTensor {
     std::vector<StoredTensor> inputs;
     for (const auto& m : models) inputs.push_back(stored(m));
     const StoredTensor base_input = stored(base);
-    merge_tensor(find_merge_method(method), task, with_base ? &base_input : nullptr, inputs,
-                 DType::kF32, std::as_writable_bytes(std::span(out)), threads);
+    const MergeMethod& how = find_merge_method(method);
+    merge_tensor(how, task_of(how), with_base ? &base_input : nullptr, inputs, DType::kF32,
+                 std::as_writable_bytes(std::span(out)), threads);
     return out;
   }
 };

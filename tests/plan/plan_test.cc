@@ -1,6 +1,7 @@
 // Densities against what the LEWIS authors published, and the norms against plain loops.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <random>
@@ -8,8 +9,9 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "io/checkpoint.h"
-#include "plan/decimal.h"
+#include "plan/normalization.h"
 #include "plan/plan.h"
+#include "plan/tables.h"
 #include "temp_dir.h"
 
 namespace lewis {
@@ -356,15 +358,14 @@ TEST(ApplyPlans, FiltersCatchTheirTensorAlone) {
   }
 }
 
-TEST(PlanSettings, UnknownNamesAreRefused) {
-  Recipe recipe;
-  recipe.lewis.emplace();
-  EXPECT_NO_THROW(check_plan_settings(recipe));
-  recipe.lewis->importance = "norm_shft";
-  EXPECT_THROW(check_plan_settings(recipe), Error);
-  recipe.lewis->importance = "norm_shift";
-  recipe.lewis->allocation = "minmax";
-  EXPECT_THROW(check_plan_settings(recipe), Error);
+// Every name that a recipe may write has something that computes it.
+TEST(PlanSettings, EveryChoiceHasARow) {
+  for (const auto& choice : kEnumNames<Importance>)
+    EXPECT_EQ(std::ranges::count(importance_table(), choice.value, &ImportanceRow::choice), 1);
+  for (const auto& choice : kEnumNames<Allocation>)
+    EXPECT_EQ(std::ranges::count(allocation_table(), choice.value, &AllocationRow::choice), 1);
+  for (const auto& choice : kEnumNames<Coefficient>)
+    EXPECT_EQ(std::ranges::count(coefficient_table(), choice.value, &CoefficientRow::choice), 1);
 }
 
 }  // namespace

@@ -9,8 +9,8 @@
 
 #include "base/error.h"
 #include "base/text_file.h"
-#include "recipe/yaml.h"
 #include "temp_dir.h"
+#include "yaml/yaml.h"
 
 namespace lewis {
 namespace {
@@ -66,7 +66,7 @@ TEST_F(RecipeTest, Scalars) {
   EXPECT_EQ(density_at(with_density("true"), "x", 0.3), 1.0);
 }
 
-// The values of mergekit's own run: spec section 1.4.
+// The values of mergekit's own run.
 TEST_F(RecipeTest, Gradients) {
   const Recipe r = with_density("[0, 0.5, 0.3, 0.7, 1]");
   EXPECT_NEAR(density_at(r, "x", 0.1), 0.2, 1e-12);
@@ -174,7 +174,7 @@ TEST_F(RecipeTest, LewisSection) {
       "  protocol: reference\n  gamma: 0.2\n  epsilon: 0.9\n  uncovered: {density: 0.6}\n  seed: "
       "5\n");
   ASSERT_TRUE(r.lewis);
-  EXPECT_EQ(r.lewis->protocol, "reference");
+  EXPECT_EQ(r.lewis->protocol, Protocol::kReference);
   EXPECT_EQ(r.lewis->gamma, 0.2);
   EXPECT_EQ(r.lewis->epsilon, 0.9);
   EXPECT_EQ(r.lewis->uncovered, 0.6);

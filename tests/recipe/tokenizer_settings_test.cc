@@ -98,7 +98,7 @@ TEST_F(TokenizerSettingsTest, Refusals) {
   expect_refused("tokenizer_source: [union]\n", "must be a text");
   expect_refused("tokenizer: union\n", "must be a map");
   expect_refused("tokenizer: {sorce: union}\n", "did you mean 'source'");
-  expect_refused("tokenizer: {pad_to_multiple_of: 0}\n", "at least 1");
+  expect_refused("tokenizer: {pad_to_multiple_of: 0}\n", "a whole number from 1");
   expect_refused("tokenizer: {pad_to_multiple_of: 1.5}\n", "whole number");
   expect_refused("tokenizer: {tokens: [a]}\n", "map of tokens");
   expect_refused(token("{sorce: math}"), "did you mean 'source'");
@@ -111,7 +111,7 @@ TEST_F(TokenizerSettingsTest, Refusals) {
   expect_refused(token("{source: {kind: model_token, model: math}}"), "either 'token' or");
   expect_refused(token("{source: {kind: model_token, model: math, token: a, token_id: 1}}"),
                  "either 'token' or");
-  expect_refused(token("{source: {kind: model_token, model: math, token_id: -1}}"), "at least 0");
+  expect_refused(token("{source: {kind: model_token, model: math, token_id: -1}}"), "a whole number from 0");
   expect_refused("chat_template: [a]\n", "must be a text");
 }
 

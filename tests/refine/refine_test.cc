@@ -227,7 +227,7 @@ size_t fitted_rows(const Case& c, const LinearLayer& l, const std::vector<Activa
 // over the tokens that the merged model sends to it.
 double equations_error(const Case& c, const LinearLayer& l, const std::vector<Activations>& merged,
                        const std::vector<Activations>& expert, const MemorySource& whole) {
-  const bool pp = c.options.settings.method == "regmean_pp";
+  const bool pp = c.options.settings.method == RefineMethod::kRegmeanPp;
   const auto w = rows_of(whole, l), w0 = rows_of(c.sources[0], l);
   const Place place = place_of(c, l);
   const auto in = static_cast<size_t>(l.in), out = static_cast<size_t>(l.out);
@@ -284,13 +284,14 @@ INSTANTIATE_TEST_SUITE_P(All, RefineFamilies, testing::ValuesIn(golden_families(
 
 // Every linear layer of every block, fed with what the finished model gives it, is at the minimum.
 TEST_P(RefineFamilies, SolvesTheNormalEquations) {
-  for (const char* method : {"regression", "regmean_pp"}) {
+  for (const RefineMethod method : {RefineMethod::kRegression, RefineMethod::kRegmeanPp}) {
     Case c(GetParam());
     c.options.settings.method = method;
     c.run();
     const Finished f(c);
     if (const auto head = f.model.untied_head()) {
-      EXPECT_LT(equations_error(c, *head, f.merged, f.expert, f.whole), 1e-5) << method << " head";
+      EXPECT_LT(equations_error(c, *head, f.merged, f.expert, f.whole), 1e-5)
+          << name_of(method) << " head";
     }
     size_t solved = 0;  // layers of routed experts
     for (int64_t layer = 0; layer < c.spec.layers; ++layer) {
@@ -471,7 +472,7 @@ TEST(Refine, OneExpertIsReproduced) {
 // 0.
 TEST(Refine, RegMeanIsItsFormula) {
   Case c(family("llama"));
-  c.options.settings.method = "regmean";
+  c.options.settings.method = RefineMethod::kRegmean;
   c.options.settings.ridge = 0;
   c.run();
   const MemorySource whole = c.whole();

@@ -11,7 +11,7 @@ using Ids = std::vector<int32_t>;
 std::vector<DataItem> demo_data(const char* file, const char* format) {
   DataOptions options;
   options.file = std::filesystem::path(LEWIS_DEMO) / "data" / file;
-  options.format = format;
+  options.format = value_of<DataFormat>(format, "data format");
   return read_data(options, nullptr);
 }
 

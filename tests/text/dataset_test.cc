@@ -16,7 +16,7 @@ struct DataSet : TempDir {
 
   DataSet(const std::string& format, std::string_view bytes) {
     options.file = file;
-    options.format = format;
+    options.format = value_of<DataFormat>(format, "data format");
     write_file(file, bytes);
   }
   std::vector<DataItem> read(const ChatTemplate* chat = nullptr) const {
@@ -170,14 +170,14 @@ TEST(Dataset, BrokenLinesAreNamed) {
 }
 
 TEST(Dataset, FilesWithoutItemsAndUnknownFormats) {
-  for (std::string_view format : data_formats()) {
+  for (std::string_view format : names_of<DataFormat>()) {
     const ChatTemplate chat(kChatMl, "template");
     EXPECT_TRUE(contains(DataSet(std::string(format), "").error(&chat), "the file is empty"));
   }
   EXPECT_TRUE(contains(DataSet("ids", "\n \n").error(), "the file is empty"));
   EXPECT_TRUE(contains(
-      DataSet("gsm8", "").error(nullptr, ExitCode::kUsage),
-      "unknown data format 'gsm8'; did you mean 'gsm8k'? Known: gsm8k, mbpp, ifeval, chat"));
+      error_of([] { DataSet("gsm8", ""); }, ExitCode::kUsage),
+      "data format 'gsm8' is not known; did you mean 'gsm8k'? (known: gsm8k, mbpp, ifeval, chat"));
   DataSet gone("ids", "x");
   gone.options.file = gone.path / "none.jsonl";
   EXPECT_TRUE(contains(gone.error(), "none.jsonl: cannot be opened"));

@@ -22,7 +22,7 @@
 #include "cli/tuning.h"
 #include "merge/method.h"
 #include "plan/covered.h"
-#include "plan/decimal.h"
+#include "plan/normalization.h"
 #include "study_page.h"
 
 namespace lewis {
@@ -90,7 +90,7 @@ class Study {
   CalibrationEntry test_of(const Expert& e) const {
     CalibrationEntry entry;
     entry.data = e.test;
-    entry.format = e.format;
+    entry.format = value_of<DataFormat>(e.format, "format");
     return entry;
   }
 

@@ -51,7 +51,7 @@ std::vector<DataItem> read_items(const TaskContext& context, const std::filesyst
                                  uint64_t limit) {
   DataOptions data;
   data.file = file;
-  data.format = context.options.format;
+  data.format = value_of<DataFormat>(context.options.format, "data format");
   data.prompt_field = context.options.prompt_field;
   data.answer_field = context.options.answer_field;
   std::vector<DataItem> items = read_data(data, context.options.chat);

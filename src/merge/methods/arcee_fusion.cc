@@ -4,10 +4,10 @@
 #include <algorithm>
 #include <cmath>
 
-#include "merge/elementary.h"
-#include "merge/gram.h"
-#include "merge/rows.h"
-#include "merge/top_k.h"
+#include "merge/common/elementary.h"
+#include "merge/common/gram.h"
+#include "merge/common/rows.h"
+#include "merge/selection/top_k.h"
 
 namespace lewis {
 namespace {
@@ -138,11 +138,17 @@ void blend(const TensorTask& task, const Survey& survey, const Chunk& chunk, std
 
 }  // namespace
 
-extern const MergeMethod kArceeFusion = {.name = "arcee_fusion",
-                                         .base = BaseRole::kApart,
-                                         .max_models = 1,
-                                         .survey = survey,
-                                         .blend = blend,
-                                         .row_wise = [](const TensorTask&) { return true; }};
+extern const MergeMethod kArceeFusion = {
+    .name = "arcee_fusion",
+    .base = BaseRole::kApart,
+    .max_models = 1,
+    .about =
+        "The base with the entries of one model that matter most. The importance of an entry is "
+        "its distance from the base times the divergence between the softmaxes of both rows; the "
+        "entries from the median plus 1.5 interquartile ranges on are taken over.",
+    .paper = "Arcee, \"Arcee Fusion\"; as in mergekit",
+    .survey = survey,
+    .blend = blend,
+    .row_wise = [](const TensorTask&) { return true; }};
 
 }  // namespace lewis

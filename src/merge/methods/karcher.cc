@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "merge/gram.h"
+#include "merge/common/gram.h"
 
 namespace lewis {
 namespace {
@@ -38,7 +38,7 @@ double step(const Gram& gram, std::span<const size_t> points, double tol, std::v
 }
 
 std::vector<double> center(const TensorTask& task, const Gram& gram) {
-  const double tol = task.tol.value_or(1e-5);
+  const double tol = task["tol"];
   std::vector<size_t> points;  // models that are not zero
   double lengths = 0;
   for (size_t i = 0; i < gram.size(); ++i) {
@@ -52,7 +52,7 @@ std::vector<double> center(const TensorTask& task, const Gram& gram) {
     std::fill(u.begin(), u.end(), 0.0);
     u[points[0]] = 1 / gram.norm(points[0]);
   }
-  for (int i = 0; i < static_cast<int>(task.max_iter.value_or(10)); ++i) {
+  for (int i = 0; i < static_cast<int>(task["max_iter"]); ++i) {
     if (step(gram, points, tol, u) < tol) break;
   }
   for (double& c : u) c *= lengths;
@@ -67,10 +67,15 @@ std::unique_ptr<Survey> survey(const TensorTask& task, const ChunkPass& pass) {
 
 }  // namespace
 
-extern const MergeMethod kKarcher = {.name = "karcher",
-                                     .base = BaseRole::kModel,
-                                     .global_parameters = {"max_iter", "tol"},
-                                     .survey = survey,
-                                     .blend = blend_combination};
+extern const MergeMethod kKarcher = {
+    .name = "karcher",
+    .base = BaseRole::kModel,
+    .about =
+        "The Riemannian centre of mass of the directions of the models on the sphere, with the "
+        "mean of their lengths.",
+    .paper = "Karcher, \"Riemannian center of mass and mollifier smoothing\", 1977",
+    .whole_parameters = {{"max_iter", 10}, {"tol", 1e-5}},
+    .survey = survey,
+    .blend = blend_combination};
 
 }  // namespace lewis

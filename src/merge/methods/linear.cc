@@ -18,7 +18,7 @@ std::unique_ptr<Survey> survey(const TensorTask& task, const ChunkPass&) {
   double sum = 0;
   size_t active = 0, last = 0;
   for (size_t i = 0; i < task.models.size(); ++i) {
-    const double weight = task.models[i].weight;
+    const double weight = task.models[i]["weight"];
     s->weights.push_back(static_cast<float>(weight));
     sum += weight;
     if (weight != 0) {
@@ -26,7 +26,7 @@ std::unique_ptr<Survey> survey(const TensorTask& task, const ChunkPass&) {
       last = i;
     }
   }
-  if (task.normalize.value_or(1) != 0) {
+  if (task.flag("normalize")) {
     if (std::abs(sum) < 1e-8) {
       throw usage_error(
           "tensor {}: the weights of linear add up to {}, and normalize divides by it", task.name,
@@ -59,11 +59,14 @@ void blend(const TensorTask&, const Survey& survey, const Chunk& chunk, std::spa
 
 }  // namespace
 
-extern const MergeMethod kLinear = {.name = "linear",
-                                    .base = BaseRole::kWeighted,
-                                    .model_parameters = {"!weight"},
-                                    .global_parameters = {"normalize"},
-                                    .survey = survey,
-                                    .blend = blend};
+extern const MergeMethod kLinear = {
+    .name = "linear",
+    .base = BaseRole::kWeighted,
+    .about = "The weighted mean of the models, or their weighted sum with `normalize: false`.",
+    .paper = "Wortsman et al., \"Model soups\", arXiv 2203.05482",
+    .model_parameters = {{"weight"}},
+    .whole_parameters = {{"normalize", 1}},
+    .survey = survey,
+    .blend = blend};
 
 }  // namespace lewis

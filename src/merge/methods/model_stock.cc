@@ -2,12 +2,12 @@
 // (Jang et al., "Model Stock", arXiv 2403.19522, equation 2): t = N cos / (1 + (N - 1) cos).
 #include <cmath>
 
-#include "merge/gram.h"
+#include "merge/common/gram.h"
 
 namespace lewis {
 namespace {
 
-bool by_rows(const TensorTask& task) { return task.filter_wise.value_or(0) != 0; }
+bool by_rows(const TensorTask& task) { return task.flag("filter_wise"); }
 
 std::vector<double> stock(const TensorTask&, const Gram& gram) {
   const auto n = static_cast<double>(gram.size());
@@ -30,12 +30,17 @@ std::unique_ptr<Survey> survey(const TensorTask& task, const ChunkPass& pass) {
 
 }  // namespace
 
-extern const MergeMethod kModelStock = {.name = "model_stock",
-                                        .base = BaseRole::kApart,
-                                        .min_models = 2,
-                                        .global_parameters = {"filter_wise"},
-                                        .survey = survey,
-                                        .blend = blend_combination,
-                                        .row_wise = by_rows};
+extern const MergeMethod kModelStock = {
+    .name = "model_stock",
+    .base = BaseRole::kApart,
+    .min_models = 2,
+    .about =
+        "The point between the base and the mean of the models that follows from the angle between "
+        "their task vectors.",
+    .paper = "Jang et al., \"Model Stock\", arXiv 2403.19522, equation 2",
+    .whole_parameters = {{"filter_wise", 0}},
+    .survey = survey,
+    .blend = blend_combination,
+    .row_wise = by_rows};
 
 }  // namespace lewis

@@ -4,18 +4,18 @@
 #include <numeric>
 
 #include "base/error.h"
-#include "merge/gram.h"
+#include "merge/common/gram.h"
 
 namespace lewis {
 namespace {
 
 // All vectors below are combinations of the models, written as their coefficients.
 std::vector<double> barycenter(const TensorTask& task, const Gram& gram) {
-  const double eps = task.eps.value_or(1e-8);
+  const double eps = task["eps"];
   const size_t n = gram.size();
   std::vector<double> weights, unit;  // unit[i]: 1 / length of model i
-  for (const ModelParameters& m : task.models) weights.push_back(m.weight);
-  if (task.normalize_weights.value_or(1) != 0) {
+  for (const ModelParameters& m : task.models) weights.push_back(m["weight"]);
+  if (task.flag("normalize_weights")) {
     const double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
     if (std::abs(sum) < 1e-12) {
       throw usage_error("tensor {}: the weights of multislerp add up to 0", task.name);
@@ -53,12 +53,17 @@ std::unique_ptr<Survey> survey(const TensorTask& task, const ChunkPass& pass) {
 
 }  // namespace
 
-extern const MergeMethod kMultislerp = {.name = "multislerp",
-                                        .base = BaseRole::kOptional,
-                                        .min_models = 2,
-                                        .model_parameters = {"!weight"},
-                                        .global_parameters = {"normalize_weights", "eps"},
-                                        .survey = survey,
-                                        .blend = blend_combination};
+extern const MergeMethod kMultislerp = {
+    .name = "multislerp",
+    .base = BaseRole::kOptional,
+    .min_models = 2,
+    .about =
+        "The weighted mean of directions on the sphere, taken in the tangent space of their "
+        "normalised sum, with the weighted mean of the lengths. With a base it is the mean of task "
+        "vectors.",
+    .model_parameters = {{"weight"}},
+    .whole_parameters = {{"normalize_weights", 1}, {"eps", 1e-8}},
+    .survey = survey,
+    .blend = blend_combination};
 
 }  // namespace lewis

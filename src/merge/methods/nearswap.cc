@@ -22,17 +22,21 @@ LEWIS_VECTORIZED void near(const float* base, const float* model, float t, size_
 }
 
 void blend(const TensorTask& task, const Survey&, const Chunk& chunk, std::span<float> out) {
-  near(chunk.base.data(), chunk.models[0].data(), static_cast<float>(task.t.value()), out.size(),
+  near(chunk.base.data(), chunk.models[0].data(), static_cast<float>(task["t"]), out.size(),
        out.data());
 }
 
 }  // namespace
 
-extern const MergeMethod kNearswap = {.name = "nearswap",
-                                      .base = BaseRole::kApart,
-                                      .max_models = 1,
-                                      .global_parameters = {"!t"},
-                                      .survey = survey,
-                                      .blend = blend};
+extern const MergeMethod kNearswap = {
+    .name = "nearswap",
+    .base = BaseRole::kApart,
+    .max_models = 1,
+    .about =
+        "The base, moved towards one model where both are near: by the share t / |model - base| of "
+        "the way, at most all of it.",
+    .whole_parameters = {{"t"}},
+    .survey = survey,
+    .blend = blend};
 
 }  // namespace lewis

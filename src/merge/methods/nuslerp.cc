@@ -3,18 +3,18 @@
 // with nuslerp_row_wise: true as well along the first.
 #include <cmath>
 
-#include "merge/gram.h"
+#include "merge/common/gram.h"
 
 namespace lewis {
 namespace {
 
 Along along(const TensorTask& task) {
-  if (task.nuslerp_flatten.value_or(1) != 0 || task.shape.size() < 2) return Along::kTensor;
-  return task.nuslerp_row_wise.value_or(0) != 0 ? Along::kColumns : Along::kRows;
+  if (task.flag("nuslerp_flatten") || task.shape.size() < 2) return Along::kTensor;
+  return task.flag("nuslerp_row_wise") ? Along::kColumns : Along::kRows;
 }
 
 std::vector<double> arc(const TensorTask& task, const Gram& gram) {
-  const double w0 = task.models[0].weight, w1 = task.models[1].weight;
+  const double w0 = task.models[0]["weight"], w1 = task.models[1]["weight"];
   const double t = std::abs(w0 + w1) < 1e-6 ? 0.5 : w1 / (w0 + w1);
   const double angle = std::acos(gram.cosine(0, 1));
   const double sine = std::sin(angle);
@@ -24,8 +24,8 @@ std::vector<double> arc(const TensorTask& task, const Gram& gram) {
 
 std::unique_ptr<Survey> survey(const TensorTask& task, const ChunkPass& pass) {
   auto s = combine_by_gram(task, pass, {.along = along(task), .deltas = pass.has_base()}, arc);
-  if (task.models[1].weight == 0 && task.models[0].weight != 0) s->copy_of = 0;
-  if (task.models[0].weight == 0 && task.models[1].weight != 0) s->copy_of = 1;
+  if (task.models[1]["weight"] == 0 && task.models[0]["weight"] != 0) s->copy_of = 0;
+  if (task.models[0]["weight"] == 0 && task.models[1]["weight"] != 0) s->copy_of = 1;
   return s;
 }
 
@@ -36,8 +36,11 @@ extern const MergeMethod kNuslerp = {
     .base = BaseRole::kOptional,
     .min_models = 2,
     .max_models = 2,
-    .model_parameters = {"!weight"},
-    .global_parameters = {"nuslerp_flatten", "nuslerp_row_wise"},
+    .about =
+        "The arc between two models by their weights; with a base, the arc between their task "
+        "vectors.",
+    .model_parameters = {{"weight"}},
+    .whole_parameters = {{"nuslerp_flatten", 1}, {"nuslerp_row_wise", 0}},
     .survey = survey,
     .blend = blend_combination,
     .row_wise = [](const TensorTask& task) { return along(task) == Along::kRows; }};

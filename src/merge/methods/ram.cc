@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "merge/top_k.h"
+#include "merge/selection/top_k.h"
 
 namespace lewis {
 namespace {
@@ -20,7 +20,7 @@ struct RamSurvey : Survey {
 
 // epsilon as magnitude_bits.
 uint32_t threshold(const TensorTask& task) {
-  return magnitude_bits(static_cast<float>(task.epsilon.value_or(1e-5)));
+  return magnitude_bits(static_cast<float>(task["epsilon"]));
 }
 
 // deltas: [models, n]. changed[i]: how many models changed entry i.
@@ -89,8 +89,7 @@ std::unique_ptr<Survey> survey_ramplus(const TensorTask& task, const ChunkPass& 
     }
     if (sum.own == 0) continue;
     const double ratio = static_cast<double>(sum.shared) / static_cast<double>(sum.own);
-    const double factor =
-        1 + task.r.value_or(0.1) * std::clamp(ratio, 0.0, task.alpha.value_or(0.2));
+    const double factor = 1 + task["r"] * std::clamp(ratio, 0.0, task["alpha"]);
     s->own[m] = static_cast<float>(factor);
   }
   return s;
@@ -137,14 +136,21 @@ void blend(const TensorTask& task, const Survey& survey, const Chunk& chunk, std
 
 extern const MergeMethod kRam = {.name = "ram",
                                  .base = BaseRole::kApart,
-                                 .global_parameters = {"epsilon"},
+                                 .about =
+                                     "Adds the entries of the task vectors that one model alone "
+                                     "changed, and the means of those that several changed.",
+                                 .whole_parameters = {{"epsilon", 1e-5}},
                                  .survey = survey_ram,
                                  .blend = blend};
 
-extern const MergeMethod kRamplusTl = {.name = "ramplus_tl",
-                                       .base = BaseRole::kApart,
-                                       .global_parameters = {"epsilon", "r", "alpha"},
-                                       .survey = survey_ramplus,
-                                       .blend = blend};
+extern const MergeMethod kRamplusTl = {
+    .name = "ramplus_tl",
+    .base = BaseRole::kApart,
+    .about =
+        "As `ram`; the entries that a model alone changed grow where it shares many others: times "
+        "1 + r min(shared / own, alpha).",
+    .whole_parameters = {{"epsilon", 1e-5}, {"r", 0.1}, {"alpha", 0.2}},
+    .survey = survey_ramplus,
+    .blend = blend};
 
 }  // namespace lewis

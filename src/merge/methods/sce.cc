@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "merge/gram.h"
-#include "merge/top_k.h"
+#include "merge/common/gram.h"
+#include "merge/selection/top_k.h"
 
 namespace lewis {
 namespace {
@@ -33,7 +33,7 @@ LEWIS_VECTORIZED void variance_of_many(const float* deltas, size_t models, size_
   for (size_t i = 0; i < n; ++i) variance[i] = static_cast<float>(squares[i]);
 }
 
-// The same arithmetic in registers.
+// The same arithmetic for two models, in registers.
 LEWIS_VECTORIZED void variance_of_two(const float* a, const float* b, size_t n, float* variance) {
   for (size_t i = 0; i < n; ++i) {
     const auto x = static_cast<double>(a[i]), y = static_cast<double>(b[i]);
@@ -77,7 +77,7 @@ void selected(const SceSurvey& s, const Chunk& chunk) {
 }
 
 void select_entries(const TensorTask& task, const ChunkPass& pass, SceSurvey& s) {
-  const double share = task.select_topk.value_or(1);
+  const double share = task["select_topk"];
   if (share >= 1) return;
   std::vector<int64_t> counts(pass.slots());
   pass.run_all([&](size_t slot, const Chunk& chunk) {
@@ -136,7 +136,7 @@ std::unique_ptr<Survey> survey(const TensorTask& task, const ChunkPass& pass) {
   return delta == 0 ? base : base + delta;
 }
 
-// Of the deltas that have the sign of their sum, the mean by weight.
+// Takes the weighted mean of the deltas that have the sign of their sum.
 LEWIS_VECTORIZED void erase_and_mean_many(const float* deltas, const double* weights, size_t models,
                                           const float* base, size_t n, float* out) {
   double sign[kChunkElements] = {}, mixed[kChunkElements] = {}, divisor[kChunkElements] = {};
@@ -156,7 +156,7 @@ LEWIS_VECTORIZED void erase_and_mean_many(const float* deltas, const double* wei
   for (size_t i = 0; i < n; ++i) out[i] = add_mean(base[i], mixed[i], divisor[i]);
 }
 
-// The same arithmetic in registers.
+// The same arithmetic for two models, in registers.
 LEWIS_VECTORIZED void erase_and_mean_two(const float* a, const float* b, double weight_a,
                                          double weight_b, const float* base, size_t n, float* out) {
   for (size_t i = 0; i < n; ++i) {
@@ -185,10 +185,16 @@ void blend(const TensorTask&, const Survey& survey, const Chunk& chunk, std::spa
 
 }  // namespace
 
-extern const MergeMethod kSce = {.name = "sce",
-                                 .base = BaseRole::kApart,
-                                 .global_parameters = {"select_topk", "int8_mask"},
-                                 .survey = survey,
-                                 .blend = blend};
+extern const MergeMethod kSce = {
+    .name = "sce",
+    .base = BaseRole::kApart,
+    .about =
+        "Selects the entries in which the models differ most, calculates a weight for each model "
+        "from the size of what is left of its task vector, and erases the entries that disagree in "
+        "sign.",
+    .paper = "Wan et al., \"FuseChat\", arXiv 2408.07990, section 3.3",
+    .whole_parameters = {{"select_topk", 1}, {"int8_mask", 0}},
+    .survey = survey,
+    .blend = blend};
 
 }  // namespace lewis

@@ -1,4 +1,4 @@
-// What a PEFT LoRA adapter changes, tensor by tensor.
+// The changes that a PEFT LoRA adapter makes, tensor by tensor.
 #pragma once
 
 #include <map>
@@ -13,11 +13,11 @@
 
 namespace lewis {
 
-// What becomes of one tensor of the base.
+// The change of one tensor of the base.
 struct AdapterChange {
-  TensorInfo tensor;                                 // of the base
-  const SafetensorsFile::Entry* replaced = nullptr;  // its values are those of the adapter's file
-  std::optional<LowRank> low_rank;                   // plus this
+  TensorInfo tensor;                                 // the tensor of the base
+  const SafetensorsFile::Entry* replaced = nullptr;  // the adapter's tensor that replaces it
+  std::optional<LowRank> low_rank;                   // the product that is added to it
   std::vector<float> magnitude;                      // DoRA: a value per output; else empty
   bool outputs_are_columns = false;                  // embeddings, fan_in_fan_out
 };

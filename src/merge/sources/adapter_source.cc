@@ -11,7 +11,7 @@
 #include "base/hash.h"
 #include "base/text_file.h"
 #include "io/safetensors.h"
-#include "merge/gram.h"
+#include "merge/common/gram.h"
 #include "merge/sources/adapter_changes.h"
 
 namespace lewis {
@@ -137,7 +137,7 @@ class AdapterSource final : public TensorSource {
   }
 
   // bytes: stored elements [first, ...); out: the same with the change. `factors` of DoRA: one a
-  // column, or one a row from the first row of the range on.
+  // column, or one per row from the first row of the range on.
   void apply(const AdapterChange& change, int64_t first, std::span<std::byte> bytes,
              std::span<const float> factors) const {
     const DType dtype = change.tensor.dtype;

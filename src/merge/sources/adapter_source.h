@@ -24,8 +24,8 @@ namespace lewis {
 std::shared_ptr<const TensorSource> with_adapter(std::shared_ptr<const TensorSource> base,
                                                  const std::filesystem::path& adapter_folder);
 
-// Changes when the adapter does, as Checkpoint::fingerprint: SHA-256 over the size, time of change
-// and header of adapter_model.safetensors and the bytes of adapter_config.json.
+// A hash that changes when the adapter does, as Checkpoint::fingerprint: SHA-256 over the size,
+// time of change and header of adapter_model.safetensors and the bytes of adapter_config.json.
 std::string adapter_fingerprint(const std::filesystem::path& adapter_folder);
 
 }  // namespace lewis

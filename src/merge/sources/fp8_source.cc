@@ -104,17 +104,17 @@ Scales read_scales(const TensorSource& source, const TensorInfo& weight, const T
     scales.per_row = scale.shape[1];
   } else {
     throw input_error(
-        "{}: tensor {} is {}, which does not fit {} of {}: expected one number, one a row{}",
+        "{}: tensor {} is {}, which does not fit {} of {}: expected one number, one per row{}",
         source.label(), scale.name, to_string(scale.shape), weight.name, to_string(weight.shape),
         scheme.block
-            ? fmt::format(" or one a block of {} x {}", (*scheme.block)[0], (*scheme.block)[1])
+            ? fmt::format(" or one per block of {} x {}", (*scheme.block)[0], (*scheme.block)[1])
             : " (config.json names no weight_block_size)");
   }
   scales.values = source.read_floats(scale);
   return scales;
 }
 
-// The scale of a float8 tensor. Throws when there is none, two, or more than that.
+// The scale of a float8 tensor. Throws when it has none, two, or other companions.
 const TensorInfo& find_scale(const TensorSource& source, const TensorInfo& weight) {
   const TensorInfo* scale = nullptr;
   const std::string prefix = weight.name + "_";

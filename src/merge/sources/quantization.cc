@@ -7,7 +7,7 @@
 namespace lewis {
 namespace {
 
-// A string of an object; "" when there is none.
+// A string of an object; "" when it has no such key.
 std::string text_of(const Json& object, std::string_view key) {
   const auto found = object.find(key);
   return found != object.end() && found->is_string() ? found->get<std::string>() : "";

@@ -1,4 +1,4 @@
-// What config.json says of weights that are not plain numbers.
+// How config.json describes weights that are not plain numbers.
 #pragma once
 
 #include <array>

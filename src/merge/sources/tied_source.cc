@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "merge/embeddings.h"
+#include "merge/sources/embeddings.h"
 
 namespace lewis {
 namespace {

@@ -8,8 +8,8 @@
 
 namespace lewis {
 
-// Without the head, if the model stores one beside its embeddings [vocab_size, ...]: a copy that
-// nobody reads must not be merged, let alone apart from them (random masks go by name).
+// The model without its head, if it stores one beside its embeddings [vocab_size, ...]: a copy that
+// nobody reads must not be merged, and with random masks, which depend on names, it would differ.
 std::shared_ptr<const TensorSource> without_tied_head(std::shared_ptr<const TensorSource> model,
                                                       int64_t vocab_size);
 

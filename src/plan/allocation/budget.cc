@@ -1,5 +1,5 @@
 // density = clip(mu + kappa z, gamma, epsilon), with mu such that the mean density over the covered
-// parameters is the budget (spec: LEWIS, section 3). z is the importance less its mean, over its
+// parameters is the budget (docs/lewis.md). z is the importance less its mean, over its
 // standard deviation, both weighted by parameters. One outlier cannot press the others down, and a
 // guided merge keeps as many entries as a uniform one.
 #include <algorithm>

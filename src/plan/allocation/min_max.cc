@@ -1,8 +1,8 @@
 // The smallest value gets gamma, the largest epsilon, the rest in proportion (LEWIS, arXiv
-// 2503.03874, section 3; spec step 4).
+// 2503.03874, section 3; docs/lewis.md).
 #include <algorithm>
 
-#include "plan/decimal.h"
+#include "plan/normalization.h"
 #include "plan/plan.h"
 
 namespace lewis {

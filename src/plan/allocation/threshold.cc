@@ -1,6 +1,6 @@
 // Water-filling: of all covered task vectors together the budget's share of entries with the
 // largest score is kept, so that no entry that is dropped anywhere is worth more than one that is
-// kept (spec: LEWIS, section 3). The score is what the merge trims by: |d|, or with trim:
+// kept (docs/lewis.md). The score is what the merge trims by: |d|, or with trim:
 // activation |d| sqrt(s). The importance is not looked at. Exact: the threshold is found digit by
 // digit of the score's bits in two readings, a third counts each tensor's share; memory is a few
 // blocks of rows.
@@ -67,7 +67,7 @@ void for_scores(const AllocationInput& in, const CoveredTensor& t, const F& f) {
 // How many scores there are of each value of some of their bits.
 using Histogram = std::vector<int64_t>;
 
-// Those of `digit`, a function from a score to a bucket (or any other number: none).
+// The histogram of `digit`, a function from a score to a bucket; other numbers count nowhere.
 template <typename Digit>
 Histogram histogram_of(const AllocationInput& in, const std::vector<CoveredTensor>& tensors,
                        const Digit& digit) {

@@ -4,8 +4,8 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "plan/decimal.h"
 #include "plan/matrix_pairs.h"
+#include "plan/normalization.h"
 #include "plan/tables.h"
 
 namespace lewis {

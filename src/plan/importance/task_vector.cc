@@ -1,9 +1,9 @@
 // The output change that a task vector makes on the expert's calibration text, were the channels
-// uncorrelated: || (W_expert - W_base) sqrt(s) ||_F with the expert's s (spec: LEWIS, section 3);
+// uncorrelated: || (W_expert - W_base) sqrt(s) ||_F with the expert's s (docs/lewis.md);
 // then as norm_shift: divided by the sum over the layers of its component. Unlike norm_shift it
 // sees a task vector that turns a weight without making it longer.
-#include "plan/decimal.h"
 #include "plan/matrix_pairs.h"
+#include "plan/normalization.h"
 #include "plan/tables.h"
 
 namespace lewis {

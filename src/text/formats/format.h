@@ -1,5 +1,5 @@
 // What a data format is: a function from the text of a file to items. Each has a file of its own
-// here, a declaration below and a line in formats.cc.
+// here, a declaration below, a line in formats.cc and a name in base/data_format.h.
 #pragma once
 
 #include <functional>
@@ -20,8 +20,8 @@ struct FormatInput {
   std::string_view text;     // of the whole file
 };
 
-struct DataFormat {
-  std::string_view name;
+struct FormatRow {
+  DataFormat format;
   std::vector<DataItem> (*read)(const FormatInput&);
 };
 
@@ -35,7 +35,7 @@ std::vector<DataItem> read_text(const FormatInput& input);
 std::vector<DataItem> read_ids(const FormatInput& input);
 
 // The table of formats.
-const std::vector<DataFormat>& format_table();
+const std::vector<FormatRow>& format_table();
 
 // One line of a .jsonl file: a JSON object.
 struct Row {

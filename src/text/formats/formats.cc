@@ -4,10 +4,12 @@
 
 namespace lewis {
 
-const std::vector<DataFormat>& format_table() {
-  static const std::vector<DataFormat> table = {
-      {"gsm8k", read_gsm8k}, {"mbpp", read_mbpp}, {"ifeval", read_ifeval}, {"chat", read_chat},
-      {"jsonl", read_jsonl}, {"text", read_text}, {"ids", read_ids},
+const std::vector<FormatRow>& format_table() {
+  static const std::vector<FormatRow> table = {
+      {DataFormat::kGsm8k, read_gsm8k},   {DataFormat::kMbpp, read_mbpp},
+      {DataFormat::kIfeval, read_ifeval}, {DataFormat::kChat, read_chat},
+      {DataFormat::kJsonl, read_jsonl},   {DataFormat::kText, read_text},
+      {DataFormat::kIds, read_ids},
   };
   return table;
 }

@@ -1,0 +1,72 @@
+// MergeInputs: notes on what is allowed but may surprise.
+#include <algorithm>
+#include <array>
+#include <set>
+
+#include "merge/inputs.h"
+
+namespace lewis {
+namespace {
+
+// The first key of config.json that changes what the weights mean and differs between two models.
+std::optional<std::string> differing_key(const InputModel& a, const InputModel& b) {
+  static constexpr std::array<std::string_view, 11> kKeys = {
+      "model_type",          "hidden_act",          "rms_norm_eps",       "rope_theta",
+      "rope_scaling",        "rope_parameters",     "head_dim",           "sliding_window",
+      "num_attention_heads", "num_key_value_heads", "tie_word_embeddings"};
+  for (const std::string_view key : kKeys) {
+    const auto x = a.config.find(key), y = b.config.find(key);
+    if (x != a.config.end() && y != b.config.end() && *x != *y) return std::string(key);
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::vector<std::string> MergeInputs::warnings() const {
+  std::vector<std::string> lines;
+  for (const auto& module : modules_) {
+    for (const std::string& line : module->warnings()) {
+      if (std::ranges::find(lines, line) == lines.end()) lines.push_back(line);
+    }
+  }
+  if (!modules_.empty()) return lines;
+  lines = tokenizer_.warnings;
+  if (recipe_.base_index && method_.base == BaseRole::kWeighted &&
+      std::find(merged_.begin(), merged_.end(), *recipe_.base_index) == merged_.end()) {
+    lines.push_back(fmt::format("{} takes no base: {} only gives config and tokenizer",
+                                method_.name, main().label()));
+  }
+  const auto first =
+      std::find_if(tensors_.begin(), tensors_.end(), [](const auto& t) { return t.merged; });
+  if (first != tensors_.end() && method_.name == "ties" && merged_.size() == 1) {
+    const TensorTask any = task(*first);
+    if (any.flag("normalize") && any.models[0]["weight"] != 1) {
+      lines.push_back(
+          "ties with one model and normalize: true divides by the weight again, so "
+          "weight has no effect");
+    }
+  }
+  std::set<std::string> unread;
+  const auto look = [&](const Parameters& parameters) {
+    for (const auto& [name, _] : parameters) {
+      if (!method_.reads(name)) unread.insert(name);
+    }
+  };
+  look(recipe_.parameters);
+  look(recipe_.module_parameters);
+  for (const RecipeModel& m : recipe_.models) look(m.parameters);
+  for (const std::string& name : unread) {
+    lines.push_back(fmt::format("{} does not read the parameter {}", method_.name, name));
+  }
+  for (const InputModel& model : opened_) {
+    if (const auto key = differing_key(main(), model)) {
+      lines.push_back(
+          fmt::format("config.json: '{}' differs between {} and {}; the merge has that of {}", *key,
+                      main().label(), model.label(), main().label()));
+    }
+  }
+  return lines;
+}
+
+}  // namespace lewis

@@ -1,0 +1,103 @@
+#include "merge/sources/merged_source.h"
+
+#include <algorithm>
+#include <map>
+#include <mutex>
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/page_buffer.h"
+#include "merge/inputs.h"
+#include "merge/model_card.h"
+
+namespace lewis {
+namespace {
+
+class MergedSource final : public TensorSource {
+ public:
+  MergedSource(const Recipe& recipe, const OpenOptions& options)
+      : inputs_(recipe, options),
+        label_(recipe.name.empty() ? recipe.file.string() : recipe.name),
+        threads_(options.threads),
+        room_(options.keep_bytes) {
+    for (const OutputTensor& t : inputs_.tensors()) tensors_.push_back(t.info);
+  }
+
+  const MergeInputs& inputs() const { return inputs_; }
+  const std::string& label() const override { return label_; }
+  const std::vector<TensorInfo>& tensors() const override { return tensors_; }
+
+  void read(const TensorInfo& tensor, int64_t first, std::span<std::byte> out) const override {
+    std::lock_guard lock(mutex_);
+    const size_t begin = static_cast<size_t>(first) * dtype_size(tensor.dtype);
+    std::ranges::copy(merged(tensor).subspan(begin, out.size()), out.begin());
+  }
+
+  ReadCost read_cost(const TensorInfo& tensor) const override {
+    ReadCost cost{0, byte_size(tensor)};
+    for (const MergeSource& s : inputs_.tensor(tensor.name).sources()) {
+      const ReadCost more = s.input->source->read_cost(*s.tensor);
+      cost.disk_bytes += more.disk_bytes;
+      cost.memory += byte_size(*s.tensor) + more.memory;
+    }
+    return cost;
+  }
+
+ private:
+  std::span<const std::byte> merged(const TensorInfo& tensor) const {
+    if (const auto kept = kept_.find(tensor.name); kept != kept_.end()) return kept->second;
+    if (last_ == tensor.name) return merged_;
+    last_.clear();
+    merge(inputs_.tensor(tensor.name));
+    last_ = tensor.name;
+    if (merged_.size() <= room_) {
+      room_ -= merged_.size();
+      kept_.emplace(tensor.name, std::vector<std::byte>(merged_.begin(), merged_.end()));
+    }
+    return merged_;
+  }
+
+  void merge(const OutputTensor& t) const {
+    std::vector<StoredTensor> stored =
+        read_stored(t.sources(), {0, element_count(t.info.shape)}, buffers_);
+    merged_ = out_.get(byte_size(t.info));
+    MemoryOutput output(merged_, dtype_size(t.info.dtype));
+    inputs_.merge(t, MemoryInputs(std::move(stored)), output, threads_);
+  }
+
+  MergeInputs inputs_;
+  std::string label_;
+  std::vector<TensorInfo> tensors_;
+  mutable Threads threads_;
+  mutable std::mutex mutex_;
+  mutable std::map<std::string, std::vector<std::byte>, std::less<>> kept_;
+  mutable uint64_t room_;     // bytes that kept_ may still take
+  mutable std::string last_;  // the tensor that is in merged_
+  mutable std::vector<PageBuffer> buffers_;
+  mutable PageBuffer out_;
+  mutable std::span<std::byte> merged_;
+};
+
+}  // namespace
+
+InputModel open_stage(const Recipe& recipe, const OpenOptions& options) {
+  const auto source = std::make_shared<const MergedSource>(recipe, options);
+  const MergeInputs& inputs = source->inputs();
+  InputModel model;
+  model.source = source;
+  model.folder = inputs.main().folder;
+  model.changed_files = changed_files_of(inputs);
+  model.config_text = config_of(inputs);
+  if (!model.config_text.empty()) model.config = parse_json(model.config_text, "config.json");
+  model.fingerprint = [source, seed = options.seed, refined = options.refined] {
+    const Recipe& merged = source->inputs().recipe();
+    std::string all = to_yaml(merged, false) + hash_of_factors(merged) + std::to_string(seed);
+    for (const InputModel* input : source->inputs().models()) all += input->fingerprint();
+    all += fingerprint(source->inputs().tokenizer());
+    if (refined) all += refined->fingerprint();
+    return sha256_hex(all);
+  };
+  return model;
+}
+
+}  // namespace lewis

@@ -1,0 +1,60 @@
+// The choices of the section `lewis:` of a recipe, with the names that recipes use. plan/tables.h
+// and refine/ implement them.
+#pragma once
+
+#include "base/enum_names.h"
+
+namespace lewis {
+
+// lewis.importance: what says how important a linear layer is (plan/importance/).
+enum class Importance { kNormShift, kTaskVector, kActivationShift };
+template <>
+inline constexpr auto kEnumNames<Importance> =
+    std::to_array<EnumName<Importance>>({{Importance::kNormShift, "norm_shift"},
+                                         {Importance::kTaskVector, "task_vector"},
+                                         {Importance::kActivationShift, "activation_shift"}});
+
+// lewis.allocation: how importances become densities (plan/allocation/).
+enum class Allocation { kMinMax, kBudget, kThreshold, kNone };
+template <>
+inline constexpr auto kEnumNames<Allocation> =
+    std::to_array<EnumName<Allocation>>({{Allocation::kMinMax, "min_max"},
+                                         {Allocation::kBudget, "budget"},
+                                         {Allocation::kThreshold, "threshold"},
+                                         {Allocation::kNone, "none"}});
+
+// lewis.trim: what ranks the entries of a task vector within a tensor.
+enum class Trim {
+  kMagnitude,   // |d|
+  kActivation,  // |d| sqrt(s) (plan/trim.cc)
+};
+template <>
+inline constexpr auto kEnumNames<Trim> = std::to_array<EnumName<Trim>>(
+    {{Trim::kMagnitude, "magnitude"}, {Trim::kActivation, "activation"}});
+
+// lewis.coefficient: what the weight of a tensor is multiplied by (plan/coefficient/).
+enum class Coefficient { kNone, kLines, kImportance };
+template <>
+inline constexpr auto kEnumNames<Coefficient> =
+    std::to_array<EnumName<Coefficient>>({{Coefficient::kNone, "none"},
+                                          {Coefficient::kLines, "lines"},
+                                          {Coefficient::kImportance, "importance"}});
+
+// lewis.refine.method: how a linear layer's weights are solved for (docs/refine.md).
+enum class RefineMethod { kRegression, kRegmean, kRegmeanPp };
+template <>
+inline constexpr auto kEnumNames<RefineMethod> =
+    std::to_array<EnumName<RefineMethod>>({{RefineMethod::kRegression, "regression"},
+                                           {RefineMethod::kRegmean, "regmean"},
+                                           {RefineMethod::kRegmeanPp, "regmean_pp"}});
+
+// lewis.refine.prior: the merge that refinement begins with.
+enum class RefinePrior {
+  kGuided,  // with the densities of calibration
+  kPlain,   // as the recipe says it
+};
+template <>
+inline constexpr auto kEnumNames<RefinePrior> = std::to_array<EnumName<RefinePrior>>(
+    {{RefinePrior::kGuided, "guided"}, {RefinePrior::kPlain, "plain"}});
+
+}  // namespace lewis

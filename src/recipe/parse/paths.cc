@@ -1,0 +1,38 @@
+// Where the files and folders that a recipe names are: as written, then beside the recipe; a model
+// also in the local cache of the Hugging Face hub.
+#include "io/hub_cache.h"
+#include "recipe/parse/recipe_reader.h"
+
+namespace lewis {
+
+namespace fs = std::filesystem;
+
+std::optional<fs::path> RecipeReader::find_path(const std::string& written,
+                                                bool (*fits)(const fs::path& path)) const {
+  if (fits(written)) return written;
+  const fs::path beside = file_.parent_path() / written;
+  return !file_.empty() && fits(beside) ? std::optional(beside) : std::nullopt;
+}
+
+std::optional<fs::path> RecipeReader::find_folder(const std::string& written) const {
+  return find_path(written, fs::is_directory);
+}
+
+fs::path RecipeReader::file_path(const std::string& written, int line,
+                                 std::string_view what) const {
+  if (const auto found = find_path(written, fs::is_regular_file)) return *found;
+  fail(line, fmt::format("{} {}: no such file (looked from the working directory and beside the "
+                         "recipe)",
+                         what, written));
+}
+
+fs::path RecipeReader::folder_path(const std::string& written, int line,
+                                   std::string_view what) const {
+  if (const auto found = find_folder(written)) return *found;
+  if (const auto cached = find_in_hub_cache(written)) return *cached;
+  fail(line, fmt::format("{} {}: no such folder (looked from the working directory, beside the "
+                         "recipe and in the hub cache {})",
+                         what, written, hub_cache_folder().string()));
+}
+
+}  // namespace lewis
