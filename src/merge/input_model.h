@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "base/json.h"
+#include "base/json_fwd.h"
 #include "base/model_files.h"
 #include "io/tensor_source.h"
 #include "merge/embeddings.h"
@@ -20,10 +20,10 @@ namespace lewis {
 struct InputModel {
   std::string name;  // as the recipe writes it
   std::shared_ptr<const TensorSource> source;
-  std::filesystem::path folder;  // that gives generation_config, tokenizer and chat template
-  ChangedFiles changed_files;    // of a stage: what differs from the folder's
-  std::string config_text;       // config.json; "" when there is none
-  Json config = Json::object();  // the same, parsed
+  std::filesystem::path folder;        // that gives generation_config, tokenizer and chat template
+  ChangedFiles changed_files;          // of a stage: what differs from the folder's
+  std::string config_text;             // config.json; "" when there is none
+  JsonBox config = JsonBox::object();  // the same, parsed
   // Changes when the model does; does not read the weights (Checkpoint::fingerprint).
   std::function<std::string()> fingerprint;
 
