@@ -1,4 +1,4 @@
-#include "eval/own_task.h"
+#include "eval/tasks/own_task.h"
 
 #include <charconv>
 
