@@ -9,7 +9,7 @@
 #include "compute/backend.h"
 #include "compute/cpu/bf16_kernels.h"
 #include "compute/cpu/matmul.h"
-#include "eval/token_loss.h"
+#include "eval/tasks/token_loss.h"
 #include "io/checkpoint.h"
 #include "io/safetensors.h"
 #include "memory_model.h"

@@ -4,6 +4,7 @@
 // a few runs, taken in turn.
 #include <cstring>
 
+#include "base/json.h"
 #include "base/page_buffer.h"
 #include "bench.h"
 #include "memory_model.h"

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "base/json.h"
 #include "io/tensor_source.h"
 #include "model/model_spec.h"
 

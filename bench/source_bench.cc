@@ -7,6 +7,7 @@
 #include <fstream>
 #include <random>
 
+#include "base/json.h"
 #include "bench.h"
 #include "io/safetensors.h"
 #include "merge/sources/adapter_source.h"

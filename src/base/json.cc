@@ -52,6 +52,18 @@ AnyJson parse_strictly(std::string_view text, std::string_view where) {
 
 }  // namespace
 
+JsonBox::JsonBox() : value_(std::make_unique<Json>()) {}
+JsonBox::JsonBox(Json value) : value_(std::make_unique<Json>(std::move(value))) {}
+JsonBox::JsonBox(const JsonBox& other) : value_(std::make_unique<Json>(*other.value_)) {}
+JsonBox::JsonBox(JsonBox&& other) noexcept = default;
+JsonBox& JsonBox::operator=(const JsonBox& other) {
+  value_ = std::make_unique<Json>(*other.value_);
+  return *this;
+}
+JsonBox& JsonBox::operator=(JsonBox&& other) noexcept = default;
+JsonBox::~JsonBox() = default;
+JsonBox JsonBox::object() { return JsonBox(Json::object()); }
+
 Json parse_json(std::string_view text, std::string_view where) {
   return parse_strictly<Json>(text, where);
 }

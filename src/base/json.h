@@ -1,17 +1,14 @@
-// Strict JSON: the only file that includes nlohmann.
+// Strict JSON. Only this file and base/json_fwd.h include nlohmann. Headers that merely mention
+// Json include base/json_fwd.h.
 #pragma once
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
-namespace lewis {
+#include "base/json_fwd.h"
 
-// Keeps the order of keys, so that what is written is in the order in which it was built.
-using Json = nlohmann::ordered_json;
-// Sorts keys and finds them in logarithmic time; Json goes through all of them. For maps with
-// hundreds of thousands of keys, as a tokenizer's vocabulary.
-using SortedJson = nlohmann::json;
+namespace lewis {
 
 // Parses one JSON value. Refuses duplicate keys, nesting deeper than 64, text that is not UTF-8
 // and anything after the value. `where` (a file, "file:line") begins the message of the Error

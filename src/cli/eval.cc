@@ -17,8 +17,8 @@
 #include "cli/tokenizers.h"
 #include "cli/verbs.h"
 #include "cli/version.h"
-#include "eval/journal.h"
-#include "eval/results.h"
+#include "eval/results/journal.h"
+#include "eval/results/results.h"
 #include "eval/tasks.h"
 #include "text/chat_template.h"
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "eval/results.h"
+#include "eval/results/results.h"
 
 namespace lewis {
 namespace {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "cli/terminal.h"
-#include "eval/results.h"
+#include "eval/results/results.h"
 
 namespace lewis {
 

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <set>
 
+#include "base/json.h"
 #include "cli/table.h"
 #include "plan/normalization.h"
 #include "recipe/recipe.h"

@@ -3,7 +3,7 @@
 
 #include <filesystem>
 
-#include "eval/own_task.h"
+#include "eval/tasks/own_task.h"
 
 namespace lewis {
 

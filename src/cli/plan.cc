@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "cli/activation_errors.h"
 #include "cli/guidance.h"
 #include "cli/measures.h"

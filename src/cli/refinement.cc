@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/json.h"
 #include "base/text_file.h"
 #include "cli/tokenizers.h"
 #include "cli/version.h"

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/human.h"
+#include "base/json.h"
 #include "base/text_file.h"
 #include "cli/activation_errors.h"
 #include "cli/eval_scores.h"
@@ -35,9 +36,9 @@ struct About {
 About about_of(const Manifest& manifest, const fs::path& file) {
   About about;
   try {
-    about.version = manifest.about.at("lewis_version").get<std::string>();
-    about.seed = manifest.about.at("seed").get<uint64_t>();
-    for (const Json& s : manifest.about.at("sources")) {
+    about.version = manifest.about->at("lewis_version").get<std::string>();
+    about.seed = manifest.about->at("seed").get<uint64_t>();
+    for (const Json& s : manifest.about->at("sources")) {
       about.sources.emplace_back(s.at("model").get<std::string>(),
                                  s.at("fingerprint").get<std::string>());
     }

@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <vector>
 
-#include "base/json.h"
+#include "base/json_fwd.h"
 #include "base/progress.h"
 #include "base/threads.h"
 #include "cli/guidance.h"

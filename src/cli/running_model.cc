@@ -45,7 +45,7 @@ RecipeModel model_in(const std::filesystem::path& path) {
 ModelSpec spec_of(const InputModel& model) {
   const std::string file = (model.folder / "config.json").string();
   if (model.config_text.empty()) throw input_error("{}: is missing", file);
-  return read_model_spec(model.config, file);
+  return read_model_spec(*model.config, file);
 }
 
 DataFormat format_of(const std::filesystem::path& data, std::optional<DataFormat> format) {

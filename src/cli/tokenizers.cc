@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "io/hub_cache.h"
 #include "io/model_writer.h"
 #include "text/template_choice.h"
@@ -206,7 +207,7 @@ class Builder {
       if (map.row_of[id] >= 0) change.renumbered[map.row_of[id]] = static_cast<int64_t>(id);
     }
     std::erase_if(change.renumbered, [](const auto& pair) { return pair.first == pair.second; });
-    warn_of_lost_ids("config.json", models_[main_].config, merged, change);
+    warn_of_lost_ids("config.json", *models_[main_].config, merged, change);
     const ModelFiles files = models_[main_].files();
     if (const auto text = files.read("generation_config.json")) {
       const std::string path = files.path_of("generation_config.json");

@@ -9,7 +9,7 @@
 
 #include "cli/guidance.h"
 #include "cli/running_model.h"
-#include "eval/intervals.h"
+#include "eval/scores/intervals.h"
 #include "recipe/tunable.h"
 #include "tune/journal.h"
 

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/json.h"
 #include "base/text_file.h"
 
 namespace lewis {
@@ -104,8 +105,8 @@ Checkpoint Checkpoint::open(const fs::path& folder) {
     c.shard_of_.push_back(where.second);
   }
   if (fs::exists(folder / "config.json")) {
-    c.config_ = read_json(folder / "config.json");
-    if (!c.config_.is_object())
+    c.config_ = std::make_shared<const Json>(read_json(folder / "config.json"));
+    if (!c.config_->is_object())
       throw input_error("{}: not a JSON object", (folder / "config.json").string());
   }
   return c;
@@ -121,8 +122,8 @@ void Checkpoint::read(const TensorInfo& tensor, int64_t first, std::span<std::by
 }
 
 const Json& Checkpoint::config() const {
-  if (config_.is_null()) throw input_error("{}: is missing", (folder_ / "config.json").string());
-  return config_;
+  if (!config_) throw input_error("{}: is missing", (folder_ / "config.json").string());
+  return *config_;
 }
 
 std::vector<fs::path> Checkpoint::shard_paths() const {
@@ -147,7 +148,7 @@ std::string Checkpoint::fingerprint() const {
                          info.st_mtim.tv_sec, info.st_mtim.tv_nsec));
     hash.add(shard->header());
   }
-  if (!config_.is_null()) hash.add(read_text_file(folder_ / "config.json"));
+  if (config_) hash.add(read_text_file(folder_ / "config.json"));
   return hash.hex();
 }
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "base/json.h"
+#include "base/json_fwd.h"
 #include "io/safetensors.h"
 #include "io/tensor_source.h"
 
@@ -42,7 +42,7 @@ class Checkpoint final : public TensorSource {
   std::vector<TensorInfo> tensors_;  // sorted by name
   std::vector<size_t> shard_of_;     // per tensor: index into shards_
   std::vector<std::unique_ptr<SafetensorsFile>> shards_;
-  Json config_;
+  std::shared_ptr<const Json> config_;  // null: there is no config.json
 };
 
 }  // namespace lewis

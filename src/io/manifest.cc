@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/json.h"
 #include "base/text_file.h"
 #include "io/safetensors.h"
 
@@ -67,7 +68,7 @@ std::string changed_tensor(const fs::path& path, const ShardRecord& shard) {
 }  // namespace
 
 std::string Manifest::text() const {
-  Json all = {{"format", kFormat}, {"plan", plan}, {"about", about}, {"files", files}};
+  Json all = {{"format", kFormat}, {"plan", plan}, {"about", *about}, {"files", files}};
   all["shards"] = Json::array();
   for (const ShardRecord& s : shards) all["shards"].push_back(to_json(s));
   all["sha256"] = sha256_hex(all.dump(1));

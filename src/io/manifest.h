@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "base/json.h"
+#include "base/json_fwd.h"
 #include "base/progress.h"
 #include "base/threads.h"
 #include "io/file.h"
@@ -24,7 +24,7 @@ struct ShardRecord {
 
 struct Manifest {
   std::string plan;             // hash of all that decides the bytes
-  Json about = Json::object();  // for people: version, seed, sources
+  JsonBox about = JsonBox::object();  // for people: version, seed, sources
   std::vector<ShardRecord> shards;
   std::map<std::string, std::string> files;  // other files -> SHA-256
 

@@ -365,6 +365,8 @@ void ModelWriter::add_file(const std::string& name, std::string_view content) {
   files_[name] = sha256_hex(content);
 }
 
+void ModelWriter::commit() { commit(Json::object()); }
+
 void ModelWriter::commit(const Json& about) {
   Manifest manifest{.plan = plan_, .about = about};
   std::map<std::string, std::string> shard_of_tensor;

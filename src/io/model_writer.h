@@ -13,7 +13,7 @@
 #include <string_view>
 #include <vector>
 
-#include "base/json.h"
+#include "base/json_fwd.h"
 #include "base/tensor.h"
 #include "io/safetensors.h"
 
@@ -72,7 +72,8 @@ class ModelWriter {
   void add_note(const std::string& name, std::string_view content);
 
   // Error(kFailed) when a tensor was not written whole. `about`: for people, into the manifest.
-  void commit(const Json& about = Json::object());
+  void commit(const Json& about);
+  void commit();  // with nothing to say about it
   // Leaves OUT.partial for --resume.
   void keep_partial() { keep_ = true; }
 

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/json.h"
 #include "base/page_buffer.h"
 #include "io/model_writer.h"
 #include "merge/inputs.h"

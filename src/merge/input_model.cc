@@ -1,6 +1,7 @@
 #include "merge/input_model.h"
 
 #include "base/hash.h"
+#include "base/json.h"
 #include "base/text_file.h"
 #include "io/checkpoint.h"
 #include "merge/sources/adapter_source.h"
@@ -16,11 +17,11 @@ namespace fs = std::filesystem;
 
 // Float8 weights become plain ones; config.json then no longer speaks of them.
 void widen(InputModel& model) {
-  WidenedSource widened = widen_fp8(model.source, model.config);
+  WidenedSource widened = widen_fp8(model.source, *model.config);
   model.source = std::move(widened.source);
   if (widened.untrue_config_key.empty()) return;
-  model.config.erase(widened.untrue_config_key);
-  model.config_text = model.config.dump(2) + "\n";
+  model.config->erase(widened.untrue_config_key);
+  model.config_text = model.config->dump(2) + "\n";
 }
 
 InputModel open_folder(const fs::path& folder) {
@@ -33,9 +34,9 @@ InputModel open_folder(const fs::path& folder) {
     model.config_text = read_text_file(folder / "config.json");
     model.config = checkpoint->config();
   }
-  refuse_packed(model.config, model.label());
+  refuse_packed(*model.config, model.label());
   widen(model);
-  if (model.config.value("tie_word_embeddings", Json()) == true)
+  if (model.config->value("tie_word_embeddings", Json()) == true)
     model.source = without_tied_head(std::move(model.source), model.vocab_size());
   return model;
 }
@@ -43,7 +44,7 @@ InputModel open_folder(const fs::path& folder) {
 }  // namespace
 
 int64_t InputModel::vocab_size() const {
-  const Json& text = config.contains("text_config") ? config["text_config"] : config;
+  const Json& text = config->contains("text_config") ? config->at("text_config") : *config;
   const Json size = text.is_object() ? text.value("vocab_size", Json()) : Json();
   return size.is_number_integer() ? size.get<int64_t>() : 0;
 }

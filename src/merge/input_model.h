@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "base/json.h"
+#include "base/json_fwd.h"
 #include "base/model_files.h"
 #include "io/tensor_source.h"
 #include "merge/sources/embeddings.h"
@@ -20,10 +20,10 @@ namespace lewis {
 struct InputModel {
   std::string name;  // as the recipe writes it
   std::shared_ptr<const TensorSource> source;
-  std::filesystem::path folder;  // has generation_config, tokenizer and chat template
-  ChangedFiles changed_files;    // for a stage: the files that differ from the folder's
-  std::string config_text;       // config.json; "" when there is none
-  Json config = Json::object();  // the same, parsed
+  std::filesystem::path folder;        // has generation_config, tokenizer and chat template
+  ChangedFiles changed_files;          // for a stage: the files that differ from the folder's
+  std::string config_text;             // config.json; "" when there is none
+  JsonBox config = JsonBox::object();  // the same, parsed
   // A hash that changes when the model does; it does not read the weights
   // (Checkpoint::fingerprint).
   std::function<std::string()> fingerprint;

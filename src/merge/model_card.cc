@@ -35,7 +35,7 @@ std::string stacked_config(const MergeInputs& inputs, const std::string& config)
     Json layers = Json::array();
     for (const OutputSlice& slice : inputs.recipe().slices) {
       const SliceSource& source = slice.sources[0];
-      const Json& whole = inputs.models()[source.model]->config;
+      const Json& whole = *inputs.models()[source.model]->config;
       const Json& own = whole.contains("text_config") ? whole["text_config"] : whole;
       for (int64_t l = source.begin; l < source.end; ++l)
         layers.push_back(own.at(list).at(static_cast<size_t>(l)));

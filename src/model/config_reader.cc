@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "base/json.h"
+
 namespace lewis {
 
 Error ConfigReader::refuse(std::string_view key, std::string_view expected) const {
@@ -9,6 +11,11 @@ Error ConfigReader::refuse(std::string_view key, std::string_view expected) cons
   std::string found = it == object_.end() ? "missing" : it->dump();
   if (found.size() > 60) found = found.substr(0, 57) + "...";
   return input_error("{}: key '{}{}' is {}, expected {}", file_, path_, key, found, expected);
+}
+
+const Json* ConfigReader::find(std::string_view key) const {
+  const auto it = object_.find(key);
+  return it == object_.end() || it->is_null() ? nullptr : &*it;
 }
 
 const Json* ConfigReader::get(std::string_view key, bool required) const {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "base/error.h"
-#include "base/json.h"
+#include "base/json_fwd.h"
 
 namespace lewis {
 
@@ -18,10 +18,7 @@ class ConfigReader {
       : object_(object), file_(file), path_(std::move(path)) {}
 
   // The value, or null when the key is missing or null.
-  const Json* find(std::string_view key) const {
-    const auto it = object_.find(key);
-    return it == object_.end() || it->is_null() ? nullptr : &*it;
-  }
+  const Json* find(std::string_view key) const;
   // A positive integer below 2^31. Without a fallback the key must be there.
   int64_t size(std::string_view key, std::optional<int64_t> fallback = {}) const;
   // A finite number greater than zero.

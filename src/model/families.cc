@@ -6,6 +6,7 @@
 #include <optional>
 #include <span>
 
+#include "base/json.h"
 #include "base/suggest.h"
 #include "model/config_reader.h"
 #include "model/model_spec.h"

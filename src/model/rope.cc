@@ -9,6 +9,8 @@
 #include <cmath>
 #include <numbers>
 
+#include "base/json.h"
+
 namespace lewis {
 namespace {
 

@@ -3,6 +3,7 @@
 #include <ctime>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "text/rust_border.h"
 #include "text/tokenizer.h"
 #include "text/tokenizer_config.h"
@@ -73,10 +74,13 @@ ChatTemplate ChatTemplate::load(const ModelFiles& files) {
                       special_variables(files));
 }
 
-ChatTemplate::ChatTemplate(const std::string& source, std::string where, Json special)
+ChatTemplate::ChatTemplate(const std::string& source, std::string where)
+    : ChatTemplate(source, std::move(where), Json::object()) {}
+
+ChatTemplate::ChatTemplate(const std::string& source, std::string where, const Json& special)
     : impl_(std::make_unique<Impl>()) {
   impl_->where = std::move(where);
-  impl_->special = std::move(special);
+  impl_->special = special;
   LewisTemplate* compiled = nullptr;
   rust::Text error;
   if (!lewis_template_new(source.data(), source.size(), &compiled, error.out())) {
@@ -91,9 +95,9 @@ ChatTemplate::~ChatTemplate() = default;
 
 std::string ChatTemplate::render(const Json& messages, const ChatOptions& options) const {
   Json context = impl_->special;
-  for (const auto& [name, value] : options.variables.items()) context[name] = value;
+  for (const auto& [name, value] : options.variables->items()) context[name] = value;
   context["messages"] = messages;
-  context["tools"] = options.tools;
+  context["tools"] = *options.tools;
   context["documents"] = nullptr;
   context["add_generation_prompt"] = options.add_generation_prompt;
   const std::string json = context.dump();

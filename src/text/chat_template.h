@@ -6,7 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "base/json.h"
+#include "base/json_fwd.h"
 #include "base/model_files.h"
 
 namespace lewis {
@@ -14,8 +14,9 @@ namespace lewis {
 // How to render, as the arguments of transformers' apply_chat_template.
 struct ChatOptions {
   bool add_generation_prompt = false;  // end with what begins the assistant's answer
-  Json tools;                          // null, or a list of JSON schemas
-  Json variables = Json::object();  // more variables for the template: {"enable_thinking": false}
+  JsonBox tools;                       // null, or a list of JSON schemas
+  // More variables for the template: {"enable_thinking": false}.
+  JsonBox variables = JsonBox::object();
   // What strftime_now formats, in seconds since 1970-01-01 00:00 of the clock on the wall. Unset:
   // now, here.
   std::optional<int64_t> now;
@@ -30,7 +31,8 @@ class ChatTemplate {
   static ChatTemplate load(const ModelFiles& files);
   // From Jinja source; `where` begins the messages of errors, `special` holds the variables that
   // every rendering gets: {"bos_token": "<s>"}.
-  ChatTemplate(const std::string& source, std::string where, Json special = Json::object());
+  ChatTemplate(const std::string& source, std::string where, const Json& special);
+  ChatTemplate(const std::string& source, std::string where);
 
   ChatTemplate(ChatTemplate&&) noexcept;
   ChatTemplate& operator=(ChatTemplate&&) noexcept;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "text/chat_template.h"
 #include "text/tokenizer_config.h"
 

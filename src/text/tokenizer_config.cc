@@ -1,6 +1,7 @@
 #include "text/tokenizer_config.h"
 
 #include "base/error.h"
+#include "base/json.h"
 
 namespace lewis {
 

@@ -1,12 +1,12 @@
-#include "eval/ifeval.h"
+#include "eval/answers/ifeval.h"
 
 #include <gtest/gtest.h>
 
 #include <set>
 
 #include "base/error.h"
-#include "eval/english_text.h"
-#include "eval/language.h"
+#include "eval/answers/english_text.h"
+#include "eval/answers/language.h"
 
 namespace lewis {
 namespace {

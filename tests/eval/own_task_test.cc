@@ -1,4 +1,4 @@
-#include "eval/own_task.h"
+#include "eval/tasks/own_task.h"
 
 #include <gtest/gtest.h>
 
@@ -6,7 +6,7 @@
 #include <fstream>
 
 #include "base/error.h"
-#include "eval/token_loss.h"
+#include "eval/tasks/token_loss.h"
 #include "task_outcome.h"
 #include "temp_dir.h"
 #include "text/regex.h"

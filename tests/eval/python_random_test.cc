@@ -1,4 +1,4 @@
-#include "eval/python_random.h"
+#include "eval/tasks/python_random.h"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 // Results files: the harness's own (tests/data/eval/lm_eval, written by lm_eval 0.4.13, see
 // bench/compare_lm_eval.py) and ours.
-#include "eval/results.h"
+#include "eval/results/results.h"
 
 #include <gtest/gtest.h>
 

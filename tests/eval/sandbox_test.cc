@@ -1,6 +1,6 @@
 // Programs that try to get out, each with its verdict. What a layer stops is tested where the
 // machine gives the layer: containers often give no namespaces.
-#include "eval/sandbox.h"
+#include "eval/sandbox/sandbox.h"
 
 #include <gtest/gtest.h>
 #include <signal.h>

@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "base/json.h"
-#include "eval/intervals.h"
+#include "eval/scores/intervals.h"
 
 namespace lewis {
 namespace {

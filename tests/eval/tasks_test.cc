@@ -8,7 +8,7 @@
 
 #include "base/error.h"
 #include "base/text_file.h"
-#include "eval/token_loss.h"
+#include "eval/tasks/token_loss.h"
 #include "golden_file.h"
 #include "task_outcome.h"
 #include "temp_dir.h"

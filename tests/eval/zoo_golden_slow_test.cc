@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "base/json.h"
-#include "eval/gsm8k_answer.h"
+#include "eval/answers/gsm8k_answer.h"
 #include "task_outcome.h"
 
 namespace lewis {

@@ -56,7 +56,7 @@ TEST_F(ManifestTest, WhatWasWrittenIsVerified) {
   const Manifest m = read_manifest(out_ / kManifestName);
   EXPECT_EQ(m.plan, "plan");
   EXPECT_EQ(m.shards.size(), 2u);
-  EXPECT_EQ(m.about["seed"], 1);
+  EXPECT_EQ((*m.about)["seed"], 1);
 }
 
 TEST_F(ManifestTest, EveryFlippedBitIsSeen) {

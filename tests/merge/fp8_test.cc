@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "memory_source.h"
 #include "merge/sources/fp8_source.h"
 

@@ -5,6 +5,7 @@
 #include <numbers>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "model/model_spec.h"
 
 namespace lewis {

@@ -40,7 +40,7 @@ TEST(ChatTemplate, RendersAsTransformers) {
 
 TEST(ChatTemplate, MoreVariables) {
   ChatOptions options;
-  options.variables["enable_thinking"] = false;
+  (*options.variables)["enable_thinking"] = false;
   EXPECT_EQ(render("{{ enable_thinking }} {{ messages[0].content }}", options), "False Hello");
 }
 

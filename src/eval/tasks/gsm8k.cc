@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "eval/gsm8k_answer.h"
+#include "eval/answers/gsm8k_answer.h"
 #include "eval/tasks/fixed_shots.h"
 #include "eval/tasks/task.h"
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "eval/ifeval.h"
+#include "eval/answers/ifeval.h"
 #include "eval/tasks/task.h"
 
 namespace lewis {

@@ -4,8 +4,8 @@
 
 #include "base/error.h"
 #include "base/text_file.h"
-#include "eval/gsm8k_answer.h"
-#include "eval/python_random.h"
+#include "eval/answers/gsm8k_answer.h"
+#include "eval/tasks/python_random.h"
 #include "text/stop_strings.h"
 
 namespace lewis {

@@ -8,10 +8,10 @@
 #include <string_view>
 #include <vector>
 
-#include "eval/program_queue.h"
-#include "eval/task_data.h"
+#include "eval/sandbox/program_queue.h"
 #include "eval/tasks.h"
-#include "eval/token_loss.h"
+#include "eval/tasks/task_data.h"
+#include "eval/tasks/token_loss.h"
 #include "text/dataset.h"
 
 namespace lewis {

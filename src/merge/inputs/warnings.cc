@@ -15,8 +15,8 @@ std::optional<std::string> differing_key(const InputModel& a, const InputModel& 
       "rope_scaling",        "rope_parameters",     "head_dim",           "sliding_window",
       "num_attention_heads", "num_key_value_heads", "tie_word_embeddings"};
   for (const std::string_view key : kKeys) {
-    const auto x = a.config.find(key), y = b.config.find(key);
-    if (x != a.config.end() && y != b.config.end() && *x != *y) return std::string(key);
+    const auto x = a.config->find(key), y = b.config->find(key);
+    if (x != a.config->end() && y != b.config->end() && *x != *y) return std::string(key);
   }
   return std::nullopt;
 }

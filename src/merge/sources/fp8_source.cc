@@ -5,6 +5,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "merge/sources/quantization.h"
 
 namespace lewis {

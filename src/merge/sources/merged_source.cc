@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/json.h"
 #include "base/page_buffer.h"
 #include "merge/inputs.h"
 #include "merge/model_card.h"

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "base/json.h"
 
 namespace lewis {
 namespace {

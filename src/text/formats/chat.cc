@@ -1,6 +1,7 @@
 // Conversations: {"messages": [{"role": ..., "content": ...}, ...], "tools": [...]} (tools are
 // optional), through the model's chat template. The answer is the last message of the assistant
 // with what the template writes around it; messages after it are left out.
+#include "base/json.h"
 #include "text/formats/format.h"
 
 namespace lewis {

@@ -1,5 +1,6 @@
 #include "text/formats/format.h"
 
+#include "base/json.h"
 #include "base/text_file.h"
 
 namespace lewis {
@@ -19,6 +20,8 @@ const std::string& Row::text(std::string_view name) const {
   throw input_error("{}: the field '{}' must be a string, found {}", where, name,
                     value.type_name());
 }
+
+bool Row::has(std::string_view name) const { return object.contains(name); }
 
 DataItem Row::item(DataItem::Kind kind) const {
   DataItem item;

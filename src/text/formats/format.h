@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "base/error.h"
-#include "base/json.h"
+#include "base/json_fwd.h"
 #include "text/chat_template.h"
 #include "text/dataset.h"
 
@@ -48,7 +48,7 @@ struct Row {
   // is not of the type asked for.
   const Json& field(std::string_view name) const;
   const std::string& text(std::string_view name) const;
-  bool has(std::string_view name) const { return object.contains(name); }
+  bool has(std::string_view name) const;
   // An item that stands at this row.
   DataItem item(DataItem::Kind kind = DataItem::Kind::kDocument) const;
 };

@@ -1,6 +1,7 @@
 // Token ids as they are: {"ids": [0, 17, ...]}, so that anything can be fed exactly.
 #include <limits>
 
+#include "base/json.h"
 #include "text/formats/format.h"
 
 namespace lewis {

@@ -1,5 +1,6 @@
 // MBPP: {"text": ..., "code": ..., "test_list": [...]}; the sanitized file says "prompt" for
 // "text".
+#include "base/json.h"
 #include "text/formats/format.h"
 
 namespace lewis {

@@ -1,4 +1,4 @@
-#include "eval/language.h"
+#include "eval/answers/language.h"
 
 #include <algorithm>
 #include <array>
@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "eval/english_text.h"
+#include "eval/answers/english_text.h"
 #include "text/regex.h"
 
 namespace lewis {

@@ -6,7 +6,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/text_file.h"
-#include "eval/results.h"
+#include "eval/results/results.h"
 
 namespace lewis {
 namespace {

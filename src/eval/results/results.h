@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "base/json.h"
-#include "eval/comparison.h"
-#include "eval/metric.h"
+#include "eval/scores/comparison.h"
+#include "eval/scores/metric.h"
 #include "eval/tasks.h"
 
 namespace lewis {

@@ -1,8 +1,9 @@
-#include "eval/own_task.h"
+#include "eval/tasks/own_task.h"
 
 #include <charconv>
 
 #include "base/error.h"
+#include "base/json.h"
 
 namespace lewis {
 namespace {

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "eval/sandbox.h"
+#include "eval/sandbox/sandbox.h"
 
 namespace lewis {
 

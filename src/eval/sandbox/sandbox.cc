@@ -1,4 +1,4 @@
-#include "eval/sandbox.h"
+#include "eval/sandbox/sandbox.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -20,8 +20,8 @@
 
 #include "base/error.h"
 #include "base/text_file.h"
-#include "eval/sandbox_child.h"
-#include "eval/sandbox_filter.h"
+#include "eval/sandbox/sandbox_child.h"
+#include "eval/sandbox/sandbox_filter.h"
 
 namespace lewis {
 namespace {

@@ -1,4 +1,4 @@
-#include "eval/intervals.h"
+#include "eval/scores/intervals.h"
 
 #include <algorithm>
 #include <array>

@@ -2,7 +2,7 @@
 // files of its own.
 #pragma once
 
-#include "eval/sandbox_child.h"
+#include "eval/sandbox/sandbox_child.h"
 
 namespace lewis {
 

@@ -1,4 +1,4 @@
-#include "eval/task_data.h"
+#include "eval/tasks/task_data.h"
 
 #include <algorithm>
 #include <optional>

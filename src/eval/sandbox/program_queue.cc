@@ -1,4 +1,4 @@
-#include "eval/program_queue.h"
+#include "eval/sandbox/program_queue.h"
 
 #include <utility>
 

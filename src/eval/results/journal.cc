@@ -1,4 +1,4 @@
-#include "eval/journal.h"
+#include "eval/results/journal.h"
 
 #include <cmath>
 

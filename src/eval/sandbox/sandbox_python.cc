@@ -10,7 +10,7 @@
 #include <filesystem>
 
 #include "base/text_file.h"
-#include "eval/sandbox.h"
+#include "eval/sandbox/sandbox.h"
 
 namespace lewis {
 namespace {

@@ -1,4 +1,4 @@
-#include "eval/comparison.h"
+#include "eval/scores/comparison.h"
 
 #include <algorithm>
 #include <cmath>

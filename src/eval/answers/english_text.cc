@@ -1,4 +1,4 @@
-#include "eval/english_text.h"
+#include "eval/answers/english_text.h"
 
 #include <algorithm>
 #include <array>

@@ -1,4 +1,4 @@
-#include "eval/sandbox_child.h"
+#include "eval/sandbox/sandbox_child.h"
 
 #include <fcntl.h>
 #include <linux/mount.h>

@@ -1,4 +1,4 @@
-#include "eval/token_loss.h"
+#include "eval/tasks/token_loss.h"
 
 #include <algorithm>
 #include <cmath>

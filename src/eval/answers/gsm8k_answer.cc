@@ -1,4 +1,4 @@
-#include "eval/gsm8k_answer.h"
+#include "eval/answers/gsm8k_answer.h"
 
 #include <algorithm>
 

@@ -4,8 +4,8 @@
 
 #include <span>
 
-#include "eval/intervals.h"
-#include "eval/metric.h"
+#include "eval/scores/intervals.h"
+#include "eval/scores/metric.h"
 
 namespace lewis {
 

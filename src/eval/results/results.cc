@@ -1,4 +1,4 @@
-#include "eval/results.h"
+#include "eval/results/results.h"
 
 #include <fmt/chrono.h>
 

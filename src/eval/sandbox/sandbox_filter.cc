@@ -1,4 +1,4 @@
-#include "eval/sandbox_filter.h"
+#include "eval/sandbox/sandbox_filter.h"
 
 #include <asm/ioctls.h>
 #include <linux/audit.h>

@@ -10,7 +10,7 @@
 #include <thread>
 #include <vector>
 
-#include "eval/sandbox.h"
+#include "eval/sandbox/sandbox.h"
 
 namespace lewis {
 

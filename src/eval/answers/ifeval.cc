@@ -1,4 +1,4 @@
-#include "eval/ifeval.h"
+#include "eval/answers/ifeval.h"
 
 #include <fmt/format.h>
 
@@ -8,8 +8,8 @@
 
 #include "base/error.h"
 #include "base/suggest.h"
-#include "eval/english_text.h"
-#include "eval/language.h"
+#include "eval/answers/english_text.h"
+#include "eval/answers/language.h"
 #include "text/regex.h"
 
 namespace lewis {
