@@ -3,6 +3,7 @@
 #include <array>
 #include <set>
 
+#include "base/json.h"
 #include "merge/inputs.h"
 
 namespace lewis {
