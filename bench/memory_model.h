@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "io/tensor_source.h"
-#include "model/model_spec.h"
+#include "model/block_steps.h"
 
 namespace lewis {
 
