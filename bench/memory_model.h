@@ -11,7 +11,7 @@
 
 #include "base/json.h"
 #include "io/tensor_source.h"
-#include "model/model_spec.h"
+#include "model/block_steps.h"
 
 namespace lewis {
 

@@ -1,7 +1,6 @@
 #include "calibrate/calibrate.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <map>
 #include <string_view>
@@ -14,13 +13,12 @@
 namespace lewis {
 namespace {
 
-constexpr size_t kTaps = 7;  // values of Tap
-
-// Sums of squares of one block.
+// The sums of one block, by the values that are inputs of linear layers.
 struct BlockSums {
-  std::array<std::vector<double>, kTaps> taps;        // of those that see all rows
-  std::array<std::vector<double>, kTaps> magnitudes;  // the same of |x|, if asked for
+  std::map<Value, std::vector<double>> squares;     // of those that see all rows
+  std::map<Value, std::vector<double>> magnitudes;  // the same of |x|, if asked for
   ExpertStatistics experts;
+  Value expert_in = kNone;  // what the routed experts read
 };
 
 // The sequences of one group, as rows of the group's part of the hidden states.
@@ -115,33 +113,37 @@ class Calibration {
   // Sums of one block, all zero.
   BlockSums empty_sums(int64_t layer) const {
     BlockSums sums;
-    const ModelSpec& spec = model_.spec();
-    if (!spec.layer[static_cast<size_t>(layer)].routed) return sums;
-    const auto count = static_cast<size_t>(spec.experts.count);
+    const BlockSteps block = block_steps(model_.spec(), layer);
+    const ExpertsStep* step = block.experts();
+    if (!step) return sums;
+    const auto width = [&](Value value) { return static_cast<size_t>(block.width(value)); };
+    const size_t count = step->experts.size();
+    sums.expert_in = step->expert_in;
     sums.experts.tokens.resize(count);
-    sums.experts.in.resize(count * static_cast<size_t>(spec.hidden));
-    sums.experts.mid.resize(count * static_cast<size_t>(spec.experts.intermediate));
+    sums.experts.in.resize(count * width(step->expert_in));
+    sums.experts.mid.resize(count * width(step->expert_inner));
     return sums;
   }
 
   TapFn tap_into(BlockSums& sums, const Group& group) const {
     return [this, &sums, &group](const Tapped& tapped) {
-      if (tapped.expert >= 0) return add_expert(sums.experts, group, tapped);
-      std::vector<double>& s = sums.taps.at(static_cast<size_t>(tapped.tap));
+      if (tapped.expert >= 0) return add_expert(sums, group, tapped);
+      std::vector<double>& s = sums.squares[tapped.value];
       s.resize(static_cast<size_t>(tapped.x.columns));
       add_squares(model_.threads(), tapped.x, group.counted, s);
       if (!options_.magnitudes) return;
-      std::vector<double>& m = sums.magnitudes.at(static_cast<size_t>(tapped.tap));
+      std::vector<double>& m = sums.magnitudes[tapped.value];
       m.resize(s.size());
       add_magnitudes(model_.threads(), tapped.x, group.counted, m);
     };
   }
 
-  void add_expert(ExpertStatistics& experts, const Group& group, const Tapped& tapped) const {
+  void add_expert(BlockSums& sums, const Group& group, const Tapped& tapped) const {
+    ExpertStatistics& experts = sums.experts;
     const auto ranges = counted_of(tapped.rows, group.counted);
     const auto expert = static_cast<size_t>(tapped.expert);
     const auto width = static_cast<size_t>(tapped.x.columns);
-    const bool in = tapped.tap == Tap::kExpertIn;
+    const bool in = tapped.value == sums.expert_in;
     add_squares_in_order(model_.threads(), tapped.x, ranges,
                          std::span(in ? experts.in : experts.mid).subspan(expert * width, width));
     if (!in) return;
@@ -179,13 +181,12 @@ class Calibration {
     }
   }
 
-  // The sums of a linear layer's input; none for the router's.
+  // The sums of a linear layer's input; empty for one that is not measured.
   static std::span<const double> sums_of(const LinearLayer& linear, const BlockSums& sums) {
-    const std::optional<Tap> tap = tap_of(linear);
-    if (!tap) return {};
-    if (linear.expert < 0) return sums.taps.at(static_cast<size_t>(*tap));
+    if (!is_measured(linear)) return {};
+    if (linear.expert < 0) return sums.squares.at(linear.input);
     const auto width = static_cast<size_t>(linear.in);
-    return std::span(*tap == Tap::kExpertIn ? sums.experts.in : sums.experts.mid)
+    return std::span(linear.input == sums.expert_in ? sums.experts.in : sums.experts.mid)
         .subspan(static_cast<size_t>(linear.expert) * width, width);
   }
 
@@ -217,8 +218,7 @@ class Calibration {
       } else {
         result_.sum_squares.try_emplace(linear.module, s.begin(), s.end());
         if (options_.magnitudes)
-          result_.sum_magnitudes.try_emplace(
-              linear.module, sums.magnitudes.at(static_cast<size_t>(*tap_of(linear))));
+          result_.sum_magnitudes.try_emplace(linear.module, sums.magnitudes.at(linear.input));
       }
       if (linear.out != linear.shape[linear.shape.size() - 2]) keep_part(linear);
     }

@@ -10,24 +10,15 @@
 
 #include "base/error.h"
 #include "io/gguf.h"
-#include "model/model_spec.h"
+#include "model/mixer.h"
 
 namespace lewis {
 namespace {
 
 namespace fs = std::filesystem;
 
-// What follows "layers.3." in a module's name and "blk.3." in ggml's; `fused`: what a GGUF model
-// has instead where weights of the same input are one tensor.
-struct NameRow {
-  std::string_view module, ggml, fused;
-};
-constexpr std::array<NameRow, 18> kNames = {{
-    {"self_attn.q_proj", "attn_q", "attn_qkv"},
-    {"self_attn.k_proj", "attn_k", "attn_qkv"},
-    {"self_attn.v_proj", "attn_v", "attn_qkv"},
-    {"self_attn.qkv_proj", "attn_qkv", ""},
-    {"self_attn.o_proj", "attn_output", ""},
+// The linear layers of MLPs and shared experts; mixers have theirs in their own files.
+constexpr std::array<GgmlName, 13> kMlpNames = {{
     {"mlp.gate_proj", "ffn_gate", ""},
     {"mlp.up_proj", "ffn_up", ""},
     {"mlp.down_proj", "ffn_down", ""},
@@ -42,6 +33,20 @@ constexpr std::array<NameRow, 18> kNames = {{
     {"mlp.shared_experts.up_proj", "ffn_up_shexp", ""},
     {"mlp.shared_experts.down_proj", "ffn_down_shexp", ""},
 }};
+
+// The row of a module ("self_attn.q_proj"), or null.
+const GgmlName* find_name(std::string_view module) {
+  const auto find = [&](std::span<const GgmlName> names) -> const GgmlName* {
+    const auto row = std::ranges::find(names, module, &GgmlName::module);
+    return row == names.end() ? nullptr : &*row;
+  };
+  if (const GgmlName* name = find(kMlpNames)) return name;
+  for (const MixerRow* mixer : mixer_rows()) {
+    if (const GgmlName* name = find(mixer->ggml_names)) return name;
+  }
+  return nullptr;
+}
+
 constexpr std::array<std::string_view, 2> kExperts = {"mlp.experts", "block_sparse_moe.experts"};
 // All that read the hidden states have the same entry.
 constexpr std::array<std::string_view, 3> kExpertIn = {"ffn_gate_exps", "ffn_up_exps",
@@ -82,8 +87,8 @@ class Writer {
   void write(const fs::path& file) {
     for (const auto& [module, sums] : s_.sum_squares) {
       const Place place = place_in(module);
-      const auto row = std::ranges::find(kNames, place.rest, &NameRow::module);
-      if (row == kNames.end()) throw failed_error("{} has no name in ggml", module);
+      const GgmlName* row = find_name(place.rest);
+      if (!row) throw failed_error("{} has no name in ggml", module);
       const std::array count = {static_cast<double>(s_.tokens)};
       add(ggml_name(place.layer, row->ggml), sums, count);
     }
@@ -236,8 +241,8 @@ class Reader {
     constexpr std::string_view kWeight = ".weight";
     if (!place.rest.ends_with(kWeight) || t.shape.size() < 2) return;
     const std::string_view rest = place.rest.substr(0, place.rest.size() - kWeight.size());
-    const auto row = std::ranges::find(kNames, rest, &NameRow::module);
-    if (row == kNames.end()) return;
+    const GgmlName* row = find_name(rest);
+    if (!row) return;
     const Entry* entry = take(place.layer, std::array{row->ggml, row->fused}, t.name);
     if (!entry) return;
     check_size(*entry, ggml_name(place.layer, row->ggml), 1, t.shape.back(), t.name);

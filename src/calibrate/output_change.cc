@@ -11,7 +11,7 @@ namespace lewis {
 namespace {
 
 using Weights = std::map<std::string, std::unique_ptr<PackedWeight>, std::less<>>;
-using TapKey = std::pair<Tap, int64_t>;  // and the routed expert, or -1
+using TapKey = std::pair<Value, int64_t>;  // an input of linear layers, and the expert or kDense
 
 // What a tap saw of one model.
 struct Seen {
@@ -22,7 +22,7 @@ struct Seen {
 using SeenTaps = std::map<TapKey, Seen>;
 
 // One model's block, with its linear weights a second time.
-struct Block {
+struct LoadedBlock {
   std::shared_ptr<const BlockWeights> block;
   Weights weights;
 };
@@ -44,7 +44,7 @@ class Comparison {
     base_.embed_once(batch_.ids, base_hidden);
     expert_.embed_once(batch_.ids, expert_hidden);
     for (int64_t layer = 0; layer < base_.spec().layers; ++layer) {
-      const Block in_base = load(base_, layer), in_expert = load(expert_, layer);
+      const LoadedBlock in_base = load(base_, layer), in_expert = load(expert_, layer);
       for (const auto& [first, last] : groups) {
         const auto rows = sequences_of(first, last);
         const SeenTaps b = run_block(base_, in_base, rows, rows_of(base_hidden, first, last));
@@ -85,11 +85,11 @@ class Comparison {
     return counts;
   }
 
-  Block load(const Transformer& model, int64_t layer) {
-    Block block;
+  LoadedBlock load(const Transformer& model, int64_t layer) {
+    LoadedBlock block;
     std::map<std::string, bool> wanted;
     for (const LinearLayer& linear : linear_layers(model.spec(), layer))
-      wanted[linear.name] = tap_of(linear).has_value();
+      wanted[linear.name] = is_measured(linear);
     block.block = model.load_block(
         layer, [&](std::string_view name, std::span<float> weight, int64_t out, int64_t in) {
           if (!wanted.at(std::string(name))) return;
@@ -99,11 +99,11 @@ class Comparison {
     return block;
   }
 
-  static SeenTaps run_block(const Transformer& model, const Block& block,
+  static SeenTaps run_block(const Transformer& model, const LoadedBlock& block,
                             const std::vector<SequenceRows>& rows, std::span<float> hidden) {
     SeenTaps seen;
     model.run_block(*block.block, rows, hidden, [&](const Tapped& tapped) {
-      Seen& s = seen[{tapped.tap, tapped.expert}];
+      Seen& s = seen[{tapped.value, tapped.expert}];
       s.x.assign(tapped.x.data, tapped.x.data + tapped.x.rows * tapped.x.columns);
       s.rows.assign(tapped.rows.begin(), tapped.rows.end());
       s.count = tapped.x.rows;
@@ -147,10 +147,9 @@ class Comparison {
   void compare(const LinearLayer& linear, const Weights& base, const Weights& expert,
                const SeenTaps& in_base, const SeenTaps& in_expert,
                const std::vector<bool>& counts) {
-    const auto tap = tap_of(linear);
-    if (!tap) return;
+    if (!is_measured(linear)) return;
     OutputChange& change = result_.output_changes[linear.name];
-    const TapKey key = {*tap, linear.expert >= 0 ? linear.expert : -1};
+    const TapKey key = {linear.input, linear.expert >= 0 ? linear.expert : kDense};
     const auto b = in_base.find(key), e = in_expert.find(key);
     if (b == in_base.end() || e == in_expert.end()) return;  // an expert that nothing was sent to
     using Pair = std::pair<int64_t, int64_t>;

@@ -1,5 +1,5 @@
 // What Transformer keeps of a block, and its working memory: for transformer.cc, which loads, and
-// run_block.cc, which runs.
+// run_block.cc and routed_experts.cc, which run.
 #pragma once
 
 #include <memory>
@@ -11,7 +11,8 @@
 namespace lewis {
 
 struct Norm {
-  std::vector<float> weight, bias;  // both empty: there is no such norm
+  NormSpec spec;
+  std::vector<float> weight, bias;  // [width]; bias may be empty
 };
 
 struct Linear {
@@ -19,33 +20,18 @@ struct Linear {
   std::vector<float> bias;               // [out], or empty
 };
 
-struct MlpWeights {
-  Linear gate, up, down;  // some families have no gate
-};
-
 struct BlockWeights {
-  int64_t layer = 0;
-  Norm before_attention, after_attention, before_mlp, after_mlp;  // [hidden]
-  Norm query_norm, key_norm;
-  Linear q, k, v, o;
-  MlpWeights mlp, shared;  // shared: the expert that every token goes through
-  Linear router, shared_switch;
-  std::vector<MlpWeights> experts;
+  BlockSteps steps;                     // what follows has its order
+  std::vector<Norm> norms;              // by NormStep::norm
+  std::vector<std::vector<float>> own;  // the mixer's own tensors
+  std::vector<Linear> linears;          // empty where they were not loaded
+
+  const Linear& linear(int index) const { return linears[static_cast<size_t>(index)]; }
 };
 
 struct Transformer::Workspace {
-  FloatBuffer normed, projected;  // [rows, hidden]
-  FloatBuffer q, mixed;           // [rows, heads, head_dim]
-  FloatBuffer k, v;               // [rows, kv_heads, head_dim]
-  FloatBuffer inner;              // [rows, intermediate]
-  FloatBuffer last;               // of head(): [rows, hidden]
-  FloatBuffer router;             // [rows, experts]
-  FloatBuffer gathered, one;      // of one expert: input and output [its rows, hidden]
+  std::vector<FloatBuffer> slots;  // by BlockValue::slot
+  FloatBuffer last;                // of head(): [rows, hidden]
 };
-
-// Values of one query or key row that the norm of queries and keys takes together.
-inline int64_t qk_norm_width(const ModelSpec& spec, int64_t heads) {
-  return spec.qk_norm == QkNorm::kWhole ? heads * spec.head_dim : spec.head_dim;
-}
 
 }  // namespace lewis

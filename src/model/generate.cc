@@ -4,7 +4,7 @@
 #include <numeric>
 
 #include "base/error.h"
-#include "model/kv_cache.h"
+#include "model/sequence_state.h"
 #include "model/sample.h"
 #include "model/transformer.h"
 
@@ -16,8 +16,8 @@ constexpr int64_t kRowsPerStep = 2048;  // of a step that reads prompts
 // A prompt that is being continued.
 struct Running {
   size_t prompt = 0;
-  KvCache cache;
-  int64_t positions = 0;         // in the cache
+  SequenceState state;
+  int64_t positions = 0;         // in the state
   std::vector<int32_t> pending;  // tokens that the model has not seen: the prompt, then one
 };
 
@@ -58,7 +58,7 @@ class Generation {
       const auto& prompt = prompts_[order_[waiting_]];
       rows += static_cast<int64_t>(prompt.size());
       if (rows > kRowsPerStep && !running_.empty()) return;
-      running_.push_back({order_[waiting_++], KvCache(model_.spec()), 0, prompt});
+      running_.push_back({order_[waiting_++], SequenceState(model_.spec()), 0, prompt});
     }
   }
 
@@ -70,7 +70,7 @@ class Generation {
     for (Running& r : running_) {
       renew(r);
       const auto rows = static_cast<int64_t>(r.pending.size());
-      sequences.push_back({static_cast<int64_t>(ids.size()), rows, r.positions, &r.cache});
+      sequences.push_back({static_cast<int64_t>(ids.size()), rows, r.positions, &r.state});
       ids.insert(ids.end(), r.pending.begin(), r.pending.end());
       last_rows.push_back(static_cast<int64_t>(ids.size()) - 1);
       r.positions += rows;
@@ -100,7 +100,7 @@ class Generation {
   void renew(Running& r) {
     const auto after = r.positions + static_cast<int64_t>(r.pending.size());
     if (r.positions == 0 || !rope_changes(model_.spec(), r.positions, after)) return;
-    r.cache = KvCache(model_.spec());
+    r.state = SequenceState(model_.spec());
     r.positions = 0;
     r.pending = prompts_[r.prompt];
     r.pending.insert(r.pending.end(), results_[r.prompt].begin(), results_[r.prompt].end());

@@ -1,9 +1,10 @@
-// What a transformer is, as plain data: config.json -> ModelSpec. One row a family in families.cc.
-// There is one block for all families (transformer.cc); a mechanism is a branch on a field of this.
+// A model as plain data: config.json -> ModelSpec. families.cc has one row per family. A layer's block
+// follows from this as a list of steps (block_steps.h).
 #pragma once
 
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -71,10 +72,16 @@ struct ExpertsSpec {
   bool operator==(const ExpertsSpec&) const = default;
 };
 
+// How the tokens of a sequence influence each other in a layer: attention, or a file of mixers/.
+class Mixer;  // model/mixer.h
+using MixerPtr = std::shared_ptr<const Mixer>;
+MixerPtr attention_mixer();
+
 struct LayerSpec {
   int64_t window = 0;   // a token sees itself and window - 1 before it; 0: all before it
   int rope = 0;         // index into ModelSpec::ropes; kNoRope: positions are not encoded
   bool routed = false;  // experts instead of one MLP
+  MixerPtr mixer = attention_mixer();  // never null; compared by identity
 
   bool operator==(const LayerSpec&) const = default;
 };
@@ -129,28 +136,5 @@ bool rope_changes(const ModelSpec& spec, int64_t before, int64_t after);
 
 // The values of model_type that are supported, sorted.
 std::vector<std::string_view> supported_model_types();
-
-enum class LinearRole { kQuery, kKey, kValue, kOutput, kGate, kUp, kDown, kRouter, kSharedSwitch };
-inline constexpr int64_t kDense = -1, kShared = -2;  // values of LinearLayer::expert
-
-// A linear layer of a block, and the tensor that holds it: its own, or rows of a fused one.
-struct LinearLayer {
-  std::string name;    // "model.layers.3.self_attn.q_proj", whether fused or not
-  std::string module;  // whose input statistics are kept: name, "(...).self_attn.qkv_proj", or
-                       // "(...).mlp.experts" for all routed experts
-  std::string tensor;  // name of the stored weight
-  Shape shape;         // of the whole tensor: [all rows, in], or [experts, rows, in]
-  int64_t first_row = 0, out = 0, in = 0;  // rows of the tensor as one matrix of `in` columns
-  std::string bias;                        // tensor, or "" ; its rows are those of the weight
-  LinearRole role = LinearRole::kQuery;
-  int64_t expert = kDense;
-};
-
-// The linear layers of one block in the order q, k, v, o, gate, up, down; where experts are routed,
-// the router, gate, up and down of the shared expert and its switch, then those of each expert.
-std::vector<LinearLayer> linear_layers(const ModelSpec& spec, int64_t layer);
-
-// Their names.
-std::vector<std::string> linear_names(const ModelSpec& spec, int64_t layer);
 
 }  // namespace lewis

@@ -12,17 +12,13 @@
 #include "base/error.h"
 #include "base/page_buffer.h"
 #include "model/block_weights.h"
+#include "model/mixer.h"
 
 namespace lewis {
 namespace {
 
 std::string embedding_name(const ModelSpec& spec) { return spec.prefix + "embed_tokens.weight"; }
-std::string final_norm_name(const ModelSpec& spec) { return spec.prefix + "norm"; }
 std::string head_name(const ModelSpec& spec) { return spec.head + "weight"; }
-std::string in_block(const ModelSpec& spec, int64_t layer, std::string_view name) {
-  return fmt::format("{}layers.{}.{}", spec.prefix, layer, name);
-}
-constexpr std::string_view kQueryNorm = "self_attn.q_norm", kKeyNorm = "self_attn.k_norm";
 
 // Half and single precision mark NaN and infinity with an exponent of all ones.
 template <typename T>
@@ -114,25 +110,19 @@ void Transformer::check_tensors() const {
     }
     known.insert(name);
   };
-  const auto expect_norm = [&](const std::string& name, int64_t width, bool bias) {
-    expect(name + ".weight", {width});
-    if (bias) expect(name + ".bias", {width});
+  const auto expect_norm = [&](const BlockNorm& norm) {
+    expect(norm.name + ".weight", {norm.width});
+    if (norm.spec.bias) expect(norm.name + ".bias", {norm.width});
   };
   expect(embedding_name(spec_), {spec_.vocab, spec_.hidden});
-  expect_norm(final_norm_name(spec_), spec_.hidden, spec_.norm.bias);
+  expect_norm(final_norm());
   if (!tied_head_) expect(head_name(spec_), {spec_.vocab, spec_.hidden});
   known.insert(head_name(spec_));
   for (int64_t layer = 0; layer < spec_.layers; ++layer) {
-    const BlockNorms& n = spec_.norms;
-    for (const auto& name : {n.before_attention, n.after_attention, n.before_mlp, n.after_mlp}) {
-      if (name.empty()) continue;
-      expect_norm(in_block(spec_, layer, name), spec_.hidden, spec_.norm.bias);
-    }
-    if (spec_.qk_norm != QkNorm::kNone) {
-      expect_norm(in_block(spec_, layer, kQueryNorm), qk_norm_width(spec_, spec_.heads), false);
-      expect_norm(in_block(spec_, layer, kKeyNorm), qk_norm_width(spec_, spec_.kv_heads), false);
-    }
-    for (const LinearLayer& linear : linear_layers(spec_, layer)) {
+    const BlockSteps block = block_steps(spec_, layer);
+    for (const BlockNorm& norm : block.norms) expect_norm(norm);
+    for (const OwnTensor& tensor : block.own) expect(tensor.name, tensor.shape);
+    for (const LinearLayer& linear : block.linears) {
       if (linear.first_row != 0) continue;  // the tensor has been met
       expect(linear.tensor, linear.shape);
       if (!linear.bias.empty()) expect(linear.bias, {linear.shape[0]});
@@ -252,59 +242,27 @@ void Transformer::embed_once(std::span<const int32_t> ids, std::span<float> hidd
   }
 }
 
-Norm Transformer::load_norm(const std::string& name, bool bias) const {
-  Norm norm;
-  norm.weight = source_.read_floats(source_.get(name + ".weight"));
-  if (bias) norm.bias = source_.read_floats(source_.get(name + ".bias"));
-  if (spec_.norm.plus_one) {
-    for (float& w : norm.weight) w += 1;
+BlockNorm Transformer::final_norm() const {
+  return {spec_.prefix + "norm", spec_.norm, spec_.hidden};
+}
+
+Norm Transformer::load_norm(const BlockNorm& norm) const {
+  Norm loaded{norm.spec, {}, {}};
+  loaded.weight = source_.read_floats(source_.get(norm.name + ".weight"));
+  if (norm.spec.bias) loaded.bias = source_.read_floats(source_.get(norm.name + ".bias"));
+  if (norm.spec.plus_one) {
+    for (float& w : loaded.weight) w += 1;
   }
-  return norm;
+  return loaded;
 }
 
-void Transformer::load_norms(BlockWeights& block) const {
-  const auto load = [&](std::string_view name, bool bias) {
-    return name.empty() ? Norm() : load_norm(in_block(spec_, block.layer, name), bias);
-  };
-  block.before_attention = load(spec_.norms.before_attention, spec_.norm.bias);
-  block.after_attention = load(spec_.norms.after_attention, spec_.norm.bias);
-  block.before_mlp = load(spec_.norms.before_mlp, spec_.norm.bias);
-  block.after_mlp = load(spec_.norms.after_mlp, spec_.norm.bias);
-  if (spec_.qk_norm == QkNorm::kNone) return;
-  block.query_norm = load(kQueryNorm, false);
-  block.key_norm = load(kKeyNorm, false);
-}
-
-namespace {
-
-Linear& place_of(const LinearLayer& linear, BlockWeights& block) {
-  MlpWeights& mlp = linear.expert == kDense    ? block.mlp
-                    : linear.expert == kShared ? block.shared
-                                               : block.experts[static_cast<size_t>(linear.expert)];
-  switch (linear.role) {
-    case LinearRole::kQuery:
-      return block.q;
-    case LinearRole::kKey:
-      return block.k;
-    case LinearRole::kValue:
-      return block.v;
-    case LinearRole::kOutput:
-      return block.o;
-    case LinearRole::kGate:
-      return mlp.gate;
-    case LinearRole::kUp:
-      return mlp.up;
-    case LinearRole::kDown:
-      return mlp.down;
-    case LinearRole::kRouter:
-      return block.router;
-    case LinearRole::kSharedSwitch:
-      return block.shared_switch;
+std::vector<float> Transformer::load_own(const OwnTensor& tensor) const {
+  std::vector<float> values = source_.read_floats(source_.get(tensor.name));
+  if (tensor.plus_one) {
+    for (float& v : values) v += 1;
   }
-  throw failed_error("{}: a linear layer of no known role", linear.name);
+  return values;
 }
-
-}  // namespace
 
 size_t Transformer::stored_bytes(const LinearLayer& linear) const {
   return static_cast<size_t>(linear.out * linear.in) * dtype_size(source_.get(linear.tensor).dtype);
@@ -376,34 +334,33 @@ std::unique_ptr<PackedWeight> Transformer::pack_linear(const LinearLayer& linear
   return backend_.pack(DType::kBF16, edited.data(), linear.out, linear.in);
 }
 
-void Transformer::load_linear(const LinearLayer& linear, std::unique_ptr<PackedWeight> weight,
-                              BlockWeights& block) const {
-  Linear& place = place_of(linear, block);
-  place.weight = std::move(weight);
-  if (linear.bias.empty()) return;
+Linear Transformer::make_linear(const LinearLayer& linear,
+                                std::unique_ptr<PackedWeight> weight) const {
+  Linear made{std::move(weight), {}};
+  if (linear.bias.empty()) return made;
   const std::vector<float> bias = source_.read_floats(source_.get(linear.bias));
-  place.bias.assign(bias.begin() + linear.first_row, bias.begin() + linear.first_row + linear.out);
+  made.bias.assign(bias.begin() + linear.first_row, bias.begin() + linear.first_row + linear.out);
+  return made;
 }
 
 std::shared_ptr<BlockWeights> Transformer::new_block(int64_t layer) const {
   if (layer < 0 || layer >= spec_.layers) throw failed_error("load_block: no layer {}", layer);
   auto block = std::make_shared<BlockWeights>();
-  block->layer = layer;
-  block->experts.resize(static_cast<size_t>(spec_.experts.count));
-  load_norms(*block);
+  block->steps = block_steps(spec_, layer);
+  for (const BlockNorm& norm : block->steps.norms) block->norms.push_back(load_norm(norm));
+  for (const OwnTensor& tensor : block->steps.own) block->own.push_back(load_own(tensor));
   return block;
 }
 
-std::shared_ptr<const BlockWeights> Transformer::load_norms(int64_t layer) const {
+std::shared_ptr<const BlockWeights> Transformer::load_without_linears(int64_t layer) const {
   return new_block(layer);
 }
 
 std::shared_ptr<const BlockWeights> Transformer::load_block(int64_t layer,
                                                             const WeightEdit& edit) const {
   const auto block = new_block(layer);
-  for (const LinearLayer& linear : linear_layers(spec_, layer)) {
-    load_linear(linear, pack_linear(linear, layer, edit), *block);
-  }
+  for (const LinearLayer& linear : block->steps.linears)
+    block->linears.push_back(make_linear(linear, pack_linear(linear, layer, edit)));
   return block;
 }
 
@@ -411,7 +368,7 @@ std::shared_ptr<const BlockWeights> Transformer::load_block(int64_t layer,
 // third slower.
 std::shared_ptr<const BlockWeights> Transformer::load_stored_block(int64_t layer) const {
   const auto block = new_block(layer);
-  const std::vector<LinearLayer> linears = linear_layers(spec_, layer);
+  const std::vector<LinearLayer>& linears = block->steps.linears;
   const auto pages = std::make_shared<PageBuffer>();
   const auto places = lay_out(linears, *pages);
   for (size_t i = 0; i < linears.size(); ++i) {
@@ -419,8 +376,8 @@ std::shared_ptr<const BlockWeights> Transformer::load_stored_block(int64_t layer
     const TensorInfo& tensor = source_.get(linear.tensor);
     const std::span<std::byte> bytes = places[i];
     read_stored(tensor, linear.first_row, bytes);
-    load_linear(linear, backend_.keep(tensor.dtype, {pages, bytes.data()}, linear.out, linear.in),
-                *block);
+    block->linears.push_back(make_linear(
+        linear, backend_.keep(tensor.dtype, {pages, bytes.data()}, linear.out, linear.in)));
   }
   return block;
 }
@@ -437,8 +394,8 @@ std::optional<LinearLayer> Transformer::untied_head() const {
 }
 
 void Transformer::head_input(std::span<const float> hidden, float* x) const {
-  if (ends_->norm.weight.empty()) ends_->norm = load_norm(final_norm_name(spec_), spec_.norm.bias);
-  input_of(ends_->norm, hidden, x);
+  if (ends_->norm.weight.empty()) ends_->norm = load_norm(final_norm());
+  run_norm(ends_->norm, spec_.hidden, hidden.data(), rows_of(hidden), x);
 }
 
 const PackedWeight& Transformer::load_head(HeadFor use) const {
@@ -450,7 +407,7 @@ const PackedWeight& Transformer::load_head(HeadFor use) const {
   head = use == HeadFor::kFewRows
              ? backend_.keep(tensor.dtype, bytes, spec_.vocab, spec_.hidden)
              : backend_.pack(tensor.dtype, bytes.get(), spec_.vocab, spec_.hidden);
-  ends_->norm = load_norm(final_norm_name(spec_), spec_.norm.bias);
+  ends_->norm = load_norm(final_norm());
   return *head;
 }
 
@@ -468,7 +425,7 @@ void Transformer::head(std::span<const float> hidden, std::span<const int64_t> r
                        static_cast<size_t>(spec_.hidden));
     std::copy(row.begin(), row.end(), chosen + i * spec_.hidden);
   }
-  normed(ends_->norm, chosen, count, chosen);
+  run_norm(ends_->norm, spec_.hidden, chosen, count, chosen);
   backend_.linear(weight, {}, chosen, count, logits.data());
   const int64_t values = count * spec_.vocab;
   if (spec_.logit_multiplier != 1) backend_.scale(logits.data(), spec_.logit_multiplier, values);
@@ -499,17 +456,23 @@ uint64_t Transformer::packed_block_bytes() const {
   return most;
 }
 
-// What Workspace holds, and what a backend rounds or splits: inputs, keys and values.
 uint64_t Transformer::activation_bytes(int64_t rows) const {
-  const int64_t experts = spec_.experts.count;
-  const int64_t inner =
-      std::max({spec_.intermediate, spec_.experts.intermediate, spec_.experts.shared_intermediate});
-  const int64_t width = spec_.heads * spec_.head_dim;
-  int64_t values = 2 * spec_.hidden + 2 * width + 2 * spec_.kv_heads * spec_.head_dim + 2 * inner;
-  if (experts) values += experts + 2 * spec_.hidden;
-  const bool f32 = compute_type() == ComputeType::kF32;
-  values += std::max({spec_.hidden, width, inner}) * (f32 ? 3 : 1) / 2;  // of two bytes each
-  if (!f32) values += spec_.kv_heads * spec_.head_dim;
+  std::vector<int64_t> slots;
+  int64_t gated = 0, widest_input = 0, mixer = 0;
+  for (int64_t layer = 0; layer < spec_.layers; ++layer) {
+    const BlockSteps block = block_steps(spec_, layer);
+    slots.resize(std::max(slots.size(), block.slots.size()));
+    for (size_t i = 0; i < block.slots.size(); ++i) slots[i] = std::max(slots[i], block.slots[i]);
+    for (const LinearLayer& linear : block.linears) {
+      widest_input = std::max(widest_input, linear.in);
+      if (linear.role == LinearRole::kUp) gated = std::max(gated, linear.out);
+    }
+    mixer = std::max(mixer, spec_.layer[static_cast<size_t>(layer)].mixer->working_values(
+                                spec_, compute_type()));
+  }
+  const int64_t pieces = compute_type() == ComputeType::kF32 ? 3 : 1;  // of an input, two bytes each
+  const int64_t values = std::accumulate(slots.begin(), slots.end(), int64_t{0}) + gated + mixer +
+                         widest_input * pieces / 2;
   return static_cast<uint64_t>(rows) * static_cast<uint64_t>(values) * sizeof(float);
 }
 

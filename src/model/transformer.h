@@ -1,6 +1,6 @@
-// Running a model: embedding, one transformer block for all families, head. The caller owns the
-// loop over layers, so that it decides whether one block is in memory at a time (calibration,
-// loss) or all of them (generation).
+// Running a model: embedding, blocks as block_steps.h describes them, head. The caller owns the loop
+// over layers, so that it decides whether one block is in memory at a time (calibration, loss) or all
+// of them (generation).
 #pragma once
 
 #include <functional>
@@ -16,6 +16,7 @@
 #include "base/threads.h"
 #include "compute/backend.h"
 #include "io/tensor_source.h"
+#include "model/block_steps.h"
 #include "model/model_spec.h"
 
 namespace lewis {
@@ -29,39 +30,27 @@ struct ConstMatrix {
   }
 };
 
-// Keys and values of one sequence, all layers; grows as tokens come.
-class KvCache;
 class PageBuffer;
+class SequenceState;  // what the layers keep of one sequence that grows: model/sequence_state.h
 
 // Consecutive rows of the hidden states that belong to one sequence.
 struct SequenceRows {
   int64_t first_row = 0, rows = 0;
-  int64_t first_position = 0;  // of the first row in its sequence (0 without a cache)
-  KvCache* cache = nullptr;    // null: the rows are the whole sequence
+  int64_t first_position = 0;      // of the first row in its sequence (0 without a state)
+  SequenceState* state = nullptr;  // null: the rows are the whole sequence
 };
 
-// The places where calibration looks at the input of linear layers: q, k, v | o | gate, up (of
-// the shared expert and its switch too) | down | down of the shared expert | gate, up of a routed
-// expert | its down.
-enum class Tap {
-  kAttentionIn,
-  kAttentionOut,
-  kMlpIn,
-  kMlpDown,
-  kSharedDown,
-  kExpertIn,
-  kExpertDown
-};
+// The input of some linear layers of a block: those whose `input` is `value` and which belong to the
+// routed expert `expert` or, where it is kDense, to none.
 struct Tapped {
-  Tap tap;
-  ConstMatrix x;  // the inputs of those linears for all rows of the call, or for those of `rows`
-  int64_t expert = -1;            // kExpertIn, kExpertDown: which
-  std::span<const int64_t> rows;  // and which rows of the call, ascending, it sees
+  Value value = kStream;
+  ConstMatrix x;                  // for all rows of the call, or for those of `rows`
+  int64_t expert = kDense;
+  std::span<const int64_t> rows;  // of a routed expert: the rows of the call that it sees, ascending
 };
-// Called on the thread that runs the block, once per tap and call (once per expert that is chosen).
+// Called on the thread that runs the block, once per input and call (of routed experts once per
+// expert that is chosen). The input of a router is tapped where other linear layers share it.
 using TapFn = std::function<void(const Tapped& tapped)>;
-// Where the input of a linear layer is tapped; the router's is not.
-std::optional<Tap> tap_of(const LinearLayer& linear);
 
 // Called with each linear weight of a block before it is packed (of a fused one with each part):
 // [out, in] row-major, may be changed in place (the reference protocol prunes). name: that of
@@ -79,7 +68,7 @@ struct RoutedRows {
 };
 
 struct BlockWeights;  // one block, ready for the backend
-struct MlpWeights;
+struct Linear;
 struct Norm;
 
 // Calls are made by one thread at a time.
@@ -115,29 +104,30 @@ class Transformer {
   // Error(kInput).
   void run_block(const BlockWeights& block, std::span<const SequenceRows> sequences,
                  std::span<float> hidden, const TapFn& tap = {}) const;
-  // The steps of run_block between its linear layers, for who computes those elsewhere (refine/):
-  // x = attention_input(hidden); q, k, v of x; mixed = mix(q, k, v); norm_attention(o of mixed),
-  // which add_output adds to hidden; x = mlp_input(hidden), of a parallel block the x of before;
-  // gate, up of x; inner = activate(gate, up); norm_mlp(down of inner), added likewise. Shapes are
-  // those of run_block; the norms after attention and MLP, where there are any, work in place, and
-  // what add_output adds is used up.
-  std::shared_ptr<const BlockWeights> load_norms(int64_t layer) const;  // without linear layers
-  void attention_input(const BlockWeights& block, std::span<const float> hidden, float* x) const;
-  void mix(const BlockWeights& block, std::span<const SequenceRows> sequences, int64_t rows,
-           float* q, float* k, const float* v, float* mixed) const;  // q and k are changed
-  void norm_attention(const BlockWeights& block, int64_t rows, float* projected) const;
-  void add_output(float* projected, int64_t rows, float* hidden) const;
-  void mlp_input(const BlockWeights& block, std::span<const float> hidden, float* x) const;
-  void activate(float* gate, const float* up,
-                int64_t n) const;  // gate = act(gate) * up; up or null
-  void norm_mlp(const BlockWeights& block, int64_t rows, float* projected) const;
-  // Instead of gate, up and down where experts are routed, by a block that load_block made: what
-  // the MLP or all experts together come to, y [rows, hidden]; what the router chooses for the rows
-  // of x [rows, hidden], expert by expert; and one expert alone, without that weight.
-  void mlp_output(const BlockWeights& block, int64_t rows, const float* x, float* y) const;
-  std::vector<RoutedRows> route(const BlockWeights& block, int64_t rows, const float* x) const;
-  void expert_output(const BlockWeights& block, int64_t expert, int64_t rows, const float* x,
-                     float* y) const;
+  // A block without its linear weights: enough for the steps below down to activate().
+  std::shared_ptr<const BlockWeights> load_without_linears(int64_t layer) const;
+
+  // Single steps of a block, for those who compute its linear layers elsewhere (refine/).
+  // y [rows, width] = the norm of x, or x itself where the step has no norm; y may be x.
+  void norm(const BlockWeights& block, const NormStep& step, const float* x, int64_t rows,
+            float* y) const;
+  // What the mixer computes: in and out [rows, width], in the order of the step. `in` is used up.
+  void mix(const BlockWeights& block, const MixStep& step, std::span<const SequenceRows> sequences,
+           int64_t rows, std::span<float* const> in, std::span<float* const> out) const;
+  // gate = activation(gate) * up, n values; without up (null): gate = activation(gate).
+  void activate(float* gate, const float* up, int64_t n) const;
+  // hidden += multiplier * x, both [rows, hidden]; x is used up.
+  void add_to_stream(float* x, int64_t rows, float* hidden) const;
+  // Routed experts, by a block that load_block made: y [rows, hidden] = what all of them make of x
+  // [rows, hidden]; what the router chooses for the rows of x, expert by expert; and the output of
+  // one expert alone, not weighted.
+  void experts_output(const BlockWeights& block, const ExpertsStep& step, int64_t rows,
+                      const float* x, float* y, const TapFn& tap = {}) const;
+  std::vector<RoutedRows> route(const BlockWeights& block, const ExpertsStep& step, int64_t rows,
+                                const float* x) const;
+  void expert_output(const BlockWeights& block, const ExpertsStep& step, int64_t expert,
+                     int64_t rows, const float* x, float* y) const;
+
   // The head as a linear layer of head_input(hidden); none where it is the embedding itself.
   std::optional<LinearLayer> untied_head() const;
   void head_input(std::span<const float> hidden, float* x) const;
@@ -145,15 +135,18 @@ class Transformer {
   void head(std::span<const float> hidden, std::span<const int64_t> rows, std::span<float> logits,
             HeadFor use = HeadFor::kManyRows) const;
 
-  // Bytes of the largest block as it is stored, and packed with the largest weight still beside it.
+  // Bytes of the linear layers of the largest block as they are stored, and packed with the largest
+  // weight still beside it.
   uint64_t stored_block_bytes() const;
   uint64_t packed_block_bytes() const;
-  // Bytes that run_block works in, at most, when it gets that many rows.
+  // Bytes that run_block works in, at most, when it gets that many rows: the values of a block that
+  // exist at the same time (BlockSteps::slots), and what backend and mixer round, gate or split.
   uint64_t activation_bytes(int64_t rows) const;
 
  private:
   struct Ends;       // embedding, final norm, head: read when they are first needed
-  struct Workspace;  // of run_block, reused from call to call
+  struct Workspace;  // for run_block, reused from call to call
+  class ForwardPass;
   struct Ahead;      // what read_ahead reads
   void check_tensors() const;
   void check_no_others(const std::set<std::string, std::less<>>& known) const;
@@ -170,29 +163,25 @@ class Transformer {
   void check_finite(const TensorInfo& tensor, std::span<const std::byte> bytes) const;
   void load_embedding() const;
   const PackedWeight& load_head(HeadFor use) const;
-  Norm load_norm(const std::string& name, bool bias) const;
-  void load_norms(BlockWeights& block) const;
+  BlockNorm final_norm() const;
+  Norm load_norm(const BlockNorm& norm) const;
+  std::vector<float> load_own(const OwnTensor& tensor) const;
   std::shared_ptr<BlockWeights> new_block(int64_t layer) const;
   std::unique_ptr<PackedWeight> pack_linear(const LinearLayer& linear, int64_t layer,
                                             const WeightEdit& edit) const;
-  void load_linear(const LinearLayer& linear, std::unique_ptr<PackedWeight> weight,
-                   BlockWeights& block) const;
+  Linear make_linear(const LinearLayer& linear, std::unique_ptr<PackedWeight> weight) const;
   int64_t rows_of(std::span<const float> hidden) const {
     return static_cast<int64_t>(hidden.size()) / spec_.hidden;
   }
-  void input_of(const Norm& norm, std::span<const float> hidden, float* x) const;
-  const float* normed(const Norm& norm, const float* x, int64_t rows, float* out) const;
-  void add_to_stream(const Norm& norm, float* x, int64_t rows, float* hidden) const;
-  void encode_positions(const LayerSpec& layer, std::span<const SequenceRows> sequences, float* q,
-                        float* k) const;
-  void attend(const BlockWeights& block, std::span<const SequenceRows> sequences, int64_t rows,
-              const float* x, float* y, const TapFn& tap) const;
-  void run_mlp(const MlpWeights& mlp, const float* x, int64_t rows, float* y,
-               const std::function<void(ConstMatrix)>& tap_down) const;
-  void run_experts(const BlockWeights& block, int64_t rows, const float* x, float* y,
-                   const TapFn& tap) const;
-  void add_shared_expert(const BlockWeights& block, int64_t rows, const float* x, float* y,
-                         const TapFn& tap) const;
+  void run_norm(const Norm& norm, int64_t columns, const float* x, int64_t rows, float* y) const;
+  float* working_memory(const BlockWeights& block, Value value, int64_t rows) const;
+  void run_mlp(const BlockWeights& block, const ExpertLinears& mlp, const float* x, int64_t rows,
+               float* inner, float* y,
+               const std::function<void(ConstMatrix)>& tap_inner = {}) const;
+  void run_gated(const BlockWeights& block, int gate, int up, const float* x, int64_t rows,
+                 float* inner) const;
+  void add_shared_expert(const BlockWeights& block, const ExpertsStep& step, int64_t rows,
+                         const float* x, float* y, const TapFn& tap) const;
 
   const TensorSource& source_;
   ModelSpec spec_;
@@ -208,7 +197,7 @@ class Transformer {
 // read once. Sequences lie one after the other.
 struct TokenBatch {
   std::vector<int32_t> ids;             // all tokens
-  std::vector<SequenceRows> sequences;  // without caches
+  std::vector<SequenceRows> sequences;  // without states
 };
 TokenBatch make_batch(std::span<const std::vector<int32_t>> sequences);
 
@@ -222,7 +211,7 @@ std::vector<float> run_layers(const Transformer& model, const TokenBatch& batch,
 std::vector<std::pair<size_t, size_t>> group_sequences(const TokenBatch& batch,
                                                        int64_t rows_per_group);
 
-// Continuation of several prompts at once with KV caches, greedy or sampled.
+// Continues several prompts at once, one token at a time, greedy or sampled.
 struct GenerateOptions {
   int64_t max_new_tokens = 256;
   double temperature = 0;  // 0: greedy, of equal logits the lowest id

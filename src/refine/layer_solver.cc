@@ -52,6 +52,24 @@ void LayerSolver::solve(const LayerSystem& system, const RefinedLayer& l, Stream
   }
 }
 
+Streams LayerSolver::solve_gated(const LayerSystem& system, const RefinedLayer* gate,
+                                 const RefinedLayer& up) {
+  Streams inner = like(system.x, up.merged.out);
+  for (int64_t first = 0; first < up.merged.out; first += kPanel) {
+    const int64_t width = std::min(kPanel, up.merged.out - first);
+    Streams a = like(system.x, width), b = gate ? like(system.x, width) : Streams();
+    if (gate) solve_panel(system, *gate, first, width, b);
+    solve_panel(system, up, first, width, a);
+    Streams& result = gate ? b : a;
+    for (const size_t s : {kExperts, kMerged, kPrior}) {
+      models_.prior.activate(result[s].row(0), gate ? a[s].row(0) : nullptr,
+                             static_cast<int64_t>(result[s].values.size()));
+    }
+    put(result, first, inner, models_.prior.threads());
+  }
+  return inner;
+}
+
 // Output channels [first, first + width) of a layer: the new weights, and what all streams get.
 void LayerSolver::solve_panel(const LayerSystem& system, const RefinedLayer& l, int64_t first,
                               int64_t width, Streams& y) {

@@ -1,6 +1,5 @@
 // One linear layer of a block that is refined: its new weights, by regression, RegMean or
-// RegMean++, and what all streams make of their inputs with them (spec: refining a merge by
-// activation regression, sections 1 and 2).
+// RegMean++ (docs/refine.md), and what all streams make of their inputs with them.
 #pragma once
 
 #include <functional>
@@ -53,6 +52,12 @@ class LayerSolver {
   // The same for output channels [first, first + width); y has only their columns.
   void solve_panel(const LayerSystem& system, const RefinedLayer& l, int64_t first, int64_t width,
                    Streams& y);
+  // activation(gate(x)) * up(x), or activation(up(x)) where `gate` is null: solves both panel by
+  // panel, so that their own outputs are never there whole.
+  Streams solve_gated(const LayerSystem& system, const RefinedLayer* gate, const RefinedLayer& up);
+  // Adds a note for the reader; counts weights as done that are not solved.
+  void note(std::string text) { result_.notes.push_back(std::move(text)); }
+  void count_done(uint64_t weights) const { step_(weights); }
   // Rows of a tensor of the merged model, as stored: the prior's until they are written.
   std::span<std::byte> refined_rows(const std::string& tensor, int64_t first_row, int64_t rows,
                                     int64_t columns);

@@ -26,7 +26,7 @@ void check_shapes(const RefineModels& models) {
       const auto a = linear_layers(spec, layer), b = linear_layers(other, layer);
       const bool same = std::ranges::equal(a, b, [](const LinearLayer& x, const LinearLayer& y) {
         return x.role == y.role && x.in == y.in && x.out == y.out && x.expert == y.expert &&
-               x.bias.empty() == y.bias.empty();
+               x.input == y.input && x.bias.empty() == y.bias.empty();
       });
       if (!same) refuse(fmt::format("the linear layers of block {}", layer));
     }
@@ -71,16 +71,15 @@ uint64_t refined_bytes(const RefineModels& models, const RefineSettings& setting
   const ModelSpec& spec = models.prior.spec();
   std::set<std::string> names;
   const auto add = [&](const LinearLayer& l) {
-    if (l.role == LinearRole::kRouter) return;
+    if (!is_measured(l)) return;
     names.insert(l.tensor);
     if (!l.bias.empty()) names.insert(l.bias);
   };
   for (int64_t layer = 0; layer < spec.layers; ++layer) {
-    for (const LinearLayer& l : linear_layers(spec, layer)) add(l);
-    for (const std::string_view norm : {spec.norms.before_attention, spec.norms.after_attention,
-                                        spec.norms.before_mlp, spec.norms.after_mlp}) {
-      if (settings.norms && !norm.empty() && !spec.norm.bias)
-        names.insert(fmt::format("{}layers.{}.{}.weight", spec.prefix, layer, norm));
+    const BlockSteps block = block_steps(spec, layer);
+    for (const LinearLayer& l : block.linears) add(l);
+    for (const BlockNorm& norm : block.norms) {
+      if (settings.norms && !norm.spec.bias) names.insert(norm.name + ".weight");
     }
   }
   if (refines_head(models, settings)) add(*models.prior.untied_head());

@@ -1,4 +1,5 @@
-// A small Llama with random weights in a folder of its own; settings of config.json can be given.
+// A small Llama with random weights in a folder of its own; settings of config.json can be given,
+// and a mixer for every other layer, from the first one on.
 #pragma once
 
 #include <map>
@@ -9,19 +10,20 @@
 #include "base/json.h"
 #include "io/file.h"
 #include "io/safetensors.h"
-#include "model/model_spec.h"
+#include "model/block_steps.h"
 #include "temp_dir.h"
 
 namespace lewis {
 
 struct RandomModel {
-  explicit RandomModel(const Json& settings = Json::object()) {
+  explicit RandomModel(const Json& settings = Json::object(), const MixerPtr& mixer = {}) {
     config = {{"model_type", "llama"},  {"hidden_size", 24},        {"intermediate_size", 40},
               {"num_hidden_layers", 3}, {"num_attention_heads", 4}, {"num_key_value_heads", 2},
               {"head_dim", 8},          {"vocab_size", 50},         {"max_position_embeddings", 64},
               {"rms_norm_eps", 1e-5}};
     if (settings.is_object()) config.update(settings);
     spec = read_model_spec(config, "config.json");
+    for (size_t i = 0; mixer && i < spec.layer.size(); i += 2) spec.layer[i].mixer = mixer;
     make_tensors();
     write();
   }
@@ -58,23 +60,17 @@ struct RandomModel {
 
  private:
   void make_tensors() {
-    const int64_t q = spec.heads * spec.head_dim, kv = spec.kv_heads * spec.head_dim,
-                  h = spec.hidden, i = spec.intermediate;
-    const std::vector<Shape> linear = {{q, h}, {kv, h}, {kv, h}, {h, q}, {i, h}, {i, h}, {h, i}};
-    add("model.embed_tokens.weight", {spec.vocab, h}, 1);
-    add("model.norm.weight", {h}, 0.2f, 1);
-    if (!spec.tied_head) add("lm_head.weight", {spec.vocab, h}, 0.3f);
+    add("model.embed_tokens.weight", {spec.vocab, spec.hidden}, 1);
+    add("model.norm.weight", {spec.hidden}, 0.2f, 1);
+    if (!spec.tied_head) add("lm_head.weight", {spec.vocab, spec.hidden}, 0.3f);
     for (int64_t layer = 0; layer < spec.layers; ++layer) {
-      const auto names = linear_names(spec, layer);
-      const bool bias[] = {spec.qkv_bias, spec.qkv_bias, spec.qkv_bias, spec.o_bias,
-                           spec.mlp_bias, spec.mlp_bias, spec.mlp_bias};
-      for (size_t n = 0; n < names.size(); ++n) {
-        add(names[n] + ".weight", linear[n], 0.3f);
-        if (bias[n]) add(names[n] + ".bias", {linear[n][0]}, 0.3f);
+      const BlockSteps block = block_steps(spec, layer);
+      for (const LinearLayer& linear : block.linears) {
+        add(linear.tensor, linear.shape, 0.3f);
+        if (!linear.bias.empty()) add(linear.bias, {linear.out}, 0.3f);
       }
-      const std::string prefix = "model.layers." + std::to_string(layer);
-      add(prefix + ".input_layernorm.weight", {h}, 0.2f, 1);
-      add(prefix + ".post_attention_layernorm.weight", {h}, 0.2f, 1);
+      for (const BlockNorm& norm : block.norms) add(norm.name + ".weight", {norm.width}, 0.2f, 1);
+      for (const OwnTensor& tensor : block.own) add(tensor.name, tensor.shape, 0.3f);
     }
   }
 };

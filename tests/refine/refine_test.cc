@@ -10,6 +10,8 @@
 #include <random>
 
 #include "../merge/memory_source.h"
+#include "../model/echo_mixer.h"
+#include "../model/random_model.h"
 #include "base/error.h"
 #include "golden_file.h"
 #include "temp_dir.h"
@@ -40,8 +42,11 @@ MemorySource noisy(const fs::path& folder, float share, unsigned seed) {
 // A merge of two experts of one family, and its refinement.
 struct Case {
   explicit Case(const fs::path& family, size_t thread_count = 2, float noise = 0.1f)
+      : Case(family, read_model_spec(read_json(family / "config.json"), "config.json"),
+             thread_count, noise) {}
+  Case(const fs::path& family, const ModelSpec& model_spec, size_t thread_count, float noise)
       : threads(thread_count),
-        spec(read_model_spec(read_json(family / "config.json"), "config.json")),
+        spec(model_spec),
         sources{noisy(family, noise, 1), noisy(family, noise, 2), noisy(family, noise, 3)},
         backend(make_cpu_backend(threads)) {
     for (const MemorySource& s : sources)
@@ -107,9 +112,9 @@ fs::path family(const std::string& name) {
   return fs::path(LEWIS_TEST_DATA) / "golden/families" / name;
 }
 
-// What a model makes of a text: inputs of the linear layers by (layer, tap, routed expert), which
+// What a model makes of a text: inputs of the linear layers by (layer, value, routed expert), which
 // tokens a routed expert sees, and the last hidden states.
-using Place = std::tuple<int64_t, Tap, int64_t>;
+using Place = std::tuple<int64_t, Value, int64_t>;
 struct Activations {
   std::map<Place, std::vector<float>> inputs;
   std::map<Place, std::vector<int64_t>> rows;
@@ -124,13 +129,13 @@ Activations run_model(const Transformer& model, const std::vector<TokenSequence>
   model.embed_once(batch.ids, a.hidden);
   for (int64_t layer = 0; layer < model.spec().layers; ++layer) {
     model.run_block(*model.load_block(layer), batch.sequences, a.hidden, [&](const Tapped& t) {
-      const Place place = {layer, t.tap, t.expert};
+      const Place place = {layer, t.value, t.expert};
       a.inputs[place].assign(t.x.data, t.x.data + t.x.rows * t.x.columns);
       a.rows[place].assign(t.rows.begin(), t.rows.end());
     });
   }
   if (const auto head = model.untied_head()) {
-    auto& x = a.inputs[{model.spec().layers, *tap_of(*head), kDense}];
+    auto& x = a.inputs[{model.spec().layers, head->input, kDense}];
     x.resize(a.hidden.size());
     model.head_input(a.hidden, x.data());
   }
@@ -169,7 +174,7 @@ std::vector<double> weights_of(const std::vector<TokenSequence>& text, double qu
 
 // Where the input of a layer is seen.
 Place place_of(const Case& c, const LinearLayer& l) {
-  return {tensor_layer(l.tensor).value_or(c.spec.layers), *tap_of(l), std::max(l.expert, kDense)};
+  return {tensor_layer(l.tensor).value_or(c.spec.layers), l.input, std::max(l.expert, kDense)};
 }
 
 // y [rows, out] = x W^T in double.
@@ -195,7 +200,8 @@ std::vector<double> routed_inputs(const TensorSource& source, const Transformer&
                                   const LinearLayer& l, const Activations& a,
                                   const std::vector<int64_t>& rows) {
   const int64_t layer = *tensor_layer(l.tensor);
-  const auto& all = a.inputs.at({layer, Tap::kMlpIn, kDense});
+  const Value in = block_steps(model.spec(), layer).experts()->in;
+  const auto& all = a.inputs.at({layer, in, kDense});
   const auto width = static_cast<size_t>(model.spec().hidden);
   std::vector<double> x;
   for (const int64_t r : rows) {
@@ -302,25 +308,28 @@ TEST_P(RefineFamilies, SolvesTheNormalEquations) {
         }
         solved += l.expert >= 0;
         EXPECT_LT(equations_error(c, l, f.merged, f.expert, f.whole), 1e-5)
-            << method << " " << l.name;
+            << name_of(method) << " " << l.name;
       }
     }
     EXPECT_EQ(solved > 0, c.spec.experts.count > 0);
   }
 }
 
-// What a norm gives, [tokens, hidden]: before attention or the MLP as tapped; after them computed
+// What a norm gives, [tokens, hidden]: where it norms the hidden states, as tapped; else computed
 // from the linear layer before it.
 std::vector<double> norm_output(const TensorSource& source, const ModelSpec& spec,
-                                const Activations& a, int64_t layer, Tap before,
+                                const Activations& a, int64_t layer, const NormStep& norm,
                                 const std::string& weight) {
-  if (before == Tap::kAttentionIn || before == Tap::kMlpIn) {
-    const auto& x = a.inputs.at({layer, before, kDense});
+  if (norm.in == kStream) {
+    const auto& x = a.inputs.at({layer, norm.out, kDense});
     return {x.begin(), x.end()};
   }
-  for (const LinearLayer& l : linear_layers(spec, layer)) {
-    if (*tap_of(l) != before || l.expert >= 0) continue;
-    const auto& x = a.inputs.at({layer, before, kDense});
+  const BlockSteps block = block_steps(spec, layer);
+  for (const Step& step : block.steps) {
+    const auto* linears = std::get_if<LinearsStep>(&step.does);
+    if (!linears || linears->outputs[0].out != norm.in) continue;
+    const LinearLayer& l = block.linear(linears->outputs[0].linear);
+    const auto& x = a.inputs.at({layer, l.input, kDense});
     auto y = product({x.begin(), x.end()}, rows_of(source, l), static_cast<size_t>(l.in));
     const auto w = source.read_floats(source.get(weight));
     const auto width = static_cast<size_t>(spec.hidden);
@@ -343,7 +352,7 @@ std::vector<double> norm_output(const TensorSource& source, const ModelSpec& spe
 
 // max_j | sum w (c y_0 - y_e) y_0 + ridge sum w y_0^2 (c - 1) | / sum w y_0^2, where y_0 is the
 // prior's weight on what the finished model normalises, c the factor on it.
-double norm_error(const Case& c, const std::string& name, int64_t layer, Tap before,
+double norm_error(const Case& c, const std::string& name, int64_t layer, const NormStep& step,
                   const std::vector<Activations>& merged, const std::vector<Activations>& expert,
                   const MemorySource& whole) {
   const double one = c.spec.norm.plus_one ? 1 : 0;
@@ -352,9 +361,9 @@ double norm_error(const Case& c, const std::string& name, int64_t layer, Tap bef
   const auto w1 = whole.read_floats(whole.get(name));
   std::vector<double> left(width), squares(width);
   for (size_t k = 0; k < 2; ++k) {
-    const auto ym = norm_output(whole, c.models[0]->spec(), merged[k], layer, before, name);
+    const auto ym = norm_output(whole, c.models[0]->spec(), merged[k], layer, step, name);
     const auto ye =
-        norm_output(c.sources[k + 1], c.models[k + 1]->spec(), expert[k], layer, before, name);
+        norm_output(c.sources[k + 1], c.models[k + 1]->spec(), expert[k], layer, step, name);
     EXPECT_FALSE(ym.empty()) << name;
     EXPECT_EQ(ym.size(), ye.size()) << name;
     const auto weights = weights_of(c.texts[k], c.options.settings.question_weight);
@@ -380,23 +389,67 @@ TEST_P(RefineFamilies, SolvesTheNorms) {
   Case c(GetParam());
   c.run();
   const Finished f(c);
-  const BlockNorms& norms = f.model.spec().norms;
+  size_t norms = 0;
   for (int64_t layer = 0; layer < c.spec.layers; ++layer) {
-    for (const auto& [norm, before] : {std::pair{norms.before_attention, Tap::kAttentionIn},
-                                       {norms.after_attention, Tap::kAttentionOut},
-                                       {norms.before_mlp, Tap::kMlpIn},
-                                       {norms.after_mlp, Tap::kMlpDown}}) {
-      if (norm.empty()) continue;
-      const std::string name =
-          fmt::format("{}layers.{}.{}.weight", f.model.spec().prefix, layer, norm);
+    const BlockSteps block = block_steps(f.model.spec(), layer);
+    for (const Step& step : block.steps) {
+      const auto* norm = std::get_if<NormStep>(&step.does);
+      if (!norm || norm->norm == kNone) continue;
+      ++norms;
+      const std::string name = block.norms[static_cast<size_t>(norm->norm)].name + ".weight";
       if (c.spec.norm.bias) {
         EXPECT_FALSE(c.refined->find(name)) << name << " has a bias and stays";
         continue;
       }
       EXPECT_TRUE(c.refined->find(name)) << name;
-      EXPECT_LT(norm_error(c, name, layer, before, f.merged, f.expert, f.whole), 1e-4) << name;
+      EXPECT_LT(norm_error(c, name, layer, *norm, f.merged, f.expert, f.whole), 1e-4) << name;
     }
   }
+  const BlockNorms& n = f.model.spec().norms;
+  const auto named = static_cast<size_t>(!n.before_attention.empty()) + !n.after_attention.empty() +
+                     !n.before_mlp.empty() + !n.after_mlp.empty();
+  EXPECT_EQ(norms, named * static_cast<size_t>(c.spec.layers));
+}
+
+// A mixer that src/ knows nothing of, in every other layer: its linear layers are solved stage by
+// stage, its norm as well, and its own tensors stay.
+TEST(Refine, SolvesTheLayersOfANewMixer) {
+  const RandomModel random({{"max_position_embeddings", 100}}, std::make_shared<EchoMixer>());
+  for (const RefineMethod method : {RefineMethod::kRegression, RefineMethod::kRegmeanPp}) {
+    Case c(random.dir.path, random.spec, 2, 0.1f);
+    c.options.settings.method = method;
+    const auto tensors = c.run();
+    EXPECT_FALSE(tensors.contains("model.layers.0.self_attn.decay"));
+    EXPECT_EQ(tensors.contains("model.layers.0.self_attn.q_norm.weight"),
+              method == RefineMethod::kRegression);
+    const Finished f(c);
+    for (int64_t layer = 0; layer < c.spec.layers; ++layer) {
+      for (const LinearLayer& l : linear_layers(c.spec, layer)) {
+        EXPECT_TRUE(tensors.contains(l.tensor)) << l.name;
+        EXPECT_LT(equations_error(c, l, f.merged, f.expert, f.whole), 1e-5)
+            << name_of(method) << " " << l.name;
+      }
+    }
+  }
+}
+
+TEST(Refine, ThreadsAndHeldOutTextOfANewMixer) {
+  const RandomModel random(Json::object(), std::make_shared<EchoMixer>());
+  const auto result = [&](size_t thread_count, uint64_t max_memory) {
+    Case c(random.dir.path, random.spec, thread_count, 0.1f);
+    c.options.settings.held_out = 0.3;
+    c.options.settings.ridge = 3;
+    c.options.max_memory = max_memory;
+    return c.run();
+  };
+  const auto one = result(1, 0);
+  EXPECT_FALSE(one.empty());
+  EXPECT_EQ(one, result(3, 0));
+  const Case c(random.dir.path, random.spec, 1, 0.1f);
+  const RefineModels all{*c.models[0], {c.models[1].get(), c.models[2].get()}};
+  auto settings = c.options.settings;
+  settings.ridge = 3;
+  EXPECT_EQ(one, result(2, block_memory(all, lay_out_text(c.texts, 0.3, 0.1), settings)));
 }
 
 TEST_P(RefineFamilies, MuchRidgeGivesThePrior) {
@@ -483,7 +536,7 @@ TEST(Refine, RegMeanIsItsFormula) {
     const auto w = rows_of(whole, l);
     std::vector<double> left(out * in), right(out * in);
     for (size_t k = 0; k < 2; ++k) {
-      const auto& x = expert[k].inputs.at({1, *tap_of(l), kDense});
+      const auto& x = expert[k].inputs.at({1, l.input, kDense});
       const auto wk = rows_of(c.sources[k + 1], l);
       const auto weights = weights_of(c.texts[k], c.options.settings.question_weight);
       std::vector<double> gram(in * in);

@@ -1,0 +1,251 @@
+#include "model/block_builder.h"
+
+#include <algorithm>
+#include <array>
+#include <numeric>
+
+#include "base/error.h"
+
+namespace lewis {
+
+BlockBuilder::BlockBuilder(const ModelSpec& spec, int64_t layer) : spec_(spec) {
+  block_.layer = layer;
+  block_.values.push_back({spec.hidden, kNone});  // the stream
+}
+
+std::string BlockBuilder::in_block(std::string_view place, std::string_view name) const {
+  return fmt::format("{}layers.{}.{}{}", spec_.prefix, block_.layer, place, name);
+}
+
+Value BlockBuilder::new_value(int64_t width) {
+  block_.values.push_back({width, kNone});
+  return static_cast<Value>(block_.values.size()) - 1;
+}
+
+void BlockBuilder::add_step(decltype(Step::does) does, Values reads, Values writes,
+                            bool linear_input) {
+  const bool taps = linear_input && tapped_.insert(reads.at(0)).second;
+  block_.steps.push_back({std::move(does), {}, taps});
+  reads_.push_back(std::move(reads));
+  writes_.push_back(std::move(writes));
+}
+
+int BlockBuilder::add_norm(std::string_view name, const NormSpec& norm, int64_t width) {
+  block_.norms.push_back({in_block("", name), norm, width});
+  return static_cast<int>(block_.norms.size()) - 1;
+}
+
+Value BlockBuilder::norm(std::string_view name, Value in) {
+  const Value out = new_value(width(in));
+  const int norm = name.empty() ? kNone : add_norm(name, spec_.norm, width(in));
+  add_step(NormStep{norm, in, out}, {in}, norm == kNone ? Values() : Values{out}, false);
+  return out;
+}
+
+void BlockBuilder::norm_in_place(std::string_view name, Value x, const NormSpec& norm) {
+  if (name.empty()) return;
+  add_step(NormStep{add_norm(name, norm, width(x)), x, x}, {x}, {}, false);
+}
+
+int BlockBuilder::add_linear(LinearLayer linear) {
+  block_.linears.push_back(std::move(linear));
+  return static_cast<int>(block_.linears.size()) - 1;
+}
+
+std::vector<int> BlockBuilder::own_linears(std::string_view place,
+                                           std::span<const LinearPart> parts, Value in, bool bias,
+                                           int64_t expert) {
+  std::vector<int> indices;
+  for (const LinearPart& part : parts) {
+    const std::string name = in_block(place, part.name);
+    indices.push_back(add_linear({.name = name,
+                                  .module = name,
+                                  .tensor = name + ".weight",
+                                  .shape = {part.rows, width(in)},
+                                  .out = part.rows,
+                                  .in = width(in),
+                                  .bias = bias ? name + ".bias" : "",
+                                  .role = part.role,
+                                  .expert = expert,
+                                  .input = in}));
+  }
+  return indices;
+}
+
+std::vector<int> BlockBuilder::fused_linears(std::string_view place, std::string_view fused,
+                                             std::span<const LinearPart> parts, Value in,
+                                             bool bias, int64_t expert) {
+  const std::string module = in_block(place, fused);
+  const int64_t all = std::accumulate(parts.begin(), parts.end(), int64_t{0},
+                                      [](int64_t n, const LinearPart& p) { return n + p.rows; });
+  std::vector<int> indices;
+  int64_t first = 0;
+  for (const LinearPart& part : parts) {
+    indices.push_back(add_linear({.name = in_block(place, part.name),
+                                  .module = module,
+                                  .tensor = module + ".weight",
+                                  .shape = {all, width(in)},
+                                  .first_row = first,
+                                  .out = part.rows,
+                                  .in = width(in),
+                                  .bias = bias ? module + ".bias" : "",
+                                  .role = part.role,
+                                  .expert = expert,
+                                  .input = in}));
+    first += part.rows;
+  }
+  return indices;
+}
+
+std::vector<Value> BlockBuilder::linears(std::string_view place, std::span<const LinearPart> parts,
+                                         Value in, bool bias, std::string_view fused) {
+  const std::vector<int> indices = fused.empty()
+                                       ? own_linears(place, parts, in, bias, kDense)
+                                       : fused_linears(place, fused, parts, in, bias, kDense);
+  LinearsStep step{in, {}};
+  Values outs;
+  for (const int index : indices) {
+    outs.push_back(new_value(block_.linear(index).out));
+    step.outputs.push_back({index, outs.back()});
+  }
+  add_step(std::move(step), {in}, outs, true);
+  return outs;
+}
+
+Value BlockBuilder::linear(std::string_view place, const LinearPart& part, Value in, bool bias) {
+  return linears(place, std::span(&part, 1), in, bias)[0];
+}
+
+std::vector<Value> BlockBuilder::mix(std::vector<Value> in, std::span<const int64_t> widths,
+                                     int stage) {
+  Values outs;
+  for (const int64_t width : widths) outs.push_back(new_value(width));
+  add_step(MixStep{stage, in, outs}, in, outs, false);
+  return outs;
+}
+
+void BlockBuilder::own_tensor(std::string_view name, Shape shape, bool plus_one) {
+  block_.own.push_back({in_block("", name), std::move(shape), plus_one});
+}
+
+void BlockBuilder::add_to_stream(Value x) { add_step(AddStep{x}, {x}, {}, false); }
+
+ExpertLinears BlockBuilder::mlp_linears(const std::string& place, const MlpNames& names,
+                                        int64_t width, Value in, Value inner, int64_t expert) {
+  const bool bias = spec_.mlp_bias;
+  std::vector<LinearPart> parts;
+  if (!names.gate.empty()) parts.push_back({names.gate, width, LinearRole::kGate});
+  parts.push_back({names.up, width, LinearRole::kUp});
+  const std::vector<int> before =
+      spec_.fused_gate_up ? fused_linears(place, "gate_up_proj", parts, in, bias, expert)
+                          : own_linears(place, parts, in, bias, expert);
+  const LinearPart down = {names.down, spec_.hidden, LinearRole::kDown};
+  return {before.size() > 1 ? before[0] : kNone, before.back(),
+          own_linears(place, std::span(&down, 1), inner, bias, expert)[0]};
+}
+
+Value BlockBuilder::mlp(Value x) {
+  const Value inner = new_value(spec_.intermediate);
+  const auto [gate, up, down] =
+      mlp_linears("mlp.", spec_.mlp, spec_.intermediate, x, inner, kDense);
+  add_step(GatedStep{gate, up, x, inner}, {x}, {inner}, true);
+  const Value out = new_value(spec_.hidden);
+  add_step(LinearsStep{inner, {{down, out}}}, {inner}, {out}, true);
+  return out;
+}
+
+// The tensors of an expert; those of all experts are one where they are fused.
+ExpertLinears BlockBuilder::routed_expert(const std::string& place, int64_t expert,
+                                          const ExpertsStep& step) {
+  const ExpertsSpec& e = spec_.experts;
+  const size_t first = block_.linears.size();
+  const ExpertLinears linears = mlp_linears(fmt::format("{}{}.", place, expert), e.names,
+                                            e.intermediate, step.expert_in, step.expert_inner,
+                                            expert);
+  for (size_t n = first; n < block_.linears.size(); ++n) {
+    LinearLayer& linear = block_.linears[n];
+    linear.module = in_block("", place.substr(0, place.size() - 1));
+    if (!e.fused) continue;
+    const bool down = linear.role == LinearRole::kDown;
+    linear.tensor = in_block(place, down ? "down_proj" : "gate_up_proj");
+    const int64_t rows = down ? linear.out : 2 * linear.out;  // of one expert
+    linear.shape = {e.count, rows, linear.in};
+    linear.first_row = expert * rows + (linear.role == LinearRole::kUp ? linear.out : 0);
+  }
+  return linears;
+}
+
+Value BlockBuilder::experts(Value x) {
+  const ExpertsSpec& e = spec_.experts;
+  const std::string place = e.module + ".";
+  ExpertsStep step;
+  step.in = x;
+  step.out = new_value(spec_.hidden);
+  step.scores = new_value(e.count);
+  step.expert_in = new_value(spec_.hidden);
+  step.expert_inner = new_value(e.intermediate);
+  step.expert_out = new_value(spec_.hidden);
+  Values writes = {step.out, step.scores, step.expert_in, step.expert_inner, step.expert_out};
+  const LinearPart router = {"gate", e.count, LinearRole::kRouter};
+  step.router = own_linears(place, std::span(&router, 1), x, false, kDense)[0];
+  if (e.shared_intermediate) {
+    step.shared_inner = new_value(e.shared_intermediate);
+    writes.push_back(step.shared_inner);
+    step.shared = mlp_linears(place + "shared_expert.", spec_.mlp, e.shared_intermediate, x,
+                              step.shared_inner, kShared);
+    const LinearPart open = {"shared_expert_gate", 1, LinearRole::kSharedSwitch};
+    step.shared_switch = own_linears(place, std::span(&open, 1), x, false, kDense)[0];
+  }
+  for (int64_t i = 0; i < e.count; ++i)
+    step.experts.push_back(routed_expert(place + "experts.", i, step));
+  const Value out = step.out;
+  add_step(std::move(step), {x}, std::move(writes), true);
+  return out;
+}
+
+// A value ends with the last step that touches it.
+void BlockBuilder::find_ends() {
+  std::vector<bool> ended(block_.values.size());
+  ended[kStream] = true;  // it outlives the block
+  for (size_t i = block_.steps.size(); i-- > 0;) {
+    for (const Values& touched : {reads_[i], writes_[i]}) {
+      for (const Value value : touched) {
+        if (ended[static_cast<size_t>(value)]) continue;
+        ended[static_cast<size_t>(value)] = true;
+        block_.steps[i].ends.push_back(value);
+      }
+    }
+  }
+}
+
+// Values that do not exist at the same time share working memory: a new one takes the widest slot
+// that is free.
+void BlockBuilder::assign_slots() {
+  std::set<std::pair<int64_t, int>> free;  // width of the slot, slot
+  for (size_t i = 0; i < block_.steps.size(); ++i) {
+    for (const Value value : writes_[i]) {
+      BlockValue& v = block_.values[static_cast<size_t>(value)];
+      if (free.empty()) {
+        v.slot = static_cast<int>(block_.slots.size());
+        block_.slots.push_back(v.width);
+      } else {
+        v.slot = free.rbegin()->second;
+        free.erase(std::prev(free.end()));
+        int64_t& widest = block_.slots[static_cast<size_t>(v.slot)];
+        widest = std::max(widest, v.width);
+      }
+    }
+    for (const Value value : block_.steps[i].ends) {
+      const int slot = block_.values[static_cast<size_t>(value)].slot;
+      if (slot != kNone) free.emplace(block_.slots[static_cast<size_t>(slot)], slot);
+    }
+  }
+}
+
+BlockSteps BlockBuilder::finish() {
+  find_ends();
+  assign_slots();
+  return std::move(block_);
+}
+
+}  // namespace lewis

@@ -1,0 +1,74 @@
+// Writes down the steps of one block. Mixers use it to add theirs.
+#pragma once
+
+#include <set>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "model/block_steps.h"
+
+namespace lewis {
+
+// One linear layer, or the rows of a fused one that belong to it. `name` follows the place:
+// "self_attn." + "q_proj".
+struct LinearPart {
+  std::string_view name;
+  int64_t rows = 0;
+  LinearRole role = LinearRole::kMixer;
+};
+
+class BlockBuilder {
+ public:
+  BlockBuilder(const ModelSpec& spec, int64_t layer);
+
+  const ModelSpec& spec() const { return spec_; }
+  const LayerSpec& layer() const { return spec_.layer.at(static_cast<size_t>(block_.layer)); }
+  int64_t width(Value value) const { return block_.width(value); }
+
+  // The normed rows of `in`, or its rows as they are where `name` is empty.
+  Value norm(std::string_view name, Value in);
+  // The same in place; nothing where `name` is empty.
+  void norm_in_place(std::string_view name, Value x, const NormSpec& norm);
+  // Linear layers that share the input, one value each. `fused`: the name of the one tensor that
+  // holds the rows of all parts, one after the other; empty: each has its own.
+  std::vector<Value> linears(std::string_view place, std::span<const LinearPart> parts, Value in,
+                             bool bias, std::string_view fused = {});
+  Value linear(std::string_view place, const LinearPart& part, Value in, bool bias);
+  // What the mixer computes; values of these widths. The inputs are used up.
+  std::vector<Value> mix(std::vector<Value> in, std::span<const int64_t> widths, int stage = 0);
+  // A tensor that only the mixer reads, by its name within the block.
+  void own_tensor(std::string_view name, Shape shape, bool plus_one = false);
+  // The MLP that the spec describes; the routed experts that it describes.
+  Value mlp(Value x);
+  Value experts(Value x);
+  void add_to_stream(Value x);
+
+  BlockSteps finish();
+
+ private:
+  using Values = std::vector<Value>;
+  Value new_value(int64_t width);
+  std::string in_block(std::string_view place, std::string_view name) const;
+  void add_step(decltype(Step::does) does, Values reads, Values writes, bool linear_input);
+  int add_linear(LinearLayer linear);
+  std::vector<int> own_linears(std::string_view place, std::span<const LinearPart> parts, Value in,
+                               bool bias, int64_t expert);
+  std::vector<int> fused_linears(std::string_view place, std::string_view fused,
+                                 std::span<const LinearPart> parts, Value in, bool bias,
+                                 int64_t expert);
+  ExpertLinears mlp_linears(const std::string& place, const MlpNames& names, int64_t width,
+                            Value in, Value inner, int64_t expert);
+  ExpertLinears routed_expert(const std::string& place, int64_t expert, const ExpertsStep& step);
+  int add_norm(std::string_view name, const NormSpec& norm, int64_t width);
+  void find_ends();
+  void assign_slots();
+
+  const ModelSpec& spec_;
+  BlockSteps block_;
+  std::vector<Values> reads_, writes_;  // of each step
+  std::set<Value> tapped_;
+};
+
+}  // namespace lewis

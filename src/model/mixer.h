@@ -1,0 +1,82 @@
+// The seam for mechanisms that let the tokens of a sequence influence each other: attention today. A
+// mixer is one file in mixers/ and one row in mixers/mixers.cc. It names its linear layers (and with
+// that what calibration, planning, refinement and importance matrices need to know), and it computes
+// what lies between them, for whole sequences and for the next tokens of one.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "base/threads.h"
+#include "compute/backend.h"
+#include "model/block_builder.h"
+
+namespace lewis {
+
+class ConfigReader;
+
+// What a mixer keeps of one sequence in one layer while tokens are generated: keys and values, a
+// recurrent state, the last inputs of a convolution.
+class MixerState {
+ public:
+  virtual ~MixerState() = default;
+};
+
+// Consecutive rows that belong to one sequence.
+struct MixedRows {
+  int64_t first_row = 0, rows = 0;
+  int64_t first_position = 0;   // of the first row in its sequence
+  MixerState* state = nullptr;  // null: the rows are the whole sequence
+};
+
+struct MixCall {
+  const ModelSpec& spec;
+  int64_t layer = 0;
+  int stage = 0;                              // MixStep::stage
+  std::span<const std::vector<float>> own;    // the own tensors, in the order of describe()
+  std::span<const MixedRows> sequences;       // one after the other, all rows
+  int64_t rows = 0;
+  std::span<float* const> in;   // [rows, width] each, in the order of the step; may be overwritten
+  std::span<float* const> out;  // the same; they overlap with nothing
+  Backend& backend;
+  Threads& threads;
+};
+
+// Immutable. A sequence's result depends neither on the other sequences nor on the number of threads.
+class Mixer {
+ public:
+  virtual ~Mixer() = default;
+
+  // Adds the steps that lead from x [rows, hidden], the (normed) hidden states, to what is added to
+  // the hidden states, [rows, hidden], which it returns.
+  virtual Value describe(BlockBuilder& block, Value x) const = 0;
+  // Computes one MixStep. With a state, the rows continue what the state holds, and the state takes
+  // them in; in the last stage that reads it.
+  virtual void mix(const MixCall& call) const = 0;
+  // The state before the first token of a sequence.
+  virtual std::unique_ptr<MixerState> new_state(const ModelSpec& spec) const = 0;
+  // Values per row that mix() works in besides its inputs and outputs.
+  virtual int64_t working_values(const ModelSpec&, ComputeType) const { return 0; }
+};
+
+// How llama.cpp calls a linear layer in its importance matrices. `module` is what follows
+// "layers.3." in lewis, `ggml` what stands between "blk.3." and ".weight"; `fused` is what a GGUF
+// model has instead where the weights of one input are one tensor.
+struct GgmlName {
+  std::string_view module, ggml, fused;
+};
+
+// What mixers.cc lists.
+struct MixerRow {
+  std::string_view name;
+  // For the layers of a model with this config.json: reads the settings that only the mixer has.
+  MixerPtr (*make)(const ConfigReader& config);
+  std::span<const GgmlName> ggml_names;
+};
+std::span<const MixerRow* const> mixer_rows();
+// Error(kFailed) where no row has that name.
+MixerPtr make_mixer(std::string_view name, const ConfigReader& config);
+
+}  // namespace lewis

@@ -1,0 +1,127 @@
+// Routed experts in the forward pass: the router's choice, expert by expert, the shared expert.
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "model/block_weights.h"
+#include "model/transformer.h"
+
+namespace lewis {
+namespace {
+
+// The experts of one row: those with the largest probabilities (softmax over all experts), of
+// equals the first.
+void route_row(const ExpertsSpec& spec, std::span<float> scores, std::span<int64_t> order,
+               std::span<float> weights) {
+  const float largest = *std::ranges::max_element(scores);
+  float sum = 0;
+  for (float& s : scores) sum += s = std::exp(s - largest);
+  for (float& s : scores) s /= sum;
+  std::iota(order.begin(), order.end(), int64_t{0});
+  std::partial_sort(order.begin(), order.begin() + spec.chosen, order.end(),
+                    [&](int64_t a, int64_t b) {
+                      return scores[a] > scores[b] || (scores[a] == scores[b] && a < b);
+                    });
+  float chosen = 0;
+  for (int64_t i = 0; i < spec.chosen; ++i) chosen += weights[i] = scores[order[i]];
+  if (!spec.normalize) return;
+  for (float& weight : weights) weight /= chosen;
+}
+
+// scores [rows, experts]: the router's, used up.
+std::vector<RoutedRows> route_rows(const ExpertsSpec& spec, int64_t rows, float* scores,
+                                   Threads& threads) {
+  const auto chosen = static_cast<size_t>(spec.chosen), count = static_cast<size_t>(spec.count);
+  std::vector<int64_t> experts(static_cast<size_t>(rows) * chosen);
+  std::vector<float> weights(experts.size());
+  constexpr size_t kRows = 64;  // of one piece of work
+  threads.run((static_cast<size_t>(rows) + kRows - 1) / kRows, [&](size_t piece) {
+    std::vector<int64_t> order(count);
+    const size_t end = std::min(static_cast<size_t>(rows), (piece + 1) * kRows);
+    for (size_t r = piece * kRows; r < end; ++r) {
+      route_row(spec, {scores + r * count, count}, order, {&weights[r * chosen], chosen});
+      std::copy_n(order.begin(), chosen, experts.begin() + static_cast<std::ptrdiff_t>(r * chosen));
+    }
+  });
+  std::vector<RoutedRows> routed(count);
+  for (size_t i = 0; i < experts.size(); ++i) {
+    RoutedRows& expert = routed[static_cast<size_t>(experts[i])];
+    expert.rows.push_back(static_cast<int64_t>(i / chosen));
+    expert.weights.push_back(weights[i]);
+  }
+  return routed;
+}
+
+}  // namespace
+
+std::vector<RoutedRows> Transformer::route(const BlockWeights& block, const ExpertsStep& step,
+                                           int64_t rows, const float* x) const {
+  float* scores = working_memory(block, step.scores, rows);
+  backend_.linear(*block.linear(step.router).weight, {}, x, rows, scores);
+  return route_rows(spec_.experts, rows, scores, threads_);
+}
+
+// y [rows, hidden] = down(activation(gate(x)) * up(x)).
+void Transformer::run_mlp(const BlockWeights& block, const ExpertLinears& mlp, const float* x,
+                          int64_t rows, float* inner, float* y,
+                          const std::function<void(ConstMatrix)>& tap_inner) const {
+  run_gated(block, mlp.gate, mlp.up, x, rows, inner);
+  const Linear& down = block.linear(mlp.down);
+  if (tap_inner) tap_inner({inner, rows, down.weight->in});
+  backend_.linear(*down.weight, down.bias, inner, rows, y);
+}
+
+void Transformer::expert_output(const BlockWeights& block, const ExpertsStep& step, int64_t expert,
+                                int64_t rows, const float* x, float* y) const {
+  run_mlp(block, step.experts.at(static_cast<size_t>(expert)), x, rows,
+          working_memory(block, step.expert_inner, rows), y);
+}
+
+// The experts' outputs are added in the order of the experts, then the shared expert's.
+void Transformer::experts_output(const BlockWeights& block, const ExpertsStep& step, int64_t rows,
+                                 const float* x, float* y, const TapFn& tap) const {
+  const int64_t width = spec_.hidden;
+  const std::vector<RoutedRows> routed = route(block, step, rows, x);
+  float* inner = working_memory(block, step.expert_inner, rows);
+  float* output = working_memory(block, step.expert_out, rows);
+  float* gathered = working_memory(block, step.expert_in, rows);
+  std::fill(y, y + rows * width, 0.0f);
+  for (size_t e = 0; e < routed.size(); ++e) {
+    const auto& [its_rows, weights] = routed[e];
+    if (its_rows.empty()) continue;
+    const auto count = static_cast<int64_t>(its_rows.size()), expert = static_cast<int64_t>(e);
+    for (int64_t i = 0; i < count; ++i) {
+      std::copy_n(x + its_rows[i] * width, width, gathered + i * width);
+    }
+    if (tap) tap({step.expert_in, {gathered, count, width}, expert, its_rows});
+    run_mlp(block, step.experts[e], gathered, count, inner, output, [&](ConstMatrix values) {
+      if (tap) tap({step.expert_inner, values, expert, its_rows});
+    });
+    for (int64_t i = 0; i < count; ++i) {
+      for (int64_t j = 0; j < width; ++j) {
+        y[its_rows[i] * width + j] += output[i * width + j] * weights[i];
+      }
+    }
+  }
+  if (step.shared.up != kNone) add_shared_expert(block, step, rows, x, y, tap);
+}
+
+// y [rows, hidden] += sigmoid(switch(x)) * shared expert(x).
+void Transformer::add_shared_expert(const BlockWeights& block, const ExpertsStep& step,
+                                    int64_t rows, const float* x, float* y,
+                                    const TapFn& tap) const {
+  const int64_t width = spec_.hidden;
+  float* output = working_memory(block, step.expert_out, rows);
+  run_mlp(block, step.shared, x, rows, working_memory(block, step.shared_inner, rows), output,
+          [&](ConstMatrix inner) {
+            if (tap) tap({step.shared_inner, inner, kDense, {}});
+          });
+  float* switches = working_memory(block, step.scores, rows);  // the router's scores are used up
+  backend_.linear(*block.linear(step.shared_switch).weight, {}, x, rows, switches);
+  for (int64_t r = 0; r < rows; ++r) {
+    backend_.scale(output + r * width, 1.0f / (1.0f + std::exp(-switches[r])), width);
+  }
+  backend_.add(y, output, rows * width);
+}
+
+}  // namespace lewis

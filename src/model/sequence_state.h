@@ -1,0 +1,24 @@
+// What generation keeps of one sequence, so that the next token costs one row per layer.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "model/mixer.h"
+
+namespace lewis {
+
+// One state per layer, made by the mixer of that layer.
+class SequenceState {
+ public:
+  explicit SequenceState(const ModelSpec& spec) {
+    for (const LayerSpec& layer : spec.layer) layers_.push_back(layer.mixer->new_state(spec));
+  }
+
+  MixerState& layer(int64_t layer) { return *layers_.at(static_cast<size_t>(layer)); }
+
+ private:
+  std::vector<std::unique_ptr<MixerState>> layers_;
+};
+
+}  // namespace lewis

@@ -1,0 +1,160 @@
+#include "refine/block_streams.h"
+
+#include <algorithm>
+
+namespace lewis {
+
+BlockStreams::BlockStreams(const RefineModels& models, const TextRows& text, int64_t layer,
+                           const StreamPair& in, StreamPair& out)
+    : models_(models),
+      text_(text),
+      layer_(layer),
+      width_(models.prior.spec().hidden),
+      in_(in),
+      out_(out) {
+  const auto load = [&](const Transformer& model) {
+    const bool head = layer == model.spec().layers;
+    blocks_.push_back(head ? nullptr : model.load_without_linears(layer));
+  };
+  load(models.prior);
+  for (const Transformer* expert : models.experts) load(*expert);
+  for (const Segment& s : text.segments) {
+    parts_.push_back(
+        {kExperts, models.experts[s.expert], blocks_[s.expert + 1].get(), &s, s.first_row});
+    parts_.push_back({kMerged, &models.prior, blocks_[0].get(), &s, s.first_row});
+    if (s.held_out) {
+      parts_.push_back({kPrior, &models.prior, blocks_[0].get(), &s, s.first_row - text.fit_rows});
+    }
+  }
+}
+
+Streams BlockStreams::make(int64_t columns) const {
+  return {Matrix(text_.rows, columns), Matrix(text_.rows, columns),
+          Matrix(text_.held_rows(), columns)};
+}
+
+// A stream's hidden states before the block are in `in_`, those after a part of it in `out_`, but
+// for the prior's: it begins with the merged stream's, and goes on in memory.
+void BlockStreams::read_hidden(const StreamPart& part, int64_t row, std::span<float> values) const {
+  if (part.stream == kPrior && moved_) {
+    std::copy_n(prior_hidden_.row(part.first_row + row), values.size(), values.begin());
+    return;
+  }
+  const StreamPair& pair = moved_ ? out_ : in_;
+  const HiddenStates& states = part.stream == kExperts ? pair.experts : pair.merged;
+  states.read(part.segment->first_row + row, values);
+}
+
+void BlockStreams::write_hidden(const StreamPart& part, int64_t row,
+                                std::span<const float> values) {
+  if (part.stream == kPrior) {
+    std::ranges::copy(values, prior_hidden_.row(part.first_row + row));
+  } else {
+    HiddenStates& states = part.stream == kExperts ? out_.experts : out_.merged;
+    states.write(part.segment->first_row + row, values);
+  }
+}
+
+void BlockStreams::norm_hidden(const NormStep& step, Streams& y) {
+  for (const StreamPart& part : parts_) {
+    for_hidden(part, [&](int64_t first, std::span<float> hidden) {
+      part.model->norm(*part.block, step, hidden.data(),
+                       static_cast<int64_t>(hidden.size()) / width_,
+                       y[part.stream].row(part.first_row + first));
+    });
+  }
+}
+
+void BlockStreams::norm(const NormStep& step, const Streams& x, Streams& y) const {
+  for (const StreamPart& part : parts_) {
+    part.model->norm(*part.block, step, x[part.stream].row(part.first_row), part.segment->rows,
+                     y[part.stream].row(part.first_row));
+  }
+}
+
+std::vector<Streams> BlockStreams::mix(const MixStep& step, std::span<Streams> in,
+                                       std::span<const int64_t> widths) const {
+  std::vector<Streams> made(widths.size());
+  std::vector<Streams*> out;  // an input whose memory is taken over, or one that is made
+  for (size_t i = 0; i < widths.size(); ++i) {
+    const auto same = std::ranges::find_if(in, [&](Streams& x) {
+      return x[kMerged].columns == widths[i] && std::ranges::find(out, &x) == out.end();
+    });
+    if (same == in.end()) made[i] = make(widths[i]);
+    out.push_back(same == in.end() ? &made[i] : &*same);
+  }
+  for (const StreamPart& part : parts_) {
+    std::vector<SequenceRows> group;
+    int64_t first = 0, rows = 0;
+    const auto run = [&] {
+      if (rows > 0) mix_group(part, step, group, part.first_row + first, rows, in, out);
+      group.clear();
+      first += rows;
+      rows = 0;
+    };
+    for (SequenceRows s : part.segment->sequences) {
+      if (rows + s.rows > kRowsPerGroup) run();
+      s.first_row -= first;
+      group.push_back(s);
+      rows += s.rows;
+    }
+    run();
+  }
+  for (size_t i = 0; i < out.size(); ++i) {
+    if (out[i] != &made[i]) made[i] = std::move(*out[i]);
+  }
+  return made;
+}
+
+void BlockStreams::mix_group(const StreamPart& part, const MixStep& step,
+                             std::span<const SequenceRows> group, int64_t first_row, int64_t rows,
+                             std::span<Streams> in, std::span<Streams* const> out) const {
+  std::vector<Matrix> mixed;
+  std::vector<float*> from, to;
+  for (Streams& x : in) from.push_back(x[part.stream].row(first_row));
+  for (const Streams* y : out) mixed.emplace_back(rows, (*y)[part.stream].columns);
+  for (Matrix& y : mixed) to.push_back(y.row(0));
+  part.model->mix(*part.block, step, group, rows, from, to);
+  for (size_t i = 0; i < out.size(); ++i)
+    std::ranges::copy(mixed[i].values, (*out[i])[part.stream].row(first_row));
+}
+
+void BlockStreams::add(Streams& x) {
+  if (!moved_) prior_hidden_ = Matrix(text_.held_rows(), width_);
+  for (const StreamPart& part : parts_) {
+    for_hidden(part, [&](int64_t first, std::span<float> hidden) {
+      part.model->add_to_stream(x[part.stream].row(part.first_row + first),
+                                static_cast<int64_t>(hidden.size()) / width_, hidden.data());
+      write_hidden(part, first, hidden);
+    });
+  }
+  moved_ = true;
+}
+
+void BlockStreams::take_prior() {
+  for (const StreamPart& part : parts_) {
+    if (part.stream != kPrior) continue;
+    for_hidden(part, [&](int64_t first, std::span<float> hidden) {
+      out_.merged.write(part.segment->first_row + first, hidden);
+    });
+  }
+  const auto block = models_.prior.load_block(layer_);
+  for (const Segment& s : text_.segments) {
+    if (s.held_out) continue;
+    TokenBatch batch;
+    batch.sequences = s.sequences;
+    for (const auto& [first, last] : group_sequences(batch, kRowsPerGroup)) {
+      std::vector<SequenceRows> group(s.sequences.begin() + static_cast<std::ptrdiff_t>(first),
+                                      s.sequences.begin() + static_cast<std::ptrdiff_t>(last));
+      const int64_t begin = group.front().first_row;
+      const int64_t rows = group.back().first_row + group.back().rows - begin;
+      for (SequenceRows& g : group) g.first_row -= begin;
+      hidden_.resize(static_cast<size_t>(rows * width_));
+      in_.merged.read(s.first_row + begin, hidden_);
+      models_.prior.run_block(*block, group, hidden_);
+      out_.merged.write(s.first_row + begin, hidden_);
+    }
+  }
+}
+
+}  // namespace lewis

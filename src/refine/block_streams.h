@@ -1,0 +1,79 @@
+// The way of the three streams through one block: their hidden states, and the steps that no linear
+// layer is solved in.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "model/transformer.h"
+#include "refine/block.h"
+#include "refine/streams.h"
+
+namespace lewis {
+
+constexpr int64_t kRowsPerGroup = 2048;  // rows that go through a model together
+
+// The rows of one stream that go through one model.
+struct StreamPart {
+  StreamIndex stream;
+  const Transformer* model;
+  const BlockWeights* block;  // without linear layers; null for the head
+  const Segment* segment;
+  int64_t first_row;  // in the stream
+};
+
+class BlockStreams {
+ public:
+  // Layer spec.layers is the head. The arguments must live as long as this.
+  BlockStreams(const RefineModels& models, const TextRows& text, int64_t layer,
+               const StreamPair& in, StreamPair& out);
+
+  std::span<const StreamPart> parts() const { return parts_; }
+  // A value of all streams, of arbitrary content.
+  Streams make(int64_t columns) const;
+
+  // y = the norm of the hidden states or, where the step has no norm, those themselves.
+  void norm_hidden(const NormStep& step, Streams& y);
+  // y = the norm of x; both may be the same.
+  void norm(const NormStep& step, const Streams& x, Streams& y) const;
+  // What the mixers of all models make of `in`, some whole sequences at a time. An input is used up,
+  // and its memory holds the first output of the same width.
+  std::vector<Streams> mix(const MixStep& step, std::span<Streams> in,
+                           std::span<const int64_t> widths) const;
+  // Adds a value to the hidden states, which from then on are those after the block. x is used up.
+  void add(Streams& x);
+  // The merged stream after the block as the prior's weights make it.
+  void take_prior();
+
+  // f(first row of the part, hidden states [rows, hidden]) over pieces of a part, as they are now.
+  template <typename F>
+  void for_hidden(const StreamPart& part, const F& f) {
+    for (int64_t first = 0; first < part.segment->rows; first += kRowsPerGroup) {
+      const int64_t rows = std::min(kRowsPerGroup, part.segment->rows - first);
+      hidden_.resize(static_cast<size_t>(rows * width_));
+      read_hidden(part, first, hidden_);
+      f(first, std::span(hidden_));
+    }
+  }
+
+ private:
+  void read_hidden(const StreamPart& part, int64_t row, std::span<float> values) const;
+  void write_hidden(const StreamPart& part, int64_t row, std::span<const float> values);
+  void mix_group(const StreamPart& part, const MixStep& step, std::span<const SequenceRows> group,
+                 int64_t first_row, int64_t rows, std::span<Streams> in,
+                 std::span<Streams* const> out) const;
+
+  const RefineModels& models_;
+  const TextRows& text_;
+  int64_t layer_, width_;  // of the hidden states
+  const StreamPair& in_;
+  StreamPair& out_;
+  bool moved_ = false;  // whether something was added to the hidden states
+  std::vector<std::shared_ptr<const BlockWeights>> blocks_;  // the prior's, then the experts'
+  std::vector<StreamPart> parts_;
+  std::vector<float> hidden_;  // of for_hidden
+  Matrix prior_hidden_;        // [held out, hidden] of the stream kPrior, once something was added
+};
+
+}  // namespace lewis

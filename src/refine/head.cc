@@ -1,0 +1,67 @@
+#include "refine/head.h"
+
+#include <algorithm>
+
+#include "refine/block_streams.h"
+#include "refine/layer_solver.h"
+#include "refine/output_error.h"
+
+namespace lewis {
+namespace {
+
+Streams head_inputs(const RefineModels& models, const TextRows& text, const StreamPair& in,
+                    StreamPair& out) {
+  BlockStreams streams(models, text, models.prior.spec().layers, in, out);
+  Streams x = streams.make(models.prior.spec().hidden);
+  for (const StreamPart& part : streams.parts()) {
+    streams.for_hidden(part, [&](int64_t first, std::span<float> hidden) {
+      part.model->head_input(hidden, x[part.stream].row(part.first_row + first));
+    });
+  }
+  return x;
+}
+
+}  // namespace
+
+bool refines_head(const RefineModels& models, const RefineSettings& settings) {
+  return settings.head && models.prior.untied_head() &&
+         std::ranges::all_of(models.experts, [](const Transformer* expert) {
+           return expert->untied_head().has_value();
+         });
+}
+
+// Logits are compared panel by panel: they are never there whole.
+BlockResult refine_head(const RefineModels& models, const TextRows& text,
+                        const RefineSettings& settings, const StreamPair& in, StreamPair& out,
+                        const std::function<void(uint64_t)>& step) {
+  BlockResult result;
+  LayerSolver solver(models, settings, result, step);
+  RefinedLayer head{models.prior.untied_head().value(), {}};
+  for (const Transformer* expert : models.experts)
+    head.experts.push_back(expert->untied_head().value());
+  const Streams x = head_inputs(models, text, in, out);
+  const LayerSystem system(solver, text, x);
+  OutputError solved(text), prior(text);
+  const bool held = text.held_rows() > 0;
+  for (int64_t first = 0; first < head.merged.out; first += kPanel) {
+    const int64_t columns = std::min(kPanel, head.merged.out - first);
+    Streams y = like(x, columns);
+    solver.solve_panel(system, head, first, columns, y);
+    for (const Segment& s : text.segments) {
+      if (s.held_out != held) continue;
+      const auto values = static_cast<size_t>(s.rows * columns);
+      const float* expert = y[kExperts].row(s.first_row);
+      solved.add(s, s.first_row, columns, {y[kMerged].row(s.first_row), values}, expert);
+      if (s.held_out)
+        prior.add(s, s.first_row, columns, {y[kPrior].row(s.first_row - text.fit_rows), values},
+                  expert);
+    }
+  }
+  result.error_solved = solved.value();
+  result.error_prior = prior.value();
+  result.kept_prior = held && result.error_prior < result.error_solved;
+  if (result.kept_prior) result.tensors.clear();
+  return result;
+}
+
+}  // namespace lewis

@@ -1,0 +1,139 @@
+#include "refine/routed_experts.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+
+namespace lewis {
+namespace {
+
+constexpr int64_t kFewestRows = 100;  // that a routed expert is fitted to
+
+Matrix gather(const Matrix& x, std::span<const int64_t> rows) {
+  Matrix some(static_cast<int64_t>(rows.size()), x.columns);
+  for (int64_t i = 0; i < some.rows; ++i)
+    std::copy_n(x.row(rows[static_cast<size_t>(i)]), x.columns, some.row(i));
+  return some;
+}
+
+// Adds an expert's output, times the tokens' weights, to their rows of y.
+void scatter(const Matrix& output, const RoutedRows& routed, Matrix& y) {
+  for (int64_t i = 0; i < output.rows; ++i) {
+    const auto at = static_cast<size_t>(i);
+    for (int64_t c = 0; c < y.columns; ++c)
+      y.row(routed.rows[at])[c] += routed.weights[at] * output.row(i)[c];
+  }
+}
+
+}  // namespace
+
+Streams RoutedExpertsSolver::solve(const Streams& x) {
+  const int64_t width = models_.prior.spec().hidden;
+  Streams y = streams_.make(width);
+  std::ranges::fill(y[kMerged].values, 0.0f);
+  for (const Transformer* expert : models_.experts) run_unsolved(*expert, kExperts, x, y);
+  const std::vector<RoutedRows> routed = run_prior(x, y);
+  size_t few = 0;
+  for (size_t e = 0; e < routed.size(); ++e) {
+    if (solves(routed[e])) {
+      solve_expert(step_.experts[e], routed[e], x, y[kMerged]);
+    } else {
+      skip(step_.experts[e]);
+      ++few;
+    }
+  }
+  if (few > 0) {
+    solver_.note(fmt::format("{} of {} routed experts see fewer than {} tokens: left as merged",
+                             few, routed.size(), kFewestRows));
+  }
+  const LinearLayer& router = linear(step_.router).merged;
+  solver_.count_done(static_cast<uint64_t>(router.out * router.in));
+  if (step_.shared.up != kNone) add_shared_expert(x, y[kMerged]);
+  return y;
+}
+
+// Whether there are enough tokens to fit to.
+bool RoutedExpertsSolver::solves(const RoutedRows& routed) const {
+  return std::ranges::count_if(routed.rows, [&](int64_t r) {
+           return r < text_.fit_rows && text_.weights[static_cast<size_t>(r)] > 0;
+         }) >= kFewestRows;
+}
+
+void RoutedExpertsSolver::skip(const ExpertLinears& expert) {
+  for (const int index : {expert.gate, expert.up, expert.down}) {
+    if (index == kNone) continue;
+    const LinearLayer& l = linear(index).merged;
+    solver_.count_done(static_cast<uint64_t>(l.out * l.in));
+  }
+}
+
+// The parts of a stream that go through `model`, by its weights.
+std::shared_ptr<const BlockWeights> RoutedExpertsSolver::run_unsolved(const Transformer& model,
+                                                                      StreamIndex stream,
+                                                                      const Streams& x,
+                                                                      Streams& y) const {
+  auto block = model.load_block(layer_);
+  for (const StreamPart& part : streams_.parts()) {
+    if (part.stream != stream || part.model != &model) continue;
+    for (int64_t first = 0; first < part.segment->rows; first += kRowsPerGroup) {
+      const int64_t at = part.first_row + first;
+      model.experts_output(*block, step_, std::min(kRowsPerGroup, part.segment->rows - first),
+                           x[stream].row(at), y[stream].row(at));
+    }
+  }
+  return block;
+}
+
+// Runs all experts for the held-out tokens, and for the merged stream those that see too little to
+// be solved. Returns what the router chooses for the merged stream.
+std::vector<RoutedRows> RoutedExpertsSolver::run_prior(const Streams& x, Streams& y) const {
+  const auto block = run_unsolved(models_.prior, kPrior, x, y);
+  std::vector<RoutedRows> routed =
+      models_.prior.route(*block, step_, text_.rows, x[kMerged].row(0));
+  for (size_t e = 0; e < routed.size(); ++e) {
+    if (routed[e].rows.empty() || solves(routed[e])) continue;
+    const Matrix its = gather(x[kMerged], routed[e].rows);
+    Matrix output(its.rows, models_.prior.spec().hidden);
+    models_.prior.expert_output(*block, step_, static_cast<int64_t>(e), its.rows, its.row(0),
+                                output.row(0));
+    scatter(output, routed[e], y[kMerged]);
+  }
+  return routed;
+}
+
+Streams RoutedExpertsSolver::inner_values(const LayerSystem& system, const ExpertLinears& expert) {
+  return solver_.solve_gated(system, expert.gate == kNone ? nullptr : &linear(expert.gate),
+                             linear(expert.up));
+}
+
+void RoutedExpertsSolver::solve_expert(const ExpertLinears& expert, const RoutedRows& routed,
+                                       const Streams& x, Matrix& merged) {
+  const TextRows text = select_rows(text_, routed.rows);
+  Streams inner;
+  {
+    const Streams its = {gather(x[kExperts], routed.rows), gather(x[kMerged], routed.rows), {}};
+    inner = inner_values(LayerSystem(solver_, text, its), expert);
+  }
+  Streams y = like(inner, models_.prior.spec().hidden);
+  solver_.solve(LayerSystem(solver_, text, inner), linear(expert.down), y);
+  scatter(y[kMerged], routed, merged);
+}
+
+// merged += sigmoid(switch(x)) * shared expert(x).
+void RoutedExpertsSolver::add_shared_expert(const Streams& x, Matrix& merged) {
+  Streams inner, switches = streams_.make(1);
+  {
+    const LayerSystem system(solver_, text_, x);
+    inner = inner_values(system, step_.shared);
+    solver_.solve(system, linear(step_.shared_switch), switches);
+  }
+  Streams y = streams_.make(merged.columns);
+  solver_.solve(LayerSystem(solver_, text_, inner), linear(step_.shared.down), y);
+  for (int64_t r = 0; r < merged.rows; ++r) {
+    const float open = 1.0f / (1.0f + std::exp(-switches[kMerged].row(r)[0]));
+    for (int64_t c = 0; c < merged.columns; ++c) merged.row(r)[c] += open * y[kMerged].row(r)[c];
+  }
+}
+
+}  // namespace lewis
