@@ -1,6 +1,6 @@
-// The maths of a transformer behind one seam. A backend is a folder that implements this; each
-// function is tested against a plain version. All matrices are row-major floats; results do not
-// depend on the number of threads.
+// The arithmetic of a transformer behind one interface. A backend is a folder of compute/ that
+// implements it; tests compare each function with a plain version. All matrices are row-major
+// floats. Results do not depend on the number of threads.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +14,8 @@ namespace lewis {
 
 class Threads;
 
-// What the inputs and the weights of linear layers are rounded to before they are multiplied; sums
-// and everything else are float32.
+// The type to which inputs and weights of linear layers are rounded before they are multiplied.
+// Sums and everything else are float32.
 enum class ComputeType { kF32, kBF16 };
 constexpr std::string_view compute_type_name(ComputeType type) {
   return type == ComputeType::kF32 ? "f32" : "bf16";
@@ -30,16 +30,16 @@ class PackedWeight {
 
 enum class Activation { kSilu, kGelu, kGeluTanh };
 
-// What the values of a product are multiplied by: activation(x * weight^T (+ bias)), a weight of
-// the same shape.
+// A factor for each value of a product: activation(x * weight^T (+ bias)). Its weight has the same
+// shape as the product's.
 struct Gate {
   const PackedWeight& weight;
   std::span<const float> bias;
   Activation activation;
 };
 
-// One of several products of the same inputs: y[rows, out] = x * weight^T (+ bias[out] when not
-// empty), times the gate if there is one.
+// One of several products of the same inputs: y[rows, out] = x * weight^T (+ bias[out] unless it is
+// empty), multiplied by the gate if the call has one.
 struct LinearCall {
   const PackedWeight& weight;
   std::span<const float> bias;
@@ -58,11 +58,12 @@ struct AttentionRows {
 struct AttentionShape {
   int64_t heads = 0, kv_heads = 0, head_dim = 0;
   float scale = 0;
-  int64_t window = 0;  // query i sees the last `window` of its keys; 0: all of them
-  float softcap = 0;   // scores become softcap * tanh(score / softcap); 0: they stay
+  int64_t window = 0;  // query i sees the last `window` of its keys; 0 means all
+  float softcap = 0;   // scores become softcap * tanh(score / softcap); 0 means none
 };
 
-// Which two values of a head rope turns together: (i, i + rotary / 2) or (2 i, 2 i + 1).
+// The two values of a head that rotary embeddings turn together: (i, i + rotary / 2) or (2 i, 2 i +
+// 1).
 enum class RopePairs { kHalves, kNeighbours };
 
 class Backend {
@@ -70,14 +71,15 @@ class Backend {
   virtual ~Backend() = default;
 
   virtual ComputeType compute_type() const = 0;
-  // weight: [out, in] of F32, BF16 or F16 as stored.
+  // Packs a weight [out, in] of F32, BF16 or F16, as it is stored, for many rows.
   virtual std::unique_ptr<PackedWeight> pack(DType dtype, const std::byte* weight, int64_t out,
                                              int64_t in) = 0;
-  // The same weight for few rows (generation): it stays as it is stored, and a product takes the
-  // time of reading it once. A value of the result depends on its row and column alone.
+  // Keeps the same weight as it is stored, for few rows (generation): a product then takes the time
+  // of reading the weight once. A value of the result depends on its row and column alone.
   virtual std::unique_ptr<PackedWeight> keep(DType dtype, std::shared_ptr<const std::byte> weight,
                                              int64_t out, int64_t in) = 0;
-  // x: [rows, in], the same for all calls; the weights are all packed or all kept.
+  // Computes the products of x [rows, in] that `calls` name. Their weights are all packed or all
+  // kept.
   virtual void linear(std::span<const LinearCall> calls, const float* x, int64_t rows) = 0;
   void linear(const PackedWeight& weight, std::span<const float> bias, const float* x, int64_t rows,
               float* y) {
@@ -87,21 +89,21 @@ class Backend {
   // y = x * rsqrt(mean(x^2) + epsilon) * weight, per row of `columns`; y may be x.
   virtual void rms_norm(const float* x, int64_t rows, int64_t columns,
                         std::span<const float> weight, float epsilon, float* y) = 0;
-  // y = (x - mean(x)) * rsqrt(variance(x) + epsilon) * weight (+ bias when not empty), per row;
+  // y = (x - mean(x)) * rsqrt(variance(x) + epsilon) * weight (+ bias unless it is empty), per row;
   // y may be x.
   virtual void layer_norm(const float* x, int64_t rows, int64_t columns,
                           std::span<const float> weight, std::span<const float> bias, float epsilon,
                           float* y) = 0;
-  // In place on x [rows, heads, head_dim]: turns the pairs of the first 2 *
-  // inverse_frequency.size() values of each head by the angle positions[row] *
-  // inverse_frequency[i]; cos and sin times `factor`.
+  // Rotary position embedding, in place on x [rows, heads, head_dim]: turns the pairs of the first
+  // 2 * inverse_frequency.size() values of each head by the angle positions[row] *
+  // inverse_frequency[i]. `factor` multiplies the cosines and sines.
   virtual void rope(float* x, int64_t rows, int64_t heads, int64_t head_dim,
                     std::span<const int64_t> positions, std::span<const float> inverse_frequency,
                     float factor, RopePairs pairs) = 0;
   // out[rows, heads * head_dim] = softmax(scale * q k^T, causal) v.
   virtual void attention(const AttentionShape& shape, std::span<const AttentionRows> sequences,
                          const float* q, float* out) = 0;
-  // gate = activation(gate) * up, n values; without up (null): gate = activation(gate).
+  // gate = activation(gate) * up, n values. If up is null: gate = activation(gate).
   virtual void activate(Activation activation, float* gate, const float* up, int64_t n) = 0;
   // x += y, n values.
   virtual void add(float* x, const float* y, int64_t n) = 0;
@@ -111,11 +113,12 @@ class Backend {
   virtual void softcap(float* x, float cap, int64_t n) = 0;
 };
 
-// compute/cpu, on the caller's pool: oneDNN in float32, our own products in bfloat16.
+// The backend of compute/cpu on the caller's threads. It uses oneDNN in float32 and own products in
+// bfloat16.
 std::unique_ptr<Backend> make_cpu_backend(Threads& threads, ComputeType type = ComputeType::kF32);
 
-// What this processor multiplies faster, bfloat16 only if by far. Told by its instructions, so
-// that a machine always chooses the same, however busy it is.
+// The type that this processor multiplies faster: bfloat16 only if it is faster by far. The
+// instruction set decides, so a machine always makes the same choice, however busy it is.
 ComputeType faster_compute_type();
 
 }  // namespace lewis

@@ -1,6 +1,7 @@
 // Dense linear algebra of least squares: products summed in double over many rows, and systems of
-// equations that are symmetric and positive definite. All matrices are row-major. The same bits for
-// any number of threads: results are cut into fixed tiles, each computed by one thread, in order.
+// equations that are symmetric and positive definite. All matrices are row-major. Results have the
+// same bits for any number of threads: they are cut into fixed tiles, and one thread computes each
+// tile in a fixed order.
 #pragma once
 
 #include <cstdint>
@@ -10,27 +11,29 @@
 
 namespace lewis {
 
-// A matrix of floats or doubles that somebody else owns: row r begins at data + r * stride.
+// A view of a matrix of floats or doubles. Row r begins at data + r * stride.
 struct FloatMatrix {
   const float* data = nullptr;
   int64_t rows = 0, columns = 0, stride = 0;
 };
 
-// c [a.columns, b.columns] += a^T diag(weights) b: a sum over rows, in float32 within 256 rows, in
-// double beyond. a and b have the same rows; weights: [rows], or empty for ones.
+// c [a.columns, b.columns] += a^T diag(weights) b. Sums over rows are float32 within 256 rows and
+// double beyond. a and b have the same number of rows. weights is [rows]; empty means ones.
 void add_products(const FloatMatrix& a, const FloatMatrix& b, std::span<const float> weights,
                   std::span<double> c, Threads& threads);
-// gram [x.columns, x.columns] += x^T diag(weights) x: the lower triangle and the tiles on the
-// diagonal; what is above them is left as it is.
+// gram [x.columns, x.columns] += x^T diag(weights) x. Only the lower triangle and the tiles on the
+// diagonal are computed; the rest of the upper triangle keeps its values.
 void add_gram(const FloatMatrix& x, std::span<const float> weights, std::span<double> gram,
               Threads& threads);
-// outer [x.rows, x.rows] = x x^T, the lower triangle, summed likewise over 256 columns.
+// outer [x.rows, x.rows] = x x^T, the lower triangle only. Sums over columns are float32 within 256
+// columns and double beyond.
 void outer_products(const FloatMatrix& x, std::span<double> outer, Threads& threads);
 
-// The lower triangle of a [n, n], symmetric and positive definite, becomes its Cholesky factor; the
-// upper one is neither read nor kept. False when a pivot is not positive (then a is spoilt).
+// Replaces the lower triangle of a [n, n], symmetric and positive definite, by its Cholesky factor.
+// The upper triangle is not read, and its values are lost. Returns false when a pivot is not
+// positive; a is then unusable.
 bool cholesky(std::span<double> a, int64_t n, Threads& threads);
-// b [n, columns] = a^-1 b, where `factor` is what cholesky made of a.
+// b [n, columns] = a^-1 b, where `factor` is the Cholesky factor of a.
 void cholesky_solve(std::span<const double> factor, int64_t n, std::span<double> b, int64_t columns,
                     Threads& threads);
 

@@ -1,5 +1,5 @@
-// Working memory that is allocated once and reused: page faults of fresh memory cost as much as
-// a small multiplication.
+// Working memory that is allocated once and reused, because page faults of fresh memory cost as
+// much as a small multiplication.
 #pragma once
 
 #include <cstddef>
@@ -11,7 +11,7 @@ namespace lewis {
 
 class FloatBuffer {
  public:
-  // At least `count` floats, aligned to a cache line, with arbitrary content.
+  // Returns at least `count` floats, aligned to a cache line, with arbitrary content.
   float* get(int64_t count) {
     if (count > capacity_) {
       data_.reset();

@@ -10,7 +10,7 @@ namespace {
 
 constexpr double kWidth = 340, kType = 11, kTop = 46, kRow = 23;
 
-// Left and right end of the track, and the values there.
+// The left and right end of the track, and the values there.
 struct Track {
   double left = 0, right = 0, low = 0, high = 1;
   double x(double value) const { return left + (value - low) / (high - low) * (right - left); }

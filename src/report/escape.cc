@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::string_view kReplacement = "\xef\xbf\xbd";
 
-// Bytes of the well-formed character at the beginning of `text`; 0: there is none.
+// The number of bytes of the well-formed UTF-8 character at the beginning of `text`, or 0.
 size_t character_length(std::string_view text) {
   for (size_t n = 1; n <= 4 && n <= text.size(); ++n) {
     if (is_utf8(text.substr(0, n))) return n;
@@ -27,7 +27,7 @@ bool is_control(std::string_view character) {
   const uint32_t code = (byte(0) & 0xfu) << 12 | (byte(1) & 0x3fu) << 6 | (byte(2) & 0x3fu);
   const bool turns = (code >= 0x202a && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069) ||
                      code == 0x200e || code == 0x200f;
-  return turns || code == 0xfffe || code == 0xffff;  // the last two: not in XML
+  return turns || code == 0xfffe || code == 0xffff;  // XML excludes the last two
 }
 
 std::string_view entity_of(char c) {

@@ -1,4 +1,4 @@
-// Hostile text -> text that HTML, XML and file names take as text.
+// Turns hostile text into text that is harmless in HTML, XML and file names.
 #pragma once
 
 #include <string>
@@ -6,12 +6,12 @@
 
 namespace lewis {
 
-// For content and for attributes in double quotes, in HTML and in XML: & < > " ' become entities;
-// bytes that are no UTF-8, control characters but tab and newline, and characters that turn the
-// direction of writing around become U+FFFD.
+// Escapes content and double-quoted attributes of HTML and XML: & < > " ' become entities. Bytes
+// that are not UTF-8, control characters except tab and newline, and characters that change the
+// direction of writing become U+FFFD.
 std::string escape_markup(std::string_view text);
 
-// Lower-case letters, digits and single hyphens; at most 60. "figure" if nothing is left.
+// Returns at most 60 lower-case letters, digits and single hyphens; "figure" if none is left.
 std::string file_slug(std::string_view text);
 
 }  // namespace lewis

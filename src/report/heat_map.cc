@@ -11,19 +11,19 @@ namespace lewis {
 namespace {
 
 constexpr double kTop = 26, kType = 11;
-constexpr size_t kFewLayers = 24;  // up to here cells stand apart
+constexpr size_t kFewLayers = 24;  // up to this number cells have gaps
 
-// Three maps stand side by side on a page, else two.
+// The width of a page holds three maps side by side, or two if they are wide.
 double width_of(const HeatMaps& measure) { return measure.maps.size() % 3 == 0 ? 340 : 460; }
 
-// Where cells lie.
+// The positions of cells.
 struct Grid {
   double width = 0, left = 0, cell_width = 0, cell_height = 0, gap = 0;
   size_t rows = 0, columns = 0;
   double bottom() const { return kTop + cell_height * static_cast<double>(rows); }
 };
 
-// "_proj" at the end of every name says nothing.
+// Removes "_proj", which ends every name, from labels.
 std::vector<std::string> short_names(const std::vector<std::string>& projections) {
   constexpr std::string_view end = "_proj";
   std::vector<std::string> names = projections;
@@ -68,7 +68,8 @@ std::string cell_path(const Grid& grid, size_t row, size_t column) {
   return fmt::format("M{} {}h{}v{}h-{}", column, row, w, h, w);
 }
 
-// Cells of one colour together, in units of a cell: an eighth of the bytes of rectangles.
+// Draws cells of one colour as one path in units of a cell, which takes an eighth of the bytes of
+// rectangles.
 void draw_cells(const HeatMaps& measure, const HeatMap& map, const Scale& scale, const Grid& grid,
                 Hover hover, Svg& svg) {
   constexpr double kShades = 63;
@@ -105,7 +106,7 @@ void draw_cells(const HeatMaps& measure, const HeatMap& map, const Scale& scale,
   svg.raw("</g>");
 }
 
-// The number of a cell in two or three characters.
+// The number of a cell, written in two or three characters.
 std::string cell_text(double value, Unit unit, double largest) {
   if (unit == Unit::kPercent) return fmt::format("{:.0f}", 100 * value);
   std::string text = fmt::format("{:.{}f}", value, largest < 0.2 ? 3 : 2);
@@ -114,7 +115,7 @@ std::string cell_text(double value, Unit unit, double largest) {
   return text;
 }
 
-// Where there is room, the numbers themselves.
+// Writes the numbers into the cells where they fit.
 void draw_numbers(const HeatMaps& measure, const HeatMap& map, const Scale& scale, const Grid& grid,
                   Svg& svg) {
   if (grid.cell_width < 24) return;
@@ -172,7 +173,7 @@ Scale scale_of(const HeatMaps& measure) {
   return {*measure.centre - reach, *measure.centre + reach, true};
 }
 
-// As many decimals as tell a hundredth of the range from the next.
+// The number of decimals that distinguish hundredths of the range.
 std::string Scale::text(double value, Unit unit) const {
   const double shown = (unit == Unit::kPercent ? 100 : 1) * value,
                range = (unit == Unit::kPercent ? 100 : 1) * (high - low);

@@ -16,8 +16,8 @@
 namespace lewis {
 namespace {
 
-// To stay below 1 MB, pages with more cells than this leave numbers on hover to the tables, and
-// those with more than that leave the tables to --json.
+// To keep pages below 1 MB: above the first number of cells, only tables show numbers (no hover
+// texts); above the second, only --json does.
 constexpr size_t kHoverCells = 11'000, kTableCells = 32'000;
 
 size_t cells_of(const Report& report) {
@@ -212,7 +212,7 @@ std::string difference_number(double value, Unit unit) {
   return unit == Unit::kPercent ? fmt::format("{:.1f}", 100 * value) : fmt::format("{:.4f}", value);
 }
 
-// Names of figures, no two the same.
+// Makes the names of figures unique.
 class FigureNames {
  public:
   std::string unique(const std::string& text) {
@@ -235,7 +235,7 @@ std::string comparison_text(const ScorePanel& panel, const ScoreComparison& c) {
   if (c.verdict == ScoreVerdict::kNotShown)
     return fmt::format("no difference to {} shown [{}, {}]{}", c.against, text(c.low), text(c.high),
                        unit);
-  // By how much it is better or worse: a positive number, whichever way the score runs.
+  // The amount by which it is better or worse, positive in both directions of a score.
   const double sign = c.difference < 0 ? -1 : 1;
   const double low = std::min(sign * c.low, sign * c.high),
                high = std::max(sign * c.low, sign * c.high);

@@ -1,4 +1,4 @@
-// How the page looks: on screens light and dark, on paper light.
+// The appearance of the page: light or dark on screens, light on paper.
 #include "report/page.h"
 #include "report/svg.h"
 

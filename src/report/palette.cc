@@ -10,7 +10,7 @@
 namespace lewis {
 namespace {
 
-// Every tenth of viridis, with straight lines between.
+// The colours at every tenth of viridis; those between are interpolated linearly.
 constexpr std::array<Color, 11> kViridis = {{{68, 1, 84},
                                              {72, 36, 117},
                                              {65, 68, 135},
@@ -41,7 +41,7 @@ Color interpolate(std::span<const Color> stops, double share) {
   return {mix(a.red, b.red), mix(a.green, b.green), mix(a.blue, b.blue)};
 }
 
-// Relative luminance (WCAG 2).
+// The relative luminance of a colour (WCAG 2).
 double luminance(const Color& c) {
   const auto linear = [](int value) {
     const double v = value / 255.0;

@@ -1,4 +1,4 @@
-// Colours that people who are colour-blind can tell apart, and that print.
+// Colours that colour-blind people can distinguish and that print well.
 #pragma once
 
 #include <string>
@@ -12,10 +12,10 @@ struct Color {
   bool wants_dark_text() const;
 };
 
-// Perceptually uniform, from dark violet over green to yellow (viridis: van der Walt and Smith,
-// 2015). `share` is clipped to [0, 1].
+// A perceptually uniform scale from dark violet over green to yellow (viridis: van der Walt and
+// Smith, 2015). `share` is clipped to [0, 1].
 Color sequential(double share);
-// From blue (0) over a light grey (0.5) to orange (1).
+// A diverging scale from blue (0) over a light grey (0.5) to orange (1).
 Color diverging(double share);
 
 }  // namespace lewis

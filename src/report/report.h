@@ -1,6 +1,6 @@
-// What a report shows, as plain data, and the two things that are made of it: one page, and its
-// figures as files. Texts may come from checkpoints and recipes: they are escaped where they are
-// written, never before.
+// The content of a report as plain data, and its two products: one page, and the figures as files.
+// Texts may come from checkpoints and recipes. They are escaped where they are written, never
+// before.
 #pragma once
 
 #include <cstdint>
@@ -10,29 +10,30 @@
 
 namespace lewis {
 
-// How a number is shown.
+// The way in which a number is shown.
 enum class Unit { kPlain, kPercent };
 
 // One measure of one model, or of a pair of models, layer by projection.
 struct HeatMap {
   std::string title;                                      // "math"
-  std::vector<std::vector<std::optional<double>>> cells;  // [projections, layers]; none: not there
+  std::vector<std::vector<std::optional<double>>> cells;  // [projections, layers]
 };
 
-// One measure: a map for each model, all on one scale.
+// One measure: one map per model, all on one scale.
 struct HeatMaps {
-  std::string name;         // of files: "density"
+  std::string name;         // used in file names: "density"
   std::string title;        // "Density"
   std::string explanation;  // what the number is and how to read it; one or two sentences
   Unit unit = Unit::kPlain;
-  // Set: a diverging scale around this value; else one from the smallest value to the largest.
+  // If set, the scale diverges around this value; otherwise it runs from the smallest value to the
+  // largest.
   std::optional<double> centre;
   std::vector<std::string> projections;
   std::vector<int64_t> layers;
   std::vector<HeatMap> maps;
 };
 
-// What a model is to the merge.
+// The part that a model has in the merge.
 enum class Role { kBase, kExpert, kOther, kMerged };
 
 struct Score {
@@ -43,12 +44,12 @@ struct Score {
 
 enum class ScoreVerdict { kBetter, kWorse, kNotShown };
 
-// The merged model against another one, item by item.
+// The merged model compared with another one, item by item.
 struct ScoreComparison {
   std::string against;
   double difference = 0, low = 0, high = 0;  // merged - other; 95 % interval
   ScoreVerdict verdict = ScoreVerdict::kNotShown;
-  std::string unit;  // behind the numbers, where it is not the score's own: "in log perplexity"
+  std::string unit;  // follows the numbers if it is not the score's own: "in log perplexity"
 };
 
 // One metric of one task.
@@ -76,10 +77,10 @@ struct RunChart {
   std::vector<MemorySample> memory;
   double seconds = 0;
   uint64_t peak_memory = 0;
-  uint64_t memory_budget = 0;  // 0: none was given
+  uint64_t memory_budget = 0;  // 0 if none was given
 };
 
-// What became of a tensor: kTakenOver is from an earlier run of the same merge.
+// The way in which a tensor was made. kTakenOver: by an earlier run of the same merge.
 enum class Fate { kMerged, kRefined, kCopied, kTakenOver };
 
 struct TensorLine {
@@ -90,10 +91,10 @@ struct TensorLine {
 
 struct Fact {
   std::string label, value;
-  bool code = false;  // a hash, a path: in a fixed pitch
+  bool code = false;  // a hash or a path, shown in a monospaced font
 };
 
-// A small table of numbers that are written already; its first column names the rows.
+// A small table of numbers that are already formatted; its first column names the rows.
 struct NumberTable {
   std::string title, note;
   std::vector<std::string> head;
@@ -109,23 +110,23 @@ struct Report {
   std::string title;    // the name of the merged model
   std::string summary;  // one or two sentences
   std::vector<KeyFigure> key_figures;
-  std::vector<std::string> warnings;  // of the merge
-  std::vector<std::string> missing;   // what could not be shown, and why
+  std::vector<std::string> warnings;  // warnings of the merge
+  std::vector<std::string> missing;   // parts that could not be shown, and the reasons
   std::vector<ScorePanel> scores;
-  std::vector<NumberTable> tables;  // before the measures
+  std::vector<NumberTable> tables;  // shown before the measures
   std::vector<HeatMaps> measures;
   std::optional<RunChart> run;
   std::vector<TensorLine> tensors;
-  std::vector<Fact> models;      // what was merged, with fingerprints
+  std::vector<Fact> models;      // the merged models, with fingerprints
   std::vector<Fact> provenance;  // version, seed, machine, times
-  std::string recipe;            // as it was written
+  std::string recipe;            // its original text
 };
 
-// One HTML page that needs nothing else: no script, no network, a Content-Security-Policy that
-// allows its own style alone.
+// Returns one self-contained HTML page: it has no script, uses no network, and its
+// Content-Security-Policy allows its own style alone.
 std::string report_html(const Report& report);
 
-// A figure as a file of its own, for papers: light, in fonts that every program has.
+// A figure as a separate file for papers, with a light background and common fonts.
 struct Figure {
   std::string name;  // "density-math": letters, digits and hyphens
   std::string svg;

@@ -14,7 +14,7 @@ std::string seconds_text(double seconds) {
   return seconds < 9.95 ? fmt::format("{:.2f} s", seconds) : human_seconds(seconds);
 }
 
-// Where a chart's time runs.
+// The horizontal range of a chart's time axis.
 struct TimeAxis {
   double left = 0, right = 0, top = 0, bottom = 0;
 };
@@ -32,7 +32,7 @@ void draw_seconds(double seconds, const TimeAxis& axis, Svg& svg) {
   }
 }
 
-// The line that memory takes: what was sampled, with the peak where none of it was.
+// The points of the memory line: the samples, and the peak if no sample reached it.
 std::vector<MemorySample> samples_of(const RunChart& run) {
   std::vector<MemorySample> samples = run.memory;
   if (samples.empty()) samples = {{0, run.peak_memory}};

@@ -14,7 +14,7 @@ std::string paint_of(std::string_view paint) {
   return fmt::format(" {}=\"{}\"", color ? "fill" : "class", paint);
 }
 
-// The element with its hover text, if it has one.
+// An element, with its hover text if it has one.
 std::string closed(std::string element, std::string_view name, std::string_view title) {
   if (title.empty()) return element + "/>";
   return fmt::format("{}><title>{}</title></{}>", element, escape_markup(title), name);
@@ -85,7 +85,7 @@ double text_width(std::string_view text, double size) {
   double width = 0;
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);
-    if (byte >> 6 == 2) continue;  // the later bytes of a character
+    if (byte >> 6 == 2) continue;  // a continuation byte of UTF-8
     const bool narrow = std::string_view("ijlftrI.,:;|'![]() -").find(c) != std::string_view::npos;
     const bool wide = std::string_view("mwMW@%").find(c) != std::string_view::npos;
     width += narrow ? 0.33 : wide ? 0.85 : byte >= 'A' && byte <= 'Z' ? 0.7 : 0.56;

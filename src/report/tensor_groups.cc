@@ -31,7 +31,7 @@ bool is_number(const std::string& part) {
 struct Group {
   TensorGroup shown;
   std::vector<std::string> parts;           // numbers are ""
-  std::map<size_t, std::set<int>> numbers;  // by place among the parts
+  std::map<size_t, std::set<int>> numbers;  // by index among the parts
 
   std::string pattern() const {
     std::string text;

@@ -1,4 +1,4 @@
-// Thousands of tensors in a few lines: names that differ in numbers alone, together.
+// Summarizes thousands of tensors in a few lines: names that differ only in numbers form a group.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +16,8 @@ struct TensorGroup {
   Fate fate = Fate::kMerged;
 };
 
-// Every tensor is in one group. Numbers between dots become "{first-last}", "{first-last: count}"
-// where some between are not there; groups come in the order of their first tensors.
+// Puts every tensor into one group. Numbers between dots become "{first-last}", or "{first-last:
+// count}" if some between are missing. Groups are in the order of their first tensors.
 std::vector<TensorGroup> group_tensors(const std::vector<TensorLine>& tensors);
 
 std::string_view fate_name(Fate fate);

@@ -8,6 +8,7 @@
 #include "base/text_file.h"
 #include "cli/terminal.h"
 #include "run_lewis.h"
+#include "scoped_env.h"
 #include "temp_dir.h"
 
 namespace lewis {
@@ -134,9 +135,8 @@ TEST_F(Eval, NamesOfTasksAreUnique) {
 
 TEST_F(Eval, TablesFitTheTerminal) {
   for (const int width : {80, 200}) {
-    ::setenv("COLUMNS", std::to_string(width).c_str(), 1);
+    const ScopedEnv columns("COLUMNS", std::to_string(width));
     const lewis::Run run = lewis(kEval + "--task loss:demo/data/math_test.jsonl:gsm8k -q");
-    ::unsetenv("COLUMNS");
     ASSERT_EQ(run.code, 0) << run.err;
     EXPECT_EQ(run.out.find('\x1b'), std::string::npos) << "no colour in a pipe";
     size_t widest = 0, lines = 0;

@@ -30,7 +30,7 @@ std::vector<uint16_t> random_bf16(int64_t n, uint32_t seed) {
   return values;
 }
 
-// The panels of b [k, n], made pair by pair, each followed by 16 that are not to be read.
+// Makes the panels of b [k, n] pair by pair. 16 values that must not be read follow each panel.
 std::vector<uint32_t> panels_of(const std::vector<uint16_t>& b, int64_t k, int64_t n) {
   std::vector<uint32_t> panels;
   for (int64_t panel = 0; panel < n / 16; ++panel) {

@@ -31,7 +31,7 @@ const LinearShape kShapes[] = {{1, 1, 1},      {3, 5, 7},      {17, 33, 64},    
 
 class CpuLinear : public testing::TestWithParam<ComputeType> {
  protected:
-  // What is multiplied in place of these values.
+  // The values that the backend multiplies instead of these.
   static std::vector<float> rounded(std::vector<float> values) {
     if (GetParam() == ComputeType::kBF16) {
       for (float& v : values) v = bf16_to_float(float_to_bf16(v));
@@ -44,7 +44,7 @@ INSTANTIATE_TEST_SUITE_P(All, CpuLinear, testing::Values(ComputeType::kF32, Comp
                            return std::string(compute_type_name(test.param));
                          });
 
-// Against the system's list of what the processor has.
+// Compares with the system's list of the processor's instructions.
 TEST(FasterComputeType, IsWhatTheListOfInstructionsPromises) {
   std::ifstream file("/proc/cpuinfo");
   std::stringstream text;
@@ -123,7 +123,7 @@ void expect_rows_alone(Backend& backend, DType dtype, const LinearShape& shape) 
   }
 }
 
-// A prompt's tokens must not depend on the batch that it is in.
+// The tokens of a prompt must not depend on the other prompts of its batch.
 TEST_P(CpuLinear, ARowDoesNotDependOnTheOtherRows) {
   Threads threads(2);
   const auto backend = make_cpu_backend(threads, GetParam());
@@ -400,7 +400,8 @@ const AttentionShape kAttentionShapes[] = {
     {4, 2, 16, 0.25f},       {3, 3, 24, 0.2f},          {9, 3, 64, 0.125f},
     {8, 1, 10, 0.3f},        {4, 2, 16, 0.25f, 7},      {8, 1, 10, 0.3f, 1, 2.0f},
     {9, 3, 64, 0.125f, 130}, {3, 3, 24, 0.2f, 0, 0.7f}, {4, 2, 16, 0.25f, 100'000}};
-// Longer than a tile of queries and one of keys; one query; few; none; queries behind a cache.
+// Covers sequences longer than a tile of queries and one of keys, one query, few, none, and queries
+// that follow cached keys.
 const std::vector<Sequence> kSequences = {{0, 1},   {0, 5},   {0, 0},   {37, 1},
                                           {600, 3}, {0, 131}, {500, 45}};
 
@@ -429,8 +430,8 @@ std::vector<float> rounded_bf16(std::span<const float> values, float factor = 1)
   return rounded;
 }
 
-// Of what is rounded before the products; that the weights of the softmax are rounded too
-// changes each by a 512th at most.
+// Compares with plain attention on rounded factors. The weights of the softmax are rounded too,
+// which changes each by a 512th at most.
 TEST(CpuAttention, InBf16EqualsDoublePrecisionOfRoundedFactors) {
   Threads threads(2);
   const auto backend = make_cpu_backend(threads, ComputeType::kBF16);
@@ -441,7 +442,7 @@ TEST(CpuAttention, InBf16EqualsDoublePrecisionOfRoundedFactors) {
     AttentionShape unscaled = shape;
     unscaled.scale = 1;
     for (const AttentionRows& r : in.rows) {
-      if (r.queries <= 4) continue;  // as in float
+      if (r.queries <= 4) continue;  // not rounded
       const auto begin = static_cast<size_t>(r.first_query * shape.heads * shape.head_dim);
       const auto n = static_cast<size_t>(r.queries * shape.heads * shape.head_dim);
       const auto kv =
@@ -459,7 +460,7 @@ TEST(CpuAttention, InBf16EqualsDoublePrecisionOfRoundedFactors) {
   }
 }
 
-// What lies before the window may be anything: it is not read.
+// Keys before the window may have any value, because they are not read.
 TEST(CpuAttention, KeysOutsideTheWindowAreNotTouched) {
   Threads threads(2);
   for (const ComputeType type : kComputeTypes) {

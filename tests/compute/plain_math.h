@@ -1,4 +1,4 @@
-// The maths of backend.h once more, in double precision and as plainly as possible.
+// The arithmetic of backend.h in double precision, written as plainly as possible.
 #pragma once
 
 #include <algorithm>
@@ -19,7 +19,7 @@ inline std::vector<float> random_floats(int64_t n, uint32_t seed, float scale = 
   return values;
 }
 
-// The backend's own product, NaN where it writes nothing.
+// The backend's product; values that it does not write stay NaN.
 inline std::vector<float> linear(Backend& backend, const PackedWeight& weight,
                                  const std::vector<float>& bias, const std::vector<float>& x) {
   const int64_t rows = static_cast<int64_t>(x.size()) / weight.in;
@@ -45,8 +45,8 @@ inline std::vector<double> plain_linear(const std::vector<float>& x,
   return y;
 }
 
-// One sequence: q [queries, heads, head_dim] at positions first, first + 1, ...;
-// k, v [first + queries, kv_heads, head_dim].
+// Attention of one sequence: q is [queries, heads, head_dim] at positions first, first + 1, ...; k
+// and v are [first + queries, kv_heads, head_dim].
 inline std::vector<double> plain_attention(const AttentionShape& s, int64_t first, int64_t queries,
                                            const float* q, const float* k, const float* v) {
   std::vector<double> out(static_cast<size_t>(queries * s.heads * s.head_dim));

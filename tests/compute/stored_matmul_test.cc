@@ -24,7 +24,7 @@ struct Shape {
 constexpr DType kTypes[] = {DType::kF32, DType::kBF16, DType::kF16};
 constexpr ComputeType kComputeTypes[] = {ComputeType::kF32, ComputeType::kBF16};
 
-// What is multiplied in place of these inputs.
+// The inputs that the backend multiplies instead of these.
 std::vector<float> multiplied(std::vector<float> x, ComputeType type, DType dtype,
                               const Shape& shape) {
   if (type == ComputeType::kBF16 && amx_bf16_kernels() && dtype == DType::kBF16 &&
@@ -36,7 +36,7 @@ std::vector<float> multiplied(std::vector<float> x, ComputeType type, DType dtyp
 
 void expect_products(Backend& backend, const Shape& shape, DType dtype) {
   const auto [in, out] = shape;
-  // Some so small that binary16 stores them as denormals.
+  // Some values are so small that binary16 stores them as denormals.
   auto values = random_floats(out * in, 3, 0.1f);
   for (size_t i = 0; i < values.size(); i += 7) values[i] *= 1e-5f;
   const auto bytes = stored(values, dtype);

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <thread>
 
+#include "scoped_env.h"
 #include "temp_dir.h"
 
 namespace lewis {
@@ -136,10 +137,9 @@ TEST_F(SandboxTest, FilesOutsideAreNotThere) {
 }
 
 TEST_F(SandboxTest, TheEnvironmentIsEmpty) {
-  setenv("LEWIS_TEST_SECRET", "secret", 1);
+  const ScopedEnv secret("LEWIS_TEST_SECRET", "secret");
   expect(Verdict::kPassed, "",
          "import os\nassert 'LEWIS_TEST_SECRET' not in os.environ\n" + kRight);
-  unsetenv("LEWIS_TEST_SECRET");
 }
 
 TEST_F(SandboxTest, NoFilesOfThisProcessAreInherited) {
@@ -193,11 +193,10 @@ TEST_F(SandboxTest, WithoutNamespaces) {
   // show.
   const TempDir folder, outside;
   std::ofstream(outside.path / "file") << "kept";
-  setenv("TMPDIR", folder.path.c_str(), 1);
+  const ScopedEnv temporary("TMPDIR", folder.path.string());
   expect(Verdict::kPassed, "",
          "import os\nos.mkdir('d')\nopen('d/file', 'w').write('x')\nos.symlink('" +
              outside.path.string() + "', 'd/link')\n" + kRight);
-  unsetenv("TMPDIR");
   EXPECT_TRUE(std::filesystem::is_empty(folder.path));
   EXPECT_TRUE(std::filesystem::exists(outside.path / "file"));
   expect(Verdict::kFailed, "MemoryError", "x = bytearray(8 << 30)");

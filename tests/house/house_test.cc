@@ -1,4 +1,4 @@
-// The house of HACKING.md: who may look into whose room, and what stays behind whose door.
+// Tests HACKING.md's picture: which room may include which, and which library belongs to which.
 #include <gtest/gtest.h>
 
 #include <algorithm>

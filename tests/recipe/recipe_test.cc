@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/text_file.h"
+#include "scoped_env.h"
 #include "temp_dir.h"
 #include "yaml/yaml.h"
 
@@ -152,7 +153,7 @@ TEST_F(RecipeTest, ModelsOfTheHubCache) {
   fs::create_directories(repo / "snapshots/4567def");
   fs::create_directories(repo / "refs");
   std::ofstream(repo / "refs/main") << "0123abc\n";
-  setenv("HF_HUB_CACHE", (dir_.path / "hub").c_str(), 1);
+  const ScopedEnv cache("HF_HUB_CACHE", (dir_.path / "hub").string());
   const auto folder = [&](const std::string& id) {
     return parse("merge_method: linear\nmodels:\n- model: " + id + "\n").models[0].folder;
   };
@@ -162,7 +163,6 @@ TEST_F(RecipeTest, ModelsOfTheHubCache) {
     expect_refused("merge_method: linear\nmodels:\n- model: " + std::string(id) + "\n", 3,
                    "no such folder");
   }
-  unsetenv("HF_HUB_CACHE");
 }
 
 TEST_F(RecipeTest, LewisSection) {

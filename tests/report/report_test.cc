@@ -24,7 +24,7 @@ size_t count_of(const std::string& text, std::string_view part) {
   return count;
 }
 
-// Every drawing of a page.
+// Returns every drawing of a page.
 std::vector<std::string> drawings(const std::string& html) {
   std::vector<std::string> found;
   for (size_t at = html.find("<svg "); at != std::string::npos; at = html.find("<svg ", at + 1)) {
@@ -62,7 +62,7 @@ TEST(Page, IsOneClosedFile) {
   EXPECT_EQ(links, count_of(html, "http://www.w3.org/2000/svg") + count_of(html, "http-equiv"));
 }
 
-// The hash in the policy is that of the style, by another reading of the page.
+// The hash in the policy must be that of the style as this test finds it on the page.
 TEST(Page, PolicyAllowsItsStyleAndNothingElse) {
   const std::string html = report_html(some_report());
   std::smatch policy;
@@ -139,8 +139,8 @@ TEST(Page, SameBytesEveryTime) {
   EXPECT_EQ(report_html(some_report()), report_html(some_report()));
 }
 
-// Llama 70B with three experts, six measures: hover texts and tables included. One that is so
-// large that hover texts are left to the tables, and one that is too large for tables.
+// A report of Llama 70B with three experts and six measures has hover texts and tables. A larger
+// one has tables only, and an even larger one has neither.
 TEST(Page, StaysBelowOneMegabyte) {
   for (const auto& [layers, models] : {std::pair<size_t, size_t>{80, 3}, {126, 5}, {126, 9}}) {
     Report r = some_report(layers, models);
@@ -159,7 +159,7 @@ TEST(Page, StaysBelowOneMegabyte) {
   }
 }
 
-// Every cell says its number, in the colour of the scale, at its place.
+// Every cell is at its place, has the colour of the scale, and shows its number on hover.
 TEST(HeatMapChart, CellsAreTheNumbers) {
   HeatMaps m = some_measure("density", 5, 2);
   m.maps[1].cells[2][3] = std::nullopt;

@@ -1,4 +1,4 @@
-// A report with something of everything.
+// A report in which every part is present.
 #pragma once
 
 #include <cmath>

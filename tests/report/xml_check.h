@@ -1,4 +1,4 @@
-// A small XML reader that accepts what the SVG of a report may be and nothing else.
+// A small XML reader that accepts only the SVG that a report may contain.
 #pragma once
 
 #include <cctype>

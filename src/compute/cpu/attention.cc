@@ -14,12 +14,12 @@
 namespace lewis {
 namespace {
 
-// Queries times the query heads that share a key head, of a tile.
+// The rows of a tile: its queries times the query heads that share a key head.
 constexpr int64_t kFloatRows = 128, kRoundedRows = 64;
-constexpr int64_t kFewQueries = 4;  // up to here plain loops beat a multiplication's set-up
+constexpr int64_t kFewQueries = 4;  // up to this number plain loops are faster than matrix products
 constexpr double kParallelFlops = 2e6;
 
-// Some queries of one sequence and the query heads that share one key-value head.
+// A tile: some queries of one sequence, for the query heads that share one key-value head.
 struct Tile {
   const AttentionRows* rows = nullptr;
   size_t sequence = 0;
@@ -28,10 +28,10 @@ struct Tile {
 };
 
 struct TileShape {
-  int64_t group, head_dim;          // query heads of a key-value head
+  int64_t group, head_dim;          // query heads per key-value head
   int64_t query_stride, kv_stride;  // floats from one row to the next
   float scale;
-  int64_t window;  // of keys that a query sees; more than there are when all are seen
+  int64_t window;  // keys that a query sees; larger than any sequence if it sees all
   float softcap;
 };
 
@@ -51,20 +51,20 @@ int64_t first_key(const TileShape& s, int64_t position) {
   return s.window > position ? 0 : position - s.window + 1;
 }
 
-// Where the tile's query (or result) of `query` and head `h` of the group begins.
+// The offset at which the tile's query (or result) `query` of head `h` of the group begins.
 int64_t query_offset(const TileShape& s, const Tile& t, int64_t query, int64_t h) {
   return (t.rows->first_query + t.first + query) * s.query_stride +
          (t.kv_head * s.group + h) * s.head_dim;
 }
 
-// Running maximum and sum of a softmax whose scores come in blocks of keys (Milakov and
+// The running maximum and sum of a softmax whose scores arrive in blocks of keys (Milakov and
 // Gimelshein, "Online normalizer calculation for softmax", 2018).
 struct OnlineSoftmax {
   float max = -std::numeric_limits<float>::infinity();
   float sum = 0;
 
-  // scores[n], of which [begin, end) count -> exp(score - max), the rest 0; what was gathered so
-  // far (result[head_dim]) is brought to the new maximum.
+  // Replaces scores[begin, end) by exp(score - max) and the other scores of scores[n] by 0. Scales
+  // the weighted sum so far (result[head_dim]) to the new maximum.
   void add_block(const Kernels& k, float* scores, int64_t begin, int64_t end, int64_t n,
                  float* result, int64_t head_dim) {
     std::fill(scores, scores + begin, 0.0f);
@@ -78,10 +78,10 @@ struct OnlineSoftmax {
   }
 };
 
-// A tile's two products in float.
+// The two products of a tile in float.
 class FloatProducts {
  public:
-  static constexpr int64_t kKeys = 512;  // of a block
+  static constexpr int64_t kKeys = 512;  // per block
 
   FloatProducts(const TileShape& s, const Tile& t)
       : shape_(s),
@@ -89,10 +89,10 @@ class FloatProducts {
         keys_(t.rows->keys + t.kv_head * s.head_dim),
         values_(t.rows->values + t.kv_head * s.head_dim) {}
 
-  int64_t rows() const { return rows_; }                          // that are multiplied
-  int64_t width() const { return shape_.head_dim; }               // of the result
-  static int64_t block_of(int64_t key) { return key; }            // where its block begins
-  static int64_t columns(int64_t keys) { return keys; }           // of a block of so many keys
+  int64_t rows() const { return rows_; }                          // rows of a product
+  int64_t width() const { return shape_.head_dim; }               // columns of the result
+  static int64_t block_of(int64_t key) { return key; }            // first key of its block
+  static int64_t columns(int64_t keys) { return keys; }           // columns of a block
   void set_queries(const float* queries) { queries_ = queries; }  // [rows, head_dim]
   void set_weights(int64_t row, const float* weights, int64_t n) { weights_ = weights - row * n; }
   // scores[rows, columns(n)] = queries * keys [key, key + n)
@@ -126,21 +126,21 @@ class FloatProducts {
 
 constexpr int64_t kPanel = PanelProduct::kPanel, kStep = PanelProduct::kStep;
 
-// The keys and values that a sequence sees, of each key-value head, as Bf16Kernels take them: keys
-// as panels of 16 positions, [positions / 16, width / 2, 16], values as panels of 16 of the
-// head's, [width / 16, positions / 2, 16]; positions and width with zeros up to a multiple of 32.
+// The keys and values that a sequence sees, per key-value head, in the layout of Bf16Kernels. Keys
+// are panels of 16 positions, [positions / 16, width / 2, 16]; values are panels of 16 channels of
+// the head, [width / 16, positions / 2, 16]. Zeros fill positions and width up to a multiple of 32.
 struct RoundedSequence {
-  int64_t first = 0, positions = 0, width = 0;  // the first position, how many from there on
+  int64_t first = 0, positions = 0, width = 0;  // the first position and the number of positions
   uint32_t *keys = nullptr, *values = nullptr;
 
   RoundedSequence(const TileShape& s, const AttentionRows& rows)
       : first(first_key(s, rows.first_position) / kStep * kStep),
         positions(round_up(rows.first_position + rows.queries - first, kStep)),
         width(round_up(s.head_dim, kStep)) {}
-  int64_t head_size() const { return positions * width / 2; }  // of the keys, and of the values
+  int64_t head_size() const { return positions * width / 2; }  // pairs, per keys or values
 };
 
-// The same with rounded factors.
+// The two products of a tile with factors rounded to bfloat16.
 class RoundedProducts {
  public:
   static constexpr int64_t kKeys = 512;
@@ -200,7 +200,7 @@ class RoundedProducts {
   uint16_t *queries_, *weights_;  // [rows, width], [rows, kKeys]
 };
 
-// Scores and weighted values of a tile as multiplications over blocks of keys.
+// Computes scores and weighted values of a tile as matrix products over blocks of keys.
 template <typename Products>
 void attend_tile(const TileShape& s, const Tile& t, const float* q, float* out, Products products) {
   const Kernels& kernels = best_kernels();
@@ -240,7 +240,7 @@ void attend_tile(const TileShape& s, const Tile& t, const float* q, float* out, 
   }
 }
 
-// The same, query by query: generation.
+// Computes the same query by query, for generation.
 void attend_each(const TileShape& s, const Tile& t, const float* q, float* out) {
   const Kernels& kernels = best_kernels();
   const int64_t positions = t.rows->first_position + t.first + t.count;
@@ -264,7 +264,7 @@ void attend_each(const TileShape& s, const Tile& t, const float* q, float* out) 
 
 bool few_queries(const AttentionRows& rows) { return rows.queries <= kFewQueries; }
 
-// Fills one head of `to`; what no query sees is zero.
+// Fills one head of `to`. Positions that no query sees are zero.
 void round_head(const TileShape& s, const AttentionRows& rows, int64_t head,
                 const RoundedSequence& to) {
   const Bf16Kernels& kernels = best_bf16_kernels();
@@ -288,7 +288,7 @@ void round_head(const TileShape& s, const AttentionRows& rows, int64_t head,
   }
 }
 
-// Of all sequences with many queries; in `room`.
+// Rounds keys and values of all sequences with many queries into `room`.
 std::vector<RoundedSequence> round_sequences(const TileShape& s,
                                              std::span<const AttentionRows> sequences,
                                              FloatBuffer& room, Threads& threads) {

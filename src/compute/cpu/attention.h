@@ -1,4 +1,4 @@
-// Causal attention in tiles: no matrix of queries times keys is ever in memory.
+// Causal attention in tiles: the whole matrix of queries times keys is never in memory.
 #pragma once
 
 #include <span>
@@ -8,10 +8,10 @@
 
 namespace lewis {
 
-// See Backend::attention. A tile is (sequence, key-value head, block of queries); a sequence's
-// result does not depend on the other sequences of the call. In bfloat16 queries, keys, values and
-// the weights of the softmax are rounded for the two products, unless there are few queries; sums
-// are float.
+// Implements Backend::attention. A tile is (sequence, key-value head, block of queries), and the
+// result of a sequence does not depend on the other sequences of the call. In bfloat16, queries,
+// keys, values and the weights of the softmax are rounded for the two products, unless there are
+// only a few queries. Sums are float.
 class CausalAttention {
  public:
   explicit CausalAttention(ComputeType type) : type_(type) {}

@@ -18,7 +18,7 @@ void round_plain(const float* x, int64_t n, uint16_t* y) {
   narrow({x, static_cast<size_t>(n)}, DType::kBF16, reinterpret_cast<std::byte*>(y));
 }
 
-// One panel's columns, and pairs of them; the compiler makes several registers of each.
+// The columns of one panel, and pairs of them. The compiler uses several registers for each.
 typedef float Columns __attribute__((vector_size(4 * PanelProduct::kPanel)));
 typedef uint32_t Pairs __attribute__((vector_size(4 * PanelProduct::kPanel)));
 
@@ -55,7 +55,7 @@ LEWIS_VECTORIZED void multiply_plain(const PanelProduct& p) {
 #ifdef __x86_64__
 namespace {
 
-// What the system allows, too; oneDNN asks it for AMX's registers.
+// The operating system must allow the instructions too: oneDNN asks it for AMX's registers.
 bool has(unsigned isa) { return (dnnl_get_effective_cpu_isa() & isa) == isa; }
 
 #pragma GCC push_options
@@ -73,7 +73,7 @@ void round_avx512(const float* x, int64_t n, uint16_t* y) {
   _mm256_mask_storeu_epi16(y + i, rest, (__m256i)rounded);
 }
 
-// Rows [i, i + 8) of panels [j, j + panels).
+// Computes rows [i, i + 8) of panels [j, j + panels).
 template <int panels>
 [[gnu::always_inline]] inline void dot_block(const PanelProduct& p, int64_t i, int64_t j) {
   constexpr int kRows = 8;
@@ -134,8 +134,8 @@ constexpr TileConfig kTiles;
 #pragma GCC push_options
 #pragma GCC target("amx-tile,amx-bf16")
 
-// Rows [i, i + 16 tiles) of panels [j, j + panels): sums in tiles 0 to 3, rows of a in 4 and 5,
-// panels of b in 6 and 7.
+// Computes rows [i, i + 16 tiles) of panels [j, j + panels). Tiles 0 to 3 hold sums, 4 and 5 rows
+// of a, 6 and 7 panels of b.
 template <int tiles, int panels>
 [[gnu::always_inline]] inline void tile_block(const PanelProduct& p, int64_t i, int64_t j) {
   float* c = p.c + i * p.c_stride + j * 16;
@@ -256,8 +256,8 @@ const Bf16Kernels& best_bf16_kernels() {
   return *best;
 }
 
-// bfloat16 goes through AMX's tiles at several times float32's speed. vdpbf16ps alone is 2.8 times
-// as fast on AMD's cores from Zen 4 on, but 0.6 times on Intel's (spec/performance.md).
+// AMX multiplies bfloat16 several times as fast as float32. vdpbf16ps alone is 2.8 times as fast on
+// AMD's cores from Zen 4 on, but 0.6 times as fast on Intel's (docs/performance.md).
 ComputeType faster_compute_type() {
 #ifdef __x86_64__
   __builtin_cpu_init();

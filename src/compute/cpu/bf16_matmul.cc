@@ -10,20 +10,20 @@ namespace lewis {
 namespace {
 
 constexpr int64_t kPanel = PanelProduct::kPanel, kStep = PanelProduct::kStep;
-// Of one product: inputs and outputs, so that both factors stay in a core's second cache.
+// Inputs and outputs of one product, chosen so that both factors stay in a core's second cache.
 constexpr int64_t kMostIn = 2048, kMostOut = 512;
 int64_t row_tile(int64_t in, int64_t parts) {
   if (parts == 1) return in <= kMostIn ? 256 : 128;
   return in <= 1024 ? 256 : in <= kMostIn ? 128 : 64;
 }
 
-// Rows at multiples of 1 KiB would fall onto the same few lines of the first cache.
+// Rows at multiples of 1 KiB would share a few lines of the first cache.
 int64_t row_stride(int64_t in) {
   const int64_t padded = round_up(in, kStep);
   return padded % 512 == 0 ? padded + kStep : padded;
 }
 
-// Even parts of at most `most`, in multiples of `step`.
+// The size of even parts of at most `most`, a multiple of `step`.
 int64_t part_of(int64_t n, int64_t most, int64_t step) {
   const int64_t count = (n + most - 1) / most;
   return round_up((n + count - 1) / count, step);
@@ -39,7 +39,7 @@ PageBuffer WeightPool::take(size_t bytes) {
     pages = std::move(found->pages);
     free_.erase(found);
     kept_ -= bytes;
-  } else if (kept_ + bytes > kMostKept) {  // other shapes than before
+  } else if (kept_ + bytes > kMostKept) {  // the shapes have changed
     free_.clear();
     kept_ = 0;
   }
@@ -73,7 +73,7 @@ bool Bf16Matmul::takes(DType dtype) const {
   return parts_ == 1 || (amx_bf16_kernels() && dtype == DType::kBF16);
 }
 
-// Some rows as they are multiplied, zeros behind them: [parts, round_up(count, 16), stride].
+// Some rows as they are multiplied, followed by zeros: [parts, round_up(count, 16), stride].
 struct Bf16Matmul::Rows {
   int64_t first = 0, count = 0, in = 0, parts = 0;
   uint16_t* values = nullptr;
@@ -81,10 +81,10 @@ struct Bf16Matmul::Rows {
   int64_t stride() const { return row_stride(in); }
   int64_t padded() const { return round_up(count, kPanel); }
   int64_t part_size() const { return padded() * stride(); }
-  int64_t floats() const { return parts * part_size() / 2; }  // of the room that they take
+  int64_t floats() const { return parts * part_size() / 2; }  // the room that they take
 };
 
-// Some outputs of a call.
+// A range of a call's outputs.
 struct Bf16Matmul::Piece {
   const LinearCall* call;
   int64_t first, count;

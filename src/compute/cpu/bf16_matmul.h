@@ -1,7 +1,7 @@
-// Linear layers by products of bfloat16: in bfloat16, or in float32 by weights that are stored in
-// bfloat16, whose inputs are then taken in three parts (split_bf16), which is exact. Rows are
-// rounded or split by the thread that multiplies them, so that they stay in its cache. A value of
-// the result depends on its row and column alone.
+// Linear layers by products of bfloat16. They serve bfloat16, and float32 with weights that are
+// stored in bfloat16; inputs are then split into three exact parts (split_bf16). The thread that
+// multiplies rows also rounds or splits them, so that they stay in its cache. A value of the result
+// depends on its row and column alone.
 #pragma once
 
 #include <memory>
@@ -17,9 +17,9 @@
 
 namespace lewis {
 
-// Memory of weights that are gone, for the next ones of the same size: a block's are those of the
-// last block, and fresh pages cost as much as packing. What is kept is little beside what a large
-// model's calibration or refinement plans with.
+// Keeps the memory of freed weights for the next weights of the same size. A block's weights have
+// the sizes of the last block's, and fresh pages cost as much as packing. The memory kept is small
+// beside the budget of a large model's calibration or refinement.
 class WeightPool {
  public:
   PageBuffer take(size_t bytes);
@@ -36,8 +36,8 @@ class WeightPool {
   size_t kept_ = 0;  // bytes
 };
 
-// Panels of 16 outputs as PanelProduct has them: [out / 16, in / 2, 16] pairs of inputs; out and
-// in with zeros up to multiples of 16 and 32.
+// Panels of 16 outputs in the layout of PanelProduct: [out / 16, in / 2, 16] pairs of inputs. Zeros
+// fill out and in up to multiples of 16 and 32.
 struct Bf16Weight final : PackedWeight {
   Bf16Weight(std::shared_ptr<WeightPool> from, int64_t outputs, int64_t inputs);
   ~Bf16Weight() override { pool->give(std::move(pages), bytes()); }
@@ -53,11 +53,11 @@ struct Bf16Weight final : PackedWeight {
 class Bf16Matmul {
  public:
   explicit Bf16Matmul(ComputeType type);
-  // Whether it is the fastest for such weights.
+  // Whether this class is the fastest for weights of this type.
   bool takes(DType dtype) const;
   std::unique_ptr<PackedWeight> pack(DType dtype, const std::byte* weight, int64_t out, int64_t in,
                                      Threads& threads) const;
-  // x: [rows, in]. Called by one thread at a time.
+  // x is [rows, in]. Only one thread may call at a time.
   void multiply(std::span<const LinearCall> calls, const float* x, int64_t rows, Threads& threads);
 
  private:
@@ -70,8 +70,8 @@ class Bf16Matmul {
 
   const Bf16Kernels& kernels_ = best_bf16_kernels();
   std::shared_ptr<WeightPool> pool_;
-  int64_t parts_;        // of an input: 1 or 3
-  FloatBuffer rounded_;  // of few rows, which threads share
+  int64_t parts_;        // per input: 1 or 3
+  FloatBuffer rounded_;  // few rows that threads share
 };
 
 }  // namespace lewis

@@ -17,10 +17,10 @@
 namespace lewis {
 namespace {
 
-constexpr int64_t kPieceValues = 32'768;     // of a loop over values that threads share
-constexpr int64_t kParallelValues = 65'536;  // below this one thread is faster
-// One table, or two for families with local and global layers; where the frequencies follow the
-// length of a sequence, there is no end of them.
+constexpr int64_t kPieceValues = 32'768;     // per piece of a loop that threads share
+constexpr int64_t kParallelValues = 65'536;  // below this number one thread is faster
+// Models need one table, or two if they have local and global layers. Where the frequencies follow
+// the length of a sequence, their number is unlimited, so only the latest are kept.
 constexpr size_t kRopeTables = 8;
 
 class CpuBackend final : public Backend {
@@ -126,7 +126,7 @@ class CpuBackend final : public Backend {
   }
 
  private:
-  // f(first, last) over pieces of rows that cover [0, rows).
+  // Calls f(first, last) for pieces of rows that cover [0, rows).
   template <typename F>
   void for_pieces(int64_t rows, int64_t values_per_row, const F& f) {
     if (rows * values_per_row < kParallelValues) return f(0, rows);
@@ -147,7 +147,7 @@ class CpuBackend final : public Backend {
     });
   }
 
-  // One of several that are of different kinds, or has a gate where that is a product apart.
+  // Computes one of several calls that differ in kind, or one whose gate is a separate product.
   void linear_apart(const LinearCall& call, const float* x, int64_t rows) {
     if (!call.gate) return linear(std::span(&call, 1), x, rows);
     const int64_t n = rows * call.weight.out;
@@ -175,11 +175,11 @@ class CpuBackend final : public Backend {
   ComputeType type_;
   const Kernels& kernels_ = best_kernels();
   Bf16Matmul bf16_matmul_;
-  Matmul matmul_;  // where that is slower
+  Matmul matmul_;  // for weights for which the one above is slower
   CausalAttention attention_;
   StoredMatmul stored_matmul_;
-  FloatBuffer gated_;                 // what a gate multiplies: [rows, out]
-  std::list<RopeTable> rope_tables_;  // the oldest first
+  FloatBuffer gated_;                 // the factors of a gate: [rows, out]
+  std::list<RopeTable> rope_tables_;  // oldest first
 };
 
 }  // namespace

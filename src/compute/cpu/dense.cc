@@ -23,7 +23,7 @@ const TileKernels& best_tile_kernels() {
 namespace {
 
 constexpr int64_t kTile = 512;   // rows and columns of a product's tile
-constexpr int64_t kDepth = 256;  // summed in float32
+constexpr int64_t kDepth = 256;  // rows that are summed in float32
 
 int64_t pieces(int64_t n, int64_t size) { return (n + size - 1) / size; }
 
@@ -31,14 +31,14 @@ void check(bool fits, const char* what) {
   if (!fits) throw failed_error("{}: the matrices do not fit each other", what);
 }
 
-// c += the product in `tile` [rows, columns].
+// Adds the product in `tile` [rows, columns] to c.
 void add_tile(const float* tile, int64_t rows, int64_t columns, double* c, int64_t stride) {
   for (int64_t i = 0; i < rows; ++i) {
     for (int64_t j = 0; j < columns; ++j) c[i * stride + j] += tile[i * columns + j];
   }
 }
 
-// The part [rows, columns] of c that begins at (i, j): the sum over all rows of a and b.
+// Computes the part [rows, columns] of c that begins at (i, j): a sum over all rows of a and b.
 void product_tile(const FloatMatrix& a, const FloatMatrix& b, std::span<const float> weights,
                   int64_t i, int64_t j, double* c, int64_t stride) {
   const int64_t m = std::min(kTile, a.columns - i), n = std::min(kTile, b.columns - j);
@@ -84,7 +84,7 @@ void add_products(const FloatMatrix& a, const FloatMatrix& b, std::span<const fl
 
 namespace {
 
-// f(i, j) for all tiles with j <= i of a square matrix, on all threads.
+// Calls f(i, j) on all threads for every tile with j <= i of a square matrix.
 template <typename F>
 void for_lower_tiles(int64_t n, int64_t tile, Threads& threads, const F& f) {
   std::vector<std::pair<int64_t, int64_t>> tiles;
@@ -132,8 +132,8 @@ constexpr int64_t kStep = 192;  // rows and columns of a tile of doubles
 
 }  // namespace
 
-// Tile by tile, right-looking: factor a tile on the diagonal, divide those below it, subtract their
-// products from the rest.
+// Works tile by tile, right-looking: it factors a tile on the diagonal, divides the tiles below it,
+// and subtracts their products from the rest.
 bool cholesky(std::span<double> a, int64_t n, Threads& threads) {
   check(static_cast<int64_t>(a.size()) == n * n, "cholesky");
   const TileKernels& kernels = best_tile_kernels();
@@ -160,7 +160,7 @@ void cholesky_solve(std::span<const double> factor, int64_t n, std::span<double>
       static_cast<int64_t>(factor.size()) == n * n && static_cast<int64_t>(b.size()) == n * columns,
       "cholesky_solve");
   const TileKernels& kernels = best_tile_kernels();
-  constexpr int64_t kColumns = 128;  // of b, on one thread
+  constexpr int64_t kColumns = 128;  // columns of b per thread
   const auto left = [&](int64_t i, int64_t j, int64_t rows, int64_t width) {
     return Tile{const_cast<double*>(factor.data()) + i * n + j, rows, width, n};
   };

@@ -1,5 +1,5 @@
-// Loops over one row, compiled for several instruction sets; the best that this machine has is
-// chosen at run time. Sums have a fixed order, so a row's result depends on that row alone.
+// Loops over one row, compiled for several instruction sets; the program chooses the best one of
+// the machine at run time. Sums have a fixed order, so a row's result depends on that row alone.
 #pragma once
 
 #include <cstdint>
@@ -12,14 +12,15 @@ struct Kernels {
   // y = (x - mean(x)) * rsqrt(variance(x) + epsilon) * weight (+ bias unless null); y may be x.
   void (*layer_norm)(const float* x, const float* weight, const float* bias, int64_t n,
                      float epsilon, float* y);
-  // In place on `heads` consecutive heads: (a, b) -> (a cos - b sin, b cos + a sin) for the pairs
-  // (i, i + half); cos, sin: [half].
+  // Turns `heads` consecutive heads in place: (a, b) -> (a cos - b sin, b cos + a sin) for the
+  // pairs (i, i + half). cos and sin are [half].
   void (*rope)(float* x, int64_t heads, int64_t head_dim, int64_t half, const float* cos,
                const float* sin);
-  // The same for the pairs (2 i, 2 i + 1).
+  // Does the same for the pairs (2 i, 2 i + 1).
   void (*rope_neighbours)(float* x, int64_t heads, int64_t head_dim, int64_t half, const float* cos,
                           const float* sin);
-  // y = activation(gate) * up; without up: y = activation(gate); y may be gate. By Activation.
+  // y = activation(gate) * up; if up is null, y = activation(gate). y may be gate. Indexed by
+  // Activation.
   void (*activate[3])(const float* gate, const float* up, int64_t n, float* y);
   void (*add)(float* x, const float* y, int64_t n);  // x += y
   void (*scale)(float* x, float factor, int64_t n);  // x *= factor
@@ -34,7 +35,7 @@ struct Kernels {
                        int64_t n, float factor, float* out);
 };
 
-// For this machine.
+// The best kernels for this machine.
 const Kernels& best_kernels();
 
 }  // namespace lewis

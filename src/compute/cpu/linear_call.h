@@ -1,4 +1,4 @@
-// What the ways to compute a linear layer share.
+// Helpers shared by the implementations of linear layers.
 #pragma once
 
 #include <functional>
@@ -10,7 +10,7 @@
 
 namespace lewis {
 
-// Whether such calls of `rows` rows are worth waking another thread.
+// Whether these calls with `rows` rows are large enough to wake another thread.
 inline bool worth_threads(std::span<const LinearCall> calls, int64_t rows) {
   constexpr double kFlops = 6e6;
   double flops = 0;
@@ -26,8 +26,8 @@ inline void for_all(size_t n, bool parallel, Threads& threads,
   for (size_t i = 0; i < n; ++i) f(i);
 }
 
-// y[rows, count] += the outputs [first, first + count) of the bias, rows at `stride`; nothing if
-// there is no bias.
+// Adds outputs [first, first + count) of the bias to y[rows, count], whose rows are `stride` apart.
+// Does nothing if the call has no bias.
 inline void add_bias(std::span<const float> bias, int64_t first, int64_t count, float* y,
                      int64_t rows, int64_t stride) {
   if (bias.empty()) return;

@@ -17,9 +17,9 @@ namespace {
 
 using dnnl::memory;
 
-// Of one piece of work: rows whose inputs stay in a core's second cache, and columns up to a few
-// megabytes of weights. A piece with all columns of its weight writes the result where it belongs;
-// others go through a buffer.
+// The rows and columns of one piece of work. The inputs of its rows stay in a core's second cache,
+// and its columns are a few megabytes of weights at most. A piece with all columns of its weight
+// writes the result directly; other pieces go through a buffer.
 int64_t row_tile(int64_t in) { return in <= 1024 ? 256 : 128; }
 constexpr int64_t kGatedRowTile = 128;
 int64_t panel_columns(int64_t in) {
@@ -27,7 +27,7 @@ int64_t panel_columns(int64_t in) {
   return in <= 2048 ? 640 : in <= 4096 ? 256 : 128;
 }
 
-// oneDNN runs on the calling thread while one of these lives: parallelism is ours.
+// While an object of this class lives, oneDNN runs on the calling thread only.
 class OneOmpThread {
  public:
   OneOmpThread() { omp_set_num_threads(1); }
@@ -39,7 +39,7 @@ class OneOmpThread {
   int before_ = omp_get_max_threads();
 };
 
-// Calls f with oneDNN on one thread and its exceptions as Error.
+// Calls f with oneDNN on one thread and turns oneDNN's exceptions into Error (kFailed).
 template <typename F>
 decltype(auto) with_onednn(F&& f) {
   const OneOmpThread one_thread;
@@ -60,8 +60,8 @@ memory::desc matrix(int64_t rows, int64_t columns, int64_t row_stride, int64_t c
   return {{rows, columns}, type, memory::dims{row_stride, column_stride}};
 }
 
-// Even panels of about panel_columns, a multiple of 64; an even number of them, so that few rows
-// (generation) still keep two, four, ... threads busy.
+// Cuts columns into equal panels of about panel_columns, a multiple of 64. Their number is even, so
+// that a few rows (generation) still keep two, four, ... threads busy.
 std::vector<PanelWeight::Panel> cut_columns(int64_t out, int64_t in) {
   const int64_t most = panel_columns(in);
   const int64_t count = out <= most ? 1 : (out + 2 * most - 1) / (2 * most) * 2;
@@ -76,8 +76,9 @@ std::vector<PanelWeight::Panel> cut_columns(int64_t out, int64_t in) {
 struct RowTile {
   int64_t first = 0, rows = 0;
 };
-// Tiles of `size`, then 64 rows, then the rest: oneDNN's blocked (AVX-512) multiplication adds in
-// the same order for any number of rows in float32. Its others do so for 256, 128, 64 and 16 rows.
+// Cuts rows into tiles of `size`, then of 64 rows, then the rest. oneDNN's blocked (AVX-512)
+// multiplication adds in the same order for any number of rows in float32; its other ones do so for
+// 256, 128, 64 and 16 rows.
 constexpr int64_t kRowStep = 16;
 std::vector<RowTile> cut_rows(int64_t rows, int64_t tile, bool any_row_count) {
   std::vector<RowTile> tiles;
@@ -97,7 +98,7 @@ bool any_row_count(const LinearCall& call) {
          (!call.gate || panels_of(call.gate->weight).any_row_count);
 }
 
-// A gated piece has two results, which stay in the second cache.
+// A gated piece has two results, and both must stay in the second cache.
 int64_t row_tile(const LinearCall& call) {
   return call.gate ? kGatedRowTile : row_tile(call.weight.in);
 }
@@ -109,14 +110,14 @@ Matmul::Matmul() : engine_(cpu_engine()) {
     dnnl::reorder::primitive_desc(engine_, matrix(16, 16, 16, 1, memory::data_type::bf16), engine_,
                                   matrix(16, 16, 16, 1, memory::data_type::f32));
     reorders_bf16_ = true;
-  } catch (const dnnl::error&) {  // an older processor: pack_panel widens first
+  } catch (const dnnl::error&) {  // an older processor; pack_panel then widens first
   }
 }
 
-// Of a multiplication by weights [in, columns] into a dense [rows, columns]: oneDNN's fast one
-// knows no other.
+// Describes a multiplication by weights [in, columns] into a dense [rows, columns]; oneDNN's fast
+// multiplication supports no other result.
 dnnl::matmul::primitive_desc Matmul::describe(int64_t rows, const memory::desc& weights) const {
-  dnnl::primitive_attr attributes;  // a scratchpad of the caller's makes primitives thread-safe
+  dnnl::primitive_attr attributes;  // with the caller's scratchpad, primitives are thread-safe
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   const int64_t in = weights.dims()[0], columns = weights.dims()[1];
   constexpr auto kFloat = memory::data_type::f32;
@@ -127,7 +128,7 @@ dnnl::matmul::primitive_desc Matmul::describe(int64_t rows, const memory::desc& 
 
 namespace {
 
-// On the calling thread: y = x * weights.
+// y = x * weights, on the calling thread.
 void execute(const dnnl::matmul::primitive_desc& desc, const dnnl::matmul& primitive,
              const memory& weights, const float* x, float* y) {
   with_onednn([&] {
@@ -170,7 +171,7 @@ std::unique_ptr<PanelWeight> Matmul::pack(DType dtype, const std::byte* weight, 
   return packed;
 }
 
-// weight: the panel's rows [columns, in] as stored.
+// `weight` is the panel's rows [columns, in] as they are stored.
 void Matmul::pack_panel(DType dtype, const std::byte* weight, int64_t in,
                         PanelWeight::Panel& panel) {
   with_onednn([&] {
@@ -210,7 +211,7 @@ void Matmul::multiply(std::span<const LinearCall> calls, const float* x, int64_t
   multiply_tiles(calls, x, whole, threads);
   if (whole == rows) return;
   const int64_t in = calls[0].weight.in;
-  FloatBuffer padded_x;  // the last rows, filled up with zeros
+  FloatBuffer padded_x;  // the last rows, padded with zeros
   float* last_x = padded_x.get(kRowStep * in);
   std::fill(std::copy(x + whole * in, x + rows * in, last_x), last_x + kRowStep * in, 0.0f);
   std::vector<FloatBuffer> padded_y(calls.size());
@@ -235,7 +236,7 @@ void Matmul::run_product(const Product& product, std::span<const float> bias, co
   add_bias(bias, panel->first, panel->columns, result, rows, panel->columns);
 }
 
-// x: [rows, in] of the whole call.
+// x is [rows, in] of the whole call.
 void Matmul::run_piece(const Piece& piece, const float* x) {
   const auto& [call, values, gate, first_row, rows] = piece;
   const float* inputs = x + first_row * call->weight.in;
@@ -257,7 +258,7 @@ void Matmul::run_piece(const Piece& piece, const float* x) {
     activate(result + r * columns, factors + r * columns, columns, y + r * out);
 }
 
-// Every panel of a call for every tile of rows.
+// Lists every panel of a call for every tile of rows.
 std::vector<Matmul::Piece> Matmul::cut(const LinearCall& call, int64_t rows) {
   std::vector<Piece> pieces;
   const PanelWeight& weight = panels_of(call.weight);

@@ -1,4 +1,4 @@
-// Linear layers in float32 through oneDNN, in pieces that the caller's threads compute: fixed tiles
+// Linear layers in float32 through oneDNN. The caller's threads compute them in pieces: fixed tiles
 // of rows times fixed panels of output columns, each piece on one thread. A row's result depends
 // on that row and the weight alone, never on the other rows of the call.
 #pragma once
@@ -22,7 +22,7 @@ struct PanelWeight final : PackedWeight {
     dnnl::memory weights;  // [in, columns]
   };
   std::vector<Panel> panels;
-  bool any_row_count = false;  // rows come out the same whatever their number (see cut_rows)
+  bool any_row_count = false;  // a row's bits do not depend on the number of rows (see cut_rows)
 };
 
 class Matmul {
@@ -30,7 +30,7 @@ class Matmul {
   Matmul();
   std::unique_ptr<PanelWeight> pack(DType dtype, const std::byte* weight, int64_t out, int64_t in,
                                     Threads& threads);
-  // x: [rows, in]. Called by one thread at a time.
+  // x is [rows, in]. Only one thread may call at a time.
   void multiply(std::span<const LinearCall> calls, const float* x, int64_t rows, Threads& threads);
 
  private:
@@ -40,7 +40,7 @@ class Matmul {
   };
   using Key = std::tuple<int64_t, int64_t, int64_t>;  // rows, columns, in
 
-  // Of some rows with one panel.
+  // The product of some rows with one panel.
   struct Product {
     const PanelWeight::Panel* panel = nullptr;
     const Primitive* primitive = nullptr;
@@ -59,17 +59,17 @@ class Matmul {
   static void run_product(const Product& product, std::span<const float> bias, const float* x,
                           int64_t rows, float* result);
   static void run_piece(const Piece& piece, const float* x);
-  // rows: a multiple of 16 where a weight needs that.
+  // `rows` is a multiple of 16 where a weight needs that.
   void multiply_tiles(std::span<const LinearCall> calls, const float* x, int64_t rows,
                       Threads& threads);
 
   dnnl::engine engine_;
-  bool reorders_bf16_ = false;  // this machine's oneDNN reads bfloat16
+  bool reorders_bf16_ = false;  // oneDNN reads bfloat16 on this machine
   std::map<Key, Primitive> primitives_;
 };
 
 // c[m, n] = a[m, k] * b (+ c if accumulate), row-major with row strides lda, ldb, ldc, on the
-// calling thread; b is [k, n], or [n, k] if transpose_b; a likewise [k, m] if transpose_a.
+// calling thread. b is [k, n], or [n, k] if transpose_b; a is [m, k], or [k, m] if transpose_a.
 struct GemmShape {
   int64_t m = 0, n = 0, k = 0, lda = 0, ldb = 0, ldc = 0;
   bool transpose_b = false, accumulate = false, transpose_a = false;

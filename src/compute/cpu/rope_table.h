@@ -13,7 +13,7 @@ class RopeTable {
       : inverse_frequency_(inverse_frequency.begin(), inverse_frequency.end()), factor_(factor) {}
 
   bool is_for(std::span<const float> inverse_frequency, float factor) const;
-  // Makes positions [0, positions) known.
+  // Computes the values of positions [0, positions) that are missing.
   void reach(int64_t positions);
   const float* cos(int64_t position) const { return cos_.data() + position * half(); }  // [half]
   const float* sin(int64_t position) const { return sin_.data() + position * half(); }

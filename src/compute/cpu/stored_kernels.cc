@@ -10,8 +10,8 @@
 
 namespace lewis {
 
-// hold: keeps inputs that several weights need in a register; the compiler would load them anew for
-// each, and loading would take longer than multiplying.
+// hold() keeps inputs that several weights need in a register. The compiler would load them again
+// for each weight, and loading would take longer than multiplying.
 
 namespace baseline {
 namespace {
@@ -67,7 +67,7 @@ typedef __m512 Lanes;
 [[gnu::always_inline]] inline __m256i load_halves(const std::byte* p) {
   return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
 }
-// With a mask of ones: g++ 12 warns of the undefined value behind the plain ones.
+// These use a mask of ones, because g++ 12 warns about the undefined value in the plain intrinsics.
 [[gnu::always_inline]] inline void widen_bf16(const std::byte* p, Lanes& v) {
   const __m512i words = _mm512_maskz_cvtepu16_epi32(0xffff, load_halves(p));
   v = _mm512_castsi512_ps(_mm512_maskz_slli_epi32(0xffff, words, 16));

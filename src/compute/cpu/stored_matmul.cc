@@ -11,23 +11,23 @@
 namespace lewis {
 namespace {
 
-// Of weights: a piece of work. Large ones, which memory reads faster and, for prompts, because each
-// reads all inputs; but some for each thread.
+// The weights of one piece of work. Pieces are large, because memory reads long stretches faster
+// and each piece of a prompt reads all inputs; but every thread should get several.
 constexpr int64_t kLargestPiece = 512 << 10, kLeastPiece = 64 << 10;
 int64_t piece_bytes(int64_t all_bytes, int64_t rows, size_t threads) {
   if (rows > 64) return kLargestPiece;
   return std::clamp(all_bytes / static_cast<int64_t>(4 * threads), kLeastPiece, kLargestPiece);
 }
-constexpr int64_t kTileBytes = 16 << 10;    // of weights, in the first cache while inputs pass
-constexpr int64_t kChunkBytes = 512 << 10;  // of inputs, in the second cache while weights pass
+constexpr int64_t kTileBytes = 16 << 10;    // weights that stay in the first cache
+constexpr int64_t kChunkBytes = 512 << 10;  // inputs that stay in the second cache
 constexpr int64_t kOutStep = 12;            // a multiple of every kernel's columns
 // Below this many bytes of weights times rows, waking another thread costs more than it saves.
 constexpr int64_t kParallelWork = 512 << 10;
 
-// A few rows that are multiplied at once.
+// A few rows that are multiplied together.
 struct RowBlock {
   int64_t first = 0, rows = 0;
-  int size = 0;              // of the kernel: for 1 << size rows
+  int size = 0;              // the kernel is for 1 << size rows
   const float* x = nullptr;  // packed
 };
 
@@ -39,7 +39,7 @@ int64_t row_bytes(const StoredWeight& weight) {
   return weight.in * static_cast<int64_t>(dtype_size(weight.dtype));
 }
 
-// Blocks of 8 rows, the last one of what is left.
+// Packs rows in blocks of 8; the last block holds the rest.
 std::vector<RowBlock> cut_rows(int64_t rows, int64_t padded_in, const float* packed) {
   std::vector<RowBlock> blocks;
   for (int64_t first = 0; first < rows; first += kLargestBlock) {
@@ -73,7 +73,7 @@ StoredDots kernel_of(DType dtype, int size) {
                                   : kernels.f16)[size];
 }
 
-// Output columns of one call that one thread computes for all rows.
+// The output columns of one call that one thread computes for all rows.
 struct Piece {
   const LinearCall* call;
   int64_t first, count;
@@ -104,8 +104,8 @@ void run_piece(const Piece& piece, std::span<const RowBlock> blocks) {
   add_bias_of(piece, blocks.back().first + blocks.back().rows);
 }
 
-// Pieces of about `bytes` of the weights, in steps of `out_step` columns; what is left of a weight
-// and less than half of a step belongs to its last piece.
+// Cuts the weights into pieces of about `bytes`, in steps of `out_step` columns. A rest of less
+// than half a step belongs to the last piece of its weight.
 std::vector<Piece> cut_weights(std::span<const LinearCall> calls, int64_t bytes, int64_t out_step) {
   std::vector<Piece> pieces;
   for (const LinearCall& call : calls) {
@@ -130,7 +130,7 @@ constexpr int64_t kPanel = PanelProduct::kPanel;
 constexpr int64_t kRoundedOut = 128;          // columns of one product
 constexpr int64_t kRoundedRows = 8 * kPanel;  // rows of one product
 
-// Rows [first, first + 16) of x, rounded, as the panel that PanelProduct multiplies by.
+// Rounds rows [first, first + 16) of x into a panel as PanelProduct takes it.
 void round_panel(const Bf16Kernels& kernels, const float* x, int64_t first, int64_t rows,
                  int64_t in, uint32_t* panel) {
   thread_local FloatBuffer room;
@@ -156,8 +156,8 @@ void transpose(const float* from, int64_t rows, int64_t columns, int64_t from_st
   }
 }
 
-// The weights are the left factor, as they lie in memory; x's rows are the columns of the right
-// one.
+// The weights are the left factor as they lie in memory. The rows of x are the columns of the right
+// factor.
 void run_rounded(const Bf16Kernels& kernels, const Piece& piece, const uint32_t* panels,
                  int64_t rows) {
   const StoredWeight& weight = stored(*piece.call);
@@ -169,7 +169,7 @@ void run_rounded(const Bf16Kernels& kernels, const Piece& piece, const uint32_t*
     const int64_t count = std::min(kRoundedRows, rows - first);
     const int64_t n = round_up(count, kPanel);
     for (int64_t o = 0; o < piece.count;) {
-      // The last ones of a weight begin earlier, so that there are 16 of them.
+      // The last 16 columns of a weight overlap those before them, so that a panel is full.
       int64_t m = std::min(kRoundedOut, (piece.count - o) / kPanel * kPanel);
       if (m == 0) o = piece.count - (m = kPanel);
       kernels.multiply({.m = m,

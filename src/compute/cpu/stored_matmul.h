@@ -1,5 +1,5 @@
-// Matrix multiplication by weights as they are stored: for few rows (generation), whose time is
-// that of reading the weights from memory. Every weight is read once a call, whatever the rows.
+// Matrix multiplication by weights as they are stored, for few rows (generation). Its time is that
+// of reading the weights from memory. A call reads every weight once, whatever the number of rows.
 #pragma once
 
 #include <memory>
@@ -16,13 +16,13 @@ struct StoredWeight final : PackedWeight {
   std::shared_ptr<const std::byte> bytes;  // [out, in]
 };
 
-// In float32; where bfloat16 is asked for, the weights are bfloat16 and the processor has AMX,
-// inputs are rounded: eight rows then take little longer than one.
+// Multiplies in float32. If bfloat16 is requested, the weights are bfloat16 and the processor has
+// AMX, inputs are rounded instead: eight rows then take little longer than one.
 class StoredMatmul {
  public:
   explicit StoredMatmul(ComputeType type);
-  // All weights are StoredWeights; x: [rows, in]. Every value of a result is one sum of `in` terms
-  // in an order of its own: the same bits whatever other rows, weights and threads there are.
+  // All weights are StoredWeights, and x is [rows, in]. Every value of a result is one sum of `in`
+  // terms in a fixed order, so its bits do not depend on other rows, weights or threads.
   void multiply(std::span<const LinearCall> calls, const float* x, int64_t rows, Threads& threads);
 
  private:
@@ -32,7 +32,7 @@ class StoredMatmul {
   void multiply_rounded(std::span<const LinearCall> calls, const float* x, int64_t rows,
                         Threads& threads);
 
-  const Bf16Kernels* kernels_;  // null: in float32
+  const Bf16Kernels* kernels_;  // null means float32
   FloatBuffer packed_;          // x in blocks of rows
 };
 
