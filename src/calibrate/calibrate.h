@@ -1,6 +1,6 @@
-// Calibration: the forward pass with a tap at every input of linear layers. Layers outside, all tokens
-// inside: every weight is read once (twice by the reference protocol, which runs each block again,
-// pruned).
+// Calibration: the forward pass with a tap at every input of linear layers. Layers outside, all
+// tokens inside: every weight is read once (twice by the reference protocol, which runs each block
+// again, pruned).
 #pragma once
 
 #include <span>

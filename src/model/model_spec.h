@@ -1,5 +1,5 @@
-// A model as plain data: config.json -> ModelSpec. families.cc has one row per family. A layer's block
-// follows from this as a list of steps (block_steps.h).
+// A model as plain data: config.json -> ModelSpec. families.cc has one row per family. A layer's
+// block follows from this as a list of steps (block_steps.h).
 #pragma once
 
 #include <cstdint>

@@ -470,7 +470,8 @@ uint64_t Transformer::activation_bytes(int64_t rows) const {
     mixer = std::max(mixer, spec_.layer[static_cast<size_t>(layer)].mixer->working_values(
                                 spec_, compute_type()));
   }
-  const int64_t pieces = compute_type() == ComputeType::kF32 ? 3 : 1;  // of an input, two bytes each
+  const int64_t pieces =
+      compute_type() == ComputeType::kF32 ? 3 : 1;  // of an input, two bytes each
   const int64_t values = std::accumulate(slots.begin(), slots.end(), int64_t{0}) + gated + mixer +
                          widest_input * pieces / 2;
   return static_cast<uint64_t>(rows) * static_cast<uint64_t>(values) * sizeof(float);

@@ -1,6 +1,6 @@
-// Running a model: embedding, blocks as block_steps.h describes them, head. The caller owns the loop
-// over layers, so that it decides whether one block is in memory at a time (calibration, loss) or all
-// of them (generation).
+// Running a model: embedding, blocks as block_steps.h describes them, head. The caller owns the
+// loop over layers, so that it decides whether one block is in memory at a time (calibration, loss)
+// or all of them (generation).
 #pragma once
 
 #include <functional>
@@ -40,13 +40,14 @@ struct SequenceRows {
   SequenceState* state = nullptr;  // null: the rows are the whole sequence
 };
 
-// The input of some linear layers of a block: those whose `input` is `value` and which belong to the
-// routed expert `expert` or, where it is kDense, to none.
+// The input of some linear layers of a block: those whose `input` is `value` and which belong to
+// the routed expert `expert` or, where it is kDense, to none.
 struct Tapped {
   Value value = kStream;
-  ConstMatrix x;                  // for all rows of the call, or for those of `rows`
+  ConstMatrix x;  // for all rows of the call, or for those of `rows`
   int64_t expert = kDense;
-  std::span<const int64_t> rows;  // of a routed expert: the rows of the call that it sees, ascending
+  std::span<const int64_t>
+      rows;  // of a routed expert: the rows of the call that it sees, ascending
 };
 // Called on the thread that runs the block, once per input and call (of routed experts once per
 // expert that is chosen). The input of a router is tapped where other linear layers share it.
@@ -147,7 +148,7 @@ class Transformer {
   struct Ends;       // embedding, final norm, head: read when they are first needed
   struct Workspace;  // for run_block, reused from call to call
   class ForwardPass;
-  struct Ahead;      // what read_ahead reads
+  struct Ahead;  // what read_ahead reads
   void check_tensors() const;
   void check_no_others(const std::set<std::string, std::less<>>& known) const;
   void check_ids(std::span<const int32_t> ids, std::span<float> hidden) const;

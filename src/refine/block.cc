@@ -81,9 +81,9 @@ class BlockRefiner {
   }
 
   void answer(const GatedStep& step) {
-    at(step.out) = solver_.solve_gated(LayerSystem(solver_, text_, at(step.in)),
-                                       step.gate == kNone ? nullptr : &linear(step.gate),
-                                       linear(step.up));
+    at(step.out) =
+        solver_.solve_gated(LayerSystem(solver_, text_, at(step.in)),
+                            step.gate == kNone ? nullptr : &linear(step.gate), linear(step.up));
   }
 
   void answer(const ExpertsStep& step) {

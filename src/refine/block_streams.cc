@@ -33,10 +33,9 @@ Streams BlockStreams::make(int64_t columns) const {
           Matrix(text_.held_rows(), columns)};
 }
 
-// A stream's hidden states before the block are in `in_`, those after a part of it in `out_`, but for
-// the prior's: it begins with the merged stream's, and goes on in memory.
-void BlockStreams::read_hidden(const StreamPart& part, int64_t row,
-                               std::span<float> values) const {
+// A stream's hidden states before the block are in `in_`, those after a part of it in `out_`, but
+// for the prior's: it begins with the merged stream's, and goes on in memory.
+void BlockStreams::read_hidden(const StreamPart& part, int64_t row, std::span<float> values) const {
   if (part.stream == kPrior && moved_) {
     std::copy_n(prior_hidden_.row(part.first_row + row), values.size(), values.begin());
     return;

@@ -6,8 +6,8 @@ namespace lewis {
 namespace {
 
 // Per channel j the factor c on the weight that minimises
-// sum_t w (c x^m_tj - x^e_tj)^2 + ridge sum_t w (x^m_tj)^2 (c - 1)^2, which is a least-squares problem
-// of its own; weights [width] become the new ones. `one`: what is added to a stored weight.
+// sum_t w (c x^m_tj - x^e_tj)^2 + ridge sum_t w (x^m_tj)^2 (c - 1)^2, which is a least-squares
+// problem of its own; weights [width] become the new ones. `one`: what is added to a stored weight.
 void scale_weights(const TextRows& text, const Streams& x, double ridge, double one,
                    std::vector<float>& weights) {
   const size_t width = weights.size();

@@ -85,8 +85,8 @@ std::shared_ptr<const BlockWeights> RoutedExpertsSolver::run_unsolved(const Tran
   return block;
 }
 
-// Runs all experts for the held-out tokens, and for the merged stream those that see too little to be
-// solved. Returns what the router chooses for the merged stream.
+// Runs all experts for the held-out tokens, and for the merged stream those that see too little to
+// be solved. Returns what the router chooses for the merged stream.
 std::vector<RoutedRows> RoutedExpertsSolver::run_prior(const Streams& x, Streams& y) const {
   const auto block = run_unsolved(models_.prior, kPrior, x, y);
   std::vector<RoutedRows> routed =
