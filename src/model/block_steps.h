@@ -56,7 +56,8 @@ struct LinearsStep {
   std::vector<LinearOutput> outputs;
 };
 
-// What the layer's mixer computes from some values, sequence by sequence; it may overwrite them.
+// The layer's mixer computes new values from some others, sequence by sequence, and may overwrite
+// those.
 struct MixStep {
   int stage = 0;  // tells the mixer which of its computations this is
   std::vector<Value> in, out;

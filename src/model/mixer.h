@@ -17,7 +17,7 @@ namespace lewis {
 
 class ConfigReader;
 
-// What a mixer keeps of one sequence in one layer while tokens are generated: keys and values, a
+// The memory of one sequence in one layer while tokens are generated: keys and values, a
 // recurrent state, the last inputs of a convolution.
 class MixerState {
  public:
@@ -69,7 +69,7 @@ struct GgmlName {
   std::string_view module, ggml, fused;
 };
 
-// What mixers.cc lists.
+// A row of the table in mixers.cc.
 struct MixerRow {
   std::string_view name;
   // For the layers of a model with this config.json: reads the settings that only the mixer has.
