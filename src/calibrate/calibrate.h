@@ -1,6 +1,6 @@
-// Calibration: the forward pass with a tap at every input of linear layers. Layers outside, all tokens
-// inside: every weight is read once (twice by the reference protocol, which runs each block again,
-// pruned).
+// Calibration: the forward pass with a tap at every input of linear layers. Layers outside, all
+// tokens inside: every weight is read once (twice by the reference protocol, which runs each block
+// again, pruned).
 #pragma once
 
 #include <span>
@@ -23,15 +23,15 @@ struct CalibrateOptions {
   ProgressFn progress;            // tokens * layers
 };
 
-// Sums of squares of the inputs of every linear layer (spec: LEWIS, section 1; steps 2a and, for
-// the reference protocol, 2c and 2d), for every module of linear_names. Same bits for any number
-// of threads. Memory: one block, the hidden states of all tokens, one group's activations
-// (calibration_memory); what is more than max_memory is saved by not reading the next block ahead,
-// by small groups, and at last (clean) by several passes over the model, without changing a bit.
-// origin is left to the caller. Throws Error(kResource), before any work, when max_memory is too
-// little for one sequence. Throws Error(kInput): no sequences, an empty one, one that is longer
-// than the model's positions, an id outside the vocabulary, activations that are not finite; and
-// Error(kUsage): sparsity outside [0, 1], skip_first_token with the reference protocol.
+// Sums of squares of the inputs of every linear layer (docs/lewis.md), for every
+// LinearLayer::module. The bits are the same for any number of threads. Memory: one block, the
+// hidden states of all tokens, one group's activations (calibration_memory); what is more than
+// max_memory is saved by not reading the next block ahead, by small groups, and at last (clean) by
+// several passes over the model, without changing a bit. origin is left to the caller. Throws
+// Error(kResource), before any work, when max_memory is too little for one sequence. Throws
+// Error(kInput): no sequences, an empty one, one that is longer than the model's positions, an id
+// outside the vocabulary, activations that are not finite; and Error(kUsage): sparsity outside [0,
+// 1], skip_first_token with the reference protocol.
 Statistics calibrate(const Transformer& model, std::span<const std::vector<int32_t>> sequences,
                      const CalibrateOptions& options);
 

@@ -19,11 +19,12 @@ using RowRange = std::pair<int64_t, int64_t>;  // [first, last)
 void add_squares(Threads& threads, ConstMatrix x, std::span<const RowRange> ranges,
                  std::span<double> sums);
 
-// The same in the order of the rows: the bits do not depend on how the ranges were cut either.
+// Adds the squares in the order of the rows: here the bits do not depend on how the ranges were
+// cut.
 void add_squares_in_order(Threads& threads, ConstMatrix x, std::span<const RowRange> ranges,
                           std::span<double> sums);
 
-// Of |x[r, j]|, in the order of the rows.
+// sums[j] += |x[r, j]|, in the order of the rows.
 void add_magnitudes(Threads& threads, ConstMatrix x, std::span<const RowRange> ranges,
                     std::span<double> sums);
 

@@ -13,7 +13,7 @@ namespace {
 using Weights = std::map<std::string, std::unique_ptr<PackedWeight>, std::less<>>;
 using TapKey = std::pair<Value, int64_t>;  // an input of linear layers, and the expert or kDense
 
-// What a tap saw of one model.
+// The rows that one tap saw of one model.
 struct Seen {
   std::vector<float> x;       // [rows, columns]
   std::vector<int64_t> rows;  // of routed experts: which rows of the group

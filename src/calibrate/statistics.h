@@ -28,8 +28,8 @@ struct FusedPart {
   bool operator==(const FusedPart&) const = default;
 };
 
-// What the linear layer does to the calibration text in the base and in an expert, each on its own
-// stream: sums over tokens and outputs.
+// How much the output of a linear layer differs between the base and an expert, each on its own
+// stream: sums over tokens and output channels.
 struct OutputChange {
   double changed = 0;  // of (expert's output - base's)^2
   double base = 0;     // of base's output^2
@@ -49,8 +49,8 @@ struct Statistics {
   FusedParts fused;
   // For the weight X.weight the key "X": sums of |x_j|, if they were asked for; no routed experts.
   std::map<std::string, std::vector<double>> sum_magnitudes{};
-  // Of a pair of models (calibrate/output_change.h), by the names of linear_names; then there is
-  // nothing else.
+  // For a pair of models (calibrate/output_change.h), by the names of linear_names; then all other
+  // sums are empty.
   std::map<std::string, OutputChange> output_changes{};
   uint64_t tokens = 0;  // that were counted
   uint64_t sequences = 0;
@@ -59,8 +59,8 @@ struct Statistics {
   // for deciding whether a file can be used again.
   std::map<std::string, std::string> origin;
 
-  // What a sum is divided by to become the s_j of the protocol: tokens (clean), sequences
-  // (reference). For an expert clean divides by the tokens that it saw.
+  // The number that a sum is divided by to become the s_j of the protocol: tokens (clean),
+  // sequences (reference). For an expert clean divides by the tokens that it saw.
   double divisor() const {
     return static_cast<double>(protocol == Protocol::kClean ? tokens : sequences);
   }

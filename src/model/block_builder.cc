@@ -73,8 +73,8 @@ std::vector<int> BlockBuilder::own_linears(std::string_view place,
 }
 
 std::vector<int> BlockBuilder::fused_linears(std::string_view place, std::string_view fused,
-                                             std::span<const LinearPart> parts, Value in,
-                                             bool bias, int64_t expert) {
+                                             std::span<const LinearPart> parts, Value in, bool bias,
+                                             int64_t expert) {
   const std::string module = in_block(place, fused);
   const int64_t all = std::accumulate(parts.begin(), parts.end(), int64_t{0},
                                       [](int64_t n, const LinearPart& p) { return n + p.rows; });
@@ -159,9 +159,9 @@ ExpertLinears BlockBuilder::routed_expert(const std::string& place, int64_t expe
                                           const ExpertsStep& step) {
   const ExpertsSpec& e = spec_.experts;
   const size_t first = block_.linears.size();
-  const ExpertLinears linears = mlp_linears(fmt::format("{}{}.", place, expert), e.names,
-                                            e.intermediate, step.expert_in, step.expert_inner,
-                                            expert);
+  const ExpertLinears linears =
+      mlp_linears(fmt::format("{}{}.", place, expert), e.names, e.intermediate, step.expert_in,
+                  step.expert_inner, expert);
   for (size_t n = first; n < block_.linears.size(); ++n) {
     LinearLayer& linear = block_.linears[n];
     linear.module = in_block("", place.substr(0, place.size() - 1));

@@ -29,18 +29,18 @@ class BlockBuilder {
 
   // The normed rows of `in`, or its rows as they are where `name` is empty.
   Value norm(std::string_view name, Value in);
-  // The same in place; nothing where `name` is empty.
+  // Norms x in place; does nothing where `name` is empty.
   void norm_in_place(std::string_view name, Value x, const NormSpec& norm);
   // Linear layers that share the input, one value each. `fused`: the name of the one tensor that
   // holds the rows of all parts, one after the other; empty: each has its own.
   std::vector<Value> linears(std::string_view place, std::span<const LinearPart> parts, Value in,
                              bool bias, std::string_view fused = {});
   Value linear(std::string_view place, const LinearPart& part, Value in, bool bias);
-  // What the mixer computes; values of these widths. The inputs are used up.
+  // A computation of the mixer that gives values of these widths. It uses its inputs up.
   std::vector<Value> mix(std::vector<Value> in, std::span<const int64_t> widths, int stage = 0);
   // A tensor that only the mixer reads, by its name within the block.
   void own_tensor(std::string_view name, Shape shape, bool plus_one = false);
-  // The MLP that the spec describes; the routed experts that it describes.
+  // The output [rows, hidden] of the MLP, or of the routed experts, that the spec describes.
   Value mlp(Value x);
   Value experts(Value x);
   void add_to_stream(Value x);

@@ -1,7 +1,7 @@
 // One transformer block as plain data: the steps that lead from the hidden states before a block to
 // those after it. Whoever runs a block goes through these steps: the forward pass (run_block.cc),
-// calibration and comparison (by its taps) and refinement (refine/). The list follows from ModelSpec;
-// what happens between the tokens of a sequence is added by the layer's mixer (mixer.h).
+// calibration and comparison (by its taps) and refinement (refine/). The list follows from
+// ModelSpec; what happens between the tokens of a sequence is added by the layer's mixer (mixer.h).
 #pragma once
 
 #include <cstdint>
@@ -56,7 +56,8 @@ struct LinearsStep {
   std::vector<LinearOutput> outputs;
 };
 
-// What the layer's mixer computes from some values, sequence by sequence; it may overwrite them.
+// The layer's mixer computes new values from some others, sequence by sequence, and may overwrite
+// those.
 struct MixStep {
   int stage = 0;  // tells the mixer which of its computations this is
   std::vector<Value> in, out;
@@ -80,8 +81,9 @@ struct ExpertsStep {
   int router = kNone, shared_switch = kNone;
   std::vector<ExpertLinears> experts;
   ExpertLinears shared;  // kNone: there is no shared expert
-  // Values that exist within this step: the router's scores [rows, experts]; the input of one expert,
-  // its inner values and its output, [its rows, ...]; the inner values of the shared expert.
+  // Values that exist within this step: the router's scores [rows, experts]; the input of one
+  // expert, its inner values and its output, [its rows, ...]; the inner values of the shared
+  // expert.
   Value scores = kStream, expert_in = kStream, expert_inner = kStream, expert_out = kStream,
         shared_inner = kStream;
 };
@@ -133,8 +135,8 @@ struct BlockSteps {
 BlockSteps block_steps(const ModelSpec& spec, int64_t layer);
 
 // The linear layers of one block, in the order of its steps: those of the mixer, then gate, up and
-// down; where experts are routed, the router, gate, up and down of the shared expert and its switch,
-// then those of each expert.
+// down; where experts are routed, the router, gate, up and down of the shared expert and its
+// switch, then those of each expert.
 std::vector<LinearLayer> linear_layers(const ModelSpec& spec, int64_t layer);
 
 // Their names.

@@ -1,5 +1,5 @@
-// What Transformer keeps of a block, and its working memory: for transformer.cc, which loads, and
-// run_block.cc and routed_experts.cc, which run.
+// The weights that Transformer keeps of a block, and its working memory: for transformer.cc, which
+// loads, and run_block.cc and routed_experts.cc, which run.
 #pragma once
 
 #include <memory>

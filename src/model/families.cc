@@ -1,5 +1,5 @@
-// The families of models: what config.json of each model_type means. A family is a row of
-// kFamilies; what its rows share is read by read_common.
+// The families of models: what config.json of each model_type means. Each family is a row of
+// kFamilies; read_common reads what all rows share.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -17,7 +17,7 @@ namespace {
 
 struct Family {
   std::string_view model_type;
-  // What transformers assumes where config.json is silent, beyond kDefaults.
+  // The values that transformers assumes where config.json is silent, beyond kDefaults.
   std::string_view defaults;
   // The keys of kMechanisms that the family reads, between blanks.
   std::string_view mechanisms;
@@ -86,8 +86,8 @@ void read_qwen3(const ConfigReader& config, ModelSpec& spec) {
   read_upper_windows(config, spec);
 }
 
-// What Gemma 2 and 3 share. The scale of the embeddings is that of a float32 model; one that runs
-// in bfloat16 rounds it to that type.
+// Reads what Gemma 2 and 3 share. The scale of the embeddings is that of a float32 model; one that
+// runs in bfloat16 rounds it to that type.
 void read_gemma(const ConfigReader& config, ModelSpec& spec) {
   spec.norm.plus_one = true;
   spec.norms = {"input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm",
@@ -474,7 +474,7 @@ void read_heads(const ConfigReader& config, ModelSpec& spec) {
   spec.attention_scale = 1.0f / std::sqrt(static_cast<float>(spec.head_dim));
 }
 
-// The rope of the layers that see everything (Gemma 3 in transformers 5 has one a kind of layer).
+// The rope of the layers that see everything (Gemma 3 in transformers 5 has one per kind of layer).
 RopeSpec read_main_rope(const ConfigReader& config, const ModelSpec& spec, const Family& family) {
   const auto all = rope_object(config);
   const bool nested = all && all->find("full_attention") && family.reads("rope_local_base_freq");

@@ -4,8 +4,8 @@
 #include <numeric>
 
 #include "base/error.h"
-#include "model/sequence_state.h"
 #include "model/sample.h"
+#include "model/sequence_state.h"
 #include "model/transformer.h"
 
 namespace lewis {

@@ -1,7 +1,7 @@
-// The seam for mechanisms that let the tokens of a sequence influence each other: attention today. A
-// mixer is one file in mixers/ and one row in mixers/mixers.cc. It names its linear layers (and with
-// that what calibration, planning, refinement and importance matrices need to know), and it computes
-// what lies between them, for whole sequences and for the next tokens of one.
+// The seam for mechanisms that let the tokens of a sequence influence each other: attention today.
+// A mixer is one file in mixers/ and one row in mixers/mixers.cc. It names its linear layers (and
+// with that what calibration, planning, refinement and importance matrices need to know), and it
+// computes what lies between them, for whole sequences and for the next tokens of one.
 #pragma once
 
 #include <memory>
@@ -17,7 +17,7 @@ namespace lewis {
 
 class ConfigReader;
 
-// What a mixer keeps of one sequence in one layer while tokens are generated: keys and values, a
+// The memory of one sequence in one layer while tokens are generated: keys and values, a
 // recurrent state, the last inputs of a convolution.
 class MixerState {
  public:
@@ -34,9 +34,9 @@ struct MixedRows {
 struct MixCall {
   const ModelSpec& spec;
   int64_t layer = 0;
-  int stage = 0;                              // MixStep::stage
-  std::span<const std::vector<float>> own;    // the own tensors, in the order of describe()
-  std::span<const MixedRows> sequences;       // one after the other, all rows
+  int stage = 0;                            // MixStep::stage
+  std::span<const std::vector<float>> own;  // the own tensors, in the order of describe()
+  std::span<const MixedRows> sequences;     // one after the other, all rows
   int64_t rows = 0;
   std::span<float* const> in;   // [rows, width] each, in the order of the step; may be overwritten
   std::span<float* const> out;  // the same; they overlap with nothing
@@ -44,7 +44,8 @@ struct MixCall {
   Threads& threads;
 };
 
-// Immutable. A sequence's result depends neither on the other sequences nor on the number of threads.
+// Immutable. A sequence's result depends neither on the other sequences nor on the number of
+// threads.
 class Mixer {
  public:
   virtual ~Mixer() = default;
@@ -68,7 +69,7 @@ struct GgmlName {
   std::string_view module, ggml, fused;
 };
 
-// What mixers.cc lists.
+// A row of the table in mixers.cc.
 struct MixerRow {
   std::string_view name;
   // For the layers of a model with this config.json: reads the settings that only the mixer has.

@@ -1,5 +1,5 @@
-// A model as plain data: config.json -> ModelSpec. families.cc has one row per family. A layer's block
-// follows from this as a list of steps (block_steps.h).
+// A model as plain data: config.json -> ModelSpec. families.cc has one row per family. A layer's
+// block follows from this as a list of steps (block_steps.h).
 #pragma once
 
 #include <cstdint>
@@ -63,9 +63,10 @@ struct MlpNames {
 // Routed experts: every token goes through the `chosen` experts that the router likes best.
 struct ExpertsSpec {
   int64_t count = 0, chosen = 0, intermediate = 0;
-  int64_t shared_intermediate = 0;  // of the expert that every token goes through; 0: there is none
-  bool normalize = false;           // the weights of the chosen add up to one
-  std::string module = "mlp";       // "mlp.experts.3.gate_proj", "block_sparse_moe.experts.3.w1"
+  int64_t shared_intermediate =
+      0;                       // of the expert that every token goes through; 0: no such expert
+  bool normalize = false;      // the weights of the chosen add up to one
+  std::string module = "mlp";  // "mlp.experts.3.gate_proj", "block_sparse_moe.experts.3.w1"
   MlpNames names = {"gate_proj", "up_proj", "down_proj"};
   bool fused = false;  // mlp.experts.gate_up_proj [count, 2 * intermediate, hidden] and down_proj
 
@@ -126,8 +127,8 @@ struct ModelSpec {
 // activation, rope type, layer type or other setting that changes the computation and is not known.
 ModelSpec read_model_spec(const Json& config, std::string_view file);
 
-// What config.json does not say and the tensors' names do: their prefix, and whether the experts
-// of a layer are stored as one tensor.
+// Fills in what the tensors' names say and config.json does not: their prefix, and whether the
+// experts of a layer are stored as one tensor.
 ModelSpec locate_tensors(ModelSpec spec, const TensorSource& source);
 
 // True when a sequence that grows from `before` to `after` positions is rotated by other

@@ -1,5 +1,5 @@
 // The forward pass through one block: goes through its steps.
-#include <array>
+#include <algorithm>
 
 #include "base/error.h"
 #include "model/block_weights.h"
@@ -150,8 +150,7 @@ void Transformer::mix(const BlockWeights& block, const MixStep& step,
     mixed.push_back(
         {s.first_row, s.rows, s.first_position, s.state ? &s.state->layer(layer) : nullptr});
   }
-  const MixCall call{spec_, layer, step.stage, block.own, mixed,
-                     rows,  in,    out,        backend_,  threads_};
+  const MixCall call{spec_, layer, step.stage, block.own, mixed, rows, in, out, backend_, threads_};
   spec_.layer[static_cast<size_t>(layer)].mixer->mix(call);
 }
 
@@ -166,8 +165,8 @@ void Transformer::add_to_stream(float* x, int64_t rows, float* hidden) const {
 }
 
 // inner [rows, width] = activation(gate(x)) * up(x), or activation(up(x)) without a gate.
-void Transformer::run_gated(const BlockWeights& block, int gate_index, int up_index,
-                            const float* x, int64_t rows, float* inner) const {
+void Transformer::run_gated(const BlockWeights& block, int gate_index, int up_index, const float* x,
+                            int64_t rows, float* inner) const {
   const Linear& up = block.linear(up_index);
   if (gate_index == kNone) {
     backend_.linear(*up.weight, up.bias, x, rows, inner);

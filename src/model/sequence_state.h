@@ -1,4 +1,4 @@
-// What generation keeps of one sequence, so that the next token costs one row per layer.
+// The memory of one sequence during generation, so that the next token costs one row per layer.
 #pragma once
 
 #include <memory>

@@ -57,7 +57,8 @@ bool stored_finite(DType dtype, std::span<const std::byte> bytes, Threads& threa
   return finite;
 }
 
-// A pruned weight's values do: it is then multiplied by as if it were stored.
+// Whether all values are bfloat16 already, as those of a pruned weight are. Such a weight is
+// multiplied by as if it were stored.
 bool fit_bf16(std::span<const float> values) {
   return std::ranges::all_of(values,
                              [](float v) { return (std::bit_cast<uint32_t>(v) & 0xffffu) == 0; });
@@ -212,7 +213,7 @@ void Transformer::embed_once(std::span<const int32_t> ids, std::span<float> hidd
   const TensorInfo& tensor = source_.get(embedding_name(spec_));
   const auto width = static_cast<size_t>(spec_.hidden);
   const size_t row_bytes = width * dtype_size(tensor.dtype);
-  std::vector<size_t> order(ids.size());  // of the tokens, by id
+  std::vector<size_t> order(ids.size());  // the tokens by id
   std::iota(order.begin(), order.end(), size_t{0});
   std::ranges::stable_sort(order, {}, [&](size_t i) { return ids[i]; });
   // The tokens [begin, end) of `order` whose rows lie in one piece of the matrix.
@@ -268,7 +269,8 @@ size_t Transformer::stored_bytes(const LinearLayer& linear) const {
   return static_cast<size_t>(linear.out * linear.in) * dtype_size(source_.get(linear.tensor).dtype);
 }
 
-// All weights of a block one after the other in `room`, each on a cache line of its own.
+// Places for all weights of a block, one after the other in `room`, each on a cache line of its
+// own.
 std::vector<std::span<std::byte>> Transformer::lay_out(std::span<const LinearLayer> linears,
                                                        PageBuffer& room) const {
   constexpr size_t kLine = 64;
@@ -470,7 +472,8 @@ uint64_t Transformer::activation_bytes(int64_t rows) const {
     mixer = std::max(mixer, spec_.layer[static_cast<size_t>(layer)].mixer->working_values(
                                 spec_, compute_type()));
   }
-  const int64_t pieces = compute_type() == ComputeType::kF32 ? 3 : 1;  // of an input, two bytes each
+  const int64_t pieces =
+      compute_type() == ComputeType::kF32 ? 3 : 1;  // of an input, two bytes each
   const int64_t values = std::accumulate(slots.begin(), slots.end(), int64_t{0}) + gated + mixer +
                          widest_input * pieces / 2;
   return static_cast<uint64_t>(rows) * static_cast<uint64_t>(values) * sizeof(float);

@@ -1,6 +1,6 @@
-// Running a model: embedding, blocks as block_steps.h describes them, head. The caller owns the loop
-// over layers, so that it decides whether one block is in memory at a time (calibration, loss) or all
-// of them (generation).
+// Running a model: embedding, blocks as block_steps.h describes them, head. The caller owns the
+// loop over layers, so that it decides whether one block is in memory at a time (calibration, loss)
+// or all of them (generation).
 #pragma once
 
 #include <functional>
@@ -40,13 +40,14 @@ struct SequenceRows {
   SequenceState* state = nullptr;  // null: the rows are the whole sequence
 };
 
-// The input of some linear layers of a block: those whose `input` is `value` and which belong to the
-// routed expert `expert` or, where it is kDense, to none.
+// The input of some linear layers of a block: those whose `input` is `value` and which belong to
+// the routed expert `expert` or, where it is kDense, to none.
 struct Tapped {
   Value value = kStream;
-  ConstMatrix x;                  // for all rows of the call, or for those of `rows`
+  ConstMatrix x;  // for all rows of the call, or for those of `rows`
   int64_t expert = kDense;
-  std::span<const int64_t> rows;  // of a routed expert: the rows of the call that it sees, ascending
+  std::span<const int64_t>
+      rows;  // of a routed expert: the rows of the call that it sees, ascending
 };
 // Called on the thread that runs the block, once per input and call (of routed experts once per
 // expert that is chosen). The input of a router is tapped where other linear layers share it.
@@ -90,14 +91,14 @@ class Transformer {
   // hidden: [ids.size(), spec.hidden]. An id outside the vocabulary is an Error(kInput). The table
   // stays in memory for the next call.
   void embed(std::span<const int32_t> ids, std::span<float> hidden) const;
-  // The same, but reads the table piece by piece and keeps nothing.
+  // Embeds likewise, but reads the table piece by piece and keeps nothing.
   void embed_once(std::span<const int32_t> ids, std::span<float> hidden) const;
   // Reads and packs one block, tensor by tensor. Values that are not finite are an Error(kInput).
   std::shared_ptr<const BlockWeights> load_block(int64_t layer, const WeightEdit& edit = {}) const;
   // Begins to read a block's linear weights, as they are stored, on another thread; load_block of
   // that layer takes them over. Layers that do not exist are nothing to read.
   void read_ahead(int64_t layer) const;
-  // The same for generation: the weights stay in memory as they are stored, see Backend::keep.
+  // Reads one block for generation: the weights stay in memory as they are stored (Backend::keep).
   std::shared_ptr<const BlockWeights> load_stored_block(int64_t layer) const;
   // hidden: [rows, spec.hidden], changed in place; the sequences lie in it one after the other. A
   // sequence's result does not depend on the others. More positions than the model has are an
@@ -111,7 +112,7 @@ class Transformer {
   // y [rows, width] = the norm of x, or x itself where the step has no norm; y may be x.
   void norm(const BlockWeights& block, const NormStep& step, const float* x, int64_t rows,
             float* y) const;
-  // What the mixer computes: in and out [rows, width], in the order of the step. `in` is used up.
+  // Runs the mixer: in and out are [rows, width] each, in the order of the step. `in` is used up.
   void mix(const BlockWeights& block, const MixStep& step, std::span<const SequenceRows> sequences,
            int64_t rows, std::span<float* const> in, std::span<float* const> out) const;
   // gate = activation(gate) * up, n values; without up (null): gate = activation(gate).
@@ -147,7 +148,7 @@ class Transformer {
   struct Ends;       // embedding, final norm, head: read when they are first needed
   struct Workspace;  // for run_block, reused from call to call
   class ForwardPass;
-  struct Ahead;      // what read_ahead reads
+  struct Ahead;  // what read_ahead reads
   void check_tensors() const;
   void check_no_others(const std::set<std::string, std::less<>>& known) const;
   void check_ids(std::span<const int32_t> ids, std::span<float> hidden) const;

@@ -1,7 +1,6 @@
 // Refining one block (or, as the last one, an untied head): the experts' streams and the merged
 // stream go through it together, layer by layer, and every linear layer of the merged model is
-// solved before the merged stream takes it (spec: refining a merge by activation regression,
-// section 2).
+// solved before the merged stream takes it (docs/refine.md).
 #pragma once
 
 #include <functional>
@@ -28,8 +27,8 @@ struct StreamPair {
   HiddenStates experts, merged;
 };
 
-// What became of a block. Errors are || merged - expert ||^2 / || expert ||^2 of its output on held
-// out tokens, of all tokens if none are held out; the mean over the experts.
+// The outcome of a block. Its errors are || merged - expert ||^2 / || expert ||^2 of the block's
+// output on the held-out tokens (on all tokens where none are held out), the mean over the experts.
 struct BlockResult {
   std::map<std::string, std::vector<std::byte>, std::less<>> tensors;  // refined, as stored
   double error_solved = 0, error_prior = 0;  // error_prior is 0 where nothing is held out

@@ -2,6 +2,7 @@
 // layer is solved in.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <span>
 #include <vector>
@@ -37,8 +38,8 @@ class BlockStreams {
   void norm_hidden(const NormStep& step, Streams& y);
   // y = the norm of x; both may be the same.
   void norm(const NormStep& step, const Streams& x, Streams& y) const;
-  // What the mixers of all models make of `in`, some whole sequences at a time. An input is used up,
-  // and its memory holds the first output of the same width.
+  // What the mixers of all models make of `in`, some whole sequences at a time. An input is used
+  // up, and its memory holds the first output of the same width.
   std::vector<Streams> mix(const MixStep& step, std::span<Streams> in,
                            std::span<const int64_t> widths) const;
   // Adds a value to the hidden states, which from then on are those after the block. x is used up.

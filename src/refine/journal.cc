@@ -15,7 +15,7 @@ namespace fs = std::filesystem;
 
 constexpr const char* kMarker = ".lewis-refined";
 
-// How a block came about, in its file's metadata.
+// The errors, the decision and the notes of a block, in its file's metadata.
 Metadata metadata_of(const BlockResult& r) {
   const Json json = {{"error_solved", r.error_solved},
                      {"error_prior", r.error_prior},

@@ -1,6 +1,6 @@
-// What a refinement has finished, on disk, so that an interrupted one goes on: a folder with one
-// file a block (its refined tensors and how they came about), the streams after the last block,
-// and a journal that grows by a line a file, as io/manifest.h has it.
+// The finished part of a refinement on disk, so that an interrupted one goes on: a folder with one
+// file per block (its refined tensors, errors and notes), the streams after the last block,
+// and a journal that grows by a line per file, as io/manifest.h has it.
 #pragma once
 
 #include <filesystem>
@@ -18,8 +18,8 @@ namespace lewis {
 class RefineJournal {
  public:
   // Makes the folder, in place of what an earlier run left there, or with `resume` takes over what
-  // a run of the same plan has finished (nothing, if there is none). Error(kUsage) when the folder
-  // holds something else, or when another process works there.
+  // a run of the same plan has finished (nothing where no such run exists). Error(kUsage) when the
+  // folder holds something else, or when another process works there.
   RefineJournal(std::filesystem::path folder, const std::string& plan, bool resume);
   // Removes the folder unless keep() was called.
   ~RefineJournal();
@@ -28,7 +28,7 @@ class RefineJournal {
 
   const std::filesystem::path& folder() const { return folder_; }
   int64_t blocks_done() const { return static_cast<int64_t>(done_.size()); }
-  // Of blocks_done() blocks, the last.
+  // The streams after the last of blocks_done() blocks.
   void load_streams(StreamPair& streams) const;
   BlockResult result(int64_t block) const;  // without its tensors
 

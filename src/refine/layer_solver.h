@@ -1,5 +1,5 @@
 // One linear layer of a block that is refined: its new weights, by regression, RegMean or
-// RegMean++ (docs/refine.md), and what all streams make of their inputs with them.
+// RegMean++ (docs/refine.md), and the outputs of all streams with them.
 #pragma once
 
 #include <functional>
@@ -35,7 +35,7 @@ struct LayerSystem {
 
 class LayerSolver {
  public:
-  // Refined tensors and notes go to `result`; `step` hears of every weight that is solved.
+  // Refined tensors and notes go to `result`; `step` is called with the number of weights solved.
   LayerSolver(const RefineModels& models, const RefineSettings& settings, BlockResult& result,
               const std::function<void(uint64_t)>& step)
       : models_(models),
@@ -49,7 +49,7 @@ class LayerSolver {
   // y [rows, out] of all streams: what the layer makes of the system's x, by the new weights in the
   // merged stream, by their own in the others. Error(kInput) where a weight is not finite.
   void solve(const LayerSystem& system, const RefinedLayer& l, Streams& y);
-  // The same for output channels [first, first + width); y has only their columns.
+  // Solves output channels [first, first + width) alone; y has only their columns.
   void solve_panel(const LayerSystem& system, const RefinedLayer& l, int64_t first, int64_t width,
                    Streams& y);
   // activation(gate(x)) * up(x), or activation(up(x)) where `gate` is null: solves both panel by
@@ -64,7 +64,7 @@ class LayerSolver {
 
  private:
   friend struct LayerSystem;
-  // The same rows of an expert's layer.
+  // Rows of an expert's layer.
   struct StoredRows {
     DType dtype;
     std::vector<std::byte> bytes;

@@ -13,8 +13,8 @@ class OutputError {
  public:
   explicit OutputError(const TextRows& text) : text_(text), sums_(text.segments.size()) {}
 
-  // Rows of `segment`, which is one of the text's: `first_row` counts from the text's first row. y and
-  // expert: [rows, columns].
+  // Rows of `segment`, which is one of the text's: `first_row` counts from the text's first row. y
+  // and expert: [rows, columns].
   void add(const Segment& segment, int64_t first_row, int64_t columns, std::span<const float> y,
            const float* expert);
   double value() const;

@@ -48,7 +48,7 @@ void check_texts(const RefineModels& models, std::span<const std::vector<TokenSe
   }
 }
 
-// Of both streams before and after a block.
+// Bytes of both streams before and after a block.
 uint64_t stream_bytes(const RefineModels& models, const TextRows& text) {
   return 4 * static_cast<uint64_t>(text.rows * models.prior.spec().hidden) * sizeof(float);
 }

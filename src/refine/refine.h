@@ -1,5 +1,5 @@
 // Refinement: a merge whose linear layers reproduce, on calibration text, what the experts' layers
-// computed. Closed-form, block by block (spec: refining a merge by activation regression; RegMean,
+// computed. Closed-form, block by block (docs/refine.md; RegMean,
 // arXiv 2212.09849; RegMean++, 2508.03121).
 #pragma once
 
@@ -32,8 +32,8 @@ struct RefineReport {
   uint64_t tokens = 0, held_out = 0;
 };
 
-// What refining would take, without doing any of it. Checks the models and the texts, and throws,
-// as refine() does.
+// The memory and disk that refining would take, without doing it. Checks the models and the texts,
+// and throws, as refine() does.
 struct RefineCost {
   uint64_t tokens = 0;        // of all texts, with those that are held out
   uint64_t peak_memory = 0;   // bytes, within the limit

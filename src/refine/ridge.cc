@@ -9,7 +9,7 @@
 namespace lewis {
 namespace {
 
-// Of a singular system without ridge: the smallest rho that is tried, relative to the diagonal.
+// The smallest rho that is tried for a singular system without ridge, relative to the diagonal.
 constexpr double kLeastRidge = 1e-12;
 constexpr int kMostRaises = 16;
 

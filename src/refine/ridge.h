@@ -1,6 +1,5 @@
 // Ridge regression for the layers that share an input: min over D of sum_t w_t || D x_t - r_t ||^2
-// + rho || D ||^2, for as many residuals r as there are output channels (spec: refining a merge by
-// activation regression, section 1).
+// + rho || D ||^2, for as many residuals r as there are output channels (docs/refine.md).
 #pragma once
 
 #include <cstdint>

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <span>
 
 #include "refine/block_streams.h"
@@ -9,10 +10,10 @@
 
 namespace lewis {
 
-// Computes an ExpertsStep in all streams. The experts of the experts' streams and of the prior's run
-// as they are, each by its own router. The merged stream's router is the prior's, and a routed expert
-// is solved on the tokens that it sends there; the experts' models are asked what their expert of that
-// number makes of such a token, wherever they send it themselves.
+// Computes an ExpertsStep in all streams. The experts of the experts' streams and of the prior's
+// run as they are, each by its own router. The merged stream's router is the prior's, and a routed
+// expert is solved on the tokens that it sends there; the experts' models are asked what their
+// expert of that number makes of such a token, wherever they send it themselves.
 class RoutedExpertsSolver {
  public:
   // `layers`: by the index of the step's linear layers. All arguments must live as long as this.

@@ -27,7 +27,7 @@ struct DefaultInit : std::allocator<T> {
   using std::allocator<T>::allocator;
 };
 
-// [rows, columns], one row a token. Not zeroed.
+// [rows, columns], one row per token. The values are not zeroed.
 struct Matrix {
   Matrix() = default;
   Matrix(int64_t row_count, int64_t column_count)
@@ -42,12 +42,12 @@ struct Matrix {
   int64_t rows = 0, columns = 0;
 };
 
-// The same quantity in three streams: the experts on their texts, the merged model, and the merged
+// One quantity in three streams: the experts on their texts, the merged model, and the merged
 // model as it would be with this block left at the prior, on what is held out.
 enum StreamIndex { kExperts, kMerged, kPrior };
 using Streams = std::array<Matrix, 3>;
 
-// As many rows as x has.
+// Matrices with the rows of x.
 inline Streams like(const Streams& x, int64_t columns) {
   return {Matrix(x[kExperts].rows, columns), Matrix(x[kMerged].rows, columns),
           Matrix(x[kPrior].rows, columns)};

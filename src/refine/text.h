@@ -18,7 +18,8 @@ struct Segment {
   std::vector<SequenceRows> sequences;  // their first_row counts from the segment's
 };
 
-// First what is fitted to, expert by expert, then what is held out, likewise.
+// First come the rows that are fitted to, expert by expert, then those that are held out, in the
+// same order.
 struct TextRows {
   std::vector<int32_t> ids;       // [rows]
   std::vector<Segment> segments;  // those without rows are left out

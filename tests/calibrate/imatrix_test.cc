@@ -11,7 +11,7 @@
 #include "golden_file.h"
 #include "io/checkpoint.h"
 #include "io/gguf.h"
-#include "model/model_spec.h"
+#include "model/block_steps.h"
 #include "temp_dir.h"
 
 namespace lewis {

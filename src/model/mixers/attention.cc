@@ -46,8 +46,8 @@ void norm_heads(const MixCall& call, float* x, int64_t heads, std::span<const fl
                         spec.norm.epsilon, x);
 }
 
-// Rope of q [rows, heads, head_dim] and k [rows, kv_heads, head_dim]. A sequence that is longer than
-// the rope's short length has frequencies of its own.
+// Rope of q [rows, heads, head_dim] and k [rows, kv_heads, head_dim]. A sequence that is longer
+// than the rope's short length has frequencies of its own.
 void encode_positions(const MixCall& call, const RopeSpec& rope, float* q, float* k) {
   const ModelSpec& spec = call.spec;
   std::vector<int64_t> positions;
@@ -84,13 +84,14 @@ class Attention final : public Mixer {
                        spec.norm.plus_one);
     }
     const std::array<LinearPart, 3> parts = {{{"q_proj", width}, {"k_proj", kv}, {"v_proj", kv}}};
-    const auto qkv = block.linears("self_attn.", parts, x, spec.qkv_bias,
-                                   spec.fused_qkv ? "qkv_proj" : "");
+    const auto qkv =
+        block.linears("self_attn.", parts, x, spec.qkv_bias, spec.fused_qkv ? "qkv_proj" : "");
     const Value mixed = block.mix(qkv, std::array{width})[0];
     return block.linear("self_attn.", {"o_proj", spec.hidden}, mixed, spec.o_bias);
   }
 
-  // in: q [rows, heads, head_dim], k and v [rows, kv_heads, head_dim]; out: [rows, heads, head_dim].
+  // in: q [rows, heads, head_dim], k and v [rows, kv_heads, head_dim]; out: [rows, heads,
+  // head_dim].
   void mix(const MixCall& call) const override {
     const ModelSpec& spec = call.spec;
     const LayerSpec& layer = spec.layer[static_cast<size_t>(call.layer)];
@@ -144,7 +145,7 @@ MixerPtr attention_mixer() {
 }
 
 extern const MixerRow kAttention;
-const MixerRow kAttention = {
-    "attention", [](const ConfigReader&) { return attention_mixer(); }, kNames};
+const MixerRow kAttention = {"attention", [](const ConfigReader&) { return attention_mixer(); },
+                             kNames};
 
 }  // namespace lewis
