@@ -3,6 +3,8 @@
 // depend on the number of threads.
 #pragma once
 
+#include <lewis/options.h>
+
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -14,9 +16,6 @@ namespace lewis {
 
 class Threads;
 
-// What the inputs and the weights of linear layers are rounded to before they are multiplied; sums
-// and everything else are float32.
-enum class ComputeType { kF32, kBF16 };
 constexpr std::string_view compute_type_name(ComputeType type) {
   return type == ComputeType::kF32 ? "f32" : "bf16";
 }
@@ -113,9 +112,5 @@ class Backend {
 
 // compute/cpu, on the caller's pool: oneDNN in float32, our own products in bfloat16.
 std::unique_ptr<Backend> make_cpu_backend(Threads& threads, ComputeType type = ComputeType::kF32);
-
-// What this processor multiplies faster, bfloat16 only if by far. Told by its instructions, so
-// that a machine always chooses the same, however busy it is.
-ComputeType faster_compute_type();
 
 }  // namespace lewis

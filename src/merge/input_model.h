@@ -42,7 +42,7 @@ struct TokenizerChange {
 };
 // Changes when the tokenizer that comes of it does.
 std::string fingerprint(const TokenizerChange& change);
-// Made by those who know tokenizers (cli/tokenizers.h) from the recipe, its models and which of
+// Made by those who know tokenizers (app/tokenizers.h) from the recipe, its models and which of
 // them gives config and tokenizer.
 using TokenizerBuilder =
     std::function<TokenizerChange(const Recipe&, const std::vector<InputModel>&, size_t main)>;
@@ -52,6 +52,9 @@ struct OpenOptions {
   size_t threads = 0;             // that merge a stage's tensors; 0: one per core
   TokenizerBuilder tokenizers{};  // for recipes and stages with tokenizer settings
   uint64_t keep_bytes = 0;        // of a stage: merged tensors that stay, see open_stage
+  // Models in memory, by their names in the recipe (see parse_recipe). They have neither config nor
+  // tokenizer.
+  std::map<std::string, std::shared_ptr<const TensorSource>> in_memory{};
   // Tensors that are taken from here, as they are stored, instead of being merged (not those of
   // stages within); null: none.
   std::shared_ptr<const InputModel> refined{};

@@ -2,6 +2,8 @@
 // recipe.
 #pragma once
 
+#include <lewis/results.h>
+
 #include <map>
 #include <string>
 #include <vector>
@@ -13,9 +15,6 @@
 #include "recipe/recipe.h"
 
 namespace lewis {
-
-// Importance of the linear layers of one fine-tuned model: module name (X of X.weight) -> value.
-using LayerValues = std::map<std::string, double>;
 
 // What an importance is computed from: base and expert with their statistics on the same text.
 struct ImportanceInput {
@@ -35,16 +34,8 @@ struct ChannelMagnitudes {
   std::vector<double> sums;  // [in]
 };
 
-struct ModelPlan {
-  size_t model = 0;                    // index into Recipe::models
-  LayerValues base_norm, expert_norm;  // n_base, n_expert of norm_shift (empty for others)
-  LayerValues importance;              // after normalisation and rounding
-  LayerValues part_importance;         // of the parts of fused weights, which share its density
-  // Experts that saw too few tokens to be judged by them, with how many they were (in base or
-  // expert, whichever is less): they have the mean of the other experts of their layer.
-  std::map<std::string, int64_t> few_tokens;
-  LayerValues density;
-  LayerValues coefficient;       // by tensor: factor of its weight; empty: none has one
+struct ModelPlan : LayerPlan {
+  size_t model = 0;              // index into Recipe::models
   ColumnFactorMap trim_factors;  // lewis.trim: activation
   std::map<std::string, ChannelMagnitudes> base_magnitudes;  // lewis.aim: by tensor
   std::vector<std::string> tensors;  // the names of all of the model's tensors

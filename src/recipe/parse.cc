@@ -266,11 +266,12 @@ class Parser {
       }
     }
     m.stage = find_stage(base, n.line);
-    if (!m.stage) m.folder = resolve_path(base, n.line, what, true);
+    if (!m.stage && !is_in_memory(base)) m.folder = resolve_path(base, n.line, what, true);
     if (!adapter.empty()) m.adapter = resolve_path(adapter, n.line, "adapter", true);
     return m;
   }
 
+  bool is_in_memory(const std::string& name) const;
   // What the document of that name merges, if there is one.
   std::shared_ptr<const Recipe> find_stage(const std::string& name, int line) const;
 
@@ -629,7 +630,9 @@ class Parser {
 // The documents of a recipe file: each is parsed when the first other names it.
 class Documents {
  public:
-  Documents(const fs::path& file, std::vector<YamlNode> roots) : file_(file) {
+  // `names`: of models in memory.
+  Documents(const fs::path& file, std::vector<YamlNode> roots, std::vector<std::string> names)
+      : in_memory(std::move(names)), file_(file) {
     for (YamlNode& root : roots) documents_.push_back({std::move(root), "", false, false, {}});
     for (Document& d : documents_) {
       const YamlNode* name = d.root.find("name");
@@ -641,6 +644,8 @@ class Documents {
       d.name = name->scalar;
     }
   }
+
+  const std::vector<std::string> in_memory;  // names of models, see parse_recipe
 
   std::shared_ptr<const Recipe> find(const std::string& name, int line) {
     for (Document& d : documents_) {
@@ -701,13 +706,19 @@ std::shared_ptr<const Recipe> Parser::find_stage(const std::string& name, int li
   return documents_.find(name, line);
 }
 
+bool Parser::is_in_memory(const std::string& name) const {
+  return std::ranges::find(documents_.in_memory, name) != documents_.in_memory.end();
+}
+
 }  // namespace
 
 bool is_same_model(const RecipeModel& a, const RecipeModel& b) {
   const auto same_folder = [](const fs::path& x, const fs::path& y) {
     return x.empty() || y.empty() ? x.empty() == y.empty() : fs::equivalent(x, y);
   };
-  return a.stage == b.stage && same_folder(a.folder, b.folder) && same_folder(a.adapter, b.adapter);
+  const bool in_memory = !a.stage && a.folder.empty();
+  return a.stage == b.stage && same_folder(a.folder, b.folder) &&
+         same_folder(a.adapter, b.adapter) && (!in_memory || a.model == b.model);
 }
 
 std::vector<fs::path> source_folders(const Recipe& recipe) {
@@ -720,8 +731,9 @@ std::vector<fs::path> source_folders(const Recipe& recipe) {
   return folders;
 }
 
-Recipe recipe_of(std::vector<YamlNode> documents, const fs::path& file) {
-  return Documents(file, std::move(documents)).last();
+Recipe recipe_of(std::vector<YamlNode> documents, const fs::path& file,
+                 std::vector<std::string> in_memory) {
+  return Documents(file, std::move(documents), std::move(in_memory)).last();
 }
 
 namespace {
@@ -739,10 +751,11 @@ void refuse_ranges(const YamlNode& node, const std::string& key, const fs::path&
 
 }  // namespace
 
-Recipe parse_recipe(std::string_view text, const fs::path& file) {
+Recipe parse_recipe(std::string_view text, const fs::path& file,
+                    const std::vector<std::string>& in_memory) {
   std::vector<YamlNode> documents = parse_yaml(text, Parser::where_of(file));
   for (const YamlNode& root : documents) refuse_ranges(root, "", file);
-  Recipe recipe = recipe_of(std::move(documents), file);
+  Recipe recipe = recipe_of(std::move(documents), file, in_memory);
   recipe.text = text;
   return recipe;
 }
