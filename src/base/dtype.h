@@ -1,5 +1,8 @@
-// The number types of safetensors, and conversion of half precision and float8 to and from float.
+// Conversion of half precision and float8 to and from float, and spellings of DType
+// (include/lewis/tensor.h).
 #pragma once
+
+#include <lewis/tensor.h>
 
 #include <bit>
 #include <cstddef>
@@ -10,13 +13,6 @@
 
 namespace lewis {
 
-enum class DType { kF64, kF32, kF16, kBF16, kF8E4M3, kF8E5M2, kI64, kI32, kI16, kI8, kU8, kBool };
-
-// Bytes of one element.
-size_t dtype_size(DType dtype);
-// The name in a safetensors header: "F32", "BF16", "F8_E4M3", ...
-std::string_view dtype_name(DType dtype);
-std::optional<DType> dtype_from_name(std::string_view safetensors_name);
 // torch's spelling, as recipes and config.json have it, with or without "torch.": "bfloat16", ...
 std::optional<DType> dtype_from_torch_name(std::string_view torch_name);
 std::string_view dtype_torch_name(DType dtype);

@@ -1,37 +1,15 @@
-// The one exception type of lewis, and the exit codes that the command line makes of it.
+// Short ways to make the one exception type of lewis (include/lewis/error.h).
 #pragma once
 
 #include <fmt/format.h>
 
-#include <stdexcept>
-#include <string>
+#include <lewis/error.h>
+
 #include <utility>
 
 namespace lewis {
 
-// What a failed run says to its caller (a shell, a job queue).
-enum class ExitCode : int {
-  kDone = 0,
-  kFailed = 1,        // anything that is neither the user's nor the machine's fault
-  kUsage = 2,         // wrong command line or recipe
-  kInput = 3,         // a file was refused: its content is not what it must be
-  kResource = 4,      // out of disk space or memory
-  kVerify = 5,        // bytes are not those that were written
-  kInterrupted = 130  // SIGINT or SIGTERM
-};
-
-// A message says what failed, where (file, tensor or key), what was expected and what was found,
-// and if possible what to do. It is one line.
-class Error : public std::runtime_error {
- public:
-  Error(ExitCode code, const std::string& message) : std::runtime_error(message), code_(code) {}
-  ExitCode code() const { return code_; }
-
- private:
-  ExitCode code_;
-};
-
-// Shorthands: `throw usage_error("recipe.yml:3: unknown key '{}'", key);`
+// `throw usage_error("recipe.yml:3: unknown key '{}'", key);`
 template <typename... Args>
 Error usage_error(fmt::format_string<Args...> format, Args&&... args) {
   return Error(ExitCode::kUsage, fmt::format(format, std::forward<Args>(args)...));

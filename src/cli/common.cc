@@ -1,5 +1,9 @@
-#include <array>
+#include <fmt/format.h>
 
+#include <array>
+#include <cstdio>
+
+#include "app/interrupts.h"
 #include "base/error.h"
 #include "base/suggest.h"
 #include "cli/verbs.h"
@@ -12,6 +16,28 @@ std::shared_ptr<CommonOptions> add_common_options(CLI::App& verb) {
   verb.add_flag("--quiet,-q", options->quiet, "No progress");
   verb.add_flag("--json", options->json, "Print one JSON object instead of text");
   return options;
+}
+
+std::atomic<bool>& interrupt_flag() {
+  static std::atomic<bool> interrupted = false;
+  return interrupted;
+}
+
+ProgressFn interruptible(ProgressPrinter& progress) {
+  return [&progress](const Progress& p) {
+    check_interrupt(interrupt_flag());
+    progress(p);
+  };
+}
+
+RunContext run_context(const CommonOptions& options, ProgressPrinter& progress) {
+  return {.threads = options.threads,
+          .progress = progress.callback(),
+          .notice =
+              [quiet = options.quiet](const Notice& notice) {
+                if (notice.warning || !quiet) fmt::print(stderr, "{}\n", notice.text);
+              },
+          .interrupted = &interrupt_flag()};
 }
 
 void add_compute_option(CLI::App& verb, ComputeType& type) {

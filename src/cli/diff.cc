@@ -3,14 +3,11 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <map>
 
+#include "app/model_difference.h"
 #include "base/json.h"
 #include "cli/table.h"
 #include "cli/verbs.h"
-#include "io/checkpoint.h"
-#include "io/compare.h"
-#include "recipe/recipe.h"
 
 namespace lewis {
 namespace {
@@ -20,48 +17,6 @@ struct Options {
   size_t top = 20;
   std::shared_ptr<CommonOptions> common;
 };
-
-struct NamedDifference {
-  std::string name;
-  TensorDifference difference;
-};
-
-struct ModelDifference {
-  std::vector<NamedDifference> tensors;        // largest relative change first
-  std::map<int64_t, TensorDifference> layers;  // -1: outside of layers
-  TensorDifference all;
-  std::vector<std::string> only_a, only_b, not_compared;
-};
-
-ModelDifference compare_models(const Checkpoint& a, const Checkpoint& b, Threads& threads,
-                               const ProgressFn& progress) {
-  ModelDifference d;
-  Progress told{"comparing", "tensors", 0, a.tensors().size()};
-  for (const TensorInfo& t : b.tensors()) {
-    if (!a.find(t.name)) d.only_b.push_back(t.name);
-  }
-  for (const TensorInfo& t : a.tensors()) {
-    const TensorInfo* other = b.find(t.name);
-    ++told.done;
-    if (!other) {
-      d.only_a.push_back(t.name);
-    } else if (other->shape != t.shape || !is_arithmetic(t.dtype) || !is_arithmetic(other->dtype)) {
-      d.not_compared.push_back(fmt::format("{}: {} {} and {} {}", t.name, dtype_name(t.dtype),
-                                           to_string(t.shape), dtype_name(other->dtype),
-                                           to_string(other->shape)));
-    } else {
-      const TensorDifference found = compare_tensors(a, b, t.name, 0, threads);
-      d.tensors.push_back({t.name, found});
-      d.layers[tensor_layer(t.name).value_or(-1)] += found;
-      d.all += found;
-    }
-    if (progress) progress(told);
-  }
-  std::stable_sort(d.tensors.begin(), d.tensors.end(), [](const auto& x, const auto& y) {
-    return x.difference.relative() > y.difference.relative();
-  });
-  return d;
-}
 
 Json to_json(const TensorDifference& d) {
   return {{"relative_change", d.relative()},
@@ -120,7 +75,7 @@ void add_diff_verb(CLI::App& app) {
     Threads threads(o->common->threads);
     ProgressPrinter progress(o->common->quiet);
     const ModelDifference d = compare_models(Checkpoint::open(o->a), Checkpoint::open(o->b),
-                                             threads, progress.callback());
+                                             threads, interruptible(progress));
     if (o->common->json) {
       fmt::print("{}\n", to_json(d).dump(2));
     } else {

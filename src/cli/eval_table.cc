@@ -42,7 +42,7 @@ std::vector<MetricColumn> all_columns(const std::vector<ModelResults>& models) {
   return columns;
 }
 
-// Whether the column says, of every item of every model, what the one before says.
+// Whether the column has the same scores as the one before, for every item of every model.
 bool repeats(const MetricColumn& column, const MetricColumn& before) {
   if (column.task != before.task) return false;
   for (size_t i = 0; i < column.metrics.size(); ++i) {
@@ -174,7 +174,7 @@ std::string metric_block(const std::vector<ModelResults>& models, const MetricCo
                      table.text(terminal));
 }
 
-// "gsm8k exact_match: 6.1 to 9.3 points": what the comparisons could have shown.
+// "gsm8k exact_match: 6.1 to 9.3 points": the differences that the comparisons could have shown.
 std::string power_text(const std::vector<MetricColumn>& metrics) {
   std::string text;
   for (const MetricColumn& m : metrics) {

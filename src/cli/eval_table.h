@@ -1,4 +1,4 @@
-// What lewis eval prints.
+// The tables that lewis eval prints.
 #pragma once
 
 #include <optional>
@@ -10,9 +10,10 @@
 
 namespace lewis {
 
-// The table of all models and metrics: one line of scores a model and its differences below it,
-// where that fits the terminal's width; otherwise a block a metric with a line a model. Then what
-// the marks mean, what differences the items could have shown, and what to beware of.
+// The table of all models and metrics: one line of scores per model with its differences below it,
+// where that fits the terminal's width; otherwise one block per metric with one line per model.
+// Below it stand the meaning of the marks, the differences that the items could have shown, and
+// warnings.
 std::string results_text(const std::vector<ModelResults>& models, std::optional<size_t> baseline,
                          const Terminal& terminal);
 

@@ -1,10 +1,11 @@
-// lewis inspect MODEL [TENSOR]: what is in a model, what is in a tensor.
+// lewis inspect MODEL [TENSOR]: the tensors of a model, or the values of one tensor.
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include <map>
 
 #include "base/json.h"
+#include "base/threads.h"
 #include "cli/table.h"
 #include "cli/verbs.h"
 #include "io/checkpoint.h"

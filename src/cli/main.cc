@@ -5,9 +5,9 @@
 #include <cstdio>
 #include <new>
 
+#include "app/interrupts.h"
 #include "base/error.h"
 #include "cli/verbs.h"
-#include "cli/version.h"
 
 namespace {
 
@@ -21,7 +21,7 @@ int run(int argc, char** argv) {
   CLI::App app{
       "Merges fine-tuned language models, guided by data: calibrate, plan, merge, evaluate."};
   app.name("lewis");
-  app.set_version_flag("--version", std::string("lewis ") + lewis::kVersion);
+  app.set_version_flag("--version", "lewis " + lewis::version());
   app.require_subcommand(1);
   lewis::add_merge_verb(app);
   lewis::add_plan_verb(app);
@@ -50,7 +50,7 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   try {
-    lewis::catch_interrupts();
+    lewis::catch_interrupts(lewis::interrupt_flag());
     return run(argc, argv);
   } catch (const lewis::Error& e) {
     return fail(e.code(), e.what());

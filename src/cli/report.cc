@@ -1,425 +1,48 @@
 // lewis report OUT: one page about a merge.
-#include "cli/report.h"
-
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <map>
-
-#include "base/error.h"
-#include "base/human.h"
-#include "base/json.h"
-#include "base/text_file.h"
-#include "cli/activation_errors.h"
-#include "cli/eval_scores.h"
-#include "cli/measures.h"
-#include "cli/run_record.h"
-#include "cli/running_model.h"
-#include "cli/tokenizers.h"
 #include "cli/verbs.h"
-#include "io/checkpoint.h"
-#include "io/file.h"
-#include "io/manifest.h"
 
 namespace lewis {
 namespace {
 
-namespace fs = std::filesystem;
-
-// What the manifest says of a merge, for people.
-struct About {
-  std::string version;
-  uint64_t seed = 0;
-  std::vector<std::pair<std::string, std::string>> sources;  // model, fingerprint
+struct Options {
+  ReportJob job;
+  bool no_diagnostics = false;
+  std::shared_ptr<CommonOptions> common;
 };
 
-About about_of(const Manifest& manifest, const fs::path& file) {
-  About about;
-  try {
-    about.version = manifest.about->at("lewis_version").get<std::string>();
-    about.seed = manifest.about->at("seed").get<uint64_t>();
-    for (const Json& s : manifest.about->at("sources")) {
-      about.sources.emplace_back(s.at("model").get<std::string>(),
-                                 s.at("fingerprint").get<std::string>());
-    }
-  } catch (const std::exception&) {
-    throw input_error("{}: does not say what was merged (about.lewis_version, seed, sources)",
-                      file.string());
+void run_report(Options& o) {
+  o.job.diagnostics = !o.no_diagnostics;
+  ProgressPrinter progress(o.common->quiet);
+  const ReportResult result = report(o.job, run_context(*o.common, progress));
+  if (o.common->json) {
+    fmt::print("{}\n", json_text(result));
+    return;
   }
-  return about;
-}
-
-// What a folder and its models tell about the merge.
-struct Findings {
-  Manifest manifest;
-  About about;
-  std::optional<RunRecord> record;
-  std::optional<Recipe> recipe;
-  std::unique_ptr<MergeInputs> inputs;
-  std::optional<MergeDiagnostics> diagnostics;
-  std::vector<ModuleValues> errors;  // activation errors, by expert
-  std::vector<std::string> missing;
-};
-
-// Runs what may fail for want of something; then its message is what is missing.
-template <typename F>
-void attempt(std::vector<std::string>& missing, std::string_view what, const F& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    if (e.code() == ExitCode::kInterrupted) throw;
-    missing.push_back(fmt::format("{}: {}", what, e.what()));
-  }
-}
-
-// The models are those that were merged: their fingerprints are in the manifest.
-void check_models(const Findings& f) {
-  const auto& sources = f.about.sources;
-  const auto& models = f.inputs->models();
-  for (size_t m = 0; m < models.size(); ++m) {
-    const bool same = m < sources.size() && sources[m].second == models[m]->fingerprint();
-    if (!same)
-      throw input_error("{} has been changed since the merge, or is another", models[m]->label());
-  }
-}
-
-Findings look_into(const ReportOptions& o, Threads& threads, const ProgressFn& progress) {
-  if (!fs::is_directory(o.out)) throw input_error("{}: is no folder", o.out.string());
-  if (!fs::exists(o.out / kManifestName)) {
-    throw input_error("{}: was not merged by lewis (it has no {})", o.out.string(), kManifestName);
-  }
-  Findings f{.manifest = read_manifest(o.out / kManifestName)};
-  f.about = about_of(f.manifest, o.out / kManifestName);
-  if (fs::exists(o.out / kRunRecordName)) {
-    f.record = read_run_record(o.out / kRunRecordName);
-  } else {
-    f.missing.push_back(
-        fmt::format("Times, memory and importance: {} has no {}", o.out.string(), kRunRecordName));
-  }
-  attempt(f.missing, "Size, share kept and sign conflict of the task vectors", [&] {
-    f.recipe = read_recipe(o.out / "mergekit_config.yml");
-    f.inputs = std::make_unique<MergeInputs>(*f.recipe, open_options(threads, f.about.seed));
-    check_models(f);
-    if (!o.diagnostics) throw usage_error("left out by --no-diagnostics");
-    f.diagnostics = diagnose(*f.inputs, threads, progress);
-    if (refines(*f.recipe))
-      f.missing.push_back("What refinement changed: maps and totals are of the merge before it");
-  });
-  if (f.diagnostics && f.recipe->lewis && !f.recipe->lewis->calibration.empty()) {
-    attempt(f.missing, "Activation error against the experts", [&] {
-      f.errors = activation_errors(*f.recipe, model_in(o.out), o.guidance, threads, progress);
-    });
-  }
-  return f;
-}
-
-// "math" for "demo/models/math": as short as tells the models of this merge apart.
-class ModelTitles {
- public:
-  explicit ModelTitles(const std::vector<std::string>& names) : names_(names) {
-    const std::vector<fs::path> paths(names.begin(), names.end());
-    titles_ = short_names(paths);
-  }
-  std::string of(const std::string& name) const {
-    const auto it = std::ranges::find(names_, name);
-    return it == names_.end() ? name : titles_[static_cast<size_t>(it - names_.begin())];
-  }
-  std::vector<std::string> of(const std::vector<std::string>& names) const {
-    std::vector<std::string> titles;
-    for (const std::string& name : names) titles.push_back(of(name));
-    return titles;
-  }
-
- private:
-  std::vector<std::string> names_, titles_;
-};
-
-std::vector<std::string> source_names(const Findings& f) {
-  std::vector<std::string> names;
-  for (const auto& [model, _] : f.about.sources) names.push_back(model);
-  return names;
-}
-
-// The densities of the linear layers that the recipe has, model by model.
-std::vector<ModuleValues> densities_of(const Findings& f, const ModelTitles& titles) {
-  std::vector<ModuleValues> models;
-  if (f.record) {
-    for (const GuidanceRecord& g : f.record->guidance)
-      models.push_back({titles.of(g.model), g.density});
-  }
-  if (!models.empty() || !f.inputs) return models;
-  std::map<std::string, LayerValues> found;
-  std::vector<std::string> order;
-  for (const OutputTensor& t : f.inputs->tensors()) {
-    const MergeInputs& part =
-        f.inputs->modules().empty() ? *f.inputs : *f.inputs->modules()[t.module];
-    if (!t.merged || t.info.shape.size() < 2 || !tensor_layer(t.info.name) ||
-        !part.method().reads("density"))
-      continue;
-    const TensorTask task = f.inputs->task(t);
-    for (size_t m = 0; m < t.models.size(); ++m) {
-      const std::string& name = part.recipe().models[t.models[m].model].model;
-      if (!found.contains(name)) order.push_back(name);
-      std::string module = t.info.name;
-      if (module.ends_with(".weight")) module.resize(module.size() - 7);
-      found[name][module] = task.models[m].density;
-    }
-  }
-  for (const std::string& name : order) models.push_back({titles.of(name), found[name]});
-  return models;
-}
-
-std::vector<HeatMaps> measures_of(const Findings& f, const ModelTitles& titles) {
-  std::vector<HeatMaps> measures;
-  if (f.record && !f.record->guidance.empty()) {
-    std::vector<ModuleValues> importance;
-    for (const GuidanceRecord& g : f.record->guidance)
-      importance.push_back({titles.of(g.model), g.importance});
-    measures.push_back(importance_measure(importance));
-  }
-  if (auto densities = densities_of(f, titles); !densities.empty())
-    measures.push_back(density_measure(densities));
-  if (f.diagnostics) {
-    for (HeatMaps& m : diagnostic_measures(*f.diagnostics, titles.of(f.diagnostics->models)))
-      measures.push_back(std::move(m));
-  }
-  if (!f.errors.empty()) {
-    std::vector<ModuleValues> errors = f.errors;
-    for (ModuleValues& e : errors) e.title = titles.of(e.title);
-    measures.push_back(activation_error_measure(errors));
-  }
-  std::erase_if(measures, [](const HeatMaps& m) { return m.layers.empty(); });
-  return measures;
-}
-
-// All tensors together: a table of task vectors, and one of pairs of them.
-std::vector<NumberTable> totals_tables(const MergeDiagnostics& d, const ModelTitles& titles) {
-  const std::vector<std::string> names = titles.of(d.models);
-  const TotalsTable models = task_vector_table(d, names), pairs = pair_table(d, names);
-  std::vector<NumberTable> tables = {
-      {"The task vectors as a whole",
-       "Over all tensors, embeddings and norms included. Size: relative to the base's norm; "
-       "changed: "
-       "entries that differ from the base; kept: those of them that trimming leaves; dropped: the "
-       "squared norm of the others; in the merge: the share of the task vector that the result "
-       "has.",
-       models.head, models.rows}};
-  if (names.size() > 1) {
-    tables.push_back(
-        {"Pairs of experts",
-         "Sign conflict: of the entries that both change, the share that they push in opposite "
-         "directions; unrelated task vectors have 50 % and a cosine of 0.",
-         pairs.head, pairs.rows});
-  }
-  return tables;
-}
-
-std::vector<TensorLine> tensors_of(const ReportOptions& o, const Findings& f) {
-  std::map<std::string, Fate> fates;  // of those that were not merged
-  const auto add = [&](const std::vector<std::string>& names, Fate fate) {
-    for (const std::string& name : names) fates[name] = fate;
-  };
-  if (f.record) {
-    add(f.record->merge.copied_tensors, Fate::kCopied);
-    add(f.record->merge.refined_tensors, Fate::kRefined);
-    add(f.record->merge.resumed_tensors, Fate::kTakenOver);
-  }
-  std::vector<TensorLine> lines;
-  const Checkpoint merged = Checkpoint::open(o.out);
-  for (const TensorInfo& t : merged.tensors()) {
-    const auto found = fates.find(t.name);
-    const Fate fate = found == fates.end() ? Fate::kMerged : found->second;
-    lines.push_back({t.name, std::string(dtype_name(t.dtype)), to_string(t.shape),
-                     static_cast<uint64_t>(element_count(t.shape)), fate});
-  }
-  return lines;
-}
-
-std::string joined(const std::vector<std::string>& words) {
-  std::string text;
-  for (size_t i = 0; i < words.size(); ++i)
-    text += (i == 0 ? "" : i + 1 == words.size() ? " and " : ", ") + words[i];
-  return text;
-}
-
-std::string summary_of(const Findings& f, const ModelTitles& titles) {
-  if (!f.recipe) return "A merge of " + joined(titles.of(source_names(f))) + ".";
-  const Recipe& r = *f.recipe;
-  std::vector<std::string> experts;
-  if (f.inputs) {
-    experts = titles.of(f.inputs->merged_names());
-  } else {
-    for (const RecipeModel& m : r.models) {
-      if (m.model != r.base_model) experts.push_back(titles.of(m.model));
-    }
-  }
-  std::string base = r.base_model ? titles.of(*r.base_model) : "";
-  base = base.empty() || std::ranges::find(experts, base) != experts.end() ? "" : " onto " + base;
-  const bool guided = f.record && !f.record->guidance.empty();
-  return fmt::format("A merge of {}{} by {}. {}", joined(experts), base, r.merge_method,
-                     guided ? "LEWIS measured on calibration text how much of each layer to keep."
-                            : "Every parameter is as the recipe says: no calibration decided it.");
-}
-
-std::string in_words(uint64_t count) {
-  const auto n = static_cast<double>(count);
-  return n >= 1e9   ? fmt::format("{:.1f} B", n / 1e9)
-         : n >= 1e6 ? fmt::format("{:.1f} M", n / 1e6)
-                    : with_commas(count);
-}
-
-std::vector<KeyFigure> key_figures_of(const Findings& f, const std::vector<TensorLine>& tensors) {
-  uint64_t parameters = 0;
-  for (const TensorLine& t : tensors) parameters += t.elements;
-  std::vector<KeyFigure> figures = {{in_words(parameters), "parameters"},
-                                    {with_commas(tensors.size()), "tensors, all accounted for"}};
-  if (!f.record) return figures;
-  figures.push_back({human_seconds(f.record->chart.seconds), "from start to end"});
-  figures.push_back({human_bytes(f.record->chart.peak_memory), "of memory at most"});
-  figures.push_back({human_bytes(f.record->merge.bytes_written), "written"});
-  return figures;
-}
-
-std::vector<Fact> models_of(const Findings& f) {
-  std::vector<Fact> facts;
-  for (const auto& [model, fingerprint] : f.about.sources)
-    facts.push_back({model, fingerprint, true});
-  for (const ShardRecord& s : f.manifest.shards)
-    facts.push_back({s.name + " (SHA-256)", s.sha256, true});
-  facts.push_back({"plan: all that decides the bytes", f.manifest.plan, true});
-  return facts;
-}
-
-std::vector<Fact> provenance_of(const Findings& f) {
-  std::vector<Fact> facts = {{"lewis", f.about.version},
-                             {"seed of random masks", std::to_string(f.about.seed)}};
-  if (!f.record) return facts;
-  const RunRecord& r = *f.record;
-  facts.push_back({"recipe", r.recipe_file, true});
-  if (!r.settings.empty()) facts.push_back({"guidance", r.settings});
-  for (const GuidanceRecord& g : r.guidance)
-    facts.push_back({"calibration of " + g.model, g.data, true});
-  facts.push_back({"begun", r.begun});
-  facts.push_back({"machine", fmt::format("{}; {} of {} cores, {} of memory", r.processor,
-                                          r.threads, r.cores, human_bytes(r.machine_memory))});
-  facts.push_back({"system", r.system});
-  if (!r.compute.empty()) facts.push_back({"linear layers of calibration", r.compute});
-  facts.push_back(
-      {"read and written", fmt::format("{} and {} in {} shard{}", human_bytes(r.merge.bytes_read),
-                                       human_bytes(r.merge.bytes_written), r.merge.shards,
-                                       r.merge.shards == 1 ? "" : "s")});
-  return facts;
-}
-
-// By the folders that the recipe names.
-RoleOf roles_of(const ReportOptions& o, const Findings& f) {
-  const auto same = [](const fs::path& a, const fs::path& b) {
-    return !a.empty() && !b.empty() && fs::weakly_canonical(a) == fs::weakly_canonical(b);
-  };
-  return [&o, &f, same](const std::string& folder) {
-    if (same(folder, o.out)) return Role::kMerged;
-    for (size_t m = 0; f.recipe && m < f.recipe->models.size(); ++m) {
-      if (same(folder, f.recipe->models[m].folder) && f.recipe->models[m].adapter.empty())
-        return f.recipe->base_index == m ? Role::kBase : Role::kExpert;
-    }
-    return Role::kOther;
-  };
-}
-
-Report report_of(const ReportOptions& o, Findings& f) {
-  const ModelTitles titles(source_names(f));
-  Report r;
-  fs::path name = fs::weakly_canonical(o.out);
-  if (!name.has_filename()) name = name.parent_path();
-  r.title = name.filename().string();
-  r.summary = summary_of(f, titles);
-  r.tensors = tensors_of(o, f);
-  r.key_figures = key_figures_of(f, r.tensors);
-  r.measures = measures_of(f, titles);
-  if (f.diagnostics) r.tables = totals_tables(*f.diagnostics, titles);
-  r.models = models_of(f);
-  r.provenance = provenance_of(f);
-  if (f.record) {
-    r.warnings = f.record->merge.warnings;
-    r.run = f.record->chart;
-    r.recipe = f.record->recipe;
-  } else {
-    r.recipe = read_text_file(o.out / "mergekit_config.yml");
-  }
-  if (o.eval.empty()) {
-    f.missing.push_back(
-        "Scores: no --eval (`lewis eval MODEL... --output-path FOLDER` writes results)");
-  } else {
-    r.scores = read_scores(o.eval, roles_of(o, f));
-  }
-  r.missing = f.missing;
-  return r;
-}
-
-void write_text(const fs::path& file, const std::string& text) {
-  replace_file(file, [&](const File& f) { f.write_at(0, std::as_bytes(std::span(text))); });
+  const std::string figures =
+      result.figures.empty()
+          ? ""
+          : fmt::format(", {} figures in {}", result.figures.size(), o.job.figures.string());
+  fmt::print("{} ({}){}\n", result.report.string(), human_bytes(result.bytes), figures);
 }
 
 }  // namespace
 
-Json write_report(const ReportOptions& o, Threads& threads, const ProgressFn& progress) {
-  const fs::path file = o.file.empty() ? o.out / "report.html" : o.file;
-  if (fs::is_directory(file)) throw usage_error("{}: is a folder, not a file", file.string());
-  Findings found = look_into(o, threads, progress);
-  const Report report = report_of(o, found);
-  const std::string html = report_html(report);
-  Json figures = Json::array();
-  if (!o.figures.empty()) {
-    fs::create_directories(o.figures);
-    for (const Figure& figure : report_figures(report)) {
-      const fs::path path = o.figures / (figure.name + ".svg");
-      write_text(path, figure.svg);
-      figures.push_back(path.string());
-    }
-  }
-  write_text(file, html);
-  Json json = {{"report", file.string()},
-               {"bytes", html.size()},
-               {"figures", figures},
-               {"missing", report.missing}};
-  if (found.diagnostics) json["diagnostics"] = to_json(*found.diagnostics);
-  return json;
-}
-
 void add_report_verb(CLI::App& app) {
-  struct Options {
-    ReportOptions report;
-    bool no_diagnostics = false;
-    std::shared_ptr<CommonOptions> common;
-  };
   auto o = std::make_shared<Options>();
   CLI::App* verb = app.add_subcommand("report", "One page about a merge: OUT/report.html");
-  verb->add_option("OUT", o->report.out, "Folder that lewis merged")->required();
-  verb->add_option("-o,--out", o->report.file, "Write the page to this file");
+  verb->add_option("OUT", o->job.out, "Folder that lewis merged")->required();
+  verb->add_option("-o,--out", o->job.file, "Write the page to this file");
   verb->add_option(
-          "--eval", o->report.eval,
+          "--eval", o->job.eval,
           "Results of lewis eval --output-path or of lm-evaluation-harness; may be repeated")
       ->allow_extra_args(false);
-  verb->add_option("--figures", o->report.figures,
+  verb->add_option("--figures", o->job.figures,
                    "Write the figures as SVG files into this folder as well");
   verb->add_flag("--no-diagnostics", o->no_diagnostics, "Do not read the weights once more");
   o->common = add_common_options(*verb);
-  verb->callback([o] {
-    Threads threads(o->common->threads);
-    ProgressPrinter progress(o->common->quiet);
-    o->report.diagnostics = !o->no_diagnostics;
-    const Json written = write_report(o->report, threads, progress.callback());
-    if (o->common->json) {
-      fmt::print("{}\n", written.dump(2));
-      return;
-    }
-    fmt::print("{} ({}){}\n", written["report"].get<std::string>(),
-               human_bytes(written["bytes"].get<uint64_t>()),
-               written["figures"].empty()
-                   ? ""
-                   : fmt::format(", {} figures in {}", written["figures"].size(),
-                                 o->report.figures.string()));
-  });
+  verb->callback([o] { run_report(*o); });
 }
 
 }  // namespace lewis

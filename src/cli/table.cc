@@ -50,7 +50,8 @@ Table Table::in_ascii() const {
   return table;
 }
 
-// Elides the first column, down to 16 columns or what the rest leaves, where it has no colours.
+// Elides uncoloured cells of the first column to the room that the other columns leave, but to no
+// fewer than 16 columns.
 void Table::narrow(size_t most) {
   if (width() <= most || columns_.empty() || columns_[0].align != Align::kLeft) return;
   const size_t first = widths()[0];

@@ -1,4 +1,4 @@
-// Tables and heat maps in the terminal.
+// Tables, and coloured cells of heat maps, in the terminal.
 #pragma once
 
 #include <string>

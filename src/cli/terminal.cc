@@ -5,31 +5,13 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cctype>
-#include <csignal>
 #include <cstdio>
 #include <cstdlib>
-#include <thread>
 #include <utility>
-
-#include "base/error.h"
 
 namespace lewis {
 namespace {
-
-std::atomic<bool> interrupted = false;
-
-// The second signal ends the process as if it had never been caught.
-void await_signals(sigset_t signals) {
-  for (int number = 0; sigwait(&signals, &number) == 0;) {
-    if (interrupted.exchange(true)) {
-      std::signal(number, SIG_DFL);
-      pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
-      std::raise(number);
-    }
-  }
-}
 
 // UTF-8 unless something says otherwise: see Terminal.
 bool has_unicode(const char* term) {
@@ -96,21 +78,6 @@ Terminal Terminal::of(int fd) {
   return t;
 }
 
-// A thread takes the signals, not a handler: oneDNN's sgemm points the stack into a buffer of its
-// own, which has no room for what the system writes there before it calls a handler.
-void catch_interrupts() {
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGINT);
-  sigaddset(&signals, SIGTERM);
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // of all threads: they begin with the first's
-  std::thread(await_signals, signals).detach();
-}
-
-void check_interrupt() {
-  if (interrupted) throw Error(ExitCode::kInterrupted, "interrupted");
-}
-
 ProgressPrinter::ProgressPrinter(bool quiet)
     : terminal_(Terminal::of(STDERR_FILENO)), quiet_(quiet) {}
 
@@ -119,7 +86,6 @@ ProgressPrinter::~ProgressPrinter() {
 }
 
 void ProgressPrinter::operator()(const Progress& p) {
-  check_interrupt();
   if (quiet_) return;
   const auto now = Clock::now();
   const bool finished = p.total > 0 && p.done >= p.total;

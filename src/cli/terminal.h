@@ -1,4 +1,4 @@
-// What a person sees: colours where they help, a progress bar on a terminal, plain lines in a pipe.
+// Output for people: colours where they help, a progress bar on a terminal, plain lines in a pipe.
 #pragma once
 
 #include <chrono>
@@ -14,7 +14,7 @@ namespace lewis {
 // beyond ASCII go everywhere but to a dumb terminal, one whose locale says another encoding, and
 // tmux without a locale (which puts underlines for them).
 struct Terminal {
-  bool tty = false;          // a person looks at it: what is wider than it would wrap
+  bool tty = false;          // lines that are wider than a terminal would wrap
   bool interactive = false;  // a terminal that understands carriage return
   bool color = false;
   bool unicode = true;
@@ -24,7 +24,7 @@ struct Terminal {
 };
 
 // Turns Progress into a bar on stderr (interactive) or into a line per finished piece of work and
-// every ten seconds (pipe). Every call also checks for SIGINT and SIGTERM.
+// every ten seconds (pipe).
 class ProgressPrinter {
  public:
   explicit ProgressPrinter(bool quiet);
@@ -45,11 +45,6 @@ class ProgressPrinter {
   bool line_open_ = false;
   Clock::time_point begun_{}, shown_{};
 };
-
-// Makes SIGINT and SIGTERM ask for an orderly end: the next progress call, or check_interrupt,
-// throws Error(kInterrupted). A second signal ends the process at once.
-void catch_interrupts();
-void check_interrupt();
 
 // The text with SGR codes around it when `color`: "1" bold, "2" dim, "31" red, ...
 std::string styled(std::string_view text, std::string_view sgr, bool color);

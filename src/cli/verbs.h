@@ -1,14 +1,14 @@
-// The verbs of the command line, one file each. Each adds its subcommand with options and returns;
-// the work is done in the subcommand's callback.
+// The verbs of the command line, one file per verb. Each function adds a subcommand with its
+// options and returns; the subcommand's callback fills a job, calls the facade and prints the
+// result.
 #pragma once
+
+#include <lewis/lewis.h>
 
 #include <CLI/CLI.hpp>
 #include <memory>
-#include <optional>
 
-#include "base/threads.h"
 #include "cli/terminal.h"
-#include "compute/backend.h"
 
 namespace lewis {
 
@@ -20,8 +20,17 @@ struct CommonOptions {
 };
 std::shared_ptr<CommonOptions> add_common_options(CLI::App& verb);
 
-// --compute, with auto as what it chose; untouched where the option is not given. The type must
-// live as long as the verb.
+// The program's flag, which SIGINT and SIGTERM set (main).
+std::atomic<bool>& interrupt_flag();
+
+// The context of a verb with these options. `progress` must outlive the context.
+RunContext run_context(const CommonOptions& options, ProgressPrinter& progress);
+
+// The same progress for functions below the facade: it throws once the flag is set.
+ProgressFn interruptible(ProgressPrinter& progress);
+
+// Adds --compute; `auto` becomes the type that it stands for. `type` stays as it is where the
+// option is not given. The type must live as long as the verb.
 void add_compute_option(CLI::App& verb, ComputeType& type);
 
 // "5B", "500M", "1e9", "100K": mergekit's suffixes are decimal. Error(kUsage) names the option.

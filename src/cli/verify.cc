@@ -1,7 +1,8 @@
-// lewis verify OUT: are the bytes those that were written?
+// lewis verify OUT: compares the bytes of a merged model with its manifest.
 #include <fmt/format.h>
 
 #include "base/json.h"
+#include "base/threads.h"
 #include "cli/verbs.h"
 #include "io/manifest.h"
 
@@ -20,7 +21,7 @@ void add_verify_verb(CLI::App& app) {
   verb->callback([o] {
     Threads threads(o->common->threads);
     ProgressPrinter progress(o->common->quiet);
-    const uint64_t bytes = verify_folder(o->folder, threads, progress.callback());
+    const uint64_t bytes = verify_folder(o->folder, threads, interruptible(progress));
     if (o->common->json) {
       fmt::print("{}\n", Json{{"folder", o->folder.string()}, {"verified_bytes", bytes}}.dump(2));
     } else {

@@ -3,6 +3,8 @@
 // floats. Results do not depend on the number of threads.
 #pragma once
 
+#include <lewis/options.h>
+
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -14,9 +16,6 @@ namespace lewis {
 
 class Threads;
 
-// The type to which inputs and weights of linear layers are rounded before they are multiplied.
-// Sums and everything else are float32.
-enum class ComputeType { kF32, kBF16 };
 constexpr std::string_view compute_type_name(ComputeType type) {
   return type == ComputeType::kF32 ? "f32" : "bf16";
 }
@@ -116,9 +115,5 @@ class Backend {
 // The backend of compute/cpu on the caller's threads. It uses oneDNN in float32 and own products in
 // bfloat16.
 std::unique_ptr<Backend> make_cpu_backend(Threads& threads, ComputeType type = ComputeType::kF32);
-
-// The type that this processor multiplies faster: bfloat16 only if it is faster by far. The
-// instruction set decides, so a machine always makes the same choice, however busy it is.
-ComputeType faster_compute_type();
 
 }  // namespace lewis

@@ -2,6 +2,8 @@
 // for all models that share a tokenizer, then run on each, item by item.
 #pragma once
 
+#include <lewis/options.h>
+
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -23,23 +25,11 @@
 
 namespace lewis {
 
-struct TaskOptions {
-  std::string task;                    // one of task_names()
-  std::shared_ptr<const OwnTask> own;  // a task of the user's own instead
-  std::filesystem::path data;          // empty: the task's own, from data_folder or the hub's cache
-  std::filesystem::path data_folder;
-  std::string format;  // "": the task's own, or by the file's ending
-  std::string prompt_field, answer_field;
-  const ChatTemplate* chat = nullptr;     // format chat only; not owned
-  std::string label;                      // how tables name it; "": task and file
-  uint64_t limit = 0;                     // first items (perplexity: windows) only; 0: all
-  std::optional<uint64_t> shots;          // examples before the question; unset: the task's own
-  std::filesystem::path shots_data;       // where they come from, if not from the task's own data
-  std::optional<int64_t> max_new_tokens;  // of generation; unset: the task's own
-  double temperature = 0, top_p = 1;      // of generation: see GenerateOptions
-  uint64_t seed = 0;
-  // perplexity, in tokens. Unset: the model's positions, at most 1,024; half the window.
-  std::optional<int64_t> window, stride;
+struct TaskOptions : TaskSettings {
+  std::string task;                        // one of task_names()
+  std::shared_ptr<const OwnTask> own;      // a task of the user's own instead
+  const ChatTemplate* chat = nullptr;      // format chat only; not owned
+  std::string label;                       // how tables name it; "": task and file
   std::shared_ptr<const Sandbox> sandbox;  // of tasks that run programs
   std::string expert;                      // kl: what tells the expert from others (a fingerprint)
 };

@@ -1,6 +1,8 @@
 // Merges a recipe into a folder: reads, merges and writes with bounded memory and all threads.
 #pragma once
 
+#include <lewis/results.h>
+
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -14,15 +16,6 @@
 #include "recipe/recipe.h"
 
 namespace lewis {
-
-// Accounts for every tensor of the output.
-struct MergeReport {
-  uint64_t merged = 0, copied = 0, refined = 0;  // numbers of tensors
-  uint64_t resumed = 0;                          // tensors that an earlier run had finished
-  uint64_t parameters = 0, bytes_read = 0, bytes_written = 0, shards = 0;
-  std::vector<std::string> copied_tensors, refined_tensors, resumed_tensors;  // their names
-  std::vector<std::string> warnings;                                          // one line each
-};
 
 constexpr std::string_view kRunRecordName = "lewis_run.json";
 
@@ -47,13 +40,7 @@ struct MergeOptions {
 // first.
 void check_merge_target(const Recipe& recipe, const MergeOptions& options);
 
-// The cost of a merge, known before any weight is read.
-struct MergeCost {
-  uint64_t tensors = 0, parameters = 0, bytes_read = 0, bytes_written = 0, peak_memory = 0;
-  uint64_t least_memory = 0;  // the smallest --max-memory that works
-  int64_t vocabulary = 0;     // rows of the embeddings, where a tokenizer setting changes them
-};
-// `max_memory`: the limit of peak_memory, 0 for none; Error(kResource) when it cannot be kept.
+// `max_memory`: 0, or the limit that peak_memory is for; Error(kResource) when it cannot be kept.
 MergeCost merge_cost(const Recipe& recipe, size_t threads, uint64_t max_memory = 0,
                      const TokenizerBuilder& tokenizers = {});
 

@@ -41,6 +41,14 @@ InputModel open_folder(const fs::path& folder) {
   return model;
 }
 
+InputModel in_memory(const std::string& name, std::shared_ptr<const TensorSource> source) {
+  InputModel model;
+  model.name = name;
+  model.source = std::move(source);
+  model.fingerprint = [] { return std::string(); };
+  return model;
+}
+
 }  // namespace
 
 int64_t InputModel::vocab_size() const {
@@ -57,6 +65,8 @@ std::string fingerprint(const TokenizerChange& change) {
 }
 
 InputModel open_input(const RecipeModel& model, const OpenOptions& options) {
+  const auto given = options.in_memory.find(model.model);
+  if (given != options.in_memory.end()) return in_memory(given->first, given->second);
   InputModel opened = model.stage ? open_stage(*model.stage, options) : open_folder(model.folder);
   opened.name = model.model;
   if (model.adapter.empty()) return opened;

@@ -44,7 +44,7 @@ struct TokenizerChange {
 // A hash that changes when the resulting tokenizer does.
 std::string fingerprint(const TokenizerChange& change);
 // Builds the change from the recipe, its models and the index of the model that gives config and
-// tokenizer. The callers of merge/ provide it, since merge/ does not know tokenizers.
+// tokenizer. app/tokenizers.h provides it, since merge/ does not know tokenizers.
 using TokenizerBuilder =
     std::function<TokenizerChange(const Recipe&, const std::vector<InputModel>&, size_t main)>;
 
@@ -53,6 +53,9 @@ struct OpenOptions {
   size_t threads = 0;             // number of threads that merge a stage's tensors; 0: one per core
   TokenizerBuilder tokenizers{};  // for recipes and stages with tokenizer settings
   uint64_t keep_bytes = 0;        // bytes of merged tensors that a stage keeps, see open_stage
+  // Models in memory, by their names in the recipe (see parse_recipe). They have neither config nor
+  // tokenizer.
+  std::map<std::string, std::shared_ptr<const TensorSource>> in_memory{};
   // A model whose tensors are taken as they are stored instead of being merged (this does not
   // reach into stages); null: none.
   std::shared_ptr<const InputModel> refined{};

@@ -2,6 +2,8 @@
 // function from recipe to recipe (docs/lewis.md).
 #pragma once
 
+#include <lewis/results.h>
+
 #include <map>
 #include <string>
 #include <vector>
@@ -14,10 +16,7 @@
 
 namespace lewis {
 
-// Importance of the linear layers of one fine-tuned model: module name (X of X.weight) -> value.
-using LayerValues = std::map<std::string, double>;
-
-// The input of an importance: base and expert with their statistics on the same text.
+// What an importance is computed from: base and expert with their statistics on the same text.
 struct ImportanceInput {
   const TensorSource& base;
   const TensorSource& expert;
@@ -36,16 +35,8 @@ struct ChannelMagnitudes {
   std::vector<double> sums;  // [in]
 };
 
-struct ModelPlan {
-  size_t model = 0;                    // index into Recipe::models
-  LayerValues base_norm, expert_norm;  // n_base, n_expert of norm_shift (empty for others)
-  LayerValues importance;              // after normalisation and rounding
-  LayerValues part_importance;         // by part of a fused weight; the parts share its density
-  // The routed experts that saw too few tokens to be judged, with the number of those (in base or
-  // expert, whichever is less). They have the mean of the other experts of their layer.
-  std::map<std::string, int64_t> few_tokens;
-  LayerValues density;
-  LayerValues coefficient;       // by tensor: the factor of its weight; empty: no factors
+struct ModelPlan : LayerPlan {
+  size_t model = 0;              // index into Recipe::models
   ColumnFactorMap trim_factors;  // lewis.trim: activation
   std::map<std::string, ChannelMagnitudes> base_magnitudes;  // lewis.aim: by tensor
   std::vector<std::string> tensors;  // the names of all of the model's tensors

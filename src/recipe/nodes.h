@@ -7,7 +7,8 @@
 namespace lewis {
 
 // The documents as a recipe; as parse_recipe.
-Recipe recipe_of(std::vector<YamlNode> documents, const std::filesystem::path& file);
+Recipe recipe_of(std::vector<YamlNode> documents, const std::filesystem::path& file,
+                 std::vector<std::string> in_memory = {});
 
 // A number that is to be found: a map whose key `search` is a list.
 bool is_range(const YamlNode& node);

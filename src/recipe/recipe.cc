@@ -10,7 +10,9 @@ bool is_same_model(const RecipeModel& a, const RecipeModel& b) {
   const auto same_folder = [](const fs::path& x, const fs::path& y) {
     return x.empty() || y.empty() ? x.empty() == y.empty() : fs::equivalent(x, y);
   };
-  return a.stage == b.stage && same_folder(a.folder, b.folder) && same_folder(a.adapter, b.adapter);
+  const bool in_memory = !a.stage && a.folder.empty();
+  return a.stage == b.stage && same_folder(a.folder, b.folder) &&
+         same_folder(a.adapter, b.adapter) && (!in_memory || a.model == b.model);
 }
 
 std::vector<fs::path> source_folders(const Recipe& recipe) {

@@ -49,7 +49,7 @@ struct RecipeModel {
   std::shared_ptr<const ColumnFactorMap> trim_factors{};
 };
 
-// Returns whether both are the same folder (or stage) with the same adapter.
+// Returns whether both are the same folder (or stage, or model in memory) with the same adapter.
 bool is_same_model(const RecipeModel& a, const RecipeModel& b);
 
 // One of slices[].sources[]: the layers [begin, end) of a model.
@@ -165,7 +165,10 @@ inline bool refines(const Recipe& recipe) {
 // refused too. Relative paths are resolved against the working directory first, as mergekit does,
 // then against the recipe's folder.
 Recipe read_recipe(const std::filesystem::path& file);
-Recipe parse_recipe(std::string_view text, const std::filesystem::path& file);
+// `in_memory`: names of models that the caller opens (OpenOptions::in_memory). They have no folder,
+// and they come before folders of the same name.
+Recipe parse_recipe(std::string_view text, const std::filesystem::path& file,
+                    const std::vector<std::string>& in_memory = {});
 
 // Depth of a tensor for gradients: layer / (layers - 1); 1 if there is one layer; 0 for tensors
 // outside the layers (embeddings, final norm, head).

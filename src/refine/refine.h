@@ -3,6 +3,8 @@
 // arXiv 2212.09849; RegMean++, 2508.03121).
 #pragma once
 
+#include <lewis/results.h>
+
 #include <filesystem>
 #include <memory>
 #include <span>
@@ -32,14 +34,8 @@ struct RefineReport {
   uint64_t tokens = 0, held_out = 0;
 };
 
-// The memory and disk that refining would take, without doing it. Checks the models and the texts,
-// and throws, as refine() does.
-struct RefineCost {
-  uint64_t tokens = 0;        // of all texts, with those that are held out
-  uint64_t peak_memory = 0;   // bytes, within the limit
-  uint64_t least_memory = 0;  // the least limit
-  uint64_t disk = 0;          // most bytes that the scratch folder holds
-};
+// What refining would take, without doing any of it. Checks the models and the texts, and throws,
+// as refine() does.
 RefineCost refine_cost(const RefineModels& models,
                        std::span<const std::vector<TokenSequence>> texts,
                        const RefineSettings& settings, uint64_t max_memory);

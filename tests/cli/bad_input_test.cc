@@ -6,7 +6,7 @@
 #include <functional>
 #include <string>
 
-#include "cli/run_lewis.h"
+#include "run_lewis.h"
 #include "temp_dir.h"
 
 namespace fs = std::filesystem;

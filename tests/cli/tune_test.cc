@@ -6,8 +6,7 @@
 #include <fstream>
 
 #include "base/json.h"
-#include "cli/run_lewis.h"
-#include "cli/tuning.h"
+#include "run_lewis.h"
 #include "temp_dir.h"
 
 namespace lewis {
@@ -84,13 +83,6 @@ TEST(Tune, BadInputIsRefusedBeforeAnyWork) {
       tuned.dir.path, "merge " + tuned.recipe.string() + " " + (tuned.dir.path / "m").string());
   EXPECT_EQ(merge.code, 2);
   EXPECT_NE(merge.err.find("lewis tune"), std::string::npos);
-}
-
-TEST(Tune, NamesOfTestSets) {
-  for (const char* name : {"math_test.jsonl", "test.jsonl", "gsm8k-Testing.jsonl", "a/b.test.txt"})
-    EXPECT_TRUE(is_named_test(name)) << name;
-  for (const char* name : {"math_train.jsonl", "latest.jsonl", "test/train.jsonl", "contest.txt"})
-    EXPECT_FALSE(is_named_test(name)) << name;
 }
 
 }  // namespace

@@ -31,9 +31,10 @@ const Rooms kArrows = {
     {"refine", {"model", "calibrate", "merge"}},
     {"report", {"base"}},
     {"tune", {"io"}},
-    {"cli",
+    {"app",
      {"base", "io", "yaml", "recipe", "text", "compute", "model", "calibrate", "plan", "merge",
       "refine", "eval", "report", "tune"}},
+    {"cli", {"app"}},
 };
 
 std::set<std::string> visible_from(const std::string& room) {
@@ -55,9 +56,9 @@ struct Include {
   std::string target;  // "io/checkpoint.h"
 };
 
-// The lines of every file of src/ by its name there, "merge/engine.cc".
-std::map<std::string, std::vector<std::string>> read_source() {
-  const fs::path src = fs::path(LEWIS_SOURCE) / "src";
+// The lines of every file of a folder by its name there, "merge/engine.cc".
+std::map<std::string, std::vector<std::string>> read_source(const std::string& folder = "src") {
+  const fs::path src = fs::path(LEWIS_SOURCE) / folder;
   std::map<std::string, std::vector<std::string>> files;
   for (const auto& entry : fs::recursive_directory_iterator(src)) {
     if (!entry.is_regular_file()) continue;
@@ -68,10 +69,10 @@ std::map<std::string, std::vector<std::string>> read_source() {
   return files;
 }
 
-std::vector<Include> read_includes() {
+std::vector<Include> read_includes(const std::string& folder = "src") {
   static const std::regex kInclude(R"re(^\s*#\s*include\s*["<]([^">]+)[">])re");
   std::vector<Include> includes;
-  for (const auto& [file, lines] : read_source()) {
+  for (const auto& [file, lines] : read_source(folder)) {
     for (const std::string& line : lines) {
       std::smatch match;
       if (std::regex_search(line, match, kInclude))
@@ -112,6 +113,16 @@ TEST(House, LibrariesStayBehindTheirDoor) {
   }
 }
 
+// Programs that link lewis need no other library's headers.
+TEST(House, PublicHeadersIncludeOnlyTheStandardLibrary) {
+  const auto includes = read_includes("include");
+  ASSERT_GT(includes.size(), 20u);
+  for (const Include& i : includes) {
+    const bool standard = i.target.find_first_of("./") == std::string::npos;
+    EXPECT_TRUE(standard || i.target.starts_with("lewis/")) << i.file << ": " << i.target;
+  }
+}
+
 TEST(House, NothingBelowCliPrintsOrExits) {
   static const std::regex kForbidden(
       R"((std::cout|std::cerr|\bprintf\s*\(|fmt::print|\bputs\s*\(|\b_?exit\s*\(|\babort\s*\())");
@@ -130,9 +141,12 @@ TEST(House, NothingBelowCliPrintsOrExits) {
 // Two classes of one name are undefined behaviour that links without a word: the inline members of
 // one may run for the other.
 TEST(House, OneClassOfEachName) {
-  static const std::regex kDefinition(R"(^(class|struct|enum class) (\w+)( final)?( :.*)? \{)");
+  static const std::regex kDefinition(
+      R"(^(class|struct|enum class) (?:LEWIS_API )?(\w+)( final)?( :.*)? \{)");
   std::map<std::string, std::string> file_of;  // by class
-  for (const auto& [file, lines] : read_source()) {
+  auto files = read_source();
+  files.merge(read_source("include"));
+  for (const auto& [file, lines] : files) {
     bool hidden = false;  // in an anonymous namespace
     for (const std::string& line : lines) {
       if (line == "namespace {") hidden = true;

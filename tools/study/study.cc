@@ -15,11 +15,11 @@
 #include <numeric>
 #include <optional>
 
+#include "app/interrupts.h"
+#include "app/refinement.h"
+#include "app/tuning.h"
 #include "base/error.h"
 #include "base/random.h"
-#include "cli/refinement.h"
-#include "cli/terminal.h"
-#include "cli/tuning.h"
 #include "merge/method.h"
 #include "plan/covered.h"
 #include "plan/normalization.h"
@@ -46,7 +46,9 @@ using Change = std::function<void(std::vector<ModelPlan>& plans, uint64_t draw)>
 
 class Study {
  public:
-  explicit Study(const Settings& settings) : settings_(settings), threads_(settings.threads) {}
+  // `interrupted`: see check_interrupt.
+  Study(const Settings& settings, const std::atomic<bool>& interrupted)
+      : settings_(settings), interrupted_(interrupted), threads_(settings.threads) {}
 
   StudyPage run() {
     page_.draws = settings_.draws;
@@ -95,7 +97,7 @@ class Study {
   }
 
   Losses score(const RecipeModel& named) {
-    const auto model = open_named(named, true, ComputeType::kF32, guidance_, threads_, quiet());
+    const auto model = open_named(named, true, guidance_, threads_, quiet());
     Losses losses;
     for (const Expert& e : settings_.experts) {
       LossItems items{test_of(e), {}};
@@ -117,7 +119,7 @@ class Study {
     return score(recipe);
   }
   ProgressFn quiet() {
-    return [](const Progress&) { check_interrupt(); };
+    return [this](const Progress&) { check_interrupt(interrupted_); };
   }
 
   void add(const std::string& group, const std::string& name,
@@ -380,6 +382,7 @@ class Study {
   }
 
   Settings settings_;
+  const std::atomic<bool>& interrupted_;
   Threads threads_;
   GuidanceOptions guidance_;
   StudyPage page_;
@@ -433,7 +436,8 @@ Settings parse_arguments(std::span<char*> arguments) {
 }  // namespace lewis
 
 int main(int argc, char** argv) {
-  lewis::catch_interrupts();
+  static std::atomic<bool> interrupted = false;  // outlives all threads
+  lewis::catch_interrupts(interrupted);
   if (argc == 2 && std::string_view(argv[1]) == "--help") {
     fmt::print(
         "lewis_study [--out docs/study.md] [--draws 2] [--items 100] [--evaluations 8] [--threads "
@@ -444,7 +448,7 @@ int main(int argc, char** argv) {
     const auto settings =
         lewis::parse_arguments(std::span(argv, static_cast<size_t>(argc)).subspan(1));
     const auto begin = std::chrono::steady_clock::now();
-    const lewis::StudyPage page = lewis::Study(settings).run();
+    const lewis::StudyPage page = lewis::Study(settings, interrupted).run();
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
     fmt::print("{}: {} rows, {:.0f} s\n", settings.out.string(), page.rows.size(), seconds.count());
   } catch (const lewis::Error& e) {

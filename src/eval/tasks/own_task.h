@@ -1,4 +1,4 @@
-// A task that its user describes (a YAML file, read by cli/): rows of a .jsonl file become prompts,
+// A task that its user describes (a YAML file, read by app/own_task.h): rows of a .jsonl file become prompts,
 // and what the model writes is compared with a target or run with tests.
 #pragma once
 

@@ -12,9 +12,11 @@ namespace fs = std::filesystem;
 // The documents of a recipe file: each is parsed when the first other names it.
 class Documents {
  public:
-  Documents(const fs::path& file, std::vector<YamlNode> roots)
+  Documents(const fs::path& file, std::vector<YamlNode> roots, std::vector<std::string> in_memory)
       : yaml_(RecipeReader::where_of(file)),
-        reader_(file, [this](const std::string& name, int line) { return find(name, line); }) {
+        reader_(
+            file, [this](const std::string& name, int line) { return find(name, line); },
+            std::move(in_memory)) {
     for (YamlNode& root : roots) documents_.push_back({std::move(root), "", false, false, {}});
     for (Document& d : documents_) {
       const YamlNode* name = YamlReader::given(d.root, "name");
@@ -83,8 +85,9 @@ class Documents {
 
 }  // namespace
 
-Recipe recipe_of(std::vector<YamlNode> documents, const fs::path& file) {
-  return Documents(file, std::move(documents)).last();
+Recipe recipe_of(std::vector<YamlNode> documents, const fs::path& file,
+                 std::vector<std::string> in_memory) {
+  return Documents(file, std::move(documents), std::move(in_memory)).last();
 }
 
 namespace {
@@ -102,10 +105,11 @@ void refuse_ranges(const YamlNode& node, const std::string& key, const fs::path&
 
 }  // namespace
 
-Recipe parse_recipe(std::string_view text, const fs::path& file) {
+Recipe parse_recipe(std::string_view text, const fs::path& file,
+                    const std::vector<std::string>& in_memory) {
   std::vector<YamlNode> documents = parse_yaml(text, RecipeReader::where_of(file));
   for (const YamlNode& root : documents) refuse_ranges(root, "", file);
-  Recipe recipe = recipe_of(std::move(documents), file);
+  Recipe recipe = recipe_of(std::move(documents), file, in_memory);
   recipe.text = text;
   return recipe;
 }

@@ -1,4 +1,6 @@
 // `models:` and `base_model:`, and how a model is written.
+#include <algorithm>
+
 #include "recipe/parse/recipe_reader.h"
 
 namespace lewis {
@@ -35,7 +37,8 @@ RecipeModel RecipeReader::model_of(const YamlNode& node, std::string_view what) 
     }
   }
   m.stage = find_stage_(base, node.line);
-  if (!m.stage) m.folder = folder_path(base, node.line, what);
+  const bool in_memory = std::ranges::find(in_memory_, base) != in_memory_.end();
+  if (!m.stage && !in_memory) m.folder = folder_path(base, node.line, what);
   if (!adapter.empty()) m.adapter = folder_path(adapter, node.line, "adapter");
   return m;
 }

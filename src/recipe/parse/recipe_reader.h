@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "recipe/parameters.h"
 #include "recipe/recipe.h"
@@ -18,8 +19,13 @@ using FindStage = std::function<std::shared_ptr<const Recipe>(const std::string&
 
 class RecipeReader : private YamlReader {
  public:
-  RecipeReader(const std::filesystem::path& file, FindStage find_stage)
-      : YamlReader(where_of(file)), file_(file), find_stage_(std::move(find_stage)) {}
+  // `in_memory`: see parse_recipe.
+  RecipeReader(const std::filesystem::path& file, FindStage find_stage,
+               std::vector<std::string> in_memory)
+      : YamlReader(where_of(file)),
+        file_(file),
+        find_stage_(std::move(find_stage)),
+        in_memory_(std::move(in_memory)) {}
 
   // How messages name a recipe's file.
   static std::string where_of(const std::filesystem::path& file) {
@@ -87,6 +93,7 @@ class RecipeReader : private YamlReader {
 
   Path file_;
   FindStage find_stage_;
+  std::vector<std::string> in_memory_;
 };
 
 // The place of the model in r.models, where it is put if it is not there yet.

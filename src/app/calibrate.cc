@@ -1,0 +1,94 @@
+// The verb calibrate: statistics of one model on one text, or of a recipe's models on its texts.
+#include "app/guidance.h"
+#include "app/run.h"
+#include "app/running_model.h"
+#include "base/error.h"
+#include "calibrate/imatrix.h"
+
+namespace lewis {
+namespace {
+
+CalibratedText text_result(const CalibrationResult& result, const std::string& model,
+                           const std::filesystem::path& file) {
+  const Statistics& s = result.statistics;
+  return {.model = model,
+          .file = file,
+          .tokens = s.tokens,
+          .sequences = s.sequences,
+          .linear_layers = s.sum_squares.size(),
+          .reused = result.reused,
+          .origin = s.origin};
+}
+
+void add(CalibrateResult& all, CalibratedText text, const CalibrateJob& job) {
+  if (job.finished) job.finished(text);
+  all.texts.push_back(std::move(text));
+}
+
+CalibrateResult calibrate_recipe(const CalibrateJob& job, RunResources& run) {
+  const Recipe recipe = read_recipe(job.model);
+  const auto jobs = calibration_jobs(recipe);
+  if (jobs.empty()) {
+    throw usage_error("{}: lewis.calibration names no data, so there is nothing to calibrate",
+                      job.model.string());
+  }
+  CalibrateResult all;
+  for (const CalibrationJob& one : jobs) {
+    const auto result = run_calibration(one, job.guidance, run.threads, run.progress);
+    add(all, text_result(result, one.model.model, result.file), job);
+  }
+  return all;
+}
+
+// The file's ending says which format: an importance matrix of llama.cpp, or lewis's own.
+bool is_imatrix_name(const std::filesystem::path& file) { return file.extension() == ".gguf"; }
+
+CalibrationEntry text_of_job(const CalibrateJob& job) {
+  CalibrationEntry text;
+  text.data = job.data;
+  if (!job.format.empty()) text.format = value_of<DataFormat>(job.format, "--format");
+  text.format = format_of(job.data, text.format);
+  text.prompt_field = job.prompt_field;
+  text.answer_field = job.answer_field;
+  text.samples = job.samples;
+  text.seed = job.seed;
+  // Token ids are fed as they are; text is cut where the paper cuts it.
+  text.max_tokens = job.max_tokens ? job.max_tokens : text.format == DataFormat::kIds ? 0 : 512;
+  return text;
+}
+
+CalibrateResult calibrate_model(const CalibrateJob& job, RunResources& run) {
+  const RecipeModel named = model_in(job.model);
+  if (named.stage && refines(*named.stage)) {
+    throw usage_error("{}: calibrate does not refine; merge the recipe and calibrate the result",
+                      job.model.string());
+  }
+  if (job.data.empty())
+    throw usage_error("--data is needed: the text that shows the model's skill");
+  CalibrationJob one;
+  one.model = guided(named, job.guidance, run.threads, run.progress);
+  one.protocol = job.reference_protocol ? Protocol::kReference : Protocol::kClean;
+  if (is_imatrix_name(job.out) && job.reference_protocol)
+    throw usage_error("-o {}: an importance matrix needs the protocol clean", job.out.string());
+  one.skip_first_token = job.skip_first_token;
+  one.text = text_of_job(job);
+  GuidanceOptions guidance = job.guidance;
+  if (!job.out.empty()) guidance.cache.clear();
+  const auto result = run_calibration(one, guidance, run.threads, run.progress);
+  if (!job.out.empty())
+    (is_imatrix_name(job.out) ? write_imatrix : write_statistics)(job.out, result.statistics);
+  CalibrateResult all;
+  add(all, text_result(result, job.model.string(), job.out.empty() ? result.file : job.out), job);
+  return all;
+}
+
+}  // namespace
+
+CalibrateResult calibrate(const CalibrateJob& job, const RunContext& context) {
+  RunResources run(context);
+  if (std::filesystem::is_regular_file(job.model) && job.data.empty())
+    return calibrate_recipe(job, run);
+  return calibrate_model(job, run);
+}
+
+}  // namespace lewis

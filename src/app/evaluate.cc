@@ -1,0 +1,297 @@
+// The verb evaluate: models on tasks, with standard errors and paired differences to a baseline.
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "app/activation_errors.h"
+#include "app/evaluation_tasks.h"
+#include "app/measures.h"
+#include "app/refinement.h"
+#include "app/run.h"
+#include "app/version.h"
+#include "base/error.h"
+#include "base/json.h"
+#include "eval/results/journal.h"
+#include "eval/results/results.h"
+
+namespace lewis {
+namespace {
+
+namespace fs = std::filesystem;
+
+// A model of this evaluation, in the order of the job.
+struct EvaluatedModel {
+  fs::path path;
+  ModelResults results;
+  std::vector<std::shared_ptr<const PreparedTask>> tasks;
+  std::vector<std::vector<ItemResult>> items;  // per task
+};
+
+// The path as the job names it, without a '/' at its end.
+std::string model_name(const fs::path& path) {
+  std::string name = path.lexically_normal().string();
+  if (name.size() > 1 && name.ends_with('/')) name.pop_back();
+  return name;
+}
+
+void check_job(const EvaluateJob& job) {
+  if (!job.models.empty() && job.tasks.empty() && job.layers.empty())
+    throw usage_error("models are given, but no --task to score them on");
+  if (job.models.empty() && !job.layers.empty())
+    throw usage_error("--layers is given, but no model to compare with the experts");
+  if (job.models.empty() && !job.tasks.empty())
+    throw usage_error("a --task is given, but no model to score on it");
+  if (job.models.empty() && job.other_results.empty())
+    throw usage_error("nothing to show: give models with --task, or --results");
+  std::map<std::string, fs::path> folders;
+  for (const auto& path : job.models) {
+    const auto [taken, is_new] = folders.emplace(sanitized_name(model_name(path)), path);
+    if (!job.output.empty() && !is_new) {
+      throw usage_error("{} and {} would have one folder in --output-path", taken->second.string(),
+                        path.string());
+    }
+  }
+  if (job.log_samples && job.output.empty())
+    throw usage_error("--log-samples needs --output-path FOLDER to write into");
+}
+
+// ---- task kl: the expert ----
+
+bool is_kl(const TaskOptions& task) { return !task.own && task.task == "kl"; }
+
+// The model that task kl compares with; null when no task asks for it.
+std::unique_ptr<RunningModel> open_expert(const EvaluateJob& job, std::vector<TaskOptions>& tasks,
+                                          RunResources& run) {
+  const bool wanted = std::ranges::any_of(tasks, is_kl);
+  if (!wanted && !job.expert.empty()) throw usage_error("--kl-to is given, but no task kl");
+  if (!wanted || job.expert.empty()) return nullptr;  // without, the task says what it needs
+  auto expert =
+      open_named(job.expert, needs_tokenizer(tasks), job.guidance, run.threads, run.progress);
+  for (TaskOptions& task : tasks) {
+    if (is_kl(task)) task.expert = expert->input.fingerprint();
+  }
+  return expert;
+}
+
+void check_expert(const RunningModel& expert, const RunningModel& model, const fs::path& path) {
+  const auto identity = [](const RunningModel& m) {
+    return m.tokenizer ? m.tokenizer->identity() : "";
+  };
+  if (identity(expert) == identity(model)) return;
+  throw input_error("{}: its tokenizer is not that of the expert, so no token means the same",
+                    path.string());
+}
+
+// ---- running ----
+
+double now() {
+  const auto since = std::chrono::system_clock::now().time_since_epoch();
+  return static_cast<double>(std::chrono::duration_cast<std::chrono::microseconds>(since).count()) /
+         1e6;
+}
+
+// All that decides the results of a task's items on a model.
+Json journal_key(const PreparedTask& task, const RunningModel& model, const std::string& compute) {
+  return {{"program", fmt::format("lewis {}", kVersion)},
+          {"model", model.input.fingerprint()},
+          {"tokenizer", model.tokenizer ? model.tokenizer->identity() : ""},
+          {"stop_ids", model.stop_ids},
+          {"compute", compute},
+          {"task", identity(task)}};
+}
+
+fs::path folder_of(const EvaluateJob& job, const EvaluatedModel& model) {
+  return job.output / sanitized_name(model.results.model);
+}
+
+// The models of a job on their tasks.
+struct Evaluation {
+  const EvaluateJob& job;
+  RunResources& run;
+  const NoticeFn& tell;
+  const RunningModel* expert = nullptr;  // of task kl
+
+  std::vector<EvaluatedModel> prepare(const std::vector<TaskOptions>& tasks) const;
+  void run_model(EvaluatedModel& model) const;
+
+ private:
+  void run_task_on(EvaluatedModel& model, const PreparedTask& task,
+                   const RunningModel& running) const;
+};
+
+std::vector<EvaluatedModel> Evaluation::prepare(const std::vector<TaskOptions>& tasks) const {
+  const std::vector<std::string> names = short_names(job.models);
+  PreparedTasks prepared;
+  std::vector<EvaluatedModel> models;
+  for (size_t i = 0; i < job.models.size(); ++i) {
+    EvaluatedModel& model = models.emplace_back();
+    model.path = job.models[i];
+    model.results.model = model_name(model.path);
+    model.results.name = names[i];
+    model.results.program = fmt::format("lewis {}", kVersion);
+    model.results.compute = compute_type_name(job.guidance.compute);
+    // A recipe is opened without its guidance, which changes none of its prompts.
+    const auto running = RunningModel::open(model_in(model.path), run.threads,
+                                            needs_tokenizer(tasks), job.guidance.compute);
+    if (expert) check_expert(*expert, *running, model.path);
+    for (size_t t = 0; t < tasks.size(); ++t)
+      model.tasks.push_back(prepared.get(t, tasks[t], *running));
+    make_names_unique(model.tasks);
+  }
+  return models;
+}
+
+void Evaluation::run_task_on(EvaluatedModel& model, const PreparedTask& task,
+                             const RunningModel& running) const {
+  const TaskModel task_model{*running.transformer,
+                             running.tokenizer ? &*running.tokenizer : nullptr, running.stop_ids,
+                             expert ? expert->transformer.get() : nullptr};
+  std::optional<EvalJournal> journal;
+  std::map<size_t, ItemResult> known;
+  ItemFn done;
+  if (!job.output.empty()) {
+    journal.emplace(folder_of(job, model) / "items", task,
+                    journal_key(task, running, model.results.compute), job.no_resume);
+    known = journal->finished();
+    done = [&](size_t item, const ItemResult& result) { journal->append(item, result); };
+  }
+  if (!known.empty()) {
+    tell({false,
+          fmt::format("{} {}: {} of {} items are there from an earlier run (--no-resume: anew)",
+                      model.results.name, task.name, known.size(), task.items.size())});
+  }
+  const ProgressFn report = [&](Progress p) {
+    p.what = fmt::format("{} {}, {}", model.results.name, task.name, p.what);
+    run.progress(p);
+  };
+  model.items.push_back(run_task(task, task_model, std::move(known), done, report));
+  model.results.tasks.push_back(summarize(task, model.items.back()));
+}
+
+void Evaluation::run_model(EvaluatedModel& model) const {
+  const bool tokenizer = std::ranges::any_of(
+      model.tasks, [](const auto& task) { return task->options.format != "ids"; });
+  const auto running = open_named(model.path, tokenizer, job.guidance, run.threads, run.progress);
+  model.results.fingerprint = running->input.fingerprint();
+  const double begin = now();
+  for (const auto& task : model.tasks) run_task_on(model, *task, *running);
+  model.results.seconds = now() - begin;
+}
+
+// ---- results ----
+
+// The results of other runs, with names that tell them from all before.
+void add_other_results(const EvaluateJob& job, std::vector<ModelResults>& models) {
+  const auto taken = [&](const std::string& name) {
+    return std::ranges::find(models, name, &ModelResults::name) != models.end();
+  };
+  for (const auto& path : job.other_results) {
+    ModelResults other = read_results(path);
+    if (!other.program.starts_with("lewis ")) other.name += fmt::format(" ({})", other.program);
+    if (taken(other.name)) other.name += " " + path.lexically_normal().string();
+    const std::string stem = other.name;
+    for (int n = 2; taken(other.name); ++n) other.name = fmt::format("{} ({})", stem, n);
+    models.push_back(std::move(other));
+  }
+}
+
+size_t find_baseline(const std::string& baseline, const std::vector<ModelResults>& models) {
+  std::vector<std::string> names;
+  for (size_t i = 0; i < models.size(); ++i) {
+    if (models[i].name == baseline || models[i].model == baseline) return i;
+    names.push_back(models[i].name);
+  }
+  throw usage_error("--baseline {}: is none of the models: {}", baseline, fmt::join(names, ", "));
+}
+
+void write_file(const fs::path& path, const std::string& text) {
+  replace_file(path, [&](const File& file) { file.write_at(0, std::as_bytes(std::span(text))); });
+}
+
+// Writes OUT/MODEL/results_DATE.json after the samples: where it is, all is.
+std::vector<fs::path> write_results(const EvaluateJob& job,
+                                    const std::vector<EvaluatedModel>& models) {
+  std::vector<fs::path> files;
+  for (const EvaluatedModel& model : models) {
+    const fs::path folder = folder_of(job, model);
+    const std::string date = date_id(model.results.date);
+    for (size_t t = 0; job.log_samples && t < model.tasks.size(); ++t) {
+      write_file(folder / fmt::format("samples_{}_{}.jsonl", model.tasks[t]->name, date),
+                 samples_lines(*model.tasks[t], model.items[t]));
+    }
+    files.push_back(folder / fmt::format("results_{}.json", date));
+    write_file(files.back(), results_json(model.results).dump(2) + "\n");
+  }
+  return files;
+}
+
+std::vector<TaskScore> flat_scores(const std::vector<ModelResults>& models) {
+  std::vector<TaskScore> scores;
+  for (const ModelResults& model : models) {
+    for (const TaskResults& task : model.tasks) {
+      for (const MetricResults& m : task.metrics) {
+        TaskScore& score = scores.emplace_back(
+            TaskScore{model.name, task.name, m.info.name, m.info.filter, m.value, m.standard_error,
+                      task.items, m.info.higher_is_better, std::nullopt});
+        if (!m.comparison) continue;
+        const PairedDifference& d = m.comparison->difference;
+        score.difference = ScoreDifference{d.difference, d.low, d.high, m.comparison->p_corrected,
+                                           m.comparison->shown()};
+      }
+    }
+  }
+  return scores;
+}
+
+std::vector<LayerErrors> layer_errors(const EvaluateJob& job, RunResources& run) {
+  std::vector<LayerErrors> errors;
+  if (job.layers.empty()) return errors;
+  const Recipe recipe = read_recipe(job.layers);
+  const std::vector<std::string> names = short_names(job.models);
+  for (size_t i = 0; i < job.models.size(); ++i) {
+    const RecipeModel model =
+        guided(model_in(job.models[i]), job.guidance, run.threads, run.progress);
+    errors.push_back(
+        {names[i], activation_errors(recipe, model, job.guidance, run.threads, run.progress)});
+  }
+  return errors;
+}
+
+}  // namespace
+
+EvaluateResult evaluate(const EvaluateJob& job, const RunContext& context) {
+  check_job(job);
+  RunResources run(context);
+  EvaluateResult result;
+  const NoticeFn tell = [&](const Notice& notice) {
+    result.notices.push_back(notice);
+    if (context.notice) context.notice(notice);
+  };
+  const double date = now();
+  std::vector<TaskOptions> tasks;
+  for (const std::string& text : job.tasks) tasks.push_back(parse_task(text, job.settings));
+  add_sandbox(tasks, job.allow_unsandboxed, tell);
+  const auto expert = open_expert(job, tasks, run);
+  const Evaluation evaluation{job, run, tell, expert.get()};
+  // Broken models, data and files are refused before the first hour of work.
+  std::vector<EvaluatedModel> models = evaluation.prepare(tasks);
+  std::vector<ModelResults> all;
+  for (const EvaluatedModel& model : models) all.push_back(model.results);
+  add_other_results(job, all);
+  if (!job.baseline.empty()) result.baseline = find_baseline(job.baseline, all);
+  for (size_t i = 0; i < models.size(); ++i) {
+    evaluation.run_model(models[i]);
+    models[i].results.date = date;
+    all[i] = models[i].results;
+  }
+  if (result.baseline) compare_models(all, *result.baseline);
+  for (size_t i = 0; i < models.size(); ++i) models[i].results = all[i];
+  if (!job.output.empty()) result.files = write_results(job, models);
+  result.layers = layer_errors(job, run);
+  result.scores = flat_scores(all);
+  result.models = std::make_shared<const std::vector<ModelResults>>(std::move(all));
+  return result;
+}
+
+}  // namespace lewis

@@ -1,0 +1,329 @@
+#include "app/guidance.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <functional>
+#include <map>
+
+#include "app/running_model.h"
+#include "app/tokenizers.h"
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/text_file.h"
+#include "calibrate/cache.h"
+#include "calibrate/calibrate.h"
+#include "calibrate/imatrix.h"
+#include "calibrate/output_change.h"
+#include "io/gguf.h"
+#include "merge/method.h"
+
+namespace lewis {
+namespace {
+
+ComputeType compute_type_of(Protocol protocol, const GuidanceOptions& options) {
+  return protocol == Protocol::kReference ? ComputeType::kF32 : options.compute;
+}
+
+StatisticsKey key_of(const CalibrationJob& job, const RunningModel& model) {
+  StatisticsKey key;
+  key.model = job.model.model;
+  key.model_hash = model.input.fingerprint();
+  const DataFormat format = format_of(job.text.data, job.text.format);
+  key.format = name_of(format);
+  if (format != DataFormat::kIds && model.tokenizer)
+    key.tokenizer_hash = model.tokenizer->identity();
+  key.data = job.text.data.string();
+  key.data_hash = sha256_hex(read_text_file(job.text.data));
+  key.prompt_field = job.text.prompt_field;
+  key.answer_field = job.text.answer_field;
+  key.samples = job.text.samples;
+  key.seed = job.text.seed;
+  key.max_tokens = job.text.max_tokens;
+  key.protocol = job.protocol;
+  key.skip_first_token = job.skip_first_token;
+  key.compute = model.backend->compute_type();
+  key.magnitudes = job.magnitudes;
+  return key;
+}
+
+std::vector<std::vector<int32_t>> sequences_of(const CalibrationJob& job,
+                                               const RunningModel& model) {
+  std::vector<std::vector<int32_t>> sequences;
+  for (TokenSequence& s : text_of(job.text, model, job.protocol == Protocol::kReference)) {
+    sequences.push_back(std::move(s.ids));
+  }
+  return sequences;
+}
+
+// Progress under the job's name.
+ProgressFn named(const ProgressFn& progress, std::string_view what, const CalibrationJob& job) {
+  return [&progress, what, &job](Progress p) {
+    const std::filesystem::path name(job.model.model);
+    p.what = fmt::format("{} {} on {}", what, name.filename().string(),
+                         job.text.data.filename().string());
+    if (progress) progress(p);
+  };
+}
+
+Statistics compute(const CalibrationJob& job, const RunningModel& model, uint64_t max_memory,
+                   const ProgressFn& progress) {
+  CalibrateOptions options;
+  options.max_memory = max_memory;
+  options.protocol = job.protocol;
+  options.skip_first_token = job.skip_first_token;
+  options.magnitudes = job.magnitudes;
+  options.progress = named(progress, "calibrate", job);
+  return calibrate(*model.transformer, sequences_of(job, model), options);
+}
+
+// The result from the cache, or else from `work`.
+CalibrationResult kept(const StatisticsKey& key, const std::filesystem::path& cache,
+                       const std::function<Statistics()>& work) {
+  if (cache.empty()) {
+    CalibrationResult result{work(), {}, false};
+    result.statistics.origin = to_origin(key);
+    return result;
+  }
+  CachedStatistics cached = cached_statistics(cache, key, work);
+  return {std::move(cached.statistics), std::move(cached.file), cached.reused};
+}
+
+}  // namespace
+
+std::vector<TokenSequence> text_of(const CalibrationEntry& text, const RunningModel& model,
+                                   bool reference) {
+  const DataFormat format = format_of(text.data, text.format);
+  std::optional<ChatTemplate> chat;
+  if (format == DataFormat::kChat) chat = ChatTemplate::load(model.input.files());
+  DataOptions options;
+  options.file = text.data;
+  options.format = format;
+  options.prompt_field = text.prompt_field;
+  options.answer_field = text.answer_field;
+  CalibrationText choice;
+  choice.samples = text.samples;
+  choice.skip = text.skip;
+  choice.seed = text.seed;
+  choice.max_tokens = text.max_tokens ? text.max_tokens : SIZE_MAX;
+  choice.reference = reference;
+  const Tokenizer* tokenizer = model.tokenizer ? &*model.tokenizer : nullptr;
+  return calibration_sequences(read_data(options, chat ? &*chat : nullptr), tokenizer, choice);
+}
+
+std::filesystem::path default_cache_folder() {
+  const auto variable = [](const char* name) {
+    const char* value = std::getenv(name);
+    return std::filesystem::path(value ? value : "");
+  };
+  if (const auto own = variable("LEWIS_CACHE"); !own.empty()) return own;
+  if (const auto xdg = variable("XDG_CACHE_HOME"); !xdg.empty()) return xdg / "lewis";
+  if (const auto home = variable("HOME"); !home.empty()) return home / ".cache" / "lewis";
+  return std::filesystem::temp_directory_path() / "lewis-cache";
+}
+
+CalibrationResult run_calibration(const CalibrationJob& job, const GuidanceOptions& options,
+                                  Threads& threads, const ProgressFn& progress) {
+  const bool ids = format_of(job.text.data, job.text.format) == DataFormat::kIds;
+  const auto model =
+      RunningModel::open(job.model, threads, !ids, compute_type_of(job.protocol, options));
+  const auto work = [&] { return compute(job, *model, options.max_memory, progress); };
+  return kept(key_of(job, *model), options.cache, work);
+}
+
+CalibrationResult run_comparison(const CalibrationJob& job, const RecipeModel& base,
+                                 const GuidanceOptions& options, Threads& threads,
+                                 const ProgressFn& progress) {
+  const bool ids = format_of(job.text.data, job.text.format) == DataFormat::kIds;
+  const auto b = RunningModel::open(base, threads, !ids, options.compute);
+  const auto e = RunningModel::open(job.model, threads, !ids, options.compute);
+  if (sequences_of(job, *b) != sequences_of(job, *e)) {
+    throw input_error("{} and {} read {} as other tokens: their outputs cannot be compared",
+                      b->input.label(), e->input.label(), job.text.data.string());
+  }
+  StatisticsKey key = key_of(job, *b);
+  key.expert_hash = e->input.fingerprint();
+  return kept(key, options.cache, [&] {
+    CalibrateOptions how;
+    how.max_memory = options.max_memory;
+    how.protocol = job.protocol;
+    how.skip_first_token = job.skip_first_token;
+    const std::string what =
+        fmt::format("compare {} and", std::filesystem::path(base.model).filename().string());
+    how.progress = named(progress, what, job);
+    return output_changes(*b->transformer, *e->transformer, *e->backend, sequences_of(job, *e),
+                          how);
+  });
+}
+
+namespace {
+
+CalibrationJob job_of(const Recipe& recipe, const CalibrationEntry& entry, size_t model) {
+  const LewisSection& lewis = *recipe.lewis;
+  return {recipe.models.at(model), entry, lewis.protocol, lewis.skip_first_token,
+          lewis.aim && recipe.base_index == model};
+}
+
+}  // namespace
+
+std::vector<CalibrationJob> calibration_jobs(const Recipe& recipe) {
+  std::vector<CalibrationJob> jobs;
+  if (!recipe.lewis) return jobs;
+  for (const CalibrationEntry& entry : recipe.lewis->calibration) {
+    if (entry.has_statistics()) continue;
+    for (const size_t model : {recipe.base_index.value(), entry.index})
+      jobs.push_back(job_of(recipe, entry, model));
+  }
+  return jobs;
+}
+
+namespace {
+
+// Statistics of one calibration entry: of the base and of the fine-tuned model.
+struct StatisticsPair {
+  Statistics base, expert;
+};
+
+Statistics read_given(const std::filesystem::path& file, const TensorSource& model,
+                      const Recipe& recipe) {
+  // The older files hold means: neither the number of tokens nor that of each expert is known.
+  if (!is_gguf(file) && file.extension() == ".dat") {
+    throw input_error(
+        "{}: an importance matrix in llama.cpp's older format does not say how many tokens it is "
+        "of; `llama-imatrix --in-file X.dat -o X.gguf` converts one of a model without experts",
+        file.string());
+  }
+  Statistics s = is_gguf(file) ? read_imatrix(file, model) : read_statistics(file);
+  if (s.protocol != recipe.lewis->protocol) {
+    throw input_error("{}: not statistics of the protocol {}, which the recipe asks for",
+                      file.string(), name_of(recipe.lewis->protocol));
+  }
+  return s;
+}
+
+void check_same_modules(const auto& a, const auto& b, const std::filesystem::path& a_file,
+                        const std::filesystem::path& b_file) {
+  for (const auto& [module, _] : a) {
+    if (!b.contains(module)) {
+      throw input_error("{}: nothing is known of {}, which {} has", b_file.string(), module,
+                        a_file.string());
+    }
+  }
+}
+
+// Makes two files alike in what an importance matrix may leave out, and refuses what cannot be of
+// the same text: an importance is the difference of two norms over the same tokens. Files hold
+// counts as float32, hence the allowance.
+void reconcile(StatisticsPair& pair, const CalibrationEntry& entry) {
+  Statistics &a = pair.base, &b = pair.expert;
+  const auto &a_file = entry.base_statistics, &b_file = entry.model_statistics;
+  check_same_modules(a.sum_squares, b.sum_squares, a_file, b_file);
+  check_same_modules(b.sum_squares, a.sum_squares, b_file, a_file);
+  check_same_modules(a.experts, b.experts, a_file, b_file);
+  check_same_modules(b.experts, a.experts, b_file, a_file);
+  const auto difference =
+      static_cast<double>(std::max(a.tokens, b.tokens) - std::min(a.tokens, b.tokens));
+  if (difference > 0x1p-23 * static_cast<double>(std::max(a.tokens, b.tokens))) {
+    throw input_error("{} saw {} tokens, {} saw {}: statistics must be of the same text",
+                      a_file.string(), a.tokens, b_file.string(), b.tokens);
+  }
+  b.tokens = a.tokens;
+  if (a.sequences == 0) a.sequences = b.sequences;
+  if (b.sequences == 0) b.sequences = a.sequences;
+  if (a.fused.empty()) a.fused = b.fused;
+  if (b.fused.empty()) b.fused = a.fused;
+}
+
+StatisticsPair statistics_of(const Recipe& recipe, const CalibrationEntry& entry,
+                             const TensorSource& base, const TensorSource& expert,
+                             const GuidanceOptions& options, Threads& threads,
+                             const ProgressFn& progress) {
+  if (entry.has_statistics()) {
+    StatisticsPair pair{read_given(entry.base_statistics, base, recipe),
+                        read_given(entry.model_statistics, expert, recipe)};
+    reconcile(pair, entry);
+    return pair;
+  }
+  const auto run = [&](size_t model) {
+    return run_calibration(job_of(recipe, entry, model), options, threads, progress).statistics;
+  };
+  Statistics on_base = run(recipe.base_index.value());
+  return {std::move(on_base), run(entry.index)};
+}
+
+ModelPlan plan_entry(const Recipe& recipe, const CalibrationEntry& entry,
+                     const GuidanceOptions& options, Threads& threads, const ProgressFn& progress) {
+  const OpenOptions open = open_options(threads);
+  const InputModel base = open_input(recipe.models.at(recipe.base_index.value()), open),
+                   expert = open_input(recipe.models.at(entry.index), open);
+  const StatisticsPair pair =
+      statistics_of(recipe, entry, *base.source, *expert.source, options, threads, progress);
+  ImportanceInput input{*base.source, *expert.source, pair.base, pair.expert, threads, progress};
+  Statistics changes;
+  if (needs_output_changes(recipe)) {
+    changes =
+        run_comparison(job_of(recipe, entry, entry.index),
+                       recipe.models.at(recipe.base_index.value()), options, threads, progress)
+            .statistics;
+    input.output_changes = &changes;
+  }
+  return plan_model(recipe, entry.index, input);
+}
+
+using Stage = std::shared_ptr<const Recipe>;
+
+void replace_stages(Recipe& recipe, const std::function<Stage(const Recipe&)>& replace) {
+  for (RecipeModel& m : recipe.models) {
+    if (m.stage) m.stage = replace(*m.stage);
+  }
+  for (RecipeModule& module : recipe.modules) {
+    Recipe part = *module.recipe;
+    replace_stages(part, replace);
+    module.recipe = std::make_shared<const Recipe>(std::move(part));
+  }
+}
+
+}  // namespace
+
+Guidance guide(const Recipe& recipe, const GuidanceOptions& options, Threads& threads,
+               const ProgressFn& progress) {
+  std::map<const Recipe*, Stage> guided;
+  Guidance guidance{recipe, {}};
+  replace_stages(guidance.recipe, [&](const Recipe& stage) {
+    auto& result = guided[&stage];
+    if (!result)
+      result = std::make_shared<const Recipe>(guide(stage, options, threads, progress).recipe);
+    return result;
+  });
+  if (!recipe.lewis || recipe.lewis->calibration.empty()) return guidance;
+  // Refinement alone may be the reason for the calibration.
+  const auto& refine = recipe.lewis->refine;
+  if (refine && (refine->prior == RefinePrior::kPlain ||
+                 !find_merge_method(recipe.merge_method).reads("density"))) {
+    return guidance;
+  }
+  if (!recipe.base_index) {
+    throw usage_error("{}: lewis.calibration needs base_model: importance is the distance from it",
+                      recipe.file.string());
+  }
+  for (const CalibrationEntry& entry : guidance.recipe.lewis->calibration)
+    guidance.plans.push_back(plan_entry(guidance.recipe, entry, options, threads, progress));
+  guidance.recipe = apply_plans(guidance.recipe, guidance.plans);
+  return guidance;
+}
+
+std::string calibration_type(const Guidance& guidance, const Recipe& recipe,
+                             const GuidanceOptions& options) {
+  if (guidance.plans.empty() || calibration_jobs(recipe).empty()) return "";
+  return std::string(compute_type_name(compute_type_of(recipe.lewis->protocol, options)));
+}
+
+RecipeModel guided(RecipeModel model, const GuidanceOptions& options, Threads& threads,
+                   const ProgressFn& progress) {
+  if (model.stage) {
+    model.stage =
+        std::make_shared<const Recipe>(guide(*model.stage, options, threads, progress).recipe);
+  }
+  return model;
+}
+
+}  // namespace lewis

@@ -1,0 +1,172 @@
+// The verb merge: calibrate if asked, plan, refine if asked, merge, record, report.
+#include <algorithm>
+
+#include "app/guidance.h"
+#include "app/refinement.h"
+#include "app/run.h"
+#include "app/run_record.h"
+#include "app/tokenizers.h"
+#include "base/error.h"
+#include "base/json.h"
+#include "io/checkpoint.h"
+#include "io/disk.h"
+#include "merge/engine.h"
+#include "merge/inputs.h"
+
+namespace lewis {
+namespace {
+
+MergeOptions options_of(const MergeJob& job) {
+  return {.out = job.out,
+          .resume = job.resume,
+          .force = job.force,
+          .shard_bytes = job.shard_bytes,
+          .seed = job.seed,
+          .no_tokenizer = job.no_tokenizer,
+          .max_memory = job.guidance.max_memory,
+          .tokenizers = change_tokenizer};
+}
+
+// The recipe as this job wants it, with everything checked that can be before weights are read.
+struct CheckedRecipe {
+  Recipe recipe;
+  MergeCost cost;
+};
+
+CheckedRecipe checked(const MergeJob& job, const Threads& threads) {
+  CheckedRecipe c{needed(job.recipe), {}};
+  if (job.no_guidance) c.recipe.lewis.reset();
+  check_plan_settings(c.recipe);
+  c.cost = merge_cost(c.recipe, threads.count(), job.guidance.max_memory, change_tokenizer);
+  check_merge_target(c.recipe,
+                     options_of(job));  // before the calibration, which may take an hour
+  return c;
+}
+
+std::filesystem::path beside(const std::filesystem::path& out, std::string_view suffix) {
+  const std::filesystem::path normal = out.lexically_normal();
+  return (normal.has_filename() ? normal : normal.parent_path()).string() + std::string(suffix);
+}
+
+// Refines into a folder beside OUT.partial, which stays until the model is written.
+std::optional<Refinement> refine_if_asked(MergeOptions& options, const Recipe& recipe,
+                                          RunResources& run) {
+  if (!refines(recipe)) return std::nullopt;
+  const std::filesystem::path scratch = beside(options.out, ".refined.partial");
+  const bool written = std::filesystem::exists(beside(options.out, ".partial"));
+  if (options.resume && !written && !std::filesystem::exists(scratch))
+    throw usage_error("{}: there is nothing to resume", scratch.string());
+  Refinement refinement =
+      run_refinement(recipe, {scratch, options.resume, options.seed, options.max_memory},
+                     run.threads, options.progress);
+  options.refined = refinement.refined;
+  if (!written) options.resume = false;  // it was interrupted before it wrote
+  return refinement;
+}
+
+// The refined blocks survive whatever keeps the model from being written.
+MergeReport merge_keeping(const std::optional<Refinement>& refinement, const Recipe& recipe,
+                          const MergeOptions& options, Threads& threads) {
+  try {
+    return merge(recipe, options, threads);
+  } catch (const Error&) {
+    if (refinement) refinement->journal->keep();
+    throw;
+  }
+}
+
+// "norm_shift -> min_max, protocol clean, gamma 0.3, epsilon 0.8, uncovered 1".
+std::string settings_of(const LewisSection& s) {
+  return fmt::format("{} -> {}, protocol {}, gamma {}, epsilon {}, uncovered {}",
+                     name_of(s.importance), name_of(s.allocation), name_of(s.protocol), s.gamma,
+                     s.epsilon, s.uncovered);
+}
+
+// The text of OUT/lewis_run.json. `recipe`: as the user wrote it.
+std::string record_text(const MergeJob& job, const Recipe& recipe, const Guidance& guidance,
+                        const MergeReport& report, size_t threads, RunClock& clock) {
+  RunRecord record;
+  clock.end_phase("write the small files");
+  clock.fill(record);
+  record.recipe_file = recipe.file.string();
+  record.recipe = recipe.text;
+  record.threads = threads;
+  record.chart.memory_budget = job.guidance.max_memory;
+  record.merge = report;
+  record.compute = calibration_type(guidance, recipe, job.guidance);
+  if (!guidance.plans.empty()) record.settings = settings_of(*recipe.lewis);
+  for (const ModelPlan& plan : guidance.plans) {
+    const auto entry =
+        std::ranges::find(recipe.lewis->calibration, plan.model, &CalibrationEntry::index);
+    record.guidance.push_back(
+        {recipe.models[plan.model].model,
+         (entry->has_statistics() ? entry->model_statistics : entry->data).string(),
+         plan.importance, plan.density});
+  }
+  return to_json(record).dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace
+
+MergeResult merge(const MergeJob& job, const RunContext& context) {
+  RunClock clock;
+  RunResources run(context);
+  const Recipe recipe = checked(job, run.threads).recipe;
+  clock.end_phase("open the models and check");
+  const ProgressFn watched = clock.watch(run.progress);
+  const Guidance guidance = guide(recipe, job.guidance, run.threads, watched);
+  MergeOptions options = options_of(job);
+  options.progress = watched;
+  options.run_record = [&](const MergeReport& so_far) {
+    return record_text(job, recipe, guidance, so_far, run.threads.count(), clock);
+  };
+  const auto refinement = refine_if_asked(options, guidance.recipe, run);
+  MergeResult result;
+  result.out = job.out;
+  result.tensors = merge_keeping(refinement, guidance.recipe, options, run.threads);
+  if (refinement)
+    std::ranges::copy(describe(refinement->report), std::back_inserter(result.tensors.warnings));
+  result.guided_models = guidance.plans.size();
+  result.compute = calibration_type(guidance, recipe, job.guidance);
+  result.seconds = clock.now();
+  if (job.report) {
+    const ReportJob page{.out = job.out, .file = *job.report, .guidance = job.guidance};
+    result.report = report(page, context).report;
+  }
+  return result;
+}
+
+MergeForecast forecast(const MergeJob& job, const RunContext& context) {
+  RunResources run(context);
+  const auto [recipe, cost] = checked(job, run.threads);
+  MergeForecast f;
+  f.out = job.out;
+  f.cost = cost;
+  if (refines(recipe)) {
+    f.refinement = refinement_cost(recipe, job.seed, job.guidance.max_memory, run.threads);
+    f.refinement_words = describe_refinement(recipe);
+  }
+  const auto folder = existing_folder(job.out);
+  const Checkpoint model = Checkpoint::open(source_folders(recipe).at(0));
+  const DiskSpeed disk = measure_disk(model.shard_paths().at(0), folder);
+  f.read_speed = disk.read;
+  f.write_speed = disk.write;
+  f.seconds = std::max(static_cast<double>(cost.bytes_read) / disk.read,
+                       static_cast<double>(cost.bytes_written) / disk.write);
+  f.disk_free = std::filesystem::space(folder).available;
+  return f;
+}
+
+std::vector<std::string> explain(const MergeJob& job, const std::string& tensor,
+                                 const RunContext& context) {
+  RunResources run(context);
+  const Recipe recipe = checked(job, run.threads).recipe;
+  const Guidance guidance = guide(recipe, job.guidance, run.threads, run.progress);
+  const MergeInputs inputs(guidance.recipe, open_options(run.threads, job.seed));
+  std::vector<std::string> lines = inputs.explain(inputs.tensor(tensor));
+  if (refines(recipe))
+    lines.push_back("All of this is before refinement, which solves linear layers anew.");
+  return lines;
+}
+
+}  // namespace lewis

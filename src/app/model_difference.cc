@@ -1,0 +1,41 @@
+#include "app/model_difference.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "recipe/recipe.h"
+
+namespace lewis {
+
+ModelDifference compare_models(const Checkpoint& a, const Checkpoint& b, Threads& threads,
+                               const ProgressFn& progress) {
+  ModelDifference d;
+  Progress told{"comparing", "tensors", 0, a.tensors().size()};
+  for (const TensorInfo& t : b.tensors()) {
+    if (!a.find(t.name)) d.only_b.push_back(t.name);
+  }
+  for (const TensorInfo& t : a.tensors()) {
+    const TensorInfo* other = b.find(t.name);
+    ++told.done;
+    if (!other) {
+      d.only_a.push_back(t.name);
+    } else if (other->shape != t.shape || !is_arithmetic(t.dtype) || !is_arithmetic(other->dtype)) {
+      d.not_compared.push_back(fmt::format("{}: {} {} and {} {}", t.name, dtype_name(t.dtype),
+                                           to_string(t.shape), dtype_name(other->dtype),
+                                           to_string(other->shape)));
+    } else {
+      const TensorDifference found = compare_tensors(a, b, t.name, 0, threads);
+      d.tensors.push_back({t.name, found});
+      d.layers[tensor_layer(t.name).value_or(-1)] += found;
+      d.all += found;
+    }
+    if (progress) progress(told);
+  }
+  std::stable_sort(d.tensors.begin(), d.tensors.end(), [](const auto& x, const auto& y) {
+    return x.difference.relative() > y.difference.relative();
+  });
+  return d;
+}
+
+}  // namespace lewis

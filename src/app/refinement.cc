@@ -1,0 +1,187 @@
+#include "app/refinement.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "app/tokenizers.h"
+#include "app/version.h"
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/json.h"
+#include "base/text_file.h"
+#include "merge/sources/merged_source.h"
+
+namespace lewis {
+namespace {
+
+// The recipe without refinement, opened to be run.
+std::unique_ptr<RunningModel> open_prior(const Recipe& recipe, uint64_t seed, Threads& threads) {
+  Recipe prior = recipe;
+  prior.lewis->refine.reset();
+  InputModel input = open_stage(prior, open_options(threads, seed));
+  return RunningModel::open(std::move(input), threads, false, ComputeType::kF32);
+}
+
+void check_tokenizer(const RunningModel& expert, const RunningModel& prior) {
+  if (expert.tokenizer && prior.tokenizer &&
+      expert.tokenizer->identity() != prior.tokenizer->identity()) {
+    throw input_error(
+        "{}: its tokenizer is not that of the merge: refine feeds both the same token ids",
+        expert.input.label());
+  }
+}
+
+// Everything of one expert that decides the result.
+Json identity_of(const CalibrationEntry& entry, const RunningModel& expert) {
+  return {{"model", expert.input.fingerprint()},
+          {"data", sha256_hex(read_text_file(entry.data))},
+          {"format", name_of(format_of(entry.data, entry.format))},
+          {"tokenizer", expert.tokenizer ? expert.tokenizer->identity() : ""}};
+}
+
+// The models and texts that a recipe's refinement works on.
+struct RefinementInputs {
+  std::unique_ptr<RunningModel> prior;
+  std::vector<std::unique_ptr<RunningModel>> experts;
+  std::vector<std::vector<TokenSequence>> texts;  // of each expert
+  Json identities = Json::array();                // likewise
+  RefineModels models() const {
+    RefineModels models{*prior->transformer, {}};
+    for (const auto& expert : experts) models.experts.push_back(expert->transformer.get());
+    return models;
+  }
+};
+
+RefinementInputs open_refinement(const Recipe& recipe, uint64_t seed, Threads& threads) {
+  RefinementInputs inputs;
+  inputs.prior = open_prior(recipe, seed, threads);
+  for (CalibrationEntry entry : recipe.lewis->calibration) {
+    const bool ids = format_of(entry.data, entry.format) == DataFormat::kIds;
+    inputs.experts.push_back(
+        RunningModel::open(recipe.models.at(entry.index), threads, !ids, ComputeType::kF32));
+    const RunningModel& expert = *inputs.experts.back();
+    check_tokenizer(expert, *inputs.prior);
+    entry.samples = recipe.lewis->refine->samples;
+    inputs.texts.push_back(text_of(entry, expert));
+    inputs.identities.push_back(identity_of(entry, expert));
+  }
+  return inputs;
+}
+
+}  // namespace
+
+RefineCost refinement_cost(const Recipe& recipe, uint64_t seed, uint64_t max_memory,
+                           Threads& threads) {
+  const RefinementInputs inputs = open_refinement(recipe, seed, threads);
+  return refine_cost(inputs.models(), inputs.texts, recipe.lewis->refine.value(), max_memory);
+}
+
+Refinement run_refinement(const Recipe& recipe, const RefinementOptions& options, Threads& threads,
+                          const ProgressFn& progress) {
+  const RefineSettings& settings = recipe.lewis->refine.value();
+  const RefinementInputs inputs = open_refinement(recipe, options.seed, threads);
+  const Json plan = {{"lewis", kVersion},
+                     {"recipe", to_yaml(recipe, false)},
+                     {"prior", inputs.prior->input.fingerprint()},
+                     {"experts", inputs.identities}};
+  RefineOptions refine_options{.settings = settings,
+                               .scratch = options.scratch,
+                               .plan = sha256_hex(plan.dump()),
+                               .resume = options.resume,
+                               .max_memory = options.max_memory,
+                               .progress = progress};
+  Refinement result;
+  result.journal = refine(inputs.models(), inputs.texts, refine_options, result.report);
+  auto refined = std::make_shared<InputModel>();
+  refined->name = "refined";
+  refined->source = open_refined(result.journal, options.scratch.string());
+  refined->fingerprint = [hash = refine_options.plan] { return hash; };
+  result.refined = std::move(refined);
+  return result;
+}
+
+std::string describe_refinement(const Recipe& recipe) {
+  const RefineSettings& s = recipe.lewis->refine.value();
+  const size_t experts = recipe.lewis->calibration.size();
+  const std::string texts = s.samples ? fmt::format("{} texts", s.samples) : "all texts";
+  const std::string held =
+      s.held_out > 0
+          ? fmt::format("{:g} of them held out to decide, block by block, what is kept", s.held_out)
+          : "none held out, so every block is kept";
+  return fmt::format(
+      "refined by {} (ridge {:g}) towards {} expert{}, from {}, on {} of each, {}",
+      name_of(s.method), s.ridge, experts, experts == 1 ? "" : "s",
+      s.prior == RefinePrior::kPlain ? "the merge without densities of calibration" : "the merge",
+      texts, held);
+}
+
+namespace {
+
+// Refines into a folder that is removed with the model; an interrupted run leaves nothing to
+// resume.
+std::shared_ptr<const InputModel> refine_for_this_run(const Recipe& recipe,
+                                                      const std::filesystem::path& cache,
+                                                      Threads& threads,
+                                                      const ProgressFn& progress) {
+  const auto folder = cache.empty() ? std::filesystem::temp_directory_path() : cache;
+  const auto scratch = folder / fmt::format("refine-{}", ::getpid());
+  try {
+    return run_refinement(recipe, {.scratch = scratch}, threads, progress).refined;
+  } catch (const Error& e) {
+    std::filesystem::remove_all(scratch);
+    throw Error(e.code(), e.code() == ExitCode::kInterrupted ? "interrupted" : e.what());
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<RunningModel> open_named(const std::filesystem::path& path, bool needs_tokenizer,
+                                         const GuidanceOptions& guidance, Threads& threads,
+                                         const ProgressFn& progress) {
+  return open_named(model_in(path), needs_tokenizer, guidance, threads, progress);
+}
+
+std::unique_ptr<RunningModel> open_named(const RecipeModel& named, bool needs_tokenizer,
+                                         const GuidanceOptions& guidance, Threads& threads,
+                                         const ProgressFn& progress) {
+  constexpr uint64_t kKept = 256 << 20;
+  const RecipeModel model = guided(named, guidance, threads, progress);
+  OpenOptions options = open_options(threads);
+  options.keep_bytes = kKept;
+  if (model.stage && refines(*model.stage)) {
+    options.refined = refine_for_this_run(*model.stage, guidance.cache, threads, progress);
+  }
+  return RunningModel::open(open_input(model, options), threads, needs_tokenizer, guidance.compute);
+}
+
+std::vector<std::string> describe(const RefineReport& report) {
+  const auto kept = std::ranges::count_if(report.blocks, &BlockResult::kept_prior);
+  double solved = 0, prior = 0;
+  for (const BlockResult& b : report.blocks) {
+    solved +=
+        (b.kept_prior ? b.error_prior : b.error_solved) / static_cast<double>(report.blocks.size());
+    prior += b.error_prior / static_cast<double>(report.blocks.size());
+  }
+  std::vector<std::string> lines;
+  const std::string held =
+      report.held_out ? fmt::format(", {} of them held out", report.held_out) : "";
+  const std::string before =
+      report.held_out ? fmt::format(", {:.3g} with the block as merged", prior) : "";
+  lines.push_back(
+      fmt::format("refined {} of {} blocks on {} tokens{}; a block's output differs from the "
+                  "experts' by {:.3g} "
+                  "(relative square){}",
+                  static_cast<int64_t>(report.blocks.size()) - kept, report.blocks.size(),
+                  report.tokens, held, solved, before));
+  for (size_t b = 0; b < report.blocks.size(); ++b) {
+    const std::string name =
+        static_cast<int64_t>(b) < report.layers ? fmt::format("block {}", b) : "head";
+    if (report.blocks[b].kept_prior)
+      lines.push_back(name + ": left as merged, which the held-out text prefers");
+    for (const std::string& note : report.blocks[b].notes) lines.push_back(name + ": " + note);
+  }
+  return lines;
+}
+
+}  // namespace lewis

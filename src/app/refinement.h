@@ -1,0 +1,52 @@
+// Refinement from end to end for a recipe: experts, texts, prior, and the refined tensors.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+
+#include "app/guidance.h"
+#include "base/progress.h"
+#include "refine/refine.h"
+
+namespace lewis {
+
+struct RefinementOptions {
+  std::filesystem::path scratch;  // see RefineOptions
+  bool resume = false;
+  uint64_t seed = 0;        // of the merge's random masks
+  uint64_t max_memory = 0;  // bytes; 0: no limit
+};
+
+struct Refinement {
+  std::shared_ptr<const InputModel> refined;  // for OpenOptions and MergeOptions
+  RefineReport report;
+  std::shared_ptr<RefineJournal> journal;  // its folder is removed with the last owner
+};
+
+// Refines as lewis.refine asks; `recipe` has its densities already (guide). Error(kInput) where the
+// tokenizers of an expert and of the merge differ.
+Refinement run_refinement(const Recipe& recipe, const RefinementOptions& options, Threads& threads,
+                          const ProgressFn& progress);
+
+// The cost of run_refinement (refine_cost); `recipe` needs no densities yet.
+RefineCost refinement_cost(const Recipe& recipe, uint64_t seed, uint64_t max_memory,
+                           Threads& threads);
+
+// One line for people that describes lewis.refine: method, prior, texts, what is held out.
+std::string describe_refinement(const Recipe& recipe);
+
+// Opens a model that a user names, ready to run: a folder, or a recipe, which is guided and refined
+// as it asks, and merged while it is read. Up to 256 MiB of merged tensors stay in memory.
+std::unique_ptr<RunningModel> open_named(const std::filesystem::path& path, bool needs_tokenizer,
+                                         const GuidanceOptions& guidance, Threads& threads,
+                                         const ProgressFn& progress);
+
+// The same for a recipe in memory (RecipeModel::stage), or for any other model of a recipe.
+std::unique_ptr<RunningModel> open_named(const RecipeModel& model, bool needs_tokenizer,
+                                         const GuidanceOptions& guidance, Threads& threads,
+                                         const ProgressFn& progress);
+
+// The results of all blocks as lines for people.
+std::vector<std::string> describe(const RefineReport& report);
+
+}  // namespace lewis

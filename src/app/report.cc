@@ -1,0 +1,41 @@
+// The verb report: one page about a merge.
+#include "app/findings.h"
+#include "app/report_contents.h"
+#include "base/error.h"
+#include "io/file.h"
+
+namespace lewis {
+namespace {
+
+namespace fs = std::filesystem;
+
+void write_text(const fs::path& file, const std::string& text) {
+  replace_file(file, [&](const File& f) { f.write_at(0, std::as_bytes(std::span(text))); });
+}
+
+}  // namespace
+
+ReportResult report(const ReportJob& job, const RunContext& context) {
+  ReportResult result;
+  result.report = job.file.empty() ? job.out / "report.html" : job.file;
+  if (fs::is_directory(result.report))
+    throw usage_error("{}: is a folder, not a file", result.report.string());
+  RunResources run(context);
+  Findings found = look_into(job, run);
+  const Report page = report_of(job, found);
+  const std::string html = report_html(page);
+  if (!job.figures.empty()) {
+    fs::create_directories(job.figures);
+    for (const Figure& figure : report_figures(page)) {
+      result.figures.push_back(job.figures / (figure.name + ".svg"));
+      write_text(result.figures.back(), figure.svg);
+    }
+  }
+  write_text(result.report, html);
+  result.bytes = html.size();
+  result.missing = page.missing;
+  result.diagnostics = found.diagnostics;
+  return result;
+}
+
+}  // namespace lewis

@@ -1,0 +1,348 @@
+#include "app/tuning.h"
+
+#include <algorithm>
+#include <cctype>
+#include <cmath>
+#include <numeric>
+
+#include <fmt/ranges.h>
+
+#include "app/refinement.h"
+#include "app/version.h"
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/text_file.h"
+#include "eval/tasks.h"
+#include "text/numpy_random.h"
+#include "tune/search.h"
+
+namespace lewis {
+namespace {
+
+// The items of one entry: the search sees `fit` only.
+struct Parts {
+  LossItems fit, held;
+};
+
+size_t count_items(const CalibrationEntry& entry, const RunningModel& model) {
+  std::optional<ChatTemplate> chat;
+  DataOptions data{entry.data, format_of(entry.data, entry.format), entry.prompt_field,
+                   entry.answer_field};
+  if (data.format == DataFormat::kChat) chat = ChatTemplate::load(model.input.files());
+  return read_data(data, chat ? &*chat : nullptr).size();
+}
+
+// Items that the recipe calibrates on come first in the entry's own order and are fitted to. The
+// others are put into an order of the tuning's own, and the last of them are held out.
+Parts parts_of(const CalibrationEntry& entry, size_t count, const TuneOptions& options) {
+  std::vector<uint32_t> order = numpy_permutation(entry.seed, static_cast<uint32_t>(count));
+  if (options.samples != 0 && options.samples < count) order.resize(options.samples);
+  const auto held =
+      static_cast<size_t>(std::llround(options.held_out * static_cast<double>(order.size())));
+  const size_t calibrated =
+      entry.samples == 0 ? 0 : std::min<size_t>(entry.samples, order.size() - held);
+  const auto rest = static_cast<uint32_t>(order.size() - calibrated);
+  std::vector<uint32_t> mixed(order.begin(),
+                              order.begin() + static_cast<std::ptrdiff_t>(calibrated));
+  for (const uint32_t i : numpy_permutation(options.seed, rest))
+    mixed.push_back(order[calibrated + i]);
+  if (held == 0 || held >= mixed.size()) {
+    throw usage_error("{}: {} items, of which {} are held out: both parts need some",
+                      entry.data.string(), mixed.size(), held);
+  }
+  const auto cut = mixed.end() - static_cast<std::ptrdiff_t>(held);
+  Parts parts{{entry, {mixed.begin(), cut}}, {entry, {cut, mixed.end()}}};
+  std::ranges::sort(parts.fit.items);
+  std::ranges::sort(parts.held.items);
+  return parts;
+}
+
+double mean(const std::vector<double>& values) {
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
+// An objective is a weighted sum of losses: of each entry an offset and a factor.
+struct Scale {
+  double offset = 0, factor = 1;
+};
+
+class Tuning {
+ public:
+  Tuning(const TunableRecipe& recipe, const TuneOptions& options, TuneJournal* journal,
+         Threads& threads, const ProgressFn& progress)
+      : tunable_(recipe),
+        options_(options),
+        journal_(journal),
+        threads_(threads),
+        progress_(progress) {
+    for (const SearchRange& r : recipe.ranges()) start_.push_back(r.start);
+    recipe_ = recipe.with(start_);
+  }
+
+  TuneReport run() {
+    make_parts();
+    const EntryLosses base = reference(true, false), expert = reference(false, false);
+    const std::vector<Scale> scales = scales_of(base, expert);
+    std::vector<Axis> axes;
+    for (const SearchRange& r : tunable_.ranges()) axes.push_back({r.low, r.high, r.start, r.log});
+    const SearchResult best = coordinate_search(
+        axes, options_.evaluations, [&](std::span<const double> point) -> std::optional<double> {
+          if (!fits(point)) return std::nullopt;
+          const EntryLosses losses = merge_losses(point, false);
+          tell(++done_);
+          return objective(losses, scales);
+        });
+    TuneReport report;
+    report.values = best.point;
+    report.evaluations = best.evaluations;
+    report.start_objective = best.start_value;
+    report.objective = best.value;
+    report.base = reference(true, true);
+    report.expert = reference(false, true);
+    report.start = merge_losses(start_, true);
+    report.found = merge_losses(best.point, true);
+    report.gain = gain(report);
+    report.taken_over = taken_over_;
+    tell(options_.evaluations);
+    return report;
+  }
+
+ private:
+  const std::vector<CalibrationEntry>& entries() const { return recipe_.lewis->calibration; }
+
+  void make_parts() {
+    const auto model = run(base_model());
+    for (const CalibrationEntry& e : entries())
+      parts_.push_back(parts_of(e, count_items(e, *model), options_));
+  }
+
+  const RecipeModel& base_model() const { return recipe_.models.at(recipe_.base_index.value()); }
+
+  // The recipe that a point makes, if its numbers fit together (gamma below epsilon, ...).
+  bool fits(std::span<const double> point) const {
+    if (std::ranges::equal(point, start_)) return true;
+    try {
+      check_plan_settings(tunable_.with(point));
+      return true;
+    } catch (const Error& e) {
+      if (e.code() != ExitCode::kUsage) throw;
+      return false;
+    }
+  }
+
+  // The answer from the journal, or else from `work`.
+  std::vector<double> ask(const std::string& question,
+                          const std::function<std::vector<double>()>& work) {
+    if (journal_) {
+      if (const auto known = journal_->find(question)) {
+        ++taken_over_;
+        return known->get<std::vector<double>>();
+      }
+    }
+    std::vector<double> losses = work();
+    if (journal_) journal_->add(question, losses);
+    return losses;
+  }
+
+  const LossItems& part(size_t entry, bool held) const {
+    return held ? parts_[entry].held : parts_[entry].fit;
+  }
+
+  using Open = std::function<const RunningModel&(size_t entry)>;
+  EntryLosses losses_of(const Open& open, const std::string& name, bool held) {
+    EntryLosses losses;
+    for (size_t e = 0; e < entries().size(); ++e) {
+      const std::string question =
+          fmt::format("{}, {} part of entry {}", name, held ? "held-out" : "fitted", e);
+      losses.push_back(
+          ask(question, [&] { return answer_losses(open(e), part(e, held), quietly()); }));
+    }
+    return losses;
+  }
+
+  // Losses of the base, or of each entry's expert.
+  EntryLosses reference(bool base, bool held) {
+    std::unique_ptr<RunningModel> model;
+    const auto open = [&](size_t e) -> const RunningModel& {
+      model = run(base ? base_model() : recipe_.models.at(entries()[e].index));
+      return *model;
+    };
+    return losses_of(open, base ? "base" : "expert", held);
+  }
+
+  // Merged once for all entries, if it is needed at all.
+  EntryLosses merge_losses(std::span<const double> point, bool held) {
+    std::unique_ptr<RunningModel> model;
+    const auto open = [&](size_t) -> const RunningModel& {
+      if (!model) {
+        RecipeModel merged;
+        merged.model = recipe_.file.string();
+        merged.stage = std::make_shared<const Recipe>(tunable_.with(point));
+        model = run(merged);
+      }
+      return *model;
+    };
+    return losses_of(open, fmt::format("[{}]", fmt::join(point, ", ")), held);
+  }
+
+  std::unique_ptr<RunningModel> run(const RecipeModel& model) const {
+    return open_named(model, false, options_.guidance, threads_, quietly());
+  }
+
+  // Hides the progress of a single evaluation, but notices interrupts.
+  ProgressFn quietly() const {
+    return [this](const Progress&) { tell(done_); };
+  }
+
+  std::vector<Scale> scales_of(const EntryLosses& base, const EntryLosses& expert) const {
+    const auto entries_count = static_cast<double>(entries().size());
+    std::vector<Scale> scales;
+    for (size_t e = 0; e < entries().size(); ++e) {
+      const double b = mean(base[e]), x = mean(expert[e]);
+      if (options_.plain_mean) {
+        scales.push_back({0, 1 / entries_count});
+        continue;
+      }
+      if (!(b > x)) {
+        throw usage_error(
+            "{}: {} has loss {:.4f} on {}, the base {:.4f}: a loss relative to both needs an "
+            "expert that is better there (--objective mean does not)",
+            recipe_.file.string(), entries()[e].model, x, entries()[e].data.string(), b);
+      }
+      scales.push_back({x, 1 / (b - x) / entries_count});
+    }
+    return scales;
+  }
+
+  static double objective(const EntryLosses& losses, const std::vector<Scale>& scales) {
+    double sum = 0;
+    for (size_t e = 0; e < losses.size(); ++e)
+      sum += (mean(losses[e]) - scales[e].offset) * scales[e].factor;
+    return sum;
+  }
+
+  // Items of all entries together, each scaled so that the sum of the entries' means is the
+  // objective.
+  PairedDifference gain(const TuneReport& r) const {
+    const std::vector<Scale> scales = scales_of(r.base, r.expert);
+    std::vector<ItemScore> start, found;
+    for (size_t e = 0; e < r.start.size(); ++e) {
+      const auto n = static_cast<double>(r.start[e].size());
+      const auto entries_count = static_cast<double>(r.start.size());
+      for (size_t i = 0; i < r.start[e].size(); ++i) {
+        const double factor = scales[e].factor * entries_count;
+        start.push_back({r.start[e][i] * factor, 1 / n});
+        found.push_back({r.found[e][i] * factor, 1 / n});
+      }
+    }
+    return paired_difference(start, found);
+  }
+
+  void tell(size_t done) const {
+    // The last is told when the held-out part is scored too.
+    const size_t most = options_.evaluations;
+    if (progress_) progress_({"tune", "evaluations", std::min(done, most), most});
+  }
+
+  const TunableRecipe& tunable_;
+  const TuneOptions& options_;
+  TuneJournal* journal_;
+  Threads& threads_;
+  const ProgressFn& progress_;
+  std::vector<double> start_;
+  Recipe recipe_;  // at the starts
+  std::vector<Parts> parts_;
+  size_t done_ = 0, taken_over_ = 0;
+};
+
+}  // namespace
+
+void check_tuning(const TunableRecipe& tunable, const TuneOptions& options) {
+  std::vector<double> starts;
+  for (const SearchRange& r : tunable.ranges()) starts.push_back(r.start);
+  const Recipe recipe = tunable.with(starts);
+  check_plan_settings(recipe);
+  const std::string file = recipe.file.string();
+  if (!recipe.lewis || recipe.lewis->calibration.empty())
+    throw usage_error("{}: tuning needs lewis.calibration: text with answers to score", file);
+  for (const CalibrationEntry& e : recipe.lewis->calibration) {
+    if (e.has_statistics())
+      throw usage_error("{}:{}: tuning needs text (data): statistics have no loss", file, e.line);
+    if (is_named_test(e.data) && !options.force) {
+      throw usage_error(
+          "{}:{}: {} is named as a test set: what is tuned on it cannot be tested on it (--force "
+          "tunes all the same)",
+          file, e.line, e.data.string());
+    }
+  }
+  if (!(options.held_out > 0 && options.held_out < 1))
+    throw usage_error("--held-out {}: expected a share between 0 and 1", options.held_out);
+}
+
+TuneReport tune(const TunableRecipe& recipe, const TuneOptions& options, TuneJournal* journal,
+                Threads& threads, const ProgressFn& progress) {
+  check_tuning(recipe, options);
+  return Tuning(recipe, options, journal, threads, progress).run();
+}
+
+std::string tuning_identity(const TunableRecipe& tunable, const TuneOptions& options) {
+  std::vector<double> starts;
+  for (const SearchRange& r : tunable.ranges()) starts.push_back(r.start);
+  const Recipe recipe = tunable.with(starts);
+  Sha256 hash;
+  // The number of evaluations is left out, so that a longer search continues a shorter one.
+  hash.add(fmt::format("{}\n{}\n{}\n{}\n{}\n", kVersion, tunable.text(), options.samples,
+                       options.held_out, options.seed));
+  hash.add(compute_type_name(options.guidance.compute));
+  for (const CalibrationEntry& e :
+       recipe.lewis ? recipe.lewis->calibration : std::vector<CalibrationEntry>{}) {
+    if (!e.has_statistics()) hash.add(sha256_hex(read_text_file(e.data)));
+  }
+  for (const auto& folder : source_folders(recipe)) {
+    RecipeModel model;
+    model.folder = folder;
+    if (std::filesystem::exists(folder / "config.json"))
+      hash.add(open_input(model, OpenOptions{}).fingerprint());
+  }
+  return hash.hex();
+}
+
+bool is_named_test(const std::filesystem::path& data) {
+  const std::string name = data.filename().string();
+  for (size_t i = 0; i < name.size(); ++i) {
+    const bool begins = i == 0 || !std::isalpha(static_cast<unsigned char>(name[i - 1]));
+    std::string word = name.substr(i, 4);
+    std::ranges::transform(word, word.begin(), [](unsigned char c) { return std::tolower(c); });
+    if (begins && word == "test") return true;
+  }
+  return false;
+}
+
+std::vector<double> answer_losses(const RunningModel& model, const LossItems& items,
+                                  const ProgressFn& progress) {
+  const CalibrationEntry& text = items.text;
+  TaskOptions task_options;
+  task_options.task = "loss";
+  task_options.data = text.data;
+  const DataFormat format = format_of(text.data, text.format);
+  task_options.format = name_of(format);
+  task_options.prompt_field = text.prompt_field;
+  task_options.answer_field = text.answer_field;
+  std::optional<ChatTemplate> chat;
+  if (format == DataFormat::kChat) chat = ChatTemplate::load(model.input.files());
+  task_options.chat = chat ? &*chat : nullptr;
+  const Tokenizer* tokenizer = model.tokenizer ? &*model.tokenizer : nullptr;
+  PreparedTask task = prepare_task(task_options, model.transformer->spec(), tokenizer);
+  if (!items.items.empty()) {
+    std::vector<TaskItem> chosen;
+    for (const size_t i : items.items) chosen.push_back(std::move(task.items.at(i)));
+    task.items = std::move(chosen);
+  }
+  const TaskModel task_model{*model.transformer, tokenizer, model.stop_ids};
+  std::vector<double> losses;
+  for (const ItemScore& s : scores_of(run_task(task, task_model, {}, {}, progress), 0))
+    losses.push_back(s.value);
+  return losses;
+}
+
+}  // namespace lewis
