@@ -1,7 +1,6 @@
 #include "model/block_builder.h"
 
 #include <algorithm>
-#include <array>
 #include <numeric>
 
 #include "base/error.h"

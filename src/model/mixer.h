@@ -53,8 +53,8 @@ class Mixer {
   // Adds the steps that lead from x [rows, hidden], the (normed) hidden states, to what is added to
   // the hidden states, [rows, hidden], which it returns.
   virtual Value describe(BlockBuilder& block, Value x) const = 0;
-  // Computes one MixStep. With a state, the rows continue what the state holds, and the state takes
-  // them in; in the last stage that reads it.
+  // Computes one MixStep. Where a sequence has a state, its rows continue the tokens that the state
+  // holds, and mix() adds them to the state.
   virtual void mix(const MixCall& call) const = 0;
   // The state before the first token of a sequence.
   virtual std::unique_ptr<MixerState> new_state(const ModelSpec& spec) const = 0;
