@@ -95,10 +95,4 @@ bool YamlReader::flag(const YamlNode& node, std::string_view what) const {
                               reason.empty() ? "" : fmt::format(", which {}", reason)));
 }
 
-const std::vector<YamlNode>& YamlReader::items(const YamlNode& node, std::string_view what) const {
-  if (node.kind != Kind::kList || node.items.empty())
-    fail(node.line, fmt::format("{} must be a list, and not empty", what));
-  return node.items;
-}
-
 }  // namespace lewis

@@ -11,7 +11,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "base/enum_names.h"
 #include "yaml/yaml.h"
@@ -58,8 +57,6 @@ class YamlReader {
     if (const auto value = find_value_of<E>(name)) return *value;
     fail(node.line, fmt::format("{} {}", what, unknown_name<E>(name)));
   }
-  // The items of a list, which must not be empty.
-  const std::vector<YamlNode>& items(const YamlNode& node, std::string_view what) const;
 
   // A node for messages: its text in quotes, "a list" or "a map".
   static std::string shown(const YamlNode& node);

@@ -62,9 +62,10 @@ TEST(Ties, BruteForceWhereThresholdsAreBracketed) {
 TEST(Ties, OrderOfModelsDoesNotMatter) {
   TestTensor t(20000, 4);
   fill(t, Spread::kHeavyTies, 5);
-  for (size_t m = 0; m < 4; ++m)
-    t.task.models[m] = {0.3 + 0.2 * static_cast<double>(m), 0.3 + 0.1 * static_cast<double>(m),
-                        t.task.models[m].random};
+  for (size_t m = 0; m < 4; ++m) {
+    t.task.models[m].set("weight", 0.3 + 0.2 * static_cast<double>(m));
+    t.task.models[m].set("density", 0.3 + 0.1 * static_cast<double>(m));
+  }
   const auto forward = t.merge("ties");
   std::reverse(t.models.begin(), t.models.end());
   std::reverse(t.task.models.begin(), t.task.models.end());
@@ -101,7 +102,7 @@ TEST(TaskArithmetic, BruteForce) {
         // The weights of all models count, whatever the element.
         Vector expected(n);
         double weights = 0;
-        for (const auto& m : t.task.models) weights += m.weight;
+        for (const auto& m : t.task.models) weights += m["weight"];
         for (size_t i = 0; i < n; ++i) {
           double mixed = 0;
           for (size_t m = 0; m < models; ++m) mixed += t.task.models[m]["weight"] * deltas[m][i];
