@@ -95,7 +95,7 @@ class Study {
   }
 
   Losses score(const RecipeModel& named) {
-    const auto model = open_named(named, true, ComputeType::kF32, guidance_, threads_, quiet());
+    const auto model = open_named(named, true, guidance_, threads_, quiet());
     Losses losses;
     for (const Expert& e : settings_.experts) {
       LossItems items{test_of(e), {}};
