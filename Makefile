@@ -2,57 +2,72 @@
 PREFIX ?= /usr/local
 JOBS ?= $(shell nproc)
 
-.PHONY: all build demo study test test-dev test-asan aarch64-check bench install lint format clean packages
+# Configures and builds a preset: $(call compile,PRESET,OPTIONS OF CMAKE,OPTIONS OF THE BUILD). Cargo works beside ninja, which
+# would start it last; ninja waits for it where it needs the library.
+define compile
+	@cmake --preset $(1) --log-level=WARNING $(2)
+	@cargo build --quiet --release --locked -j $$((($(JOBS) + 1) / 2)) --manifest-path rust/text/Cargo.toml \
+	  --target-dir build/cargo & cmake --build --preset $(1) -j $(JOBS) $(3); status=$$?; wait; exit $$status
+endef
+
+.PHONY: all build demo study test test-ci test-asan test-dev aarch64-check bench install lint format clean \
+	packages test-packages
 all: build
 
 packages:
 	@tools/install_packages.sh
 
+test-packages:
+	@tools/install_packages.sh tests
+
 build: packages
-	@cmake --preset release -DLEWIS_TESTS=OFF --log-level=WARNING
-	@cmake --build --preset release -j $(JOBS)
+	$(call compile,release)
 
 demo: build
 	@demo/run.sh build/release/lewis
 
 # The laboratory behind docs/study.md; MODELS="BASE EXPERT,TRAIN,TEST,FORMAT ..." studies others.
 study: packages
-	@cmake --preset release -DLEWIS_TESTS=OFF --log-level=WARNING
-	@cmake --build --preset release -j $(JOBS) --target lewis_study
+	$(call compile,release,,--target lewis_study)
 	@build/release/lewis_study $(MODELS)
 
-# The same tests twice: as built for developers, then under address and undefined-behaviour
-# sanitizers (but for right answers, which are slow to count and no matter of memory). Warnings are errors in both.
-test: test-asan test-dev
+# Everything that continuous integration checks. Warnings are errors in both builds.
+test: test-asan test-ci
 
-test-dev: packages
-	@cmake --preset dev --log-level=WARNING
-	@cmake --build --preset dev -j $(JOBS)
+# The release build with all tests, benchmarks, the study and the checks of cmake (`ctest -L check`).
+test-ci: test-packages
+	$(call compile,ci)
+	@ctest --test-dir build/ci -j $(JOBS) --output-on-failure --no-tests=error
+
+# The tests that may meet strangers' bytes, under address and undefined-behaviour sanitizers.
+test-asan: test-packages
+	$(call compile,asan)
+	@ctest --test-dir build/asan -j $(JOBS) --output-on-failure --no-tests=error
+
+# For developers: all tests without joined sources, so that one changed file compiles quickly.
+test-dev: test-packages
+	$(call compile,dev)
 	@ctest --test-dir build/dev -j $(JOBS) --output-on-failure --no-tests=error
 
-test-asan: packages
-	@cmake --preset asan --log-level=WARNING
-	@cmake --build --preset asan -j $(JOBS)
-	@ctest --test-dir build/asan -j $(JOBS) --output-on-failure --no-tests=error -E ZooAccuracy
-
 # Whether the merge compiles for aarch64.
-aarch64-check: packages
-	@tools/check_aarch64.sh
+aarch64-check: test-packages
+	@JOBS=$(JOBS) tools/check_aarch64.sh
 
 bench: packages
-	@cmake --preset release -DLEWIS_TESTS=OFF -DLEWIS_BENCH=ON --log-level=WARNING
-	@cmake --build --preset release -j $(JOBS)
+	$(call compile,release,-DLEWIS_BENCH=ON)
 	@bench/run.sh build/release
 
-install: build
+# The program, and the library with its headers (docs/library.md).
+install: packages
+	$(call compile,release,-DLEWIS_LIBRARY=ON)
 	@cmake --install build/release --prefix $(PREFIX)
 
-lint:
-	@clang-format --dry-run -Werror $$(git ls-files 'src/*.cc' 'src/*.h' 'tests/*.cc' 'tests/*.h' 'bench/*.cc')
+lint: test-packages
+	@tools/lint.sh
 
 format:
-	@clang-format -i $$(git ls-files 'src/*.cc' 'src/*.h' 'tests/*.cc' 'tests/*.h' 'bench/*.cc')
+	@clang-format-14 -i $$(git ls-files 'src/*.cc' 'src/*.h' 'tests/*.cc' 'tests/*.h' 'bench/*.cc' 'bench/*.h' \
+	  'tools/*.cc' 'tools/*.h' 'include/*.h' 'examples/*.cc')
 
 clean:
 	@rm -rf build demo/out
-

@@ -166,7 +166,7 @@ def merge_bench(program, method):
 
 def print_arithmetic(cases, runner):
     """On tensors in memory: mergekit's methods and merge_bench."""
-    entries = (4 if "BENCH_SMALL" in os.environ else 58) << 20  # as in merge_bench.cc
+    entries = (4 if os.environ.get("BENCH_SIZE") == "small" else 58) << 20  # as in merge_bench.cc
     wanted = {c.label: {"method": c.method, "base": c.base, "models": c.models,
                         "parameters": {**c.per_model(), **c.shared}} for c in cases}
     theirs = runner.inside("arithmetic", json.dumps({"count": entries, "cases": wanted}),

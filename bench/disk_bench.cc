@@ -103,7 +103,7 @@ double seconds_of(const std::function<void()>& work) {
 // The disk is shared: the best of three.
 double best_seconds(bool cold, const std::function<void()>& work) {
   double best = INFINITY;
-  for (int i = 0; i < 3; ++i) {
+  for (int i = 0; i < bench_size(3, 3, 1); ++i) {
     if (cold) drop_page_cache();
     best = std::min(best, seconds_of(work));
   }
@@ -112,7 +112,7 @@ double best_seconds(bool cold, const std::function<void()>& work) {
 
 void run(const fs::path& folder) {
   const char* wanted = std::getenv("BENCH_LAYERS");
-  const int64_t layers = wanted ? std::atoll(wanted) : bench_small() ? 2 : 16;
+  const int64_t layers = wanted ? std::atoll(wanted) : bench_size(16, 2, 1);
   const std::vector<fs::path> models = {folder / "base", folder / "a", folder / "b"};
   for (size_t m = 0; m < models.size(); ++m) write_model(models[m], layers, m);
   const Recipe recipe = parse_recipe(

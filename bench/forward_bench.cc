@@ -81,8 +81,11 @@ double block_flops(const ModelSpec& spec) {
 }
 
 std::vector<BenchModel> bench_models() {
-  std::vector<BenchModel> models = {{"135M", llama_spec(576, 1536, 9, 3, 49152, 4), 30}};
-  if (!bench_small()) models.push_back({"1.1B", llama_spec(2048, 5632, 32, 4, 32000, 2), 22});
+  std::vector<BenchModel> models = {
+      {"135M", llama_spec(576, 1536, 9, 3, bench_size(49152, 49152, 1000), bench_size(4, 4, 1)),
+       30}};
+  if (bench_size(true, false, false))
+    models.push_back({"1.1B", llama_spec(2048, 5632, 32, 4, 32000, 2), 22});
   return models;
 }
 
@@ -168,21 +171,22 @@ double bare_rounded_attention_seconds(const ModelSpec& spec, int64_t tokens, Thr
 
 void forward(const BenchModel& bench, ComputeType type, size_t thread_count) {
   const MemoryModel memory(bench.spec);
-  const std::vector<std::vector<int32_t>> sequences(15, std::vector<int32_t>(512, 7));
-  constexpr double kTokens = 15 * 512;
-  constexpr int64_t kGroup = 2048;
+  const size_t count = bench_size<size_t>(15, 15, 2);
+  const std::vector<std::vector<int32_t>> sequences(count, std::vector<int32_t>(512, 7));
+  const auto tokens = static_cast<double>(count * 512);
+  const int64_t group = bench_size(2048, 2048, 128);
   Threads threads(thread_count);
   const auto backend = make_cpu_backend(threads, type);
   TimedBackend timed(*backend);
   const Transformer model(memory, bench.spec, timed, threads);
   const auto layers_here = static_cast<double>(bench.spec.layers);
-  const double bare =
-      bare_seconds(*backend, memory, bench.spec, kGroup) * kTokens / kGroup * layers_here;
+  const double bare = bare_seconds(*backend, memory, bench.spec, group) * tokens /
+                      static_cast<double>(group) * layers_here;
   const auto bare_attention =
       type == ComputeType::kF32 ? bare_attention_seconds : bare_rounded_attention_seconds;
-  const double attention = bare_attention(bench.spec, 512, threads) * kTokens / 512 * layers_here;
+  const double attention = bare_attention(bench.spec, 512, threads) * tokens / 512 * layers_here;
   double total = 1e30, inside = 0;
-  for (int i = 0; i < 3; ++i) {
+  for (int i = 0; i < bench_size(3, 3, 1); ++i) {
     timed.linear_seconds = 0;
     const double seconds = seconds_of([&] { calibrate(model, sequences, {}); });
     if (seconds >= total) continue;
@@ -203,15 +207,16 @@ void forward(const BenchModel& bench, ComputeType type, size_t thread_count) {
   const double evaluation = layers * scale + std::max(0.0, whole - layers);
   fmt::print("{:<8}{:<8}{:>8}{:>14.0f}{:>14.0f}{:>14.0f}{:>14.2f}{:>14.2f}{:>14.2f}\n", bench.name,
              compute_type_name(type), thread_count,
-             block_flops(bench.spec) * kTokens * layers_here / bare / 1e9, kTokens / total,
-             kTokens / evaluation, inside * scale / total, bare / inside,
+             block_flops(bench.spec) * tokens * layers_here / bare / 1e9, tokens / total,
+             tokens / evaluation, inside * scale / total, bare / inside,
              (bare + attention) * scale / total);
 }
 
 void forward() {
   fmt::print(
-      "15 sequences of 512 tokens; tokens/s of the whole model, from a few of its blocks; GEMM: "
-      "its linear layers alone; of GEMM: these and attention's products\n\n");
+      "{} sequences of 512 tokens; tokens/s of the whole model, from a few of its blocks; GEMM: "
+      "its linear layers alone; of GEMM: these and attention's products\n\n",
+      bench_size(15, 15, 2));
   fmt::print("{:<8}{:<8}{:>8}{:>14}{:>14}{:>14}{:>14}{:>14}{:>14}\n", "model", "type", "threads",
              "GEMM GFLOP/s", "calibration", "evaluation", "in GEMM", "at its speed", "of GEMM");
   for (const BenchModel& model : bench_models()) {
@@ -225,19 +230,20 @@ void forward() {
 void generation() {
   const std::filesystem::path folder = "demo/models/base";
   const Checkpoint checkpoint = Checkpoint::open(folder);
+  const size_t count_of_prompts = bench_size<size_t>(64, 64, 4);
   fmt::print(
-      "\ngeneration, demo/models/base (1.7 M parameters), 64 prompts of 60 tokens, 100 new tokens "
+      "\ngeneration, demo/models/base (1.7 M parameters), {} prompts of 60 tokens, 100 new tokens "
       "each\n\n{:<12}{:>12}\n",
-      "threads", "tokens/s");
+      count_of_prompts, "threads", "tokens/s");
   for (const size_t count : {1, 2}) {
     Threads threads(count);
     const auto backend = make_cpu_backend(threads);
     const Transformer model(checkpoint, read_model_spec(checkpoint.config(), folder.string()),
                             *backend, threads);
-    const std::vector<std::vector<int32_t>> prompts(64, std::vector<int32_t>(60, 11));
+    const std::vector<std::vector<int32_t>> prompts(count_of_prompts, std::vector<int32_t>(60, 11));
     const double seconds =
         median_seconds([&] { generate(model, prompts, {.max_new_tokens = 100}); }, 3);
-    fmt::print("{:<12}{:>12.0f}\n", count, 6400 / seconds);
+    fmt::print("{:<12}{:>12.0f}\n", count, static_cast<double>(count_of_prompts * 100) / seconds);
   }
 }
 

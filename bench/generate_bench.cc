@@ -25,7 +25,7 @@ ModelSpec spec_of(const Shapes& s) {
   const Json config = {{"model_type", "llama"},
                        {"hidden_size", s.hidden},
                        {"intermediate_size", s.intermediate},
-                       {"num_hidden_layers", bench_small() ? s.layers / 4 : s.layers},
+                       {"num_hidden_layers", bench_size(s.layers, s.layers / 4, int64_t{1})},
                        {"num_attention_heads", s.heads},
                        {"num_key_value_heads", s.kv_heads},
                        {"vocab_size", s.vocab},
@@ -33,17 +33,11 @@ ModelSpec spec_of(const Shapes& s) {
   return read_model_spec(config, "bench");
 }
 
-double seconds_of(const std::function<void()>& work) {
-  const auto begin = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
-
 // What reading costs: a buffer in huge pages, as the weights are, larger than a cache.
 class Memory {
  public:
   explicit Memory(Threads& threads) : threads_(threads) {
-    bytes_ = pages_.get(size_t{bench_small() ? 1024u : 2560u} << 20);
+    bytes_ = pages_.get(bench_size<size_t>(2560, 1024, 64) << 20);
     std::memset(bytes_.data(), 1, bytes_.size());
   }
   // Seconds of reading the next `bytes` of it, around and around.
@@ -100,7 +94,7 @@ Times measure(const Transformer& model, int64_t batch, double bytes, Memory& mem
   Times times;
   Clock::time_point last;
   GenerateOptions options;
-  options.max_new_tokens = bench_small() ? 12 : 48;
+  options.max_new_tokens = bench_size(48, 12, 3);
   options.batch = batch;
   options.stop = [&](size_t prompt, std::span<const int32_t> generated) {
     if (prompt != 0) return false;
@@ -127,9 +121,9 @@ void run(const Shapes& shapes, ComputeType type, int64_t largest_batch, Threads&
   fmt::print(
       "\n{}{} in {}: {:.3f} GB of weights a step, {} threads\n\n{:<8}{:>12}{:>12}{:>18}{:>14}"
       "{:>16}{:>10}\n",
-      shapes.name, bench_small() ? ", a quarter of its layers," : "", compute_type_name(type),
-      bytes / 1e9, threads.count(), "batch", "tokens/s", "median", "weights GB/s", "memory GB/s",
-      "of the memory", "gain");
+      shapes.name, bench_size("", ", a quarter of its layers,", ", one of its layers,"),
+      compute_type_name(type), bytes / 1e9, threads.count(), "batch", "tokens/s", "median",
+      "weights GB/s", "memory GB/s", "of the memory", "gain");
   for (int64_t batch = 1; batch <= largest_batch; batch *= 2) {
     const Times times = measure(model, batch, bytes, memory);
     const double step = times.steps.front(), read = times.reads.front();
@@ -146,7 +140,7 @@ void run(const Shapes& shapes, ComputeType type, int64_t largest_batch, Threads&
 
 int main(int count, char** arguments) {
   const std::string only = count > 1 ? arguments[1] : "";
-  const int64_t largest_batch = count > 2 ? std::atoi(arguments[2]) : 8;
+  const int64_t largest_batch = count > 2 ? std::atoi(arguments[2]) : lewis::bench_size(8, 8, 2);
   lewis::Threads threads;
   lewis::Memory memory(threads);
   for (const auto& model : lewis::kModels) {

@@ -102,7 +102,7 @@ double row_seconds(const Row& row, Inputs& in, Threads& threads) {
 }
 
 void run(std::string_view only) {
-  const size_t n = bench_small() ? size_t{4} << 20 : size_t{58} << 20;
+  const size_t n = bench_size<size_t>(58 << 20, 4 << 20, 1 << 18);
   Inputs in = make_inputs(n);
   size_t same = 0;
   for (size_t i = 0; i < n; ++i) same += in.base[i] == in.experts[0][i];

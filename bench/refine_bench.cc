@@ -33,7 +33,7 @@ double peak_gib() {
 // GFLOP/s of work on all threads, by processor time: others share the machine.
 double speed(double flops, size_t threads, const std::function<void()>& work) {
   double least = 1e30;
-  for (int i = 0; i < 3; ++i) {
+  for (int i = 0; i < bench_size(3, 3, 1); ++i) {
     const double begin = cpu_seconds();
     work();
     least = std::min(least, cpu_seconds() - begin);
@@ -111,10 +111,12 @@ void whole(Threads& threads, const char* name, const ModelSpec& spec, size_t tex
 int main() {
   using namespace lewis;
   Threads threads;
-  products(threads, 9600, 576, 1536);
-  products(threads, 9600, 1536, 576);
-  if (!bench_small()) products(threads, 9600, 4096, 1024);
-  const size_t texts = bench_small() ? 4 : 32;
-  whole(threads, "135 M", llama_spec(576, 1536, 9, 3, 1000, 30), texts, 150);
-  whole(threads, "8 B", llama_spec(4096, 14336, 32, 8, 1000, bench_small() ? 1 : 2), texts, 150);
+  const int64_t rows = bench_size(9600, 9600, 512);
+  products(threads, rows, 576, 1536);
+  products(threads, rows, 1536, 576);
+  if (bench_size(true, false, false)) products(threads, 9600, 4096, 1024);
+  const size_t texts = bench_size<size_t>(32, 4, 1);
+  whole(threads, "135 M", llama_spec(576, 1536, 9, 3, 1000, bench_size(30, 30, 2)), texts, 150);
+  if (bench_size(false, false, true)) return;
+  whole(threads, "8 B", llama_spec(4096, 14336, 32, 8, 1000, bench_size(2, 1, 1)), texts, 150);
 }

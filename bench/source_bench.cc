@@ -63,7 +63,7 @@ void row(const std::string& name, const TensorSource& source, double& copy) {
 }
 
 void run() {
-  const int64_t size = bench_small() ? 1024 : 4096;
+  const int64_t size = bench_size(4096, 1024, 512);
   std::string folder = (std::filesystem::temp_directory_path() / "lewis-bench-XXXXXX").string();
   if (!mkdtemp(folder.data())) throw std::runtime_error("mkdtemp failed");
   const auto base = std::make_shared<MemorySource>(

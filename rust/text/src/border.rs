@@ -106,3 +106,57 @@ fn panic_message(panic: &(dyn Any + Send)) -> &str {
 fn one_line(message: &str) -> String {
     message.split_whitespace().collect::<Vec<_>>().join(" ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn empty() -> Text {
+        Text { data: std::ptr::null_mut(), size: 0 }
+    }
+
+    fn text_of(text: Text) -> String {
+        // SAFETY: the text came from Text::new and is freed once.
+        unsafe {
+            let copy = str_arg(text.data, text.size).expect("UTF-8").to_string();
+            text.free();
+            copy
+        }
+    }
+
+    #[test]
+    fn panics_and_errors_become_texts() {
+        let mut error = empty();
+        // SAFETY: `error` lives as long as the calls.
+        unsafe {
+            assert!(guard(&mut error, || Ok(())));
+            assert!(!guard(&mut error, || Err("two\n  lines".to_string())));
+            assert_eq!(text_of(std::mem::replace(&mut error, empty())), "two lines");
+            assert!(!guard(&mut error, || panic!("at {}", 7)));
+            assert_eq!(text_of(error), "the text library panicked: at 7");
+        }
+    }
+
+    #[test]
+    fn arguments_must_be_utf8() {
+        let bytes = [b'a', 0xff];
+        // SAFETY: the bytes live as long as the calls.
+        unsafe {
+            assert_eq!(str_arg(bytes.as_ptr(), 1), Ok("a"));
+            assert!(str_arg(bytes.as_ptr(), 2).unwrap_err().contains("at byte 1"));
+            assert_eq!(str_arg(std::ptr::null(), 0), Ok(""));
+        }
+    }
+
+    #[test]
+    fn nothing_is_null() {
+        let text = Text::new(String::new());
+        assert!(text.data.is_null() && text.size == 0);
+        // SAFETY: each is freed once.
+        unsafe {
+            text.free();
+            Ids::new(vec![1, 2]).free();
+            take::<u8>(std::ptr::null_mut());
+        }
+    }
+}

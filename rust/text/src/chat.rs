@@ -149,3 +149,53 @@ fn describe(error: &Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn render(source: &str, context: &str) -> Result<String, String> {
+        Template::new(source)?.render(context, 0)
+    }
+
+    #[test]
+    fn blocks_are_trimmed() {
+        let source = "{% for m in messages %}\n  {% if m %}\n{{ m }}\n  {% endif %}\n{% endfor %}\n";
+        assert_eq!(render(source, r#"{"messages": ["a", "b"]}"#).unwrap(), "a\nb\n");
+    }
+
+    #[test]
+    fn generation_tags_do_nothing() {
+        let source = "a{% generation %}b{%- endgeneration -%} c {%+ generation +%}d{% endgeneration %}";
+        assert_eq!(without_generation_tags("{% if x %}y{% endif %}"), "{% if x %}y{% endif %}");
+        assert_eq!(render(source, "{}").unwrap(), "abc d");
+    }
+
+    #[test]
+    fn python_methods_on_strings() {
+        let source = "{{ ' a b '.strip().split(' ')|length }}{{ 'x'.upper() if 'ab'.startswith('a') }}";
+        assert_eq!(render(source, "{}").unwrap(), "2X");
+    }
+
+    #[test]
+    fn errors_are_texts() {
+        let raised = render("{{ raise_exception('no system role') }}", "{}").unwrap_err();
+        assert!(raised.contains("no system role"), "{raised}");
+        assert!(!raised.contains('\n'), "{raised}");
+        assert!(Template::new("{% if %}").is_err());
+        assert!(render("x", "[]").unwrap_err().contains("not a JSON object"));
+        assert!(render("x", "{").unwrap_err().contains("not JSON"));
+    }
+
+    #[test]
+    fn endless_templates_run_out_of_fuel() {
+        let source = "{% for a in range(10000) %}{% for b in range(10000) %}{{ b }}{% endfor %}{% endfor %}";
+        assert!(render(source, "{}").is_err());
+    }
+
+    #[test]
+    fn dates_are_of_the_given_time() {
+        assert_eq!(render("{{ strftime_now('%Y') }}", "{}").unwrap(), "1970");
+        assert!(render("{{ strftime_now('a' * 5000) }}", "{}").is_err());
+    }
+}

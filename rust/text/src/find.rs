@@ -33,3 +33,26 @@ impl Expression {
         Ok(spans)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_of_groups() {
+        let expression = Expression::new(r"(\d+)(x)?").unwrap();
+        assert_eq!(expression.groups(), 3);
+        let none = u32::MAX;
+        assert_eq!(
+            expression.find_all("a12 3x").unwrap(),
+            [1, 3, 1, 3, none, none, 4, 6, 4, 5, 5, 6]
+        );
+        assert!(expression.find_all("").unwrap().is_empty());
+    }
+
+    #[test]
+    fn errors_are_one_line() {
+        let error = Expression::new("a(b").err().expect("an unclosed group");
+        assert!(!error.contains('\n') && error.contains("unclosed group"), "{error}");
+    }
+}

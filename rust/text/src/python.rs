@@ -191,3 +191,88 @@ pub fn strftime(format: &str, now: i64) -> Option<String> {
     let text = std::str::from_utf8(&buffer[..size]).ok()?;
     (!text.is_empty()).then(|| text.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn style(ensure_ascii: bool, indent: Option<&str>, sort_keys: bool) -> JsonStyle {
+        JsonStyle {
+            ensure_ascii,
+            indent: indent.map(str::to_string),
+            item_separator: (if indent.is_some() { "," } else { ", " }).to_string(),
+            key_separator: ": ".to_string(),
+            sort_keys,
+        }
+    }
+
+    fn dumps(value: Value, style: &JsonStyle) -> String {
+        json_dumps(&value, style).expect("the value can be written")
+    }
+
+    /// The expected texts are what Python 3 prints for json.dumps.
+    #[test]
+    fn json_is_pythons() {
+        let plain = style(false, None, false);
+        assert_eq!(dumps(Value::from(vec![1, 2, 3]), &plain), "[1, 2, 3]");
+        assert_eq!(dumps(Value::from(Vec::<i64>::new()), &plain), "[]");
+        assert_eq!(dumps(Value::from(()), &plain), "null");
+        assert_eq!(dumps(Value::from(true), &plain), "true");
+        let object = Value::from_pairs([("b", 1), ("a", 2)]);
+        assert_eq!(dumps(object.clone(), &plain), r#"{"b": 1, "a": 2}"#);
+        assert_eq!(dumps(object.clone(), &style(false, None, true)), r#"{"a": 2, "b": 1}"#);
+        assert_eq!(dumps(object, &style(false, Some("  "), true)), "{\n  \"a\": 2,\n  \"b\": 1\n}");
+    }
+
+    #[test]
+    fn strings_are_escaped() {
+        let text = "a\"\\\n\t\u{1}é\u{1f600}";
+        assert_eq!(dumps(Value::from(text), &style(false, None, false)), "\"a\\\"\\\\\\n\\t\\u0001é\u{1f600}\"");
+        assert_eq!(
+            dumps(Value::from(text), &style(true, None, false)),
+            r#""a\"\\\n\t\u0001\u00e9\ud83d\ude00""#
+        );
+    }
+
+    #[test]
+    fn nested_too_deeply_is_an_error() {
+        let mut value = Value::from(1);
+        for _ in 0..=MAX_DEPTH {
+            value = Value::from(vec![value]);
+        }
+        let error = json_dumps(&value, &style(false, None, false)).expect_err("too deep");
+        assert!(error.to_string().contains("nested too deeply"), "{error}");
+    }
+
+    /// The expected texts are what Python 3 prints for repr of the same numbers.
+    #[test]
+    fn floats_are_pythons() {
+        let cases = [
+            (0.0, "0.0"),
+            (-0.0, "-0.0"),
+            (1.0, "1.0"),
+            (0.1, "0.1"),
+            (1e15, "1000000000000000.0"),
+            (1e16, "1e+16"),
+            (0.0001, "0.0001"),
+            (0.00001, "1e-05"),
+            (1.5e-7, "1.5e-07"),
+            (1.7976931348623157e308, "1.7976931348623157e+308"),
+            (5e-324, "5e-324"),
+            (f64::NAN, "NaN"),
+            (f64::NEG_INFINITY, "-Infinity"),
+        ];
+        for (value, text) in cases {
+            assert_eq!(float_repr(value), text);
+        }
+    }
+
+    #[test]
+    fn dates() {
+        assert_eq!(strftime("%Y-%m-%d %H:%M:%S", 0).as_deref(), Some("1970-01-01 00:00:00"));
+        assert_eq!(strftime("%d %b %Y", 1_709_164_800).as_deref(), Some("29 Feb 2024"));
+        assert_eq!(strftime("", 0).as_deref(), Some(""));
+        assert_eq!(strftime("a\0b", 0), None, "a format with a zero byte");
+        assert_eq!(strftime(&"%Y".repeat(2000), 0), None, "longer than a page");
+    }
+}
