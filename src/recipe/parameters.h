@@ -82,7 +82,8 @@ inline constexpr auto kParameterTable = std::to_array<ParameterRow>({
 const ParameterRow* find_parameter(std::string_view name);
 // All names, in the order of the table.
 std::vector<std::string_view> parameter_names();
-// The values that a row accepts, for messages and docs: "from 0 to 1", "at least 0", "true or false".
+// The values that a row accepts, for messages and docs: "from 0 to 1", "at least 0", "true or
+// false".
 std::string range_text(const ParameterRow& row);
 
 // A row of the table, by a name that is checked when the program is compiled:
