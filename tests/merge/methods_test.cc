@@ -310,7 +310,8 @@ TEST(Formats, HalfTypesInAndOut) {
     t.task.models[0].set("weight", 0.5);
     const StoredTensor base_input{dtype, base, "base"};
     const StoredTensor inputs[] = {{dtype, model, "model"}};
-    merge_tensor(find_merge_method("task_arithmetic"), t.task, &base_input, inputs, dtype, out,
+    merge_tensor(find_merge_method("task_arithmetic"),
+                 t.task_of(find_merge_method("task_arithmetic")), &base_input, inputs, dtype, out,
                  threads);
     std::vector<float> b(5000), m(5000);
     widen(dtype, base.data(), b);
@@ -331,11 +332,11 @@ TEST(Formats, TooLargeForTheOutputIsRefused) {
   Threads threads(1);
   const StoredTensor base = t.stored(t.base);
   const StoredTensor inputs[] = {t.stored(t.models[0])};
-  EXPECT_THROW(
-      merge_tensor(find_merge_method("ties"), t.task, &base, inputs, DType::kF16, out, threads),
-      Error);
-  EXPECT_NO_THROW(
-      merge_tensor(find_merge_method("ties"), t.task, &base, inputs, DType::kBF16, out, threads));
+  EXPECT_THROW(merge_tensor(find_merge_method("ties"), t.task_of(find_merge_method("ties")), &base,
+                            inputs, DType::kF16, out, threads),
+               Error);
+  EXPECT_NO_THROW(merge_tensor(find_merge_method("ties"), t.task_of(find_merge_method("ties")),
+                               &base, inputs, DType::kBF16, out, threads));
 }
 
 TEST(Methods, UnknownNamesGetTheNearest) {

@@ -111,7 +111,8 @@ TEST_F(TokenizerSettingsTest, Refusals) {
   expect_refused(token("{source: {kind: model_token, model: math}}"), "either 'token' or");
   expect_refused(token("{source: {kind: model_token, model: math, token: a, token_id: 1}}"),
                  "either 'token' or");
-  expect_refused(token("{source: {kind: model_token, model: math, token_id: -1}}"), "a whole number from 0");
+  expect_refused(token("{source: {kind: model_token, model: math, token_id: -1}}"),
+                 "a whole number from 0");
   expect_refused("chat_template: [a]\n", "must be a text");
 }
 
