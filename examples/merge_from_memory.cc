@@ -34,7 +34,7 @@ dtype: float32
   lewis::merge_tensors(job, [](const lewis::TensorInfo& info, std::span<const std::byte> bytes) {
     std::vector<float> merged(bytes.size() / sizeof(float));
     std::memcpy(merged.data(), bytes.data(), bytes.size());
-    std::printf("%s %s:", info.name.c_str(), to_string(info.shape).c_str());
+    std::printf("%s %s:", info.name.c_str(), lewis::to_string(info.shape).c_str());
     for (const float value : merged) std::printf(" %g", static_cast<double>(value));
     std::printf("\n");
   });

@@ -20,7 +20,7 @@ int main(int argc, char** argv) try {
     float largest = 0;  // no more than this one tensor is in memory
     for (const float value : model->read_floats(t)) largest = std::max(largest, std::abs(value));
     std::printf("%-40s %s %-10s largest %.4f\n", t.name.c_str(),
-                std::string(lewis::dtype_name(t.dtype)).c_str(), to_string(t.shape).c_str(),
+                std::string(lewis::dtype_name(t.dtype)).c_str(), lewis::to_string(t.shape).c_str(),
                 static_cast<double>(largest));
   }
   return 0;
