@@ -9,7 +9,7 @@
 
 namespace lewis {
 
-// What a failed run says to its caller (a shell, a job queue).
+// The exit codes of the program, for its caller (a shell, a job queue).
 enum class ExitCode : int {
   kDone = 0,
   kFailed = 1,        // anything that is neither the user's nor the machine's fault

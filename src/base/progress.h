@@ -1,4 +1,4 @@
-// How long work tells its caller how far it is. Nothing below cli/ prints.
+// The way in which long work tells its caller how far it is. Nothing below cli/ prints.
 #pragma once
 
 #include <cstdint>

@@ -7,6 +7,7 @@
 #include <map>
 #include <tuple>
 
+#include "base/build.h"
 #include "base/error.h"
 #include "cli/activation_errors.h"
 #include "cli/eval_table.h"
@@ -16,10 +17,10 @@
 #include "cli/running_model.h"
 #include "cli/tokenizers.h"
 #include "cli/verbs.h"
-#include "cli/version.h"
 #include "eval/results/journal.h"
 #include "eval/results/results.h"
 #include "eval/tasks.h"
+#include "io/file.h"
 #include "text/chat_template.h"
 
 namespace lewis {
@@ -185,8 +186,7 @@ void make_names_unique(std::vector<std::shared_ptr<const PreparedTask>>& tasks) 
 
 // All that decides the results of a task's items on a model.
 Json journal_key(const PreparedTask& task, const RunningModel& model, const std::string& compute) {
-  return {{"program", fmt::format("lewis {}", kVersion)},
-          {"model", model.input.fingerprint()},
+  return {{"model", model.input.fingerprint()},
           {"tokenizer", model.tokenizer ? model.tokenizer->identity() : ""},
           {"stop_ids", model.stop_ids},
           {"compute", compute},
@@ -251,7 +251,7 @@ std::vector<EvaluatedModel> prepare_models(const Options& o, const std::vector<T
     model.path = o.models[i];
     model.results.model = model_name(model.path);
     model.results.name = names[i];
-    model.results.program = fmt::format("lewis {}", kVersion);
+    model.results.program = fmt::format("lewis {}", version_and_build());
     model.results.compute = compute_type_name(o.guidance.compute);
     // A recipe that is still without its guidance: what it is asked is the same.
     const auto running = RunningModel::open(model_in(model.path), threads, needs_tokenizer(tasks),
@@ -279,10 +279,6 @@ void add_other_results(const Options& o, std::vector<ModelResults>& models) {
   }
 }
 
-void write_file(const std::filesystem::path& path, const std::string& text) {
-  replace_file(path, [&](const File& file) { file.write_at(0, std::as_bytes(std::span(text))); });
-}
-
 // OUT/MODEL/results_DATE.json, and the samples before it: where it is, all is.
 std::vector<std::filesystem::path> write_results(const Options& o,
                                                  const std::vector<EvaluatedModel>& models) {
@@ -291,11 +287,11 @@ std::vector<std::filesystem::path> write_results(const Options& o,
     const std::filesystem::path folder = folder_of(o, model);
     const std::string date = date_id(model.results.date);
     for (size_t t = 0; o.log_samples && t < model.tasks.size(); ++t) {
-      write_file(folder / fmt::format("samples_{}_{}.jsonl", model.tasks[t]->name, date),
-                 samples_lines(*model.tasks[t], model.items[t]));
+      write_file_durably(folder / fmt::format("samples_{}_{}.jsonl", model.tasks[t]->name, date),
+                         samples_lines(*model.tasks[t], model.items[t]));
     }
     files.push_back(folder / fmt::format("results_{}.json", date));
-    write_file(files.back(), results_json(model.results).dump(2) + "\n");
+    write_file_durably(files.back(), results_json(model.results).dump(2) + "\n");
   }
   return files;
 }

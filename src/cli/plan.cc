@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <fstream>
 
 #include "base/error.h"
 #include "base/json.h"
@@ -14,6 +13,7 @@
 #include "cli/table.h"
 #include "cli/tokenizers.h"
 #include "cli/verbs.h"
+#include "io/file.h"
 #include "merge/engine.h"
 #include "merge/input_model.h"
 #include "plan/covered.h"
@@ -212,19 +212,6 @@ Json plan_json(const Recipe& recipe, const Guidance& guidance, const MergeCost& 
             {"peak_memory", cost.peak_memory}}}};
 }
 
-void write_plan(const std::filesystem::path& file, const std::string& text) {
-  const std::filesystem::path temporary = file.string() + ".tmp";
-  std::ofstream out(temporary, std::ios::binary);
-  out << text;
-  out.close();
-  if (!out) {
-    std::error_code ignored;
-    std::filesystem::remove(temporary, ignored);
-    throw resource_error("{}: cannot be written", file.string());
-  }
-  std::filesystem::rename(temporary, file);
-}
-
 // What mergekit makes of a written plan, and what is not in it.
 std::string mergekit_note(const Recipe& recipe) {
   if (recipe.lewis && (recipe.lewis->trim != "magnitude" || recipe.lewis->aim)) {
@@ -251,7 +238,7 @@ void run_plan(Options& o) {
         diagnose(MergeInputs(guidance.recipe, open_options(threads)), threads, progress.callback());
     errors = errors_of_plan(o, guidance.recipe, threads, progress.callback());
   }
-  if (!o.out.empty()) write_plan(o.out, planned_yaml(guidance.recipe));
+  if (!o.out.empty()) write_file_durably(o.out, planned_yaml(guidance.recipe));
   if (o.common->json) {
     Json json = plan_json(recipe, guidance, cost);
     json["compute"] = calibration_type(guidance, recipe, o.guidance);

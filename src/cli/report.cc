@@ -356,10 +356,6 @@ Report report_of(const ReportOptions& o, Findings& f) {
   return r;
 }
 
-void write_text(const fs::path& file, const std::string& text) {
-  replace_file(file, [&](const File& f) { f.write_at(0, std::as_bytes(std::span(text))); });
-}
-
 }  // namespace
 
 Json write_report(const ReportOptions& o, Threads& threads, const ProgressFn& progress) {
@@ -373,11 +369,11 @@ Json write_report(const ReportOptions& o, Threads& threads, const ProgressFn& pr
     fs::create_directories(o.figures);
     for (const Figure& figure : report_figures(report)) {
       const fs::path path = o.figures / (figure.name + ".svg");
-      write_text(path, figure.svg);
+      write_file_durably(path, figure.svg);
       figures.push_back(path.string());
     }
   }
-  write_text(file, html);
+  write_file_durably(file, html);
   Json json = {{"report", file.string()},
                {"bytes", html.size()},
                {"figures", figures},

@@ -12,6 +12,7 @@
 #include "cli/table.h"
 #include "cli/tuning.h"
 #include "cli/verbs.h"
+#include "io/file.h"
 
 namespace lewis {
 namespace {
@@ -45,10 +46,6 @@ std::string tuned_text(const TunableRecipe& tunable, const TuneReport& report) {
   text += fmt::format("# On held-out calibration text, against the start: {}\n",
                       gain_text(report.gain));
   return text + to_yaml(tunable.with(report.values), false);
-}
-
-void write_recipe(const std::filesystem::path& file, const std::string& text) {
-  replace_file(file, [&](const File& f) { f.write_at(0, std::as_bytes(std::span(text))); });
 }
 
 Json report_json(const Options& o, const TunableRecipe& tunable, const Recipe& recipe,
@@ -139,7 +136,7 @@ void run_tune(Options& o) {
                                       "on from there",
                                       e.what(), file.string()));
   }
-  write_recipe(o.out, tuned_text(tunable, report));
+  write_file_durably(o.out, tuned_text(tunable, report));
   const Recipe recipe = tunable.with(report.values);
   if (o.common->json) {
     fmt::print("{}\n", report_json(o, tunable, recipe, report).dump(2));

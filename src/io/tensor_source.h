@@ -12,7 +12,7 @@
 
 namespace lewis {
 
-// What reading a whole tensor takes.
+// The cost of reading a whole tensor.
 struct ReadCost {
   uint64_t disk_bytes = 0;
   uint64_t memory = 0;  // besides the bytes that are asked for
@@ -22,7 +22,7 @@ class TensorSource {
  public:
   virtual ~TensorSource() = default;
 
-  // How messages name this source: the folder of a checkpoint, the file of a recipe.
+  // The name of this source in messages: the folder of a checkpoint, the file of a recipe.
   virtual const std::string& label() const = 0;
 
   // All tensors, sorted by name.
@@ -33,12 +33,12 @@ class TensorSource {
   // that names tensor and file when the bytes cannot be had.
   virtual void read(const TensorInfo& tensor, int64_t first, std::span<std::byte> out) const = 0;
 
-  // Of a checkpoint: the bytes themselves, and no more memory.
+  // The default suits a checkpoint: the bytes themselves, and no more memory.
   virtual ReadCost read_cost(const TensorInfo& tensor) const { return {byte_size(tensor), 0}; }
 
   // The tensor of that name, or null.
   const TensorInfo* find(std::string_view name) const;
-  // The same; throws Error(kInput) "LABEL: tensor NAME is missing".
+  // The tensor of that name; throws Error(kInput) "LABEL: tensor NAME is missing".
   const TensorInfo& get(std::string_view name) const;
   // A whole tensor, widened to float: element_count values. Throws Error(kInput) when its dtype
   // is not F32, F16 or BF16, or when a value is not finite.

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "io/model_writer.h"
+#include "io/tensor_writer.h"
 #include "merge/inputs.h"
 
 namespace lewis {
@@ -27,6 +27,6 @@ ChangedFiles changed_files_of(const MergeInputs& inputs);
 // Adds all of them to the folder. config, generation_config, tokenizer and chat template come from
 // inputs.main(), byte for byte but for what the two functions above change. `name`: of the model.
 void add_companions(const MergeInputs& inputs, const std::string& name, bool tokenizer,
-                    ModelWriter& writer);
+                    TensorWriter& writer);
 
 }  // namespace lewis

@@ -1,5 +1,5 @@
-// What a data format is: a function from the text of a file to items. Each has a file of its own
-// here, a declaration below and a line in formats.cc.
+// A data format is a function from the text of a file to items. Each has a file of its own here, a
+// declaration below and a line in formats.cc.
 #pragma once
 
 #include <functional>
@@ -25,7 +25,7 @@ struct DataFormat {
   std::vector<DataItem> (*read)(const FormatInput&);
 };
 
-// One file each; what an item of the format is stands at the head of that file.
+// One file each, whose first comment says what an item of the format is.
 std::vector<DataItem> read_gsm8k(const FormatInput& input);
 std::vector<DataItem> read_mbpp(const FormatInput& input);
 std::vector<DataItem> read_ifeval(const FormatInput& input);

@@ -1,7 +1,0 @@
-#include "cli/version.h"
-
-namespace lewis {
-
-const char* const kVersion = LEWIS_VERSION;
-
-}  // namespace lewis
