@@ -9,7 +9,7 @@
 #include "app/measures.h"
 #include "app/refinement.h"
 #include "app/run.h"
-#include "app/version.h"
+#include "base/build.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "eval/results/journal.h"
@@ -93,8 +93,7 @@ double now() {
 
 // All that decides the results of a task's items on a model.
 Json journal_key(const PreparedTask& task, const RunningModel& model, const std::string& compute) {
-  return {{"program", fmt::format("lewis {}", kVersion)},
-          {"model", model.input.fingerprint()},
+  return {{"model", model.input.fingerprint()},
           {"tokenizer", model.tokenizer ? model.tokenizer->identity() : ""},
           {"stop_ids", model.stop_ids},
           {"compute", compute},
@@ -129,7 +128,7 @@ std::vector<EvaluatedModel> Evaluation::prepare(const std::vector<TaskOptions>& 
     model.path = job.models[i];
     model.results.model = model_name(model.path);
     model.results.name = names[i];
-    model.results.program = fmt::format("lewis {}", kVersion);
+    model.results.program = fmt::format("lewis {}", version_and_build());
     model.results.compute = compute_type_name(job.guidance.compute);
     // A recipe is opened without its guidance, which changes none of its prompts.
     const auto running = RunningModel::open(model_in(model.path), run.threads,
@@ -205,10 +204,6 @@ size_t find_baseline(const std::string& baseline, const std::vector<ModelResults
   throw usage_error("--baseline {}: is none of the models: {}", baseline, fmt::join(names, ", "));
 }
 
-void write_file(const fs::path& path, const std::string& text) {
-  replace_file(path, [&](const File& file) { file.write_at(0, std::as_bytes(std::span(text))); });
-}
-
 // Writes OUT/MODEL/results_DATE.json after the samples: where it is, all is.
 std::vector<fs::path> write_results(const EvaluateJob& job,
                                     const std::vector<EvaluatedModel>& models) {
@@ -217,11 +212,11 @@ std::vector<fs::path> write_results(const EvaluateJob& job,
     const fs::path folder = folder_of(job, model);
     const std::string date = date_id(model.results.date);
     for (size_t t = 0; job.log_samples && t < model.tasks.size(); ++t) {
-      write_file(folder / fmt::format("samples_{}_{}.jsonl", model.tasks[t]->name, date),
-                 samples_lines(*model.tasks[t], model.items[t]));
+      write_file_durably(folder / fmt::format("samples_{}_{}.jsonl", model.tasks[t]->name, date),
+                         samples_lines(*model.tasks[t], model.items[t]));
     }
     files.push_back(folder / fmt::format("results_{}.json", date));
-    write_file(files.back(), results_json(model.results).dump(2) + "\n");
+    write_file_durably(files.back(), results_json(model.results).dump(2) + "\n");
   }
   return files;
 }

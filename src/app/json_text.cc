@@ -3,7 +3,7 @@
 #include <numeric>
 
 #include "app/totals.h"
-#include "app/version.h"
+#include "base/build.h"
 #include "base/json.h"
 #include "eval/results/results.h"
 #include "recipe/recipe.h"
@@ -198,6 +198,6 @@ std::string json_text(const TuneResult& r) {
       .dump(2);
 }
 
-std::string version() { return kVersion; }
+std::string version() { return lewis_version(); }
 
 }  // namespace lewis

@@ -1,6 +1,5 @@
 // The verb plan: the densities that LEWIS finds for a recipe, and the cost of the merge.
 #include <algorithm>
-#include <fstream>
 
 #include "app/activation_errors.h"
 #include "app/guidance.h"
@@ -8,6 +7,7 @@
 #include "app/run.h"
 #include "app/tokenizers.h"
 #include "base/error.h"
+#include "io/file.h"
 #include "merge/diagnostics.h"
 #include "merge/engine.h"
 #include "plan/covered.h"
@@ -58,19 +58,6 @@ std::vector<ModuleValues> errors_of_plan(const PlanJob& job, const Recipe& plann
   return activation_errors(planned, merged, job.guidance, run.threads, run.progress);
 }
 
-void write_plan(const std::filesystem::path& file, const std::string& text) {
-  const std::filesystem::path temporary = file.string() + ".tmp";
-  std::ofstream out(temporary, std::ios::binary);
-  out << text;
-  out.close();
-  if (!out) {
-    std::error_code ignored;
-    std::filesystem::remove(temporary, ignored);
-    throw resource_error("{}: cannot be written", file.string());
-  }
-  std::filesystem::rename(temporary, file);
-}
-
 }  // namespace
 
 PlanResult plan(const PlanJob& job, const RunContext& context) {
@@ -88,7 +75,7 @@ PlanResult plan(const PlanJob& job, const RunContext& context) {
     result.activation_errors = errors_of_plan(job, guidance.recipe, run);
   }
   result.yaml = planned_yaml(guidance.recipe);
-  if (!job.out.empty()) write_plan(job.out, result.yaml);
+  if (!job.out.empty()) write_file_durably(job.out, result.yaml);
   result.compute = calibration_type(guidance, recipe, job.guidance);
   for (const ModelPlan& plan : guidance.plans) result.models.push_back(planned_model(recipe, plan));
   if (refines(recipe)) result.refinement = describe_refinement(recipe);

@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "app/tokenizers.h"
-#include "app/version.h"
+#include "base/build.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/json.h"
@@ -81,7 +81,7 @@ Refinement run_refinement(const Recipe& recipe, const RefinementOptions& options
                           const ProgressFn& progress) {
   const RefineSettings& settings = recipe.lewis->refine.value();
   const RefinementInputs inputs = open_refinement(recipe, options.seed, threads);
-  const Json plan = {{"lewis", kVersion},
+  const Json plan = {{"lewis", version_and_build()},
                      {"recipe", to_yaml(recipe, false)},
                      {"prior", inputs.prior->input.fingerprint()},
                      {"experts", inputs.identities}};

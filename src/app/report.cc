@@ -5,15 +5,8 @@
 #include "io/file.h"
 
 namespace lewis {
-namespace {
 
 namespace fs = std::filesystem;
-
-void write_text(const fs::path& file, const std::string& text) {
-  replace_file(file, [&](const File& f) { f.write_at(0, std::as_bytes(std::span(text))); });
-}
-
-}  // namespace
 
 ReportResult report(const ReportJob& job, const RunContext& context) {
   ReportResult result;
@@ -28,10 +21,10 @@ ReportResult report(const ReportJob& job, const RunContext& context) {
     fs::create_directories(job.figures);
     for (const Figure& figure : report_figures(page)) {
       result.figures.push_back(job.figures / (figure.name + ".svg"));
-      write_text(result.figures.back(), figure.svg);
+      write_file_durably(result.figures.back(), figure.svg);
     }
   }
-  write_text(result.report, html);
+  write_file_durably(result.report, html);
   result.bytes = html.size();
   result.missing = page.missing;
   result.diagnostics = found.diagnostics;

@@ -8,7 +8,7 @@
 #include <fstream>
 #include <thread>
 
-#include "app/version.h"
+#include "base/build.h"
 #include "base/error.h"
 #include "base/json.h"
 
@@ -194,7 +194,7 @@ void RunClock::end_phase(const std::string& name) {
 }
 
 void RunClock::fill(RunRecord& r) const {
-  r.version = kVersion;
+  r.version = version_and_build();
   r.begun = begun_text_;
   utsname names{};
   uname(&names);

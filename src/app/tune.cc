@@ -85,8 +85,7 @@ TuneResult tune(const TuneJob& job, const RunContext& context) {
   const TunableRecipe tunable = TunableRecipe::read(job.recipe);
   check_out(job);
   const TuneReport report = search(tunable, job, run);
-  const std::string text = tuned_text(tunable, report);
-  replace_file(job.out, [&](const File& f) { f.write_at(0, std::as_bytes(std::span(text))); });
+  write_file_durably(job.out, tuned_text(tunable, report));
   return result_of(tunable, job, report);
 }
 

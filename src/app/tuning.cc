@@ -8,7 +8,7 @@
 #include <fmt/ranges.h>
 
 #include "app/refinement.h"
-#include "app/version.h"
+#include "base/build.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/text_file.h"
@@ -291,7 +291,7 @@ std::string tuning_identity(const TunableRecipe& tunable, const TuneOptions& opt
   const Recipe recipe = tunable.with(starts);
   Sha256 hash;
   // The number of evaluations is left out, so that a longer search continues a shorter one.
-  hash.add(fmt::format("{}\n{}\n{}\n{}\n{}\n", kVersion, tunable.text(), options.samples,
+  hash.add(fmt::format("{}\n{}\n{}\n{}\n{}\n", version_and_build(), tunable.text(), options.samples,
                        options.held_out, options.seed));
   hash.add(compute_type_name(options.guidance.compute));
   for (const CalibrationEntry& e :

@@ -1,5 +1,5 @@
-// One factor for each column of a weight: what calibration knows of its input channels, as merging
-// uses it.
+// One factor per column of a weight: what calibration knows about the input channels, in the form
+// in which merging uses it.
 #pragma once
 
 #include <cstdint>
@@ -16,14 +16,14 @@ struct ColumnFactors {
 
   // out[i] = the factor of element first + i of the tensor.
   void fill(int64_t first, std::span<float> out) const;
-  // Whether it has a factor for each column of a tensor of `count` elements.
+  // True if it has a factor for each column of a tensor of `count` elements.
   bool fits(int64_t count) const;
 };
 
-// By the name of the tensor. Tensors that are not there have the factor 1.
+// The factors by the name of the tensor. Tensors that are missing have the factor 1.
 using ColumnFactorMap = std::map<std::string, ColumnFactors, std::less<>>;
 
-// Changes when any of them does.
+// A hash that changes when any of them does.
 std::string hash_of(const ColumnFactorMap& factors);
 
 }  // namespace lewis

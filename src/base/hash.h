@@ -20,14 +20,14 @@ class Sha256 {
   Sha256& add(std::string_view text) { return add(std::as_bytes(std::span(text))); }
   // The object is finished afterwards.
   std::array<unsigned char, 32> digest();
-  // 64 hexadecimal digits; the same holds.
+  // The digest as 64 hexadecimal digits. The object is finished afterwards, too.
   std::string hex();
 
  private:
   void* state_;
 };
 
-// XXH3 of 64 bits, of bytes that come in pieces.
+// XXH3 with 64 bits, for bytes that arrive in pieces.
 class Xxh3 {
  public:
   Xxh3();
@@ -43,10 +43,10 @@ class Xxh3 {
 };
 
 std::string sha256_hex(std::string_view text);
-// As a Content-Security-Policy has it.
+// SHA-256 in base64, as a Content-Security-Policy has it.
 std::string sha256_base64(std::string_view text);
 uint64_t xxh3_64(std::span<const std::byte> bytes);
-// 16 hexadecimal digits.
+// A hash as 16 hexadecimal digits.
 std::string hash_text(uint64_t hash);
 
 }  // namespace lewis

@@ -14,7 +14,7 @@ using Json = nlohmann::ordered_json;
 using SortedJson = nlohmann::json;
 
 // A Json value behind a pointer, so that a struct in a header can have one as a member. It is
-// copied and compared like the value itself. A value that was moved from may only be assigned to.
+// copied like the value itself. An object that was moved from may only be assigned to.
 class JsonBox {
  public:
   JsonBox();            // null

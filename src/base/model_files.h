@@ -16,13 +16,13 @@ struct ModelFiles {
   ChangedFiles changed;
 
   ModelFiles() = default;
-  // A folder is the files that it holds.
+  // The files of a folder, with these changes.
   ModelFiles(std::filesystem::path of_folder, ChangedFiles changes = {})
       : folder(std::move(of_folder)), changed(std::move(changes)) {}
 
-  // Nothing if there is no such file. Error(kInput) names it when it cannot be read.
+  // The content; nothing if the file does not exist. Error(kInput) when it cannot be read.
   std::optional<std::string> read(const std::string& name) const;
-  // For messages.
+  // The file as messages name it.
   std::string path_of(const std::string& name) const { return (folder / name).string(); }
 };
 

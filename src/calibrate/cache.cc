@@ -3,6 +3,7 @@
 #include <optional>
 #include <system_error>
 
+#include "base/build.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/json.h"
@@ -10,9 +11,18 @@
 namespace lewis {
 namespace {
 
-// Changes whenever the same input would give other sums than before.
+// The version of the sums, for people who get a file of another program: it changes whenever the
+// same input gives other sums than before. The cache goes by the build.
 constexpr const char* kVersion = "1";
+constexpr const char* kProgram = "program";  // in the origin of cached files
 
+std::map<std::string, std::string> cached_origin(const StatisticsKey& key) {
+  std::map<std::string, std::string> origin = to_origin(key);
+  origin[kProgram] = version_and_build();
+  return origin;
+}
+
+// What cache_file() lists: the origin without where the files lie.
 std::map<std::string, std::string> identity(std::map<std::string, std::string> origin) {
   origin.erase("model");
   origin.erase("data");
@@ -23,11 +33,12 @@ std::optional<Statistics> load(const std::filesystem::path& file, const Statisti
   if (!std::filesystem::exists(file)) return std::nullopt;
   try {
     Statistics found = read_statistics(file);
-    if (identity(found.origin) == identity(to_origin(key))) return found;
+    if (identity(found.origin) != identity(cached_origin(key))) return std::nullopt;
+    found.origin.erase(kProgram);
+    return found;
   } catch (const Error&) {
-    // Damaged: as good as absent.
+    return std::nullopt;  // a damaged file is computed anew
   }
-  return std::nullopt;
 }
 
 }  // namespace
@@ -59,16 +70,16 @@ std::map<std::string, std::string> to_origin(const StatisticsKey& key) {
       {"calibration_protocol", std::string(name_of(key.protocol))},
       {"skip_first_token", key.skip_first_token ? "true" : "false"},
       {"compute", std::string(compute_type_name(key.compute))}};
-  // Not of what has neither, so that files of before stay valid.
+  // Only where they are measured.
   if (key.magnitudes) origin["magnitudes"] = "true";
   if (!key.expert_hash.empty()) origin["expert_hash"] = key.expert_hash;
   return origin;
 }
 
 std::filesystem::path cache_file(const std::filesystem::path& folder, const StatisticsKey& key) {
-  // As JSON, so that no two different keys can spell the same text.
+  // As JSON, so that no two different keys have the same text.
   const std::string text =
-      Json(identity(to_origin(key))).dump(-1, ' ', false, Json::error_handler_t::replace);
+      Json(identity(cached_origin(key))).dump(-1, ' ', false, Json::error_handler_t::replace);
   return folder / (sha256_hex(text).substr(0, 32) + ".safetensors");
 }
 
@@ -91,8 +102,9 @@ CachedStatistics cached_statistics(const std::filesystem::path& folder, const St
     throw resource_error("{}: cannot make the cache folder: {}", folder.string(), error.message());
   }
   CachedStatistics result{compute(), file, false};
-  result.statistics.origin = to_origin(key);
+  result.statistics.origin = cached_origin(key);
   write_statistics(file, result.statistics);
+  result.statistics.origin.erase(kProgram);
   return result;
 }
 

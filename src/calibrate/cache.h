@@ -1,5 +1,5 @@
-// The cache of statistics: one file per (model, data, protocol), named by a hash of those, so that
-// changing gamma or the merge method costs no calibration.
+// The cache of statistics: one file per model and calibration set, so that another gamma or another
+// merge method costs no calibration. cache_file() says what makes an entry stale.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,8 @@
 
 namespace lewis {
 
-// Everything that the statistics of one model depend on. Hashes are hexadecimal digits.
+// Everything that the statistics of one model depend on, except for the program. Hashes are
+// hexadecimal digits.
 struct StatisticsKey {
   std::string model;           // the folder: for people, not part of the identity
   std::string model_hash;      // Checkpoint::fingerprint
@@ -35,10 +36,24 @@ struct StatisticsKey {
 // SHA-256 of token sequences.
 std::string hash_sequences(std::span<const std::vector<int32_t>> sequences);
 
-// The key as Statistics::origin holds it: one entry a member, and the version of the computation.
+// The key as Statistics::origin holds it: one entry per member, and the version of the computation.
 std::map<std::string, std::string> to_origin(const StatisticsKey& key);
 
-// FOLDER/<hash of the identity>.safetensors
+// The file of an entry, FOLDER/HASH.safetensors. HASH is the first 32 digits of the SHA-256 of
+// everything that makes an entry stale, and of nothing else:
+//
+// - the program: version and build (base/build.h), since another build may compute other sums;
+// - the model's weights and config.json (model_hash) and its tokenizer (tokenizer_hash);
+// - the data file's bytes and how they are read: format, prompt field, answer field;
+// - which samples are drawn: their number, the seed, the longest sequence;
+// - the token sequences that follow (sequences_hash), with the chat template and the padding;
+// - how they are run: protocol, skip_first_token, compute type;
+// - what is measured: sums of squares, of magnitudes too, or the output change against another
+//   model (expert_hash).
+//
+// Where the model and the data lie makes no difference. An entry also holds all of this, so a file
+// under a wrong name, or a damaged one, is computed anew. Stale entries are never read again; they
+// may be deleted at any time.
 std::filesystem::path cache_file(const std::filesystem::path& folder, const StatisticsKey& key);
 
 struct CachedStatistics {
@@ -47,10 +62,9 @@ struct CachedStatistics {
   bool reused = false;
 };
 
-// The statistics of the cache if the file is there and of the same origin; else those that
-// `compute` returns, with the origin set and written to the file. A damaged file is computed anew.
-// The folder is made first: Error(kResource) names it when that fails, before any work. An empty
-// folder means: neither look nor keep.
+// The statistics of the cache if it has them; else those that `compute` returns, which are then
+// written to the cache. `origin` is set in both cases. The folder is made before any work:
+// Error(kResource) names it when that fails. With an empty folder nothing is looked up or kept.
 CachedStatistics cached_statistics(const std::filesystem::path& folder, const StatisticsKey& key,
                                    const std::function<Statistics()>& compute);
 

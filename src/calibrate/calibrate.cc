@@ -18,7 +18,7 @@ struct BlockSums {
   std::map<Value, std::vector<double>> squares;     // of those that see all rows
   std::map<Value, std::vector<double>> magnitudes;  // the same of |x|, if asked for
   ExpertStatistics experts;
-  Value expert_in = kNone;  // what the routed experts read
+  Value expert_in = kNoIndex;  // what the routed experts read
 };
 
 // The sequences of one group, as rows of the group's part of the hidden states.

@@ -6,8 +6,10 @@
 #include <new>
 
 #include "app/interrupts.h"
+#include "base/build.h"
 #include "base/error.h"
 #include "cli/verbs.h"
+#include "compute/cpu/bf16_kernels.h"
 
 namespace {
 
@@ -17,11 +19,21 @@ int fail(lewis::ExitCode code, const std::string& message) {
   return static_cast<int>(code);
 }
 
+// "lewis 0.1.0 (build ec725db203a8+3f2a90c1b5d6, x86-64-v4: AVX-512 + AMX bf16)": the build, and
+// the instructions that this processor gets.
+std::string version_text() {
+  const char* bf16 = lewis::amx_bf16_kernels()      ? " + AMX bf16"
+                     : lewis::avx512_bf16_kernels() ? " + AVX512 bf16"
+                                                    : "";
+  return fmt::format("lewis {} (build {}, {}{})", lewis::lewis_version(), lewis::build_name(),
+                     lewis::instruction_set(), bf16);
+}
+
 int run(int argc, char** argv) {
   CLI::App app{
       "Merges fine-tuned language models, guided by data: calibrate, plan, merge, evaluate."};
   app.name("lewis");
-  app.set_version_flag("--version", "lewis " + lewis::version());
+  app.set_version_flag("--version", version_text);
   app.require_subcommand(1);
   lewis::add_merge_verb(app);
   lewis::add_plan_verb(app);

@@ -9,6 +9,7 @@
 #include "base/suggest.h"
 #include "cli/table.h"
 #include "cli/verbs.h"
+#include "io/file.h"
 
 namespace lewis {
 namespace {

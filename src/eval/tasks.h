@@ -1,5 +1,5 @@
-// What is measured on a model: losses, questions, programs, instructions. A task is prepared once
-// for all models that share a tokenizer, then run on each, item by item.
+// Tasks measure a model: losses, questions, programs, instructions. A task is prepared once for all
+// models that share a tokenizer, then run on each, item by item.
 #pragma once
 
 #include <lewis/options.h>
@@ -34,7 +34,7 @@ struct TaskOptions : TaskSettings {
   std::string expert;                      // kl: what tells the expert from others (a fingerprint)
 };
 
-// What all models are asked: one question, document or window.
+// One question, document or window, the same for all models.
 struct TaskItem {
   std::string where;     // "file:line"
   Json doc;              // the row of the data, or what stands for it
@@ -43,11 +43,11 @@ struct TaskItem {
   TokenSequence tokens;  // prompt, and for losses what is scored behind it
 };
 
-// What came of one item on one model.
+// The result of one item on one model.
 struct ItemResult {
-  std::vector<ItemScore> scores;      // one a metric
+  std::vector<ItemScore> scores;      // one per metric
   Json response;                      // what the model gave: a text, or a log-likelihood
-  std::vector<std::string> filtered;  // one a metric: what its filter made of it; empty: no filter
+  std::vector<std::string> filtered;  // per metric, its filter's output; empty: no filter
   Json details = Json::object();      // anything else worth keeping
   bool operator==(const ItemResult&) const = default;
 };
@@ -85,7 +85,7 @@ struct PreparedTask {
   std::function<void(const TaskRun&)> run;
 };
 
-// Whether the task runs programs that the model writes: it needs options.sandbox.
+// True if the task runs programs that the model writes. It needs options.sandbox then.
 bool runs_programs(const TaskOptions& options);
 
 // Reads the data and writes the prompts. tokenizer may be null for data of format ids. Throws

@@ -26,12 +26,12 @@ class Checkpoint final : public TensorSource {
 
   const std::filesystem::path& folder() const { return folder_; }
   std::vector<std::filesystem::path> shard_paths() const;
-  // config.json, parsed; Error(kInput) when there is none or it is not an object.
+  // config.json, parsed. Error(kInput) when it is missing or not an object.
   const Json& config() const;
   // Sum of the tensors' bytes.
   uint64_t total_bytes() const;
-  // Changes when the checkpoint does: SHA-256 over names, sizes, times of change and headers of
-  // the shards and the bytes of config.json. Does not read the weights.
+  // A hash that changes when the checkpoint does: SHA-256 over names, sizes, times of change and
+  // headers of the shards and the bytes of config.json. Does not read the weights.
   std::string fingerprint() const;
 
  private:

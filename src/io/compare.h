@@ -1,4 +1,4 @@
-// How two tensors of the same shape differ, and what one tensor holds.
+// The differences between two tensors of the same shape, and the contents of one tensor.
 #pragma once
 
 #include "base/threads.h"

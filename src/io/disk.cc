@@ -37,7 +37,9 @@ DiskSpeed measure_disk(const std::filesystem::path& source, const std::filesyste
   const std::filesystem::path probe = folder / (".lewis-probe-" + std::to_string(::getpid()));
   begin = std::chrono::steady_clock::now();
   try {
-    write_file_durably(probe, bytes);
+    const File out = File::create(probe);
+    out.write_at(0, bytes);
+    out.sync();
     speed.write = static_cast<double>(bytes.size()) / std::max(1e-6, seconds_since(begin));
   } catch (...) {
     std::filesystem::remove(probe);

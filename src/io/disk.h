@@ -1,4 +1,4 @@
-// How fast and how full a disk is.
+// The speed of a disk, and where a new file would lie.
 #pragma once
 
 #include <cstdint>
@@ -7,11 +7,11 @@
 namespace lewis {
 
 struct DiskSpeed {
-  double read = 0, write = 0;  // bytes a second
+  double read = 0, write = 0;  // bytes per second
 };
 
-// Reads some of `source` and writes, flushes and removes a small file in `folder`: some hundredths
-// of a second. What is in the page cache is read at the speed of memory, as it will be.
+// Reads some of `source` and writes, flushes and removes a small file in `folder`, which takes some
+// hundredths of a second. A file in the page cache is read at the speed of memory, now and later.
 DiskSpeed measure_disk(const std::filesystem::path& source, const std::filesystem::path& folder);
 
 // The nearest folder above `path` that exists, where a new `path` would be made.

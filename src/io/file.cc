@@ -42,6 +42,16 @@ File File::create(const std::filesystem::path& path) {
   return File(fd, path);
 }
 
+File File::create_beside(const std::filesystem::path& path) {
+  for (int n = 0;; ++n) {
+    const std::filesystem::path temporary =
+        path.parent_path() / fmt::format(".{}.tmp-{}-{}", path.filename().string(), ::getpid(), n);
+    const int fd = ::open(temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_TRUNC | O_CLOEXEC, 0644);
+    if (fd >= 0) return File(fd, temporary);
+    if (errno != EEXIST) throw write_error(path, "cannot be created");
+  }
+}
+
 File File::open_append(const std::filesystem::path& path) {
   const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
   if (fd < 0) throw write_error(path, "cannot be created");
@@ -130,7 +140,7 @@ void File::write_past_cache(uint64_t offset, std::span<const std::byte> bytes) c
   write_at(offset, bytes);
 }
 
-// Whether memory can go to this place of a file past the cache.
+// True if memory can go to this place of a file past the cache.
 static bool goes_directly(uint64_t offset, std::span<const std::byte> bytes) {
   constexpr size_t kWorthIt = 1 << 20;
   return bytes.size() >= kWorthIt && offset % File::kDirectAlignment == 0 &&
@@ -165,7 +175,7 @@ void SequentialWriter::stage(std::span<const std::byte> bytes) {
   }
 }
 
-// All whole blocks of what is staged; the rest stays.
+// Writes all whole blocks of the staged bytes; the rest stays.
 void SequentialWriter::write_pieces() {
   const size_t whole = filled_ / File::kDirectAlignment * File::kDirectAlignment;
   if (whole > 0) file_.write_past_cache(begin_, staged_.first(whole));
@@ -201,25 +211,24 @@ void sync_folder(const std::filesystem::path& folder) {
   if (result != 0) throw write_error(folder, "cannot be flushed to disk");
 }
 
-void write_file_durably(const std::filesystem::path& path, std::span<const std::byte> bytes) {
-  const File file = File::create(path);
-  file.write_at(0, bytes);
-  file.sync();
-}
-
-void replace_file(const std::filesystem::path& path,
-                  const std::function<void(const File&)>& write) {
-  const std::filesystem::path temporary = path.string() + ".tmp";
+void write_file_durably(const std::filesystem::path& path,
+                        const std::function<void(const File&)>& write) {
+  const File file = File::create_beside(path);
   try {
-    const File file = File::create(temporary);
     write(file);
     file.sync();
-    std::filesystem::rename(temporary, path);
+    std::filesystem::rename(file.path(), path);
   } catch (...) {
     std::error_code ignored;
-    std::filesystem::remove(temporary, ignored);
+    std::filesystem::remove(file.path(), ignored);
     throw;
   }
+  sync_folder(path.has_parent_path() ? path.parent_path() : std::filesystem::path("."));
+}
+
+void write_file_durably(const std::filesystem::path& path, std::string_view content) {
+  write_file_durably(
+      path, [&](const File& file) { file.write_at(0, std::as_bytes(std::span(content))); });
 }
 
 }  // namespace lewis

@@ -14,9 +14,10 @@ namespace lewis {
 
 class File {
  public:
-  static File open_read(const std::filesystem::path& path);    // Error(kInput)
-  static File create(const std::filesystem::path& path);       // new or emptied; Error(kResource)
-  static File open_append(const std::filesystem::path& path);  // made if it is not there
+  static File open_read(const std::filesystem::path& path);      // Error(kInput)
+  static File create(const std::filesystem::path& path);         // new or emptied; Error(kResource)
+  static File create_beside(const std::filesystem::path& path);  // ".NAME.tmp-PID-N", a new file
+  static File open_append(const std::filesystem::path& path);    // made if it is not there
   File(File&& other) noexcept;
   File& operator=(File&& other) noexcept;
   ~File();
@@ -26,16 +27,16 @@ class File {
   void read_at(uint64_t offset, std::span<std::byte> out) const;
   // Error(kResource) when the disk is full.
   void write_at(uint64_t offset, std::span<const std::byte> bytes) const;
-  // The same past the page cache, where the file system allows it: for what is written once and not
-  // read soon, since fresh pages of the cache cost more than the copy into them. Offset, address
-  // and size must be multiples of kDirectAlignment. One thread at a time.
+  // write_at past the page cache, where the file system allows it. It suits bytes that are written
+  // once and not read soon: fresh pages of the cache cost more than the copy into them. Offset,
+  // address and size must be multiples of kDirectAlignment. One thread at a time.
   void write_past_cache(uint64_t offset, std::span<const std::byte> bytes) const;
   static constexpr size_t kDirectAlignment = 4096;
   // Takes the space for the whole file now, so that a full disk is known before the work.
   void allocate(uint64_t bytes) const;       // Error(kResource)
   void sync() const;                         // fsync
   void append(std::string_view text) const;  // to a file of open_append
-  // Takes the file for this process until it is closed; false if another process has it.
+  // Locks the file for this object until it is closed; false if another one holds the lock.
   bool try_lock() const;
   const std::filesystem::path& path() const { return path_; }
 
@@ -49,16 +50,16 @@ class File {
   std::filesystem::path path_;
 };
 
-// Collects what is written from front to back into large pieces that go past the page cache. What
-// lies in memory as far behind a multiple of File::kDirectAlignment as it will in the file needs no
-// collecting.
+// Collects bytes that are written from front to back into large pieces that go past the page cache.
+// Bytes that lie in memory as far behind a multiple of File::kDirectAlignment as they will lie in
+// the file are written from where they are.
 class SequentialWriter {
  public:
   // `file` must outlive this.
   explicit SequentialWriter(const File& file) : file_(file) {}
-  // Behind what came before: collected. Elsewhere: written at once.
+  // Bytes that follow those before are collected; others are written at once.
   void write(uint64_t offset, std::span<const std::byte> bytes);
-  // Writes what is collected; the file holds everything then.
+  // Writes the collected bytes. Afterwards the file holds everything.
   void flush();
 
  private:
@@ -67,15 +68,21 @@ class SequentialWriter {
 
   const File& file_;
   PageBuffer room_;
-  std::span<std::byte> staged_;  // of room_; empty before the first write and after flush()
+  std::span<std::byte> staged_;  // part of room_; empty before the first write and after flush()
   size_t filled_ = 0;
-  uint64_t begin_ = 0;  // of what is staged; a multiple of File::kDirectAlignment
-  uint64_t end_ = 0;    // of what came in order
+  uint64_t begin_ = 0;  // where the staged bytes go; a multiple of File::kDirectAlignment
+  uint64_t end_ = 0;    // where the bytes that came in order end
 };
 
+// fsync of a folder: afterwards the names of its files are on the disk.
 void sync_folder(const std::filesystem::path& folder);
-void write_file_durably(const std::filesystem::path& path, std::span<const std::byte> bytes);
-// Lets `write` fill PATH.tmp, fsync, rename: PATH is the new file or what it was.
-void replace_file(const std::filesystem::path& path, const std::function<void(const File&)>& write);
+
+// Writes a small file so that, whatever happens, PATH is the whole new file or what it was before;
+// on return the new file is on the disk. `write` fills a temporary file of a unique name beside it
+// (".NAME.tmp-PID-N"), which is flushed and renamed; then the folder is flushed. On an error the
+// temporary file is removed. Error(kResource) when the disk is full.
+void write_file_durably(const std::filesystem::path& path,
+                        const std::function<void(const File&)>& write);
+void write_file_durably(const std::filesystem::path& path, std::string_view content);
 
 }  // namespace lewis

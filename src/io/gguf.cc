@@ -60,7 +60,7 @@ class Cursor {
     return value;
   }
 
-  // How many things of at least `bytes` bytes follow.
+  // The number of things, of at least `bytes` bytes each, that follow.
   uint64_t count(uint64_t bytes, std::string_view what) {
     const auto n = number<uint64_t>(what);
     if (n > left() / bytes) {
@@ -315,7 +315,7 @@ void write_gguf(const std::filesystem::path& path, const GgufMetadata& metadata,
                 const std::vector<TensorInfo>& tensors,
                 std::span<const std::span<const std::byte>> data) {
   const std::string header = header_text(metadata, tensors);
-  replace_file(path, [&](const File& file) {
+  write_file_durably(path, [&](const File& file) {
     file.write_at(0, std::as_bytes(std::span(header)));
     uint64_t at = header.size();
     static constexpr std::array<std::byte, kAlignment> kZeros = {};

@@ -59,8 +59,8 @@ class GgufFile {
 // True when the file begins as a GGUF file does. Error(kInput) when it cannot be read.
 bool is_gguf(const std::filesystem::path& path);
 
-// Writes a small file at once: to PATH.tmp, fsync, rename. `data[i]` belongs to `tensors[i]`, which
-// are written in their order at multiples of 32 bytes. Error(kFailed) for what GGUF cannot hold.
+// Writes a small file durably (write_file_durably). `data[i]` belongs to `tensors[i]`, which are
+// written in their order at multiples of 32 bytes. Error(kFailed) for what GGUF cannot hold.
 void write_gguf(const std::filesystem::path& path, const GgufMetadata& metadata,
                 const std::vector<TensorInfo>& tensors,
                 std::span<const std::span<const std::byte>> data);

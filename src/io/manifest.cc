@@ -16,21 +16,6 @@ namespace fs = std::filesystem;
 constexpr const char* kFormat = "lewis-manifest-1";
 constexpr uint64_t kPiece = 8 << 20;
 
-Json to_json(const ShardRecord& s) {
-  return {{"shard", s.name}, {"bytes", s.bytes}, {"sha256", s.sha256}, {"tensors", s.tensors}};
-}
-
-ShardRecord to_shard(const Json& json) {
-  ShardRecord s;
-  s.name = json.at("shard").get<std::string>();
-  s.bytes = json.at("bytes").get<uint64_t>();
-  s.sha256 = json.at("sha256").get<std::string>();
-  s.tensors = json.at("tensors").get<std::map<std::string, std::string>>();
-  // A name from a file never leaves the folder.
-  if (s.name.empty() || s.name.find('/') != std::string::npos) throw std::runtime_error("bad name");
-  return s;
-}
-
 template <typename F>
 void for_pieces(const File& file, uint64_t begin, uint64_t size, const F& f) {
   std::vector<std::byte> piece;
@@ -84,7 +69,7 @@ Manifest read_manifest(const fs::path& file) {
     m.plan = json.at("plan").get<std::string>();
     m.about = json.at("about");
     m.files = json.at("files").get<std::map<std::string, std::string>>();
-    for (const Json& s : json.at("shards")) m.shards.push_back(to_shard(s));
+    for (const Json& s : json.at("shards")) m.shards.push_back(shard_from_json(s));
     for (const auto& [name, _] : m.files) {
       if (name.find('/') != std::string::npos) throw std::runtime_error("bad name");
     }
@@ -97,27 +82,24 @@ Manifest read_manifest(const fs::path& file) {
   return m;
 }
 
-std::string journal_head(const std::string& plan) {
-  return Json{{"format", kFormat}, {"plan", plan}}.dump() + "\n";
+Json to_json(const ShardRecord& s) {
+  return {{"shard", s.name}, {"bytes", s.bytes}, {"sha256", s.sha256}, {"tensors", s.tensors}};
 }
-std::string journal_line(const ShardRecord& shard) { return to_json(shard).dump() + "\n"; }
 
-Manifest read_journal(const fs::path& file) {
-  Manifest m;
-  const std::string text = read_text_file(file);
-  for (const std::string_view line : split_lines(text)) {
-    try {
-      const Json json = parse_json(line, file.string());
-      if (m.plan.empty()) {
-        m.plan = json.at("plan").get<std::string>();
-      } else {
-        m.shards.push_back(to_shard(json));
-      }
-    } catch (const std::exception&) {
-      break;  // torn by a crash; nothing behind it can be trusted
-    }
+ShardRecord shard_from_json(const Json& record) {
+  ShardRecord s;
+  try {
+    s.name = record.at("shard").get<std::string>();
+    s.bytes = record.at("bytes").get<uint64_t>();
+    s.sha256 = record.at("sha256").get<std::string>();
+    s.tensors = record.at("tensors").get<std::map<std::string, std::string>>();
+  } catch (const Json::exception&) {
+    throw input_error("not the record of a shard: {}", record.dump());
   }
-  return m;
+  // A name that comes from a file must not lead out of the folder.
+  if (s.name.empty() || s.name.find('/') != std::string::npos)
+    throw input_error("not the name of a shard: '{}'", s.name);
+  return s;
 }
 
 std::string file_sha256(const File& file) {
@@ -151,7 +133,7 @@ uint64_t verify_folder(const fs::path& folder, Threads& threads, const ProgressF
                                                  (folder / name).string()));
     }
   }
-  // One shard a thread, a wave of them at a time, so that progress is told by this thread.
+  // One shard per thread, one wave after the other, so that this thread reports the progress.
   for (size_t first = 0; first < m.shards.size(); first += threads.count()) {
     const size_t count = std::min(threads.count(), m.shards.size() - first);
     threads.run(count, [&](size_t i) {

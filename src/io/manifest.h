@@ -1,5 +1,6 @@
-// What was written, so that it can be resumed and checked: OUT.partial/manifest.jsonl grows by one
-// line a finished shard; OUT/lewis_manifest.json says it all.
+// The record of a model folder that lewis wrote, by which it can be resumed and checked:
+// OUT.partial/manifest.jsonl (io/json_lines.h) grows by one record per finished shard, and
+// OUT/lewis_manifest.json is written when the folder is complete.
 #pragma once
 
 #include <filesystem>
@@ -23,12 +24,12 @@ struct ShardRecord {
 };
 
 struct Manifest {
-  std::string plan;             // hash of all that decides the bytes
+  std::string plan;                   // hash of all that decides the bytes, the program included
   JsonBox about = JsonBox::object();  // for people: version, seed, sources
   std::vector<ShardRecord> shards;
   std::map<std::string, std::string> files;  // other files -> SHA-256
 
-  // The file's content, with a hash of itself: a changed bit in it is seen as well.
+  // The file's content, with a hash of itself, so that a changed bit in it is seen as well.
   std::string text() const;
 };
 
@@ -39,22 +40,20 @@ constexpr std::string_view kJournalName = "manifest.jsonl";
 // changed.
 Manifest read_manifest(const std::filesystem::path& file);
 
-// The journal of a run that did not end: its plan and the shards that it finished. A last line that
-// was torn by a crash is left out.
-Manifest read_journal(const std::filesystem::path& file);
-std::string journal_head(const std::string& plan);
-std::string journal_line(const ShardRecord& shard);
+// A shard as a record of a journal, and back. Error(kInput) for a record that is no shard's.
+Json to_json(const ShardRecord& shard);
+ShardRecord shard_from_json(const Json& record);
 
 // Compares every byte of a model folder with its manifest; returns the bytes read. Throws
 // Error(kVerify) that names file and tensor; Error(kInput) when there is no manifest.
 uint64_t verify_folder(const std::filesystem::path& folder, Threads& threads,
                        const ProgressFn& progress);
 
-// SHA-256 of a whole file; XXH3 of a part of one.
+// SHA-256 of a whole file; XXH3 (64 bits) of a part of one; both as hexadecimal digits.
 std::string file_sha256(const File& file);
 std::string xxh3_of(const File& file, uint64_t begin, uint64_t size);
 
-// Whether the file is there and its bytes are those of the record.
+// True when the file is there and its bytes are those of the record.
 bool shard_matches(const std::filesystem::path& folder, const ShardRecord& shard);
 
 }  // namespace lewis

@@ -26,7 +26,7 @@ namespace fs = std::filesystem;
 constexpr const char* kMarker =
     ".lewis-partial";  // tells an OUT.partial of ours from anything else
 
-// From here on bytes are hashed while they are written, which costs a thread.
+// Pieces of this size or more are hashed while they are written, which costs a thread.
 constexpr size_t kHashedBeside = 1 << 20;
 
 // True when `inner` is `outer` or lies below it; both are resolved.
@@ -61,13 +61,7 @@ void replace_folder(const fs::path& fresh, const fs::path& out) {
   fs::remove_all(old);
 }
 
-// A small file that is there with its old content or its new one, and stays.
-void replace_text(const fs::path& path, std::string_view text) {
-  replace_file(path, [&](const File& file) { file.write_at(0, std::as_bytes(std::span(text))); });
-  sync_folder(path.parent_path());
-}
-
-// The marker goes last: what a crash leaves is still known as ours.
+// The marker goes last, so that the leftovers of a crash are still known as ours.
 void remove_partial(const fs::path& partial) {
   std::vector<fs::path> entries;
   for (const auto& entry : fs::directory_iterator(partial)) {
@@ -166,7 +160,7 @@ struct ModelWriter::Shard {
   bool done = false;
   ShardRecord record;
   // While bytes come in the order of the file they are hashed as they come.
-  std::mutex mutex;  // of all that follows, and of writer
+  std::mutex mutex;  // guards all that follows, and writer
   Sha256 hash;
   uint64_t hashed = 0;
   Xxh3 tensor_hash;  // of the tensor that is being written
@@ -231,31 +225,36 @@ void ModelWriter::make_partial() {
   marker_->try_lock();
 }
 
-// What an earlier run of the same plan has finished.
+// The shards that an earlier run of the same plan has finished.
+std::vector<ShardRecord> ModelWriter::finished_shards() const {
+  const fs::path journal = partial_ / kJournalName;
+  if (!fs::exists(journal)) {
+    Manifest whole = read_manifest(partial_ / kManifestName);
+    if (whole.plan != plan_) throw begun_otherwise(partial_);
+    return std::move(whole.shards);
+  }
+  std::vector<ShardRecord> finished;
+  for (const Json& record : read_json_lines(journal, identity()))
+    finished.push_back(shard_from_json(record));
+  return finished;
+}
+
 void ModelWriter::take_over() {
-  const fs::path journal = partial_ / kJournalName, whole = partial_ / kManifestName;
-  if (!fs::exists(journal) && !fs::exists(whole)) {
+  if (!fs::exists(partial_ / kJournalName) && !fs::exists(partial_ / kManifestName)) {
     throw usage_error("{}: there is nothing to resume", partial_.string());
   }
   marker_ = File::open_append(partial_ / kMarker);
   if (!marker_->try_lock())
     throw usage_error("{}: another lewis is writing there", partial_.string());
-  const Manifest found = fs::exists(journal) ? read_journal(journal) : read_manifest(whole);
-  if (found.plan != plan_) {
-    throw usage_error(
-        "{}: was begun with another recipe, other models or other options; resume it "
-        "with those, or merge anew without --resume",
-        partial_.string());
-  }
+  const std::vector<ShardRecord> finished = finished_shards();
   for (const auto& shard : shards_) {
-    const auto it = std::find_if(found.shards.begin(), found.shards.end(),
-                                 [&](const auto& record) { return record.name == shard->name; });
-    if (it == found.shards.end() || !shard_matches(partial_, *it)) continue;
+    const auto it = std::ranges::find(finished, shard->name, &ShardRecord::name);
+    if (it == finished.end() || !shard_matches(partial_, *it)) continue;
     shard->done = true;
     shard->missing = 0;
     shard->record = *it;
   }
-  // What is not a finished shard is written again.
+  // Everything else is written again.
   std::set<std::string> kept = {kMarker, std::string(kJournalName)};
   for (const auto& shard : shards_) {
     if (shard->done) kept.insert(shard->name);
@@ -275,17 +274,16 @@ void ModelWriter::check_space(uint64_t needed) const {
   }
 }
 
-// The journal anew (what was taken over is in it), and the files of the shards that are not done.
+// Begins the journal anew, with the shards that were taken over, and the files of the others.
 void ModelWriter::open_shards() {
   uint64_t needed = 0;
   for (const auto& shard : shards_) needed += shard->done ? 0 : shard->layout.file_bytes();
   check_space(needed);
-  std::string lines = journal_head(plan_);
+  std::vector<Json> records;
   for (const auto& shard : shards_) {
-    if (shard->done) lines += journal_line(shard->record);
+    if (shard->done) records.push_back(to_json(shard->record));
   }
-  replace_text(partial_ / kJournalName, lines);
-  journal_ = File::open_append(partial_ / kJournalName);
+  journal_ = JsonLines::begin(partial_ / kJournalName, identity(), records);
   for (const auto& shard : shards_) {
     if (shard->done) continue;
     shard->file = File::create(partial_ / (shard->name + ".tmp"));
@@ -305,7 +303,7 @@ size_t ModelWriter::lead(size_t tensor, uint64_t offset) const {
   return (begin_.at(tensor) + offset) % File::kDirectAlignment;
 }
 
-// Of the next bytes of the shard.
+// Adds the next bytes of the shard to its hashes.
 void ModelWriter::add_to_hashes(Shard& shard, size_t tensor, uint64_t offset,
                                 std::span<const std::byte> bytes) const {
   shard.hash.add(bytes);
@@ -324,7 +322,7 @@ void ModelWriter::write(size_t tensor, uint64_t offset, std::span<const std::byt
     std::lock_guard lock(shard.mutex);
     std::future<void> hashing;
     if (shard.hashed == at) {
-      // Takes about as long as the disk does.
+      // Hashing takes about as long as the disk does.
       hashing =
           std::async(bytes.size() < kHashedBeside ? std::launch::deferred : std::launch::async,
                      [&] { add_to_hashes(shard, tensor, offset, bytes); });
@@ -352,12 +350,12 @@ void ModelWriter::finish(Shard& shard) {
   fs::rename(partial_ / (shard.name + ".tmp"), partial_ / shard.name);
   sync_folder(partial_);
   std::lock_guard lock(journal_mutex_);
-  journal_->append(journal_line(shard.record));
+  journal_->append(to_json(shard.record));
   journal_->sync();
 }
 
 void ModelWriter::add_note(const std::string& name, std::string_view content) {
-  write_file_durably(partial_ / name, std::as_bytes(std::span(content)));
+  write_file_durably(partial_ / name, content);
 }
 
 void ModelWriter::add_file(const std::string& name, std::string_view content) {
@@ -385,8 +383,8 @@ void ModelWriter::commit(const Json& about) {
     add_file("model.safetensors.index.json", index.dump(2) + "\n");
   }
   manifest.files = files_;
-  replace_text(partial_ / kManifestName, manifest.text());
-  // From here on lewis_manifest.json is what a resumed run goes by.
+  write_file_durably(partial_ / kManifestName, manifest.text());
+  // From here on a resumed run goes by lewis_manifest.json.
   fs::remove(partial_ / kJournalName);
   fs::remove(partial_ / kMarker);
   sync_folder(partial_);

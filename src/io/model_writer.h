@@ -15,7 +15,10 @@
 
 #include "base/json_fwd.h"
 #include "base/tensor.h"
+#include "io/json_lines.h"
+#include "io/manifest.h"
 #include "io/safetensors.h"
+#include "io/tensor_writer.h"
 
 namespace lewis {
 
@@ -37,51 +40,45 @@ void refuse_existing_out(const std::filesystem::path& out, bool force);
 // The files beside the weights that belong to a model: config, tokenizer, chat template.
 std::span<const std::string_view> tokenizer_file_names();
 
-// Everything is written to OUT.partial: each shard under a temporary name, fsync, rename when its
-// last byte has come, then a line in OUT.partial/manifest.jsonl, fsync. commit() writes the index
-// and lewis_manifest.json, flushes the folder, renames it to OUT and flushes the folder above.
-// Without commit the destructor removes OUT.partial, unless keep_partial() was called.
-class ModelWriter {
+// Writes a model folder in safetensors, crash-safe. Everything is written to OUT.partial: each
+// shard under a temporary name, which is flushed and renamed when its last byte has come, followed
+// by a record in OUT.partial/manifest.jsonl. commit() writes the index and lewis_manifest.json,
+// flushes the folder, renames it to OUT and flushes the folder above. Without commit the destructor
+// removes OUT.partial, unless keep_partial() was called.
+class ModelWriter final : public TensorWriter {
  public:
   // Makes OUT.partial and allocates the shards' space. Error(kResource) when it does not fit;
   // Error(kUsage) when another process writes there, or when there is nothing of the same plan to
   // resume.
   ModelWriter(std::filesystem::path out, std::vector<TensorInfo> tensors,
               const WriterOptions& options);
-  ~ModelWriter();
+  ~ModelWriter() override;
   ModelWriter(const ModelWriter&) = delete;
   ModelWriter& operator=(const ModelWriter&) = delete;
 
-  // In the order in which they lie in the shards; sorted by name, larger element types first within
-  // a shard. Writing in this order finishes shard after shard.
-  const std::vector<TensorInfo>& tensors() const { return tensors_; }
-  size_t shards() const { return shards_.size(); }
-  uint64_t tensor_bytes() const { return tensor_bytes_; }
+  // In the order in which they lie in the shards: sorted by name, larger element types first within
+  // a shard.
+  const std::vector<TensorInfo>& tensors() const override { return tensors_; }
+  size_t shards() const override { return shards_.size(); }
+  uint64_t tensor_bytes() const override { return tensor_bytes_; }
 
-  // Whether a tensor is in a shard that an earlier run finished: it must not be written again.
-  bool is_done(size_t tensor) const;
-
-  // How far behind a multiple of File::kDirectAlignment byte `offset` of tensors()[tensor] will
-  // lie. Bytes that lie so in memory, too, are written without being copied.
-  size_t lead(size_t tensor, uint64_t offset) const;
-  // Bytes [offset, offset + bytes.size()) of tensors()[tensor]; each byte once; from any thread.
-  void write(size_t tensor, uint64_t offset, std::span<const std::byte> bytes);
-  // A small file in the folder, beside the shards.
-  void add_file(const std::string& name, std::string_view content);
-  // The same for what is told of the run (times): the manifest does not list it.
-  void add_note(const std::string& name, std::string_view content);
-
-  // Error(kFailed) when a tensor was not written whole. `about`: for people, into the manifest.
-  void commit(const Json& about);
+  bool is_done(size_t tensor) const override;
+  size_t lead(size_t tensor, uint64_t offset) const override;
+  void write(size_t tensor, uint64_t offset, std::span<const std::byte> bytes) override;
+  void add_file(const std::string& name, std::string_view content) override;
+  // The manifest does not list it.
+  void add_note(const std::string& name, std::string_view content) override;
+  void commit(const Json& about) override;
   void commit();  // with nothing to say about it
-  // Leaves OUT.partial for --resume.
-  void keep_partial() { keep_ = true; }
+  void keep_partial() override { keep_ = true; }
 
  private:
   struct Shard;
   void make_partial();
   void check_space(uint64_t needed) const;
   void take_over();
+  std::vector<ShardRecord> finished_shards() const;
+  JournalIdentity identity() const { return {"merge", plan_}; }
   void open_shards();
   void add_to_hashes(Shard& shard, size_t tensor, uint64_t offset,
                      std::span<const std::byte> bytes) const;
@@ -96,7 +93,7 @@ class ModelWriter {
   std::vector<std::unique_ptr<Shard>> shards_;
   std::map<std::string, std::string> files_;  // added files -> SHA-256
   std::optional<File> marker_;                // locked while this writes
-  std::optional<File> journal_;
+  std::optional<JsonLines> journal_;
   std::mutex journal_mutex_;
   uint64_t tensor_bytes_ = 0;
   bool committed_ = false, keep_ = false;

@@ -188,7 +188,7 @@ SafetensorsLayout::SafetensorsLayout(std::vector<TensorInfo> tensors, const Meta
 void write_safetensors(const std::filesystem::path& path, const std::vector<TensorInfo>& tensors,
                        std::span<const std::span<const std::byte>> data, const Metadata& metadata) {
   const SafetensorsLayout layout(tensors, metadata);
-  replace_file(path, [&](const File& file) {
+  write_file_durably(path, [&](const File& file) {
     file.write_at(0, std::as_bytes(std::span(layout.header())));
     for (const auto& entry : layout.entries()) {
       const auto index = static_cast<size_t>(

@@ -61,7 +61,7 @@ class SafetensorsLayout {
   uint64_t file_bytes_ = 0;
 };
 
-// Writes a small file at once (statistics): to PATH.tmp, fsync, rename. `data[i]` belongs to
+// Writes a small file durably (write_file_durably), for example statistics. `data[i]` belongs to
 // `tensors[i]`.
 void write_safetensors(const std::filesystem::path& path, const std::vector<TensorInfo>& tensors,
                        std::span<const std::span<const std::byte>> data, const Metadata& metadata);

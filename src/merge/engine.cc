@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <future>
 
+#include "base/build.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/json.h"
@@ -21,7 +22,7 @@ namespace {
 struct Station {
   std::vector<PageBuffer> in;  // per model
   PageBuffer out;
-  size_t tensor = 0;  // of ModelWriter::tensors()
+  size_t tensor = 0;  // of TensorWriter::tensors()
   std::vector<StoredTensor> inputs;
   std::future<void> reading, writing;  // under way
   // Threads that still read or write must end before their buffers go.
@@ -64,7 +65,7 @@ int64_t block_elements(const OutputTensor& tensor, uint64_t block_bytes) {
 class Merge {
  public:
   Merge(const MergeInputs& inputs, const ProgressFn& progress, const MemoryPlan& memory,
-        ModelWriter& writer, Threads& threads)
+        TensorWriter& writer, Threads& threads)
       : inputs_(inputs), progress_(progress), memory_(memory), writer_(writer), threads_(threads) {}
 
   void run(MergeReport& report) {
@@ -157,7 +158,7 @@ class Merge {
   const MergeInputs& inputs_;
   const ProgressFn& progress_;
   MemoryPlan memory_;
-  ModelWriter& writer_;
+  TensorWriter& writer_;
   Threads& threads_;
   uint64_t done_ = 0, total_ = 0;
 };
@@ -249,7 +250,7 @@ std::vector<std::string> fingerprints(const MergeInputs& inputs) {
 // A hash of all that decides the bytes of OUT.
 std::string plan_hash(const MergeInputs& inputs, const MergeOptions& options,
                       const std::vector<std::string>& models) {
-  const Json plan = {{"lewis", LEWIS_VERSION},
+  const Json plan = {{"lewis", version_and_build()},
                      {"recipe", to_yaml(inputs.recipe(), false)},
                      {"factors", hash_of_factors(inputs.recipe())},
                      {"models", models},
@@ -268,7 +269,7 @@ Json about(const MergeInputs& inputs, const MergeOptions& options,
   for (size_t m = 0; m < models.size(); ++m) {
     sources.push_back({{"model", inputs.models()[m]->name}, {"fingerprint", models[m]}});
   }
-  return {{"lewis_version", LEWIS_VERSION}, {"seed", options.seed}, {"sources", sources}};
+  return {{"lewis_version", version_and_build()}, {"seed", options.seed}, {"sources", sources}};
 }
 
 }  // namespace

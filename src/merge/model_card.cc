@@ -4,7 +4,9 @@
 
 #include <algorithm>
 
+#include "base/build.h"
 #include "base/json.h"
+#include "io/model_writer.h"
 
 namespace lewis {
 namespace {
@@ -104,7 +106,8 @@ std::string model_card(const MergeInputs& inputs, const std::string& name) {
   add_model_names(recipe, models);
   for (const std::string& model : models) card += fmt::format("- {}\n", quoted(model));
   card += "library_name: transformers\ntags:\n- mergekit\n- merge\n- lewis\n---\n";
-  card += fmt::format("# {}\n\nA merge of language models, made with lewis.\n\n", name);
+  card += fmt::format("# {}\n\nA merge of language models, made with lewis {}.\n\n", name,
+                      version_and_build());
   card +=
       fmt::format("Merge method: {}{}.\n\nModels:\n\n", recipe.merge_method,
                   recipe.base_model ? fmt::format(", with {} as base", *recipe.base_model) : "");
@@ -162,7 +165,7 @@ ChangedFiles changed_files_of(const MergeInputs& inputs) {
 }
 
 void add_companions(const MergeInputs& inputs, const std::string& name, bool tokenizer,
-                    ModelWriter& writer) {
+                    TensorWriter& writer) {
   const ModelFiles files(inputs.main().folder, changed_files_of(inputs));
   const auto copy = [&](const std::string& name_of_file) {
     if (const auto content = files.read(name_of_file)) writer.add_file(name_of_file, *content);

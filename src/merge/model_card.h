@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "io/model_writer.h"
+#include "io/tensor_writer.h"
 #include "merge/inputs.h"
 
 namespace lewis {
@@ -28,6 +28,6 @@ ChangedFiles changed_files_of(const MergeInputs& inputs);
 // of inputs.main(), byte for byte, except for what the two functions above change. `name`: the name
 // of the model.
 void add_companions(const MergeInputs& inputs, const std::string& name, bool tokenizer,
-                    ModelWriter& writer);
+                    TensorWriter& writer);
 
 }  // namespace lewis

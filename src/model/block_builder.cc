@@ -9,7 +9,7 @@ namespace lewis {
 
 BlockBuilder::BlockBuilder(const ModelSpec& spec, int64_t layer) : spec_(spec) {
   block_.layer = layer;
-  block_.values.push_back({spec.hidden, kNone});  // the stream
+  block_.values.push_back({spec.hidden, kNoIndex});  // the stream
 }
 
 std::string BlockBuilder::in_block(std::string_view place, std::string_view name) const {
@@ -17,7 +17,7 @@ std::string BlockBuilder::in_block(std::string_view place, std::string_view name
 }
 
 Value BlockBuilder::new_value(int64_t width) {
-  block_.values.push_back({width, kNone});
+  block_.values.push_back({width, kNoIndex});
   return static_cast<Value>(block_.values.size()) - 1;
 }
 
@@ -36,8 +36,8 @@ int BlockBuilder::add_norm(std::string_view name, const NormSpec& norm, int64_t 
 
 Value BlockBuilder::norm(std::string_view name, Value in) {
   const Value out = new_value(width(in));
-  const int norm = name.empty() ? kNone : add_norm(name, spec_.norm, width(in));
-  add_step(NormStep{norm, in, out}, {in}, norm == kNone ? Values() : Values{out}, false);
+  const int norm = name.empty() ? kNoIndex : add_norm(name, spec_.norm, width(in));
+  add_step(NormStep{norm, in, out}, {in}, norm == kNoIndex ? Values() : Values{out}, false);
   return out;
 }
 
@@ -139,7 +139,7 @@ ExpertLinears BlockBuilder::mlp_linears(const std::string& place, const MlpNames
       spec_.fused_gate_up ? fused_linears(place, "gate_up_proj", parts, in, bias, expert)
                           : own_linears(place, parts, in, bias, expert);
   const LinearPart down = {names.down, spec_.hidden, LinearRole::kDown};
-  return {before.size() > 1 ? before[0] : kNone, before.back(),
+  return {before.size() > 1 ? before[0] : kNoIndex, before.back(),
           own_linears(place, std::span(&down, 1), inner, bias, expert)[0]};
 }
 
@@ -236,7 +236,7 @@ void BlockBuilder::assign_slots() {
     }
     for (const Value value : block_.steps[i].ends) {
       const int slot = block_.values[static_cast<size_t>(value)].slot;
-      if (slot != kNone) free.emplace(block_.slots[static_cast<size_t>(slot)], slot);
+      if (slot != kNoIndex) free.emplace(block_.slots[static_cast<size_t>(slot)], slot);
     }
   }
 }

@@ -18,7 +18,7 @@ namespace lewis {
 // with one row per token that is sent there.
 using Value = int;
 inline constexpr Value kStream = 0;  // the hidden states; only AddStep changes them
-inline constexpr int kNone = -1;     // instead of the index of a linear layer or norm
+inline constexpr int kNoIndex = -1;  // instead of the index of a linear layer or norm
 
 enum class LinearRole { kMixer, kGate, kUp, kDown, kRouter, kSharedSwitch };
 inline constexpr int64_t kDense = -1, kShared = -2;  // values of LinearLayer::expert
@@ -40,15 +40,15 @@ struct LinearLayer {
 // Whether calibration measures the inputs of a layer, and refinement solves it: all but routers.
 inline bool is_measured(const LinearLayer& linear) { return linear.role != LinearRole::kRouter; }
 
-// out = norm(in), row by row. `out` may be `in`. Without a norm (index kNone) out has in's rows.
+// out = norm(in), row by row. `out` may be `in`. Without a norm (index kNoIndex) out has in's rows.
 struct NormStep {
-  int norm = kNone;  // index into BlockSteps::norms
+  int norm = kNoIndex;  // index into BlockSteps::norms
   Value in = kStream, out = kStream;
 };
 
 // Linear layers that share an input: each output = weight * in (+ bias).
 struct LinearOutput {
-  int linear = kNone;  // index into BlockSteps::linears
+  int linear = kNoIndex;  // index into BlockSteps::linears
   Value out = kStream;
 };
 struct LinearsStep {
@@ -65,22 +65,22 @@ struct MixStep {
 
 // out = activation(gate(in)) * up(in); without a gate activation(up(in)).
 struct GatedStep {
-  int gate = kNone, up = kNone;  // indices into BlockSteps::linears
+  int gate = kNoIndex, up = kNoIndex;  // indices into BlockSteps::linears
   Value in = kStream, out = kStream;
 };
 
 // The linear layers of an expert: down(activation(gate(x)) * up(x)).
 struct ExpertLinears {
-  int gate = kNone, up = kNone, down = kNone;
+  int gate = kNoIndex, up = kNoIndex, down = kNoIndex;
 };
 
 // out = the sum over the experts that the router chooses for a token, times their weights, + the
 // shared expert times sigmoid(switch(in)).
 struct ExpertsStep {
   Value in = kStream, out = kStream;
-  int router = kNone, shared_switch = kNone;
+  int router = kNoIndex, shared_switch = kNoIndex;
   std::vector<ExpertLinears> experts;
-  ExpertLinears shared;  // kNone: there is no shared expert
+  ExpertLinears shared;  // kNoIndex: there is no shared expert
   // Values that exist within this step: the router's scores [rows, experts]; the input of one
   // expert, its inner values and its output, [its rows, ...]; the inner values of the shared
   // expert.
@@ -114,7 +114,8 @@ struct OwnTensor {
 
 struct BlockValue {
   int64_t width = 0;
-  int slot = kNone;  // the piece of working memory that holds it; kNone: it is another value's rows
+  int slot =
+      kNoIndex;  // the piece of working memory that holds it; kNoIndex: it is another value's rows
 };
 
 struct BlockSteps {

@@ -103,7 +103,7 @@ void Transformer::experts_output(const BlockWeights& block, const ExpertsStep& s
       }
     }
   }
-  if (step.shared.up != kNone) add_shared_expert(block, step, rows, x, y, tap);
+  if (step.shared.up != kNoIndex) add_shared_expert(block, step, rows, x, y, tap);
 }
 
 // y [rows, hidden] += sigmoid(switch(x)) * shared expert(x).

@@ -61,7 +61,7 @@ class Transformer::ForwardPass {
   }
 
   void answer(const NormStep& step) {
-    if (step.norm == kNone) {
+    if (step.norm == kNoIndex) {
       values_[static_cast<size_t>(step.out)] = at(step.in);
       return;
     }
@@ -134,7 +134,7 @@ void Transformer::run_norm(const Norm& norm, int64_t columns, const float* x, in
 void Transformer::norm(const BlockWeights& block, const NormStep& step, const float* x,
                        int64_t rows, float* y) const {
   const int64_t columns = block.steps.width(step.in);
-  if (step.norm != kNone) {
+  if (step.norm != kNoIndex) {
     run_norm(block.norms[static_cast<size_t>(step.norm)], columns, x, rows, y);
   } else if (y != x) {
     std::copy_n(x, rows * columns, y);
@@ -168,7 +168,7 @@ void Transformer::add_to_stream(float* x, int64_t rows, float* hidden) const {
 void Transformer::run_gated(const BlockWeights& block, int gate_index, int up_index, const float* x,
                             int64_t rows, float* inner) const {
   const Linear& up = block.linear(up_index);
-  if (gate_index == kNone) {
+  if (gate_index == kNoIndex) {
     backend_.linear(*up.weight, up.bias, x, rows, inner);
     backend_.activate(spec_.activation, inner, nullptr, rows * up.weight->out);
     return;

@@ -36,8 +36,8 @@ struct ChannelMagnitudes {
 };
 
 struct ModelPlan : LayerPlan {
-  size_t model = 0;              // index into Recipe::models
-  ColumnFactorMap trim_factors;  // lewis.trim: activation
+  size_t model = 0;                                          // index into Recipe::models
+  ColumnFactorMap trim_factors;                              // lewis.trim: activation
   std::map<std::string, ChannelMagnitudes> base_magnitudes;  // lewis.aim: by tensor
   std::vector<std::string> tensors;  // the names of all of the model's tensors
 };

@@ -57,7 +57,7 @@ class BlockRefiner {
     } else {
       streams_.norm(step, at(step.in), at(step.out));
     }
-    if (step.norm != kNone) {
+    if (step.norm != kNoIndex) {
       solve_norm(solver_, models_.prior, text_, settings_,
                  block_.norms[static_cast<size_t>(step.norm)], at(step.out));
     }
@@ -83,7 +83,7 @@ class BlockRefiner {
   void answer(const GatedStep& step) {
     at(step.out) =
         solver_.solve_gated(LayerSystem(solver_, text_, at(step.in)),
-                            step.gate == kNone ? nullptr : &linear(step.gate), linear(step.up));
+                            step.gate == kNoIndex ? nullptr : &linear(step.gate), linear(step.up));
   }
 
   void answer(const ExpertsStep& step) {

@@ -56,7 +56,7 @@ class MemoryWalk {
   }
   // Gate and up are solved in panels of both.
   uint64_t solving_gated(int gate, int up) const {
-    const uint64_t both = std::max(solving(up), gate == kNone ? 0 : solving(gate));
+    const uint64_t both = std::max(solving(up), gate == kNoIndex ? 0 : solving(gate));
     return bytes(2 * panel_of(block_->linear(up))) + both;
   }
 
@@ -95,7 +95,7 @@ class MemoryWalk {
     make(step.out);
     const uint64_t chosen = 16 * static_cast<uint64_t>(text_.rows * spec.experts.chosen);
     const auto hold_expert = [&](const ExpertLinears& e) {
-      if (e.up == kNone) return;
+      if (e.up == kNoIndex) return;
       const LinearLayer& down = block_->linear(e.down);
       const uint64_t values = bytes(static_cast<uint64_t>(down.in + down.out));
       hold(chosen + values + std::max(solving_gated(e.gate, e.up), solving(e.down)));

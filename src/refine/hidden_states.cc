@@ -44,7 +44,7 @@ void HiddenStates::for_pieces(const F& f) const {
 }
 
 void HiddenStates::save(const std::filesystem::path& path) const {
-  replace_file(path, [&](const File& file) {
+  write_file_durably(path, [&](const File& file) {
     for_pieces([&](int64_t first, std::span<float> values) {
       read(first, values);
       file.write_at(static_cast<uint64_t>(first * width_) * sizeof(float), std::as_bytes(values));

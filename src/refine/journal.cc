@@ -66,20 +66,19 @@ RefineJournal::RefineJournal(fs::path folder, const std::string& plan, bool resu
   if (!marker_->try_lock())
     throw usage_error("{}: another lewis is working there", folder_.string());
   const fs::path journal = folder_ / kJournalName;
+  const JournalIdentity identity{"refinement", plan};
   if (resume && fs::exists(journal)) {
-    take_over(plan);
+    take_over(identity);
   } else {
     clear(folder_);
   }
-  std::string lines = journal_head(plan);
-  for (const ShardRecord& record : done_) lines += journal_line(record);
+  std::vector<Json> records;
+  for (const ShardRecord& record : done_) records.push_back(to_json(record));
   if (!done_.empty()) {
     for (const std::string_view stream : {"experts", "merged"})
-      lines += journal_line(record_of(folder_ / streams_name(blocks_done() - 1, stream)));
+      records.push_back(to_json(record_of(folder_ / streams_name(blocks_done() - 1, stream))));
   }
-  replace_file(journal, [&](const File& f) { f.write_at(0, std::as_bytes(std::span(lines))); });
-  sync_folder(folder_);
-  journal_ = File::open_append(journal);
+  journal_ = JsonLines::begin(journal, identity, records);
 }
 
 RefineJournal::~RefineJournal() {
@@ -98,17 +97,13 @@ std::string RefineJournal::streams_name(int64_t block, std::string_view stream) 
 
 // The blocks from the first on whose files are whole, and the streams after the last of them; what
 // lies beside them is removed.
-void RefineJournal::take_over(const std::string& plan) {
-  const Manifest found = read_journal(folder_ / kJournalName);
-  if (found.plan != plan) {
-    throw usage_error(
-        "{}: was begun with another recipe, other models or other options; resume it with those, "
-        "or begin anew without --resume",
-        folder_.string());
-  }
+void RefineJournal::take_over(const JournalIdentity& identity) {
+  std::vector<ShardRecord> found;
+  for (const Json& record : read_json_lines(folder_ / kJournalName, identity))
+    found.push_back(shard_from_json(record));
   const auto whole = [&](const std::string& name) -> const ShardRecord* {
-    const auto it = std::ranges::find(found.shards, name, &ShardRecord::name);
-    return it != found.shards.end() && shard_matches(folder_, *it) ? &*it : nullptr;
+    const auto it = std::ranges::find(found, name, &ShardRecord::name);
+    return it != found.end() && shard_matches(folder_, *it) ? &*it : nullptr;
   };
   for (int64_t block = 0;; ++block) {
     const ShardRecord* record = whole(block_file(block).filename().string());
@@ -154,10 +149,9 @@ void RefineJournal::add(const BlockResult& result, const TensorSource& like,
   streams.merged.save(folder_ / streams_name(block, "merged"));
   sync_folder(folder_);
   done_.push_back(record_of(block_file(block)));
-  std::string lines = journal_line(done_.back());
+  journal_->append(to_json(done_.back()));
   for (const std::string_view stream : {"experts", "merged"})
-    lines += journal_line(record_of(folder_ / streams_name(block, stream)));
-  journal_->append(lines);
+    journal_->append(to_json(record_of(folder_ / streams_name(block, stream))));
   journal_->sync();
   for (const std::string_view stream : {"experts", "merged"}) {
     if (block > 0) fs::remove(folder_ / streams_name(block - 1, stream));

@@ -1,6 +1,6 @@
-// The finished part of a refinement on disk, so that an interrupted one goes on: a folder with one
-// file per block (its refined tensors, errors and notes), the streams after the last block,
-// and a journal that grows by a line per file, as io/manifest.h has it.
+// What a refinement has finished, on disk, so that an interrupted one goes on: a folder with one
+// file per block (its refined tensors and how they were found), the streams after the last block,
+// and a journal (io/json_lines.h) that grows by one record (io/manifest.h) per file.
 #pragma once
 
 #include <filesystem>
@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "io/json_lines.h"
 #include "io/manifest.h"
 #include "io/tensor_source.h"
 #include "refine/block.h"
@@ -30,27 +31,28 @@ class RefineJournal {
   int64_t blocks_done() const { return static_cast<int64_t>(done_.size()); }
   // The streams after the last of blocks_done() blocks.
   void load_streams(StreamPair& streams) const;
-  BlockResult result(int64_t block) const;  // without its tensors
+  // How a finished block was found, without its tensors.
+  BlockResult result(int64_t block) const;
 
-  // The next block is finished: written, flushed, in the journal. `like`: types and shapes.
+  // Writes the next block, whose tensors have the types and shapes of `like`, and the streams after
+  // it, and records them. What is on the disk when this returns stays.
   void add(const BlockResult& result, const TensorSource& like, const StreamPair& streams);
   void keep() { keep_ = true; }
 
  private:
-  void take_over(const std::string& plan);
-  void record(const std::string& name);
+  void take_over(const JournalIdentity& identity);
   std::filesystem::path block_file(int64_t block) const;
   std::string streams_name(int64_t block, std::string_view stream) const;
 
   std::filesystem::path folder_;
   std::optional<File> marker_;  // locked while this lives
-  std::optional<File> journal_;
+  std::optional<JsonLines> journal_;
   std::vector<ShardRecord> done_;  // of the block files
   bool keep_ = false;
 };
 
-// The tensors of all block files of a finished journal. The source keeps the journal, and with it
-// the folder.
+// The tensors of all block files of a finished journal, as a source named `label`. The source keeps
+// the journal, and with it the folder.
 std::shared_ptr<const TensorSource> open_refined(std::shared_ptr<const RefineJournal> journal,
                                                  const std::string& label);
 

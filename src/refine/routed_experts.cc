@@ -49,7 +49,7 @@ Streams RoutedExpertsSolver::solve(const Streams& x) {
   }
   const LinearLayer& router = linear(step_.router).merged;
   solver_.count_done(static_cast<uint64_t>(router.out * router.in));
-  if (step_.shared.up != kNone) add_shared_expert(x, y[kMerged]);
+  if (step_.shared.up != kNoIndex) add_shared_expert(x, y[kMerged]);
   return y;
 }
 
@@ -62,7 +62,7 @@ bool RoutedExpertsSolver::solves(const RoutedRows& routed) const {
 
 void RoutedExpertsSolver::skip(const ExpertLinears& expert) {
   for (const int index : {expert.gate, expert.up, expert.down}) {
-    if (index == kNone) continue;
+    if (index == kNoIndex) continue;
     const LinearLayer& l = linear(index).merged;
     solver_.count_done(static_cast<uint64_t>(l.out * l.in));
   }
@@ -103,7 +103,7 @@ std::vector<RoutedRows> RoutedExpertsSolver::run_prior(const Streams& x, Streams
 }
 
 Streams RoutedExpertsSolver::inner_values(const LayerSystem& system, const ExpertLinears& expert) {
-  return solver_.solve_gated(system, expert.gate == kNone ? nullptr : &linear(expert.gate),
+  return solver_.solve_gated(system, expert.gate == kNoIndex ? nullptr : &linear(expert.gate),
                              linear(expert.up));
 }
 

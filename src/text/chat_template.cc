@@ -48,7 +48,7 @@ std::string default_template(const Json& value, const std::string& where) {
                     value.type_name());
 }
 
-// Seconds since 1970-01-01 00:00 of the clock on the wall.
+// Seconds since 1970-01-01 00:00 of the local clock.
 int64_t local_now() {
   const std::time_t now = std::time(nullptr);
   std::tm local{};

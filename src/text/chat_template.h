@@ -11,14 +11,14 @@
 
 namespace lewis {
 
-// How to render, as the arguments of transformers' apply_chat_template.
+// Options of rendering, as the arguments of transformers' apply_chat_template.
 struct ChatOptions {
   bool add_generation_prompt = false;  // end with what begins the assistant's answer
   JsonBox tools;                       // null, or a list of JSON schemas
   // More variables for the template: {"enable_thinking": false}.
   JsonBox variables = JsonBox::object();
-  // What strftime_now formats, in seconds since 1970-01-01 00:00 of the clock on the wall. Unset:
-  // now, here.
+  // The time that strftime_now formats, in seconds since 1970-01-01 00:00 of the local clock.
+  // Unset: the present.
   std::optional<int64_t> now;
 };
 
@@ -27,7 +27,7 @@ class ChatTemplate {
  public:
   // From chat_template.jinja of a model, or "chat_template" of tokenizer_config.json (a
   // string, or a list of {name, template}: the one named "default"). Throws Error(kInput) that
-  // names the file when there is none or it does not compile.
+  // names the file when the template is missing or does not compile.
   static ChatTemplate load(const ModelFiles& files);
   // From Jinja source; `where` begins the messages of errors, `special` holds the variables that
   // every rendering gets: {"bos_token": "<s>"}.

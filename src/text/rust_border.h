@@ -1,4 +1,4 @@
-// What the Rust library hands over, given back when it goes out of scope. For text/ only.
+// Owners of what the Rust library hands over, which give it back to the library. For text/ only.
 #pragma once
 
 #include <lewis_text.h>

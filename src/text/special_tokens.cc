@@ -1,4 +1,4 @@
-// What the JSON files of a model folder say of its special tokens.
+// Reads the special tokens of a model from the JSON files of its folder.
 #include <limits>
 
 #include "base/error.h"

@@ -11,8 +11,8 @@ constexpr size_t kMostPending = 8;
 
 }  // namespace
 
-// What a token adds is the difference between two decodings: alone it may read otherwise (a space
-// at the beginning is left out by some tokenizers).
+// A token adds the difference between two decodings: alone it may read otherwise, since some
+// tokenizers leave out a space at the beginning.
 void GrowingText::append(int32_t id) {
   window_.push_back(id);
   const std::string whole = tokenizer_->decode(window_, false);

@@ -15,8 +15,8 @@ namespace lewis {
 std::span<const std::string_view> builtin_template_names();
 std::string_view builtin_template(std::string_view name);
 
-// What a recipe asks for: "auto", the name of a built-in template, or Jinja source (with a '{' and
-// at least 20 characters). The template is a text, or a list of {name, template}; null when
+// The template that a recipe asks for: "auto", the name of a built-in one, or Jinja source (with a
+// '{' and at least 20 characters). The template is a text, or a list of {name, template}; null when
 // "auto" finds none. "auto": the one that most of the models have; of equally many the one of
 // `preferred`, else of the first. Throws Error(kUsage) for anything else, and when Jinja source
 // does not compile.

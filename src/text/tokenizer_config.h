@@ -12,8 +12,8 @@ namespace lewis {
 // A file that holds a JSON object; nothing if there is no such file. Error(kInput) names it.
 std::optional<Json> read_json_object(const ModelFiles& files, const std::string& name);
 
-// As transformers writes such a file. Its "no limit" for model_max_length, int(1e30), which JSON
-// libraries read as a float, stays the integer that it was.
+// The text of such a file as transformers writes it. Its "no limit" for model_max_length,
+// int(1e30), which JSON libraries read as a float, stays the integer that it was.
 std::string json_object_text(const Json& object);
 
 }  // namespace lewis

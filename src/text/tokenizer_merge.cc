@@ -38,7 +38,7 @@ Error broken(const TokenizerFile& file, std::string_view what) {
   return input_error("{}: not a tokenizer: {}", file.name, what);
 }
 
-// Whether the vocabulary is written in GPT-2's letters for bytes.
+// True if the vocabulary is written in GPT-2's letters for bytes.
 bool is_byte_level(const TokenizerFile& file) {
   for (const char* part : {"pre_tokenizer", "decoder"}) {
     if (file.json.contains(part) &&
@@ -144,7 +144,7 @@ struct Union {
   }
 };
 
-// What makes a union of vocabularies impossible, or doubtful.
+// Finds the reasons that make a union of vocabularies impossible, or doubtful.
 void check_kinship(const TokenizerFile& source, const TokenizerFile& other, size_t new_pieces,
                    std::vector<std::string>& warnings) {
   if (new_pieces == 0) return;

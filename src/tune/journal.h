@@ -1,4 +1,5 @@
-// What a long search has found so far, so that one that was cut off goes on where it stopped.
+// The answers that a long search has found so far, on disk, so that an interrupted one goes on
+// where it stopped.
 #pragma once
 
 #include <filesystem>
@@ -6,17 +7,18 @@
 #include <optional>
 #include <string>
 
-#include "base/json.h"
-#include "io/file.h"
+#include "base/json_fwd.h"
+#include "io/json_lines.h"
 
 namespace lewis {
 
-// One JSON line an answer, each on the disk before the next question. A last line that was cut off
-// is as good as absent.
+// A journal (io/json_lines.h) with one record per answer; an answer is on the disk before the next
+// question is asked.
 class TuneJournal {
  public:
-  // `identity`: of all that decides the answers. A journal of another identity is begun anew.
-  // Error(kResource) when it cannot be written, or when another process uses it.
+  // `identity` is a hash of everything that decides the answers, except for the program. A journal
+  // of another identity or another build is begun anew. Error(kUsage) when another process uses it,
+  // Error(kResource) on a full disk.
   TuneJournal(const std::filesystem::path& file, const std::string& identity);
 
   std::optional<Json> find(const std::string& question) const;
@@ -24,8 +26,10 @@ class TuneJournal {
   size_t size() const { return answers_.size(); }
 
  private:
-  std::map<std::string, Json> answers_;
-  std::optional<File> file_;
+  explicit TuneJournal(OpenedJournal opened);
+
+  JsonLines file_;
+  std::map<std::string, JsonBox> answers_;
 };
 
 }  // namespace lewis

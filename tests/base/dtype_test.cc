@@ -56,8 +56,8 @@ TEST(Half, RoundTripKeepsEveryValue) {
   }
 }
 
-// Of two neighbours a and b (b above a), the middle goes to the even one, the floats beside the
-// middle to the nearer one.
+// Between two neighbours a and b (b above a), the middle goes to the even one, the floats beside
+// the middle to the nearer one.
 template <typename Widen, typename Narrow>
 void expect_nearest_even(uint16_t a, Widen widen_one, Narrow narrow_one) {
   const auto b = static_cast<uint16_t>(a + 1);

@@ -209,9 +209,9 @@ std::vector<Operation> read_log(const fs::path& file) {
   return operations;
 }
 
-// What a disk may hold after a power cut behind the first `cut` operations: synced data is there;
-// writes that were not synced are there, are not, or are there in part, each for itself; entries of
-// folders that were not synced are there up to some operation.
+// The possible contents of a disk after a power cut behind the first `cut` operations: synced data
+// is there; writes that were not synced are there, are not, or are there in part, each for itself;
+// entries of folders that were not synced are there up to some operation.
 class Disk {
  public:
   Disk(const std::vector<Operation>& operations, size_t cut, std::mt19937& random) {

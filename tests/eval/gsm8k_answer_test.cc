@@ -11,7 +11,7 @@ namespace {
 
 const std::vector<std::string> kStops = {"Question:", "</s>", "<|im_end|>"};
 
-// What Python's re made of each text (tools/record_gsm8k_answers.py).
+// The answers that Python's re found in each text (tools/record_gsm8k_answers.py).
 TEST(Gsm8kAnswer, AgreesWithPythonsRegularExpressions) {
   const Json recorded = read_json(LEWIS_TEST_DATA "/eval/gsm8k_answers.json");
   ASSERT_GE(recorded["by_hand"], 120);

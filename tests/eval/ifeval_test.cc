@@ -11,7 +11,7 @@
 namespace lewis {
 namespace {
 
-// What lm-evaluation-harness's checkers said (tools/record_ifeval.py): each response against each
+// Verdicts of lm-evaluation-harness's checkers (tools/record_ifeval.py): each response against each
 // rule. Its model of sentences was trained on other text (it does not know "U.S." or "fig."), and
 // langdetect takes texts as short as {"a": 1} for Portuguese: of these two a few may differ.
 TEST(Ifeval, AgreesWithTheHarness) {

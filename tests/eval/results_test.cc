@@ -133,7 +133,7 @@ TEST(Results, AreReadAsTheyWereWritten) {
 }
 
 TEST(Results, OnlyCommonItemsAreCompared) {
-  // Of b, documents 2 and 3 and one of the two 7s are in a.
+  // Documents 2 and 3 and one of the two 7s of b are in a.
   std::vector<ModelResults> models = {with_scores("a", {0, 1, 0, 1}, {"1", "2", "3", "7"}),
                                       with_scores("b", {0, 0, 1, 1, 1}, {"7", "7", "3", "2", "9"})};
   compare_models(models, 0);

@@ -88,7 +88,7 @@ TEST_F(CheckpointTest, ConfigMustBeAnObject) {
   EXPECT_THROW(c.config(), Error);
 }
 
-// As the Hugging Face cache lays models out: snapshots/REV/NAME -> ../../blobs/HASH.
+// The layout of the Hugging Face cache: snapshots/REV/NAME -> ../../blobs/HASH.
 TEST_F(CheckpointTest, LinksOfACacheAreFollowed) {
   const fs::path cache = dir_.path / "models--x--y", snapshot = cache / "snapshots/0123";
   fs::create_directories(cache / "blobs");

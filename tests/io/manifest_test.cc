@@ -92,16 +92,15 @@ TEST_F(ManifestTest, MissingFilesAreNamed) {
   EXPECT_NE(refusal().find("lewis_manifest.json"), std::string::npos);
 }
 
-TEST(Journal, ATornLastLineIsLeftOut) {
-  const TempDir dir;
-  const std::string whole = journal_head("p") + journal_line({"s1", 5, "aa", {{"t", "1"}}}) +
-                            journal_line({"s2", 6, "bb", {}});
-  const std::string first = journal_head("p") + journal_line({"s1", 5, "aa", {{"t", "1"}}});
-  for (size_t n = 0; n <= whole.size(); ++n) {
-    write_raw(dir.path / "j", whole.substr(0, n));
-    const Manifest m = read_journal(dir.path / "j");
-    EXPECT_EQ(m.shards.size(), n + 1 >= whole.size() ? 2u : n + 1 >= first.size() ? 1u : 0u) << n;
-  }
+TEST(ShardRecord, IsTheSameBehindAJournal) {
+  const ShardRecord record{"s1", 5, "aa", {{"t", "1"}}};
+  const ShardRecord back = shard_from_json(to_json(record));
+  EXPECT_EQ(back.name, "s1");
+  EXPECT_EQ(back.bytes, 5u);
+  EXPECT_EQ(back.sha256, "aa");
+  EXPECT_EQ(back.tensors, record.tensors);
+  EXPECT_THROW(shard_from_json(to_json({"../s1", 5, "aa", {}})), Error) << "leaves the folder";
+  EXPECT_THROW(shard_from_json({{"item", 1}}), Error);
 }
 
 }  // namespace

@@ -40,7 +40,7 @@ struct RandomModel {
   }
 
   void write_text(const std::string& name, const std::string& text) const {
-    write_file_durably(dir.path / name, std::as_bytes(std::span(text)));
+    write_file_durably(dir.path / name, text);
   }
 
   void add(const std::string& name, Shape shape, float scale, float mean = 0) {

@@ -394,7 +394,7 @@ TEST_P(RefineFamilies, SolvesTheNorms) {
     const BlockSteps block = block_steps(f.model.spec(), layer);
     for (const Step& step : block.steps) {
       const auto* norm = std::get_if<NormStep>(&step.does);
-      if (!norm || norm->norm == kNone) continue;
+      if (!norm || norm->norm == kNoIndex) continue;
       ++norms;
       const std::string name = block.norms[static_cast<size_t>(norm->norm)].name + ".weight";
       if (c.spec.norm.bias) {

@@ -15,7 +15,7 @@ std::vector<DataItem> demo_data(const char* file, const char* format) {
   return read_data(options, nullptr);
 }
 
-// What the authors' program fed to the models, row for row and id for id.
+// The tokens that the authors' program fed to the models, row for row and id for id.
 void expect_golden(const char* expert, const char* file, const char* format) {
   const Json golden = read_json(std::filesystem::path(LEWIS_TEST_DATA) / "golden" / "lewis" /
                                 expert / "calibration.json");

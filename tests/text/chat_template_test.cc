@@ -13,7 +13,7 @@ std::string render(const std::string& source, const ChatOptions& options = {}) {
   return ChatTemplate(source, "template").render(kHello, options);
 }
 
-// What transformers 5.23 renders (tools/record_templates.py).
+// Texts that transformers 5.23 renders (tools/record_templates.py).
 TEST(ChatTemplate, RendersAsTransformers) {
   const Json recorded =
       read_json(std::filesystem::path(LEWIS_TEST_DATA) / "tokenizers" / "chat_templates.json");

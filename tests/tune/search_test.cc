@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "temp_dir.h"
 #include "tune/journal.h"
 

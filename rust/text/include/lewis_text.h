@@ -6,10 +6,11 @@
 // - Every function that can fail returns true when it worked. When it returns false it has written
 //   one line into *error and nothing into its other results. `error` must not be NULL.
 // - What comes back (LewisText, LewisIds, tokenizers, templates, regular
-//   expressions) belongs to the caller, who gives it to the matching ..._free exactly once. Freeing an
-//   empty one (NULL) does nothing.
+//   expressions) belongs to the caller, who gives it to the matching ..._free exactly once. Freeing
+//   an empty one (NULL) does nothing.
 // - A panic inside the library is caught at this border and returned as an error; none is printed.
-// - Tokenizers, templates and regular expressions never change: any number of threads may use one at the same time.
+// - Tokenizers, templates and regular expressions never change: any number of threads may use one
+// at the same time.
 #pragma once
 
 #include <stdbool.h>
@@ -36,9 +37,9 @@ typedef struct LewisIds {
   size_t size;
 } LewisIds;
 
-// How to encode; add the ones that are wanted.
+// Options of encoding; add the ones that are wanted.
 enum {
-  LEWIS_ADD_SPECIAL_TOKENS = 1,   // what the post-processor writes around a text: BOS, EOS, ...
+  LEWIS_ADD_SPECIAL_TOKENS = 1,     // what the post-processor writes around a text: BOS, EOS, ...
   LEWIS_SPECIAL_TOKENS_AS_TEXT = 2  // "<|endoftext|>" in the text is text, not the special token
 };
 
@@ -61,8 +62,9 @@ bool lewis_tokenizer_id_to_token(const LewisTokenizer* tokenizer, uint32_t id, L
 // The number of tokens, added ones included.
 bool lewis_tokenizer_vocab_size(const LewisTokenizer* tokenizer, size_t* size, LewisText* error);
 
-// A chat template from Jinja source, as transformers compiles it: trim_blocks, lstrip_blocks, Python's
-// methods on strings and dicts, raise_exception, strftime_now, tojson as json.dumps writes it,
+// A chat template from Jinja source, as transformers compiles it: trim_blocks, lstrip_blocks,
+// Python's methods on strings and dicts, raise_exception, strftime_now, tojson as json.dumps writes
+// it,
 // {% generation %}, break and continue. A template has no access to files or other templates, and a
 // budget: one that runs away ends with an error.
 bool lewis_template_new(const char* source, size_t source_size, LewisTemplate** chat_template,
@@ -79,8 +81,8 @@ bool lewis_template_render(const LewisTemplate* chat_template, const char* conte
 bool lewis_regex_new(const char* pattern, size_t pattern_size, LewisRegex** regex, size_t* groups,
                      LewisText* error);
 void lewis_regex_free(LewisRegex* regex);
-// All matches that do not overlap, from left to right. spans: begin and end, in bytes, of each group
-// of each match; UINT32_MAX for a group that has no part in it. The text is below 4 GiB.
+// All matches that do not overlap, from left to right. spans: begin and end, in bytes, of each
+// group of each match; UINT32_MAX for a group that has no part in it. The text is below 4 GiB.
 bool lewis_regex_find_all(const LewisRegex* regex, const char* text, size_t text_size,
                           LewisIds* spans, LewisText* error);
 

@@ -108,7 +108,7 @@ fn write_object(value: &Value, style: &JsonStyle, depth: usize, out: &mut String
     Ok(())
 }
 
-/// What stands before an item of a list or an object.
+/// The text before an item of a list or an object.
 fn separate(first: bool, style: &JsonStyle, depth: usize, out: &mut String) {
     if !first {
         out.push_str(&style.item_separator);
@@ -116,7 +116,7 @@ fn separate(first: bool, style: &JsonStyle, depth: usize, out: &mut String) {
     new_line(style, depth, out);
 }
 
-/// What stands before the closing bracket.
+/// The text before the closing bracket.
 fn close(empty: bool, style: &JsonStyle, depth: usize, out: &mut String) {
     if !empty {
         new_line(style, depth, out);

@@ -65,7 +65,7 @@ bool is_among(std::string_view word, const Words& words) {
 
 bool is_end(char c) { return c == '.' || c == '?' || c == '!'; }
 bool is_closing(char c) { return std::string_view("\"')]}").find(c) != std::string_view::npos; }
-// What may follow the end of a sentence without a space.
+// Signs that may follow the end of a sentence without a space.
 bool is_apart(char c) {
   return std::string_view(")\";}]*:@'({[!?").find(c) != std::string_view::npos;
 }
@@ -76,7 +76,7 @@ std::string_view last_word(std::string_view token) {
   return at == std::string_view::npos ? token : token.substr(at + 1);
 }
 
-// Whether a period at the end of `token` ends a sentence before `next`.
+// True if a period at the end of `token` ends a sentence before `next`.
 bool period_ends(std::string_view token, std::string_view next) {
   static const Regex kNumber(R"(\A-?[.,]?\d[\d,.-]*\.?\z)"), kInitial(R"(\A\pL\.\z)");
   static const Regex kCapital(R"(\A\W*\p{Lu})"), kSmall(R"(\A\W*\p{Ll})"), kSign(R"(\A[^\w\s])");
@@ -118,7 +118,7 @@ size_t count_sentences(std::string_view text) {
     const std::string_view rest = token.substr(end);
     const std::string_view next = !rest.empty() ? rest : *tokens[i + 1][0];
     if (token[end - 1] == '.' && !period_ends(token.substr(0, end), next)) continue;
-    // What only closes belongs to the sentence before.
+    // A token that only closes belongs to the sentence before.
     if (last && std::ranges::all_of(rest, is_closing)) continue;
     ++sentences;
   }

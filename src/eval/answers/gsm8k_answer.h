@@ -1,4 +1,4 @@
-// How gsm8k finds the number in an answer, as lm-evaluation-harness does (tasks gsm8k and
+// Finds the number in an answer of gsm8k, as lm-evaluation-harness does (tasks gsm8k and
 // gsm8k_cot, version 3). The regular expressions of the task are matched by hand, in one pass:
 // std::regex recurses once a character and would overflow the stack on long answers.
 #pragma once
@@ -21,7 +21,8 @@ std::string extract_chain(std::string_view text);
 // The last match of `(-?[$0-9.,]{2,})|(-?[0-9]+)`, else "[invalid]".
 std::string extract_flexible(std::string_view text);
 
-// What is compared: removes in order `,`, `\$`, `(?s).*#### ` and `\.$`, then lower-cases (ASCII).
+// The form in which answers are compared: removes in order `,`, `\$`, `(?s).*#### ` and `\.$`, then
+// lower-cases (ASCII).
 std::string normalize_answer(std::string_view text);
 
 }  // namespace lewis

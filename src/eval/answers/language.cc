@@ -188,7 +188,7 @@ const std::vector<Regex>& script_letters() {
   return kLetters;
 }
 
-// How much speaks for the language: a point for each of its frequent words, and for its letters.
+// The evidence for the language: one point per frequent word, and per letter of its own.
 double points(const Language& language, const std::map<std::string, size_t>& counts,
               std::string_view text) {
   double sum = 0;

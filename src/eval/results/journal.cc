@@ -2,9 +2,10 @@
 
 #include <cmath>
 
+#include "base/build.h"
 #include "base/error.h"
 #include "base/hash.h"
-#include "base/text_file.h"
+#include "base/json.h"
 
 namespace lewis {
 namespace {
@@ -31,19 +32,13 @@ ItemResult from_json(const Json& line) {
   return result;
 }
 
-std::string line_of(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
-}
-
-File open_journal(const fs::path& path) {
-  std::error_code error;
-  fs::create_directories(path.parent_path(), error);
-  if (error) throw resource_error("{}: {}", path.parent_path().string(), error.message());
-  return File::open_append(path);
+// The hash of what decides the results of items.
+std::string key_of(const Json& about) {
+  return sha256_hex(Json{{"program", version_and_build()}, {"of", about}}.dump());
 }
 
 fs::path path_of(const fs::path& folder, const PreparedTask& task, const std::string& key) {
-  std::string name = task.name.substr(0, 100);  // files' names have their limits
+  std::string name = task.name.substr(0, 100);  // names of files have a limit
   std::ranges::replace(name, '/', '_');
   return folder / fmt::format("{}_{}.jsonl", name, key.substr(0, 16));
 }
@@ -52,47 +47,28 @@ fs::path path_of(const fs::path& folder, const PreparedTask& task, const std::st
 
 EvalJournal::EvalJournal(const fs::path& folder, const PreparedTask& task, const Json& about,
                          bool fresh)
-    : file_(open_journal(path_of(folder, task, sha256_hex(about.dump())))),
-      head_(line_of({{"lewis_eval_journal", 1}, {"items", task.items.size()}, {"of", about}})) {
-  if (!file_.try_lock()) {
-    throw usage_error("{}: another process evaluates the same task on the same model",
-                      file_.path().string());
-  }
-  if (!fresh) take_over(task);
-  if (finished_.empty()) {
-    fs::resize_file(file_.path(), 0);
-    file_.append(head_);
-  }
-}
+    : EvalJournal(
+          JsonLines::open(path_of(folder, task, key_of(about)), {"evaluation", key_of(about)},
+                          fresh ? Existing::kBegin : Existing::kResume),
+          task) {}
 
-void EvalJournal::take_over(const PreparedTask& task) {
-  const std::string text = read_text_file(file_.path());
-  if (text.empty()) return;
-  if (!text.starts_with(head_)) {
-    if (head_.starts_with(text)) return;  // torn in its first line
-    throw input_error("{}: is not the journal of this evaluation; remove it",
-                      file_.path().string());
-  }
-  size_t good = head_.size();
-  while (true) {
-    const size_t end = text.find('\n', good);
-    if (end == std::string::npos) break;
+EvalJournal::EvalJournal(OpenedJournal opened, const PreparedTask& task)
+    : file_(std::move(opened.journal)) {
+  for (const Json& record : opened.records) {
     try {
-      const Json line = parse_json(std::string_view(text).substr(good, end - good), "journal");
-      const auto item = line.at("item").get<size_t>();
-      ItemResult result = from_json(line);
-      if (item >= task.items.size() || result.scores.size() != task.metrics.size()) break;
-      finished_[item] = std::move(result);
-    } catch (const std::exception&) {
-      break;  // torn here, by a crash
+      const auto item = record.at("item").get<size_t>();
+      ItemResult result = from_json(record);
+      if (item < task.items.size() && result.scores.size() == task.metrics.size())
+        finished_[item] = std::move(result);
+    } catch (const Json::exception&) {
+      throw input_error("{}: holds a record that is no item's result; remove the file",
+                        file_.path().string());
     }
-    good = end + 1;
   }
-  if (good < text.size()) fs::resize_file(file_.path(), good);
 }
 
 void EvalJournal::append(size_t item, const ItemResult& result) {
-  file_.append(line_of(to_json(item, result)));
+  file_.append(to_json(item, result));
   finished_[item] = result;
 }
 

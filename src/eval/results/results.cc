@@ -26,7 +26,7 @@ std::vector<std::string> filters_of(const PreparedTask& task) {
   return filters;
 }
 
-// As the harness hashes a task: each item once for each filter.
+// The hash of a task as the harness takes it: over each item once per filter.
 std::string task_hash(const PreparedTask& task) {
   std::string once;
   for (const TaskItem& item : task.items)
@@ -102,7 +102,7 @@ std::optional<Comparison> compare_metric(const TaskResults& base_task, const Met
   return compare(metric.info, a, b);
 }
 
-// Whether metric m of the task says what the metric before says, wherever both are.
+// True if metric m of the task equals the metric before it, wherever both are.
 bool repeats_the_one_before(const std::vector<ModelResults>& models, const TaskResults& task,
                             size_t m) {
   if (m == 0) return false;

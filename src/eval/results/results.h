@@ -22,7 +22,7 @@ struct MetricResults {
   std::optional<Comparison> comparison;  // with the baseline
 };
 
-// What tells the same item in another file: SHA-256 as the harness takes them (of the document as
+// Tells the same item in another file: SHA-256 as the harness takes them (of the document as
 // Python's json.dumps(indent=2) writes it, of the prompt), the first 16 hexadecimal digits.
 struct ItemKey {
   std::string doc, prompt;
@@ -44,7 +44,7 @@ struct ModelResults {
   std::string name;         // in tables
   std::string model;        // as the command named it
   std::string fingerprint;  // of the weights; "" in the harness's files
-  std::string program;      // "lewis 0.1.0", "lm_eval 0.4.13"
+  std::string program;      // "lewis 0.1.0 (build ...)", "lm_eval 0.4.13"
   std::string compute;      // "f32"
   double date = 0;          // seconds since 1970
   double seconds = 0;       // that the evaluation took
@@ -52,7 +52,7 @@ struct ModelResults {
   std::vector<TaskResults> tasks;
 };
 
-// What came of a task on a model.
+// The results of a task on a model.
 TaskResults summarize(const PreparedTask& task, const std::vector<ItemResult>& results);
 
 // Compares all models with the one at `baseline`, metric by metric, on the items that both have

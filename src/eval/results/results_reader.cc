@@ -107,7 +107,7 @@ std::vector<MetricResults> read_metrics(const File& file, const std::string& tas
   return metrics;
 }
 
-// A score as samples have it: a number, a truth value, or a list of them (one an instruction).
+// A score as samples have it: a number, a truth value, or a list of them (one per instruction).
 std::optional<ItemScore> read_score(const Json& value) {
   if (value.is_boolean()) return ItemScore{value.get<bool>() ? 1.0 : 0.0};
   if (value.is_number() && std::isfinite(value.get<double>()))
@@ -155,8 +155,8 @@ Samples read_samples(const fs::path& path) {
   return samples;
 }
 
-// Whether the scores are what the value was made from: a metric that the harness aggregates in
-// another way has no mean to compare.
+// True if the value is the mean of the scores: a metric that the harness aggregates in another way
+// has no mean to compare.
 bool explain_value(const MetricResults& m) {
   if (m.scores.empty()) return false;
   const double mean = mean_of(m.scores).mean;

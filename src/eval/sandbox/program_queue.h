@@ -30,9 +30,9 @@ class ProgramQueue {
 
   using DoneFn = std::function<void(const ProgramCase&, const ProgramResult&)>;
   void add(ProgramCase next);
-  // Gives what is finished to `done`, on the caller's thread; an error of a run is thrown here.
+  // Gives the finished programs to `done`, on the caller's thread, and throws the error of a run.
   void take_finished(const DoneFn& done);
-  // Waits for all, and gives them.
+  // Waits for all programs, and gives them to `done`.
   void finish(const DoneFn& done);
 
  private:
@@ -48,7 +48,7 @@ class ProgramQueue {
   std::deque<ProgramCase> waiting_;
   std::vector<Finished> finished_;
   std::exception_ptr error_;
-  size_t open_ = 0;  // added and not finished
+  size_t open_ = 0;  // programs that were added and are not finished
   bool stop_ = false;
   std::vector<std::thread> workers_;
 };

@@ -142,7 +142,7 @@ void add_folders(std::vector<RootStep>& steps, const fs::path& folder) {
   }
 }
 
-// What the sandbox shows of the file system, at the places where it is outside.
+// The parts of the file system that the sandbox shows, at the places where they are outside.
 std::vector<RootStep> root_steps(const std::vector<std::string>& visible) {
   std::vector<RootStep> steps;
   std::vector<fs::path> shown;
@@ -164,7 +164,7 @@ std::vector<RootStep> root_steps(const std::vector<std::string>& visible) {
   return steps;
 }
 
-// What a program printed, for a file of JSON.
+// The output of a program, for a file of JSON.
 std::string as_utf8(std::string text) {
   if (is_utf8(text)) return text;
   for (char& c : text) {
@@ -350,7 +350,7 @@ ProgramResult Run::result() const {
               received_.empty() ? "ended before its tests" : "ended in its tests");
 }
 
-// Whether clone() gives the namespace of a layer; errno says why not.
+// True if clone() gives the namespace of a layer; else errno says why not.
 bool can_clone(SandboxLayer layer, bool own_user) {
   ChildPlan plan;
   plan.layers[static_cast<size_t>(layer)] = true;

@@ -47,12 +47,12 @@ std::string_view verdict_name(Verdict verdict);
 struct ProgramResult {
   Verdict verdict = Verdict::kFailed;
   std::string reason;  // "" when passed; "AssertionError", "5 s of processor time", ...
-  std::string output;  // the end of what it printed, standard error included; UTF-8
+  std::string output;  // the end of its output, standard error included; UTF-8
 };
 
-// The interpreter, and what of the file system it needs.
+// The interpreter, and the parts of the file system that it needs.
 struct PythonInstall {
-  std::string executable;  // "": there is none
+  std::string executable;  // "": no interpreter was found
   std::string version;
   std::string library_path;          // "LD_LIBRARY_PATH=...": where libpython may be
   std::vector<std::string> visible;  // files and folders

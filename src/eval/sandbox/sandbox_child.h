@@ -40,7 +40,7 @@ struct ChildPlan {
   bool has(SandboxLayer layer) const { return layers[static_cast<size_t>(layer)]; }
 };
 
-// What a child says of itself on its status pipe.
+// A message of the child on its status pipe.
 struct ChildStatus {
   enum What : int32_t { kExited, kFailedLayer, kFailedStart };
   int32_t what = kExited;
@@ -55,7 +55,7 @@ int namespace_flags(const ChildPlan& plan);
 // clone() as fork() does it, without the handlers of the C library. 0 in the child.
 pid_t clone_process(int flags);
 
-// The first process of the sandbox: builds it, starts Python, waits for it, says what came of it.
+// The first process of the sandbox: builds it, starts Python, waits for it, reports the outcome.
 [[noreturn]] void run_child(ChildPlan& plan);
 
 }  // namespace lewis

@@ -35,7 +35,7 @@ std::vector<fs::path> candidates() {
   return found;
 }
 
-// What a program prints; "" when it cannot be started or fails.
+// The output of a program; "" when it cannot be started or fails.
 std::string output_of(const char* program, std::vector<const char*> arguments) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return "";

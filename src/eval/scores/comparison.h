@@ -10,7 +10,7 @@
 namespace lewis {
 
 struct Comparison {
-  // Of the metric's mean: in nats where the metric is the exponential of one.
+  // The difference of the metric's means: in nats where the metric is the exponential of one.
   PairedDifference difference;
   bool mcnemar = false;    // the test: McNemar's exact one, or the bootstrap's p-value
   double p = 1;            // of this comparison alone

@@ -8,7 +8,7 @@
 
 namespace lewis {
 
-// What one item scored.
+// The score of one item.
 struct ItemScore {
   double value = 0;
   double weight = 1;  // in the mean over items: tokens of a window, instructions of a prompt

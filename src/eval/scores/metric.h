@@ -1,4 +1,4 @@
-// What a task's numbers are called and what they mean.
+// The names and the meaning of a task's numbers.
 #pragma once
 
 #include <string>

@@ -1,5 +1,5 @@
 // GSM8K by generation (greedy, if not asked otherwise), as lm-evaluation-harness does it (tasks
-// gsm8k and gsm8k_cot, version 3): the share of questions whose number comes out, found strictly
+// gsm8k and gsm8k_cot, version 3): the share of questions with the right number, found strictly
 // ("#### 18", "The answer is 18.") and flexibly (the last number).
 #include <algorithm>
 
@@ -107,7 +107,7 @@ PreparedTask prepare_gsm8k_cot(const TaskContext& context) {
   std::vector<DataItem> items = read_items(context, context.options.data, context.options.limit);
   for (DataItem& item : items) {
     item.prompt = before + "Q: " + doc_of(item)["question"].get<std::string>() + "\nA:";
-    // What stands behind the last mark, without the space around it.
+    // The text behind the last mark, without the space around it.
     const size_t mark = item.answer.rfind("####");
     std::string target = mark == item.answer.npos ? item.answer : item.answer.substr(mark + 4);
     const size_t first = std::min(target.find_first_not_of(" \t\r\n"), target.size());

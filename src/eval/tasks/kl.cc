@@ -1,6 +1,6 @@
-// How far a model is from an expert: KL(expert || model) in nats, the mean over positions. Of
-// answers given their prompts, or of whole texts in windows, as the tasks loss and perplexity have
-// them.
+// The distance of a model from an expert: KL(expert || model) in nats, the mean over positions. The
+// texts are answers given their prompts, or whole texts in windows, as in the tasks loss and
+// perplexity.
 #include "base/error.h"
 #include "eval/tasks/task.h"
 

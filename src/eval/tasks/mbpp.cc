@@ -1,5 +1,5 @@
 // MBPP, as lm-evaluation-harness does it (task mbpp, version 1): the share of programs that pass
-// their three asserts. Of the whole file, task_id 11 to 510.
+// their three asserts. The items are task_id 11 to 510 of the whole file.
 #include <algorithm>
 
 #include "base/error.h"

@@ -17,7 +17,7 @@ std::string stripped(std::string text) {
   return text;
 }
 
-// What is compared, with its regular expressions translated once.
+// The comparison of an answer, with its regular expressions translated once.
 class Comparison {
  public:
   explicit Comparison(const OwnTask& task) : task_(task) {

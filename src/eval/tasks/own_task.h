@@ -1,5 +1,5 @@
-// A task that its user describes (a YAML file, read by app/own_task.h): rows of a .jsonl file become prompts,
-// and what the model writes is compared with a target or run with tests.
+// A task that its user describes (a YAML file, read by app/own_task.h): rows of a .jsonl file
+// become prompts, and what the model writes is compared with a target or run with tests.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +23,7 @@ struct OwnTask {
   bool shots_in_order = false;  // the first ones; else drawn as lm-evaluation-harness draws
   int64_t max_new_tokens = 256;
 
-  // What of a text is the answer: a group of a match of a regular expression; empty: all of it.
+  // The part of a text that is the answer: a group of a match of a regular expression; empty: all.
   struct Find {
     std::string regex;
     bool last = false;            // match

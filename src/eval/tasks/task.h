@@ -1,5 +1,5 @@
-// What a task is: a function from options and data to prompts, and how they are run and scored.
-// Each has a file of its own here, a declaration below and a line in the table of eval/tasks.cc.
+// A task is a function from options and data to prompts, and how they are run and scored. Each has
+// a file of its own here, a declaration below and a line in the table of eval/tasks.cc.
 #pragma once
 
 #include <functional>
@@ -55,17 +55,17 @@ struct DataRow {
 
   // A field. Throws Error(kInput) that names it when it is missing or no text.
   std::string text(std::string_view field) const;
-  // The same of a list of texts.
+  // A field that is a list of texts. The same errors.
   std::vector<std::string> texts(std::string_view field) const;
 };
-// Throws Error(kInput) for a line that is no JSON object, and when there is none.
+// Throws Error(kInput) for a line that is no JSON object, and for a file without lines.
 std::vector<DataRow> read_rows(const std::filesystem::path& file);
 
 // For each of `items`, which of `examples` stand before it: sample(examples, count) anew for each,
 // in order, from one random.Random(1234), as lm-evaluation-harness does.
 std::vector<std::vector<uint32_t>> draw_shots(size_t items, size_t examples, uint64_t count);
 
-// What stands before every question: the first of `shots`, joined by blank lines. Throws
+// The text before every question: the first of `shots`, joined by blank lines. Throws
 // Error(kUsage) when options.shots asks for more.
 std::string fixed_prefix(const TaskContext& context, const std::vector<std::string>& shots);
 
@@ -96,7 +96,7 @@ void run_programs(const TaskRun& run, const std::vector<std::string>& stops,
                   const ProgramOf& program_of);
 
 // Scores the answer's tokens of each item (TaskItem::tokens; token 0 never, since nothing comes
-// before it): score() gets one number a token, what `pass` makes of sequences. Items go through the
+// before it): score() gets one number per token, from `pass`. Items go through the
 // model in passes that depend on all items of the task, so a pass is run whole or not at all.
 using TokenScores = std::vector<std::vector<double>>;
 using PassFn = std::function<TokenScores(std::span<const ScoredSequence> sequences,
@@ -104,7 +104,7 @@ using PassFn = std::function<TokenScores(std::span<const ScoredSequence> sequenc
 using LossScore = std::function<ItemResult(const TaskItem& item, std::span<const double> losses)>;
 void run_passes(const TaskRun& run, const PassFn& pass, const LossScore& score);
 
-// The same with negative log-likelihoods in nats.
+// run_passes with negative log-likelihoods in nats.
 void run_losses(const TaskRun& run, const LossScore& score);
 
 }  // namespace lewis

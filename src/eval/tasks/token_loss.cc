@@ -26,7 +26,7 @@ double negative_log_likelihood(std::span<const float> logits, int32_t target) {
   return log_sum_exp(logits) - logits[static_cast<size_t>(target)];
 }
 
-// What is to be scored: the row whose logits predict the token, and the token.
+// A token to be scored, and the row whose logits predict it.
 struct Targets {
   std::vector<int64_t> rows;
   std::vector<int32_t> tokens;
@@ -106,7 +106,7 @@ std::vector<double> diverge(const Transformer& model, std::span<const float> hid
   return result;
 }
 
-// One vector a sequence, of as many values as it has scored tokens.
+// One vector per sequence, with one value per scored token.
 void append_by_sequence(std::span<const double> values, std::span<const ScoredSequence> sequences,
                         std::vector<std::vector<double>>& result) {
   auto next = values.begin();

@@ -4,7 +4,7 @@
 #include <future>
 
 #include "base/page_buffer.h"
-#include "io/model_writer.h"
+#include "io/tensor_writer.h"
 #include "merge/inputs.h"
 #include "merge/tensor/tensor_io.h"
 
@@ -34,8 +34,8 @@ class StreamedInputs final : public TensorInputs {
 // Writes a range while the next one is computed.
 class StreamedOutput final : public TensorOutput {
  public:
-  // `tensor`: into ModelWriter::tensors().
-  StreamedOutput(ModelWriter& writer, size_t tensor) : writer_(writer), tensor_(tensor) {}
+  // `tensor`: into TensorWriter::tensors().
+  StreamedOutput(TensorWriter& writer, size_t tensor) : writer_(writer), tensor_(tensor) {}
   ~StreamedOutput() override;
   std::span<std::byte> begin(const ElementRange& range) override;
   void end() override;
@@ -43,7 +43,7 @@ class StreamedOutput final : public TensorOutput {
   void finish();
 
  private:
-  ModelWriter& writer_;
+  TensorWriter& writer_;
   size_t tensor_;
   PageBuffer rooms_[2];
   size_t turn_ = 0;

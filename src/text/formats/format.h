@@ -25,7 +25,7 @@ struct FormatRow {
   std::vector<DataItem> (*read)(const FormatInput&);
 };
 
-// One file each; what an item of the format is stands at the head of that file.
+// One file each, whose first comment says what an item of the format is.
 std::vector<DataItem> read_gsm8k(const FormatInput& input);
 std::vector<DataItem> read_mbpp(const FormatInput& input);
 std::vector<DataItem> read_ifeval(const FormatInput& input);

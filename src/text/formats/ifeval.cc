@@ -1,5 +1,5 @@
 // IFEval (Zhou et al., arXiv 2311.07911): {"prompt": ..., "instruction_id_list": [...], "kwargs":
-// [...]}. There is no answer: rules say what the response must be like (eval/ifeval.h).
+// [...]}. There is no answer: rules say what the response must be like (eval/answers/ifeval.h).
 #include "text/formats/format.h"
 
 namespace lewis {

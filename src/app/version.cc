@@ -1,7 +1,0 @@
-#include "app/version.h"
-
-namespace lewis {
-
-const char* const kVersion = LEWIS_VERSION;
-
-}  // namespace lewis
