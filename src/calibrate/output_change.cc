@@ -27,10 +27,10 @@ struct LoadedBlock {
   Weights weights;
 };
 
-class Comparison {
+class OutputComparison {
  public:
-  Comparison(const Transformer& base, const Transformer& expert, Backend& backend,
-             std::span<const std::vector<int32_t>> sequences, const CalibrateOptions& options)
+  OutputComparison(const Transformer& base, const Transformer& expert, Backend& backend,
+                   std::span<const std::vector<int32_t>> sequences, const CalibrateOptions& options)
       : base_(base), expert_(expert), backend_(backend), options_(options) {
     batch_ = make_batch(sequences);
     result_.protocol = Protocol::kClean;
@@ -243,7 +243,7 @@ Statistics output_changes(const Transformer& base, const Transformer& expert, Ba
   uint64_t tokens = 0;
   for (const auto& ids : sequences) tokens += ids.size();
   check_memory(base, tokens, options);
-  return Comparison(base, expert, backend, sequences, options).run();
+  return OutputComparison(base, expert, backend, sequences, options).run();
 }
 
 }  // namespace lewis

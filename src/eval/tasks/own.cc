@@ -18,9 +18,9 @@ std::string stripped(std::string text) {
 }
 
 // The comparison of an answer, with its regular expressions translated once.
-class Comparison {
+class AnswerComparison {
  public:
-  explicit Comparison(const OwnTask& task) : task_(task) {
+  explicit AnswerComparison(const OwnTask& task) : task_(task) {
     if (!task.answer.regex.empty()) find_.emplace(task.answer.regex);
     if (find_ && task.answer.group.value_or(0) >= find_->groups()) {
       throw usage_error("task {}: group {} of a regular expression that has {}", task.name,
@@ -119,7 +119,7 @@ void run_own(const TaskRun& run) {
                          .tests = fill_template(own.tests, item.doc, &text, item.where)};
     });
   }
-  const Comparison comparison(own);
+  const AnswerComparison comparison(own);
   run_generation(run, own.stops, [&](const TaskItem& item, const std::string& text) {
     ItemResult result;
     result.response = text;
@@ -134,7 +134,7 @@ void run_own(const TaskRun& run) {
 
 PreparedTask prepare_own(const TaskContext& context) {
   const OwnTask& own = *context.options.own;
-  const Comparison checked(own);  // its regular expressions are refused before any work
+  const AnswerComparison checked(own);  // its regular expressions are refused before any work
   PreparedTask task;
   task.version = 1;
   task.metrics = {
