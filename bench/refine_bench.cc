@@ -117,6 +117,6 @@ int main() {
   if (bench_size(true, false, false)) products(threads, 9600, 4096, 1024);
   const size_t texts = bench_size<size_t>(32, 4, 1);
   whole(threads, "135 M", llama_spec(576, 1536, 9, 3, 1000, bench_size(30, 30, 2)), texts, 150);
-  if (bench_size(false, false, true)) return;
+  if (bench_size(false, false, true)) return 0;
   whole(threads, "8 B", llama_spec(4096, 14336, 32, 8, 1000, bench_size(2, 1, 1)), texts, 150);
 }
