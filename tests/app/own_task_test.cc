@@ -63,7 +63,7 @@ compare: {remove: [',', '\$'], ignore_case: true, strip: false}
 }
 
 TEST_F(OwnTaskFile, MistakesAreNamedWithTheirLine) {
-  const std::string good = "data: a\nprompt: x\ntarget: y\n";
+  const std::string good = "data: a\nprompt: x\ntarget: z\n";
   read(good);
   expect_refused(good + "stop: ['a']\n",
                  "mine.yaml:4: unknown key 'stop' in the task; did you mean");
@@ -78,8 +78,8 @@ TEST_F(OwnTaskFile, MistakesAreNamedWithTheirLine) {
   expect_refused(good + "python: {tests: a, program: b}\n", "no {generated}");
   expect_refused(good + "python: {tests: a}\nanswer: {regex: a}\n", "exclude each other");
   expect_refused("data: a\nprompt: x\n", "there is no 'target'");
-  expect_refused("prompt: x\ntarget: y\n", "there is no 'data'");
-  expect_refused("data: a\ntarget: y\n", "there is no 'prompt'");
+  expect_refused("prompt: x\ntarget: z\n", "there is no 'data'");
+  expect_refused("data: a\ntarget: z\n", "there is no 'prompt'");
   expect_refused("- a\n", "must be a map");
 }
 

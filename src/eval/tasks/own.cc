@@ -1,4 +1,4 @@
-// A task of the user's own: see eval/own_task.h.
+// A task of the user's own: see eval/tasks/own_task.h.
 #include <algorithm>
 
 #include "base/error.h"

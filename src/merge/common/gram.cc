@@ -29,23 +29,7 @@ std::vector<const float*> vectors_of(const Chunk& chunk, GramOptions options) {
   return vectors;
 }
 
-void add_dots(std::span<const float* const> vectors, size_t begin, size_t size, Gram& gram) {
-  for (size_t i = 0; i < vectors.size(); ++i) {
-    for (size_t j = i; j < vectors.size(); ++j) {
-      gram.at(i, j) += dot_product(vectors[i] + begin, vectors[j] + begin, size);
-    }
-  }
-}
-
-void mirror(Gram& gram) {
-  for (size_t i = 0; i < gram.size(); ++i) {
-    for (size_t j = 0; j < i; ++j) gram.at(i, j) = gram.at(j, i);
-  }
-}
-
-}  // namespace
-
-LEWIS_VECTORIZED double dot_product(const float* a, const float* b, size_t n) {
+LEWIS_VECTORIZED double sum_of_products(const float* a, const float* b, size_t n) {
   double lanes[32] = {};  // a fixed order of adding that the compiler can vectorise
   size_t i = 0;
   for (; i + 32 <= n; i += 32) {
@@ -60,6 +44,24 @@ LEWIS_VECTORIZED double dot_product(const float* a, const float* b, size_t n) {
   for (const double lane : lanes) sum += lane;
   return sum;
 }
+
+void add_dots(std::span<const float* const> vectors, size_t begin, size_t size, Gram& gram) {
+  for (size_t i = 0; i < vectors.size(); ++i) {
+    for (size_t j = i; j < vectors.size(); ++j) {
+      gram.at(i, j) += sum_of_products(vectors[i] + begin, vectors[j] + begin, size);
+    }
+  }
+}
+
+void mirror(Gram& gram) {
+  for (size_t i = 0; i < gram.size(); ++i) {
+    for (size_t j = 0; j < i; ++j) gram.at(i, j) = gram.at(j, i);
+  }
+}
+
+}  // namespace
+
+double dot_product(const float* a, const float* b, size_t n) { return sum_of_products(a, b, n); }
 
 LEWIS_VECTORIZED double sum_of(const double* x, size_t n) {
   double lanes[32] = {};
