@@ -213,6 +213,23 @@ TEST(House, NamedFilesExist) {
   EXPECT_GT(names, 50u);
 }
 
+// The dispatcher of a function of several versions is visible in liblewis.so, whatever its
+// attributes say, unless the function has internal linkage.
+TEST(House, VectorizedFunctionsAreHidden) {
+  size_t functions = 0;
+  for (const auto& [file, lines] : read_source()) {
+    bool hidden = false;  // in an anonymous namespace
+    for (const std::string& line : lines) {
+      if (line == "namespace {") hidden = true;
+      if (line == "}  // namespace") hidden = false;
+      if (!line.starts_with("LEWIS_VECTORIZED ")) continue;
+      ++functions;
+      EXPECT_TRUE(hidden || line.starts_with("LEWIS_VECTORIZED static ")) << file << ": " << line;
+    }
+  }
+  EXPECT_GT(functions, 30u);
+}
+
 // The check itself must be able to fail.
 TEST(House, ClosureFollowsArrows) {
   EXPECT_TRUE(visible_from("merge").contains("io"));

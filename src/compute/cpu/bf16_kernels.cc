@@ -209,7 +209,10 @@ const Bf16Kernels* amx_bf16_kernels() { return nullptr; }
 const Bf16Kernels* avx512_bf16_kernels() { return nullptr; }
 #endif
 
-LEWIS_VECTORIZED void split_bf16(const float* x, int64_t n, const std::array<uint16_t*, 3>& parts) {
+namespace {
+
+LEWIS_VECTORIZED void split_values(const float* x, int64_t n,
+                                   const std::array<uint16_t*, 3>& parts) {
   const auto [high, middle, low] = parts;
   for (int64_t i = 0; i < n; ++i) {
     const uint32_t first = std::bit_cast<uint32_t>(x[i]) & 0xffff0000u;
@@ -222,7 +225,7 @@ LEWIS_VECTORIZED void split_bf16(const float* x, int64_t n, const std::array<uin
   }
 }
 
-LEWIS_VECTORIZED void pair_columns(const uint16_t* rows, int64_t width, uint32_t* panel) {
+LEWIS_VECTORIZED void interleave_columns(const uint16_t* rows, int64_t width, uint32_t* panel) {
   constexpr int64_t kPanel = PanelProduct::kPanel;
   for (int64_t i = 0; i < width / 2; ++i) {
     for (int64_t r = 0; r < kPanel; ++r) {
@@ -231,8 +234,8 @@ LEWIS_VECTORIZED void pair_columns(const uint16_t* rows, int64_t width, uint32_t
   }
 }
 
-LEWIS_VECTORIZED void pair_rows(const uint16_t* rows, int64_t width, uint32_t* panels,
-                                int64_t panel_stride) {
+LEWIS_VECTORIZED void interleave_rows(const uint16_t* rows, int64_t width, uint32_t* panels,
+                                      int64_t panel_stride) {
   constexpr int64_t kPanel = PanelProduct::kPanel;
   for (int64_t first = 0; first < width; first += kPanel, panels += panel_stride) {
     for (int64_t r = 0; r < kPanel; r += 2) {
@@ -242,6 +245,18 @@ LEWIS_VECTORIZED void pair_rows(const uint16_t* rows, int64_t width, uint32_t* p
       }
     }
   }
+}
+
+}  // namespace
+
+void split_bf16(const float* x, int64_t n, const std::array<uint16_t*, 3>& parts) {
+  split_values(x, n, parts);
+}
+void pair_columns(const uint16_t* rows, int64_t width, uint32_t* panel) {
+  interleave_columns(rows, width, panel);
+}
+void pair_rows(const uint16_t* rows, int64_t width, uint32_t* panels, int64_t panel_stride) {
+  interleave_rows(rows, width, panels, panel_stride);
 }
 
 const Bf16Kernels* plain_bf16_kernels() {

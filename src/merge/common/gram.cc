@@ -63,7 +63,8 @@ void mirror(Gram& gram) {
 
 double dot_product(const float* a, const float* b, size_t n) { return sum_of_products(a, b, n); }
 
-LEWIS_VECTORIZED double sum_of(const double* x, size_t n) {
+namespace {
+LEWIS_VECTORIZED double sum_values(const double* x, size_t n) {
   double lanes[32] = {};
   size_t i = 0;
   for (; i + 32 <= n; i += 32) {
@@ -74,6 +75,9 @@ LEWIS_VECTORIZED double sum_of(const double* x, size_t n) {
   for (const double lane : lanes) sum += lane;
   return sum;
 }
+}  // namespace
+
+double sum_of(const double* x, size_t n) { return sum_values(x, n); }
 
 double Gram::norm(size_t i) const { return std::sqrt(std::max(0.0, at(i, i))); }
 
