@@ -16,9 +16,9 @@ namespace {
 constexpr int64_t kWidth = 3;
 
 // A model in memory: embeddings, a head's bias, a norm.
-class MemorySource final : public TensorSource {
+class TableSource final : public TensorSource {
  public:
-  MemorySource(std::string label, int64_t rows, DType dtype, uint32_t seed)
+  TableSource(std::string label, int64_t rows, DType dtype, uint32_t seed)
       : label_(std::move(label)) {
     std::mt19937 random(seed);
     std::normal_distribution<float> normal;
@@ -107,8 +107,8 @@ Case random_case(uint32_t seed,
       if (!c.has_token[id]) own[id] = -1;
     }
     c.maps.push_back({rows, own});
-    c.models.push_back(std::make_shared<const MemorySource>("m" + std::to_string(m), rows,
-                                                            dtypes[m], seed + 10 * m));
+    c.models.push_back(std::make_shared<const TableSource>("m" + std::to_string(m), rows, dtypes[m],
+                                                           seed + 10 * m));
   }
   c.rules = {{2, TokenRule::Kind::kZero, {}, false},
              {3, TokenRule::Kind::kRow, {1, 4}, true},
