@@ -79,7 +79,7 @@ TEST_F(OwnTaskFile, MistakesAreNamedWithTheirLine) {
   expect_refused(good + "python: {tests: a}\nanswer: {regex: a}\n", "exclude each other");
   expect_refused("data: a\nprompt: x\n", "there is no 'target'");
   expect_refused("prompt: x\ntarget: z\n", "there is no 'data'");
-  expect_refused("data: a\ntarget: z\n", "there is no 'prompt'");
+  expect_refused("data: a\ntarget: z\n", "'prompt' is missing");
   expect_refused("- a\n", "must be a map");
 }
 
