@@ -1,6 +1,8 @@
 // Values of one kind (inputs, outputs, hidden states) in the three streams that go through a block.
 #pragma once
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <array>
 #include <cstdint>
@@ -13,13 +15,30 @@
 
 namespace lewis {
 
-// Leaves values as they come: pages are first touched by the threads that fill them.
+// Leaves values as they come: pages are first touched by the threads that fill them. Large matrices
+// get huge pages, since those of one block are freed and allocated all the time, and a fresh page
+// costs the same whatever its size.
 template <typename T>
 struct DefaultInit : std::allocator<T> {
+  static constexpr std::align_val_t kHugePage{size_t{2} << 20};
+
   template <typename U>
   struct rebind {
     using other = DefaultInit<U>;
   };
+  T* allocate(size_t n) {
+    const size_t whole = n * sizeof(T) / static_cast<size_t>(kHugePage);  // huge pages
+    if (whole == 0) return std::allocator<T>::allocate(n);
+    void* data = ::operator new(n * sizeof(T), kHugePage);
+    // Where the kernel has none, small pages do.
+    ::madvise(data, whole * static_cast<size_t>(kHugePage), MADV_HUGEPAGE);
+    return static_cast<T*>(data);
+  }
+  void deallocate(T* data, size_t n) {
+    if (n * sizeof(T) < static_cast<size_t>(kHugePage))
+      return std::allocator<T>::deallocate(data, n);
+    ::operator delete(data, kHugePage);
+  }
   template <typename U>
   void construct(U* at) noexcept {
     ::new (static_cast<void*>(at)) U;
