@@ -8,7 +8,7 @@
 namespace lewis {
 namespace {
 
-struct Options {
+struct CalibrateArguments {
   CalibrateJob job;
   std::string max_memory, protocol = "clean";
   std::shared_ptr<CommonOptions> common;
@@ -20,7 +20,7 @@ void print(const CalibratedText& text) {
              text.origin.at("compute"), text.file.string(), text.reused ? " (from the cache)" : "");
 }
 
-void run_calibrate(Options& o) {
+void run_calibrate(CalibrateArguments& o) {
   if (!o.max_memory.empty()) o.job.guidance.max_memory = parse_bytes(o.max_memory, "--max-memory");
   const bool whole_recipe = std::filesystem::is_regular_file(o.job.model) && o.job.data.empty();
   if (!whole_recipe)
@@ -35,7 +35,7 @@ void run_calibrate(Options& o) {
 }  // namespace
 
 void add_calibrate_verb(CLI::App& app) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<CalibrateArguments>();
   CLI::App* verb =
       app.add_subcommand("calibrate", "Measure what calibration text does to a model's layers");
   verb->add_option("MODEL|RECIPE", o->job.model,

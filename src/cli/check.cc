@@ -10,7 +10,7 @@
 namespace lewis {
 namespace {
 
-struct Options {
+struct CheckArguments {
   std::filesystem::path recipe;
   std::shared_ptr<CommonOptions> common;
 };
@@ -31,7 +31,7 @@ Json check_json(const std::filesystem::path& recipe, const RecipeCheck& check) {
           {"warnings", check.warnings}};
 }
 
-void print(const std::filesystem::path& recipe, const RecipeCheck& check) {
+void print_check(const std::filesystem::path& recipe, const RecipeCheck& check) {
   for (const RecipeCheck::Model& m : check.models) {
     fmt::print("{}: {}", m.name, human_bytes(m.bytes));
     if (m.cosine_to_base) {
@@ -49,7 +49,7 @@ void print(const std::filesystem::path& recipe, const RecipeCheck& check) {
 }  // namespace
 
 void add_check_verb(CLI::App& app) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<CheckArguments>();
   CLI::App* verb = app.add_subcommand("check", "Check a recipe and its models without merging");
   verb->add_option("RECIPE", o->recipe, "mergekit recipe")->required();
   o->common = add_common_options(*verb);
@@ -59,7 +59,7 @@ void add_check_verb(CLI::App& app) {
     if (o->common->json) {
       fmt::print("{}\n", check_json(o->recipe, check).dump(2));
     } else {
-      print(o->recipe, check);
+      print_check(o->recipe, check);
     }
   });
 }

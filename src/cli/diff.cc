@@ -12,7 +12,7 @@
 namespace lewis {
 namespace {
 
-struct Options {
+struct DiffArguments {
   std::filesystem::path a, b;
   size_t top = 20;
   std::shared_ptr<CommonOptions> common;
@@ -40,7 +40,7 @@ std::vector<std::string> cells(const std::string& name, const TensorDifference& 
           fmt::format("{:.1f} %", 100 * d.equal_share())};
 }
 
-void print(const ModelDifference& d, size_t top) {
+void print_difference(const ModelDifference& d, size_t top) {
   const Terminal terminal = Terminal::of(STDOUT_FILENO);
   const std::vector<Table::Column> columns = {
       {"tensor", Align::kLeft}, {"|B - A| / |A|"}, {"cosine"}, {"equal"}};
@@ -65,7 +65,7 @@ void print(const ModelDifference& d, size_t top) {
 }  // namespace
 
 void add_diff_verb(CLI::App& app) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<DiffArguments>();
   CLI::App* verb = app.add_subcommand("diff", "How two models differ, tensor by tensor");
   verb->add_option("A", o->a, "Model folder")->required();
   verb->add_option("B", o->b, "Model folder")->required();
@@ -79,7 +79,7 @@ void add_diff_verb(CLI::App& app) {
     if (o->common->json) {
       fmt::print("{}\n", to_json(d).dump(2));
     } else {
-      print(d, o->top ? o->top : d.tensors.size());
+      print_difference(d, o->top ? o->top : d.tensors.size());
     }
   });
 }

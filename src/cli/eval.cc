@@ -10,7 +10,7 @@
 namespace lewis {
 namespace {
 
-struct Options {
+struct EvalArguments {
   EvaluateJob job;
   std::shared_ptr<CommonOptions> common;
 };
@@ -21,7 +21,7 @@ void print_layers(const LayerErrors& errors, const Terminal& terminal) {
   fmt::print("\n{}", terminal_maps({measure}, terminal));
 }
 
-void run_eval(const Options& o) {
+void run_eval(const EvalArguments& o) {
   ProgressPrinter progress(o.common->quiet);
   const EvaluateResult result = evaluate(o.job, run_context(*o.common, progress));
   if (o.common->json) {
@@ -38,7 +38,7 @@ void run_eval(const Options& o) {
 }  // namespace
 
 void add_eval_verb(CLI::App& app) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<EvalArguments>();
   CLI::App* verb = app.add_subcommand(
       "eval", "Score models on tasks, with standard errors and paired differences");
   verb->add_option("MODEL", o->job.models,

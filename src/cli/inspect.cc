@@ -14,7 +14,7 @@
 namespace lewis {
 namespace {
 
-struct Options {
+struct InspectArguments {
   std::filesystem::path model;
   std::string tensor;
   std::shared_ptr<CommonOptions> common;
@@ -101,7 +101,7 @@ void inspect_tensor(const Checkpoint& model, const std::string& name, bool json,
 }  // namespace
 
 void add_inspect_verb(CLI::App& app) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<InspectArguments>();
   CLI::App* verb = app.add_subcommand("inspect", "What is in a model, or in one of its tensors");
   verb->add_option("MODEL", o->model, "Model folder")->required();
   verb->add_option("TENSOR", o->tensor, "Name of a tensor");

@@ -6,7 +6,7 @@
 namespace lewis {
 namespace {
 
-struct Options {
+struct MergeArguments {
   std::filesystem::path recipe;
   MergeJob job;
   std::string shard_size, max_memory;
@@ -63,7 +63,7 @@ void add_mergekit_flags(CLI::App& verb, bool& copy_tokenizer_off) {
       ->group("mergekit");
 }
 
-void print_refinement(const MergeForecast& f) {
+void print_refinement_cost(const MergeForecast& f) {
   const RefineCost& cost = *f.refinement;
   fmt::print(
       "Before that it would be {}: {} tokens.\nRefinement: memory about {}, --max-memory may be {} "
@@ -72,7 +72,7 @@ void print_refinement(const MergeForecast& f) {
       human_bytes(cost.least_memory), human_bytes(cost.disk));
 }
 
-void print(const MergeForecast& f) {
+void print_merge(const MergeForecast& f) {
   const MergeCost& cost = f.cost;
   fmt::print("Would read {} and write {} ({} tensors, {} parameters) to {}.\n",
              human_bytes(cost.bytes_read), human_bytes(cost.bytes_written),
@@ -89,10 +89,10 @@ void print(const MergeForecast& f) {
       human_bytes(cost.bytes_written), human_bytes(f.disk_free), human_seconds(f.seconds),
       human_bytes(static_cast<uint64_t>(f.read_speed)),
       human_bytes(static_cast<uint64_t>(f.write_speed)));
-  if (f.refinement) print_refinement(f);
+  if (f.refinement) print_refinement_cost(f);
 }
 
-void print(const MergeResult& r) {
+void print_merge(const MergeResult& r) {
   const MergeReport& t = r.tensors;
   const std::string resumed = t.resumed ? fmt::format(", {} taken over", t.resumed) : "";
   const std::string refined = t.refined ? fmt::format(", {} refined", t.refined) : "";
@@ -105,20 +105,20 @@ void print(const MergeResult& r) {
   if (!r.report.empty()) fmt::print("{}\n", r.report.string());
 }
 
-void fill_job(Options& o) {
+void fill_job(MergeArguments& o) {
   o.job.recipe = open_recipe(o.recipe);
   if (!o.shard_size.empty()) o.job.shard_bytes = parse_bytes(o.shard_size, "--out-shard-size");
   if (!o.max_memory.empty()) o.job.guidance.max_memory = parse_bytes(o.max_memory, "--max-memory");
   if (!o.report.empty()) o.job.report = o.report == "true" ? "" : o.report;
 }
 
-void run_merge(Options& o) {
+void run_merge(MergeArguments& o) {
   fill_job(o);
   ProgressPrinter progress(o.common->quiet);
   const RunContext run = run_context(*o.common, progress);
   if (o.dry_run) {
     const MergeForecast result = forecast(o.job, run);
-    o.common->json ? fmt::print("{}\n", json_text(result)) : print(result);
+    o.common->json ? fmt::print("{}\n", json_text(result)) : print_merge(result);
     return;
   }
   if (!o.explain.empty()) {
@@ -128,13 +128,13 @@ void run_merge(Options& o) {
   const MergeResult result = merge(o.job, run);
   for (const std::string& warning : result.tensors.warnings)
     fmt::print(stderr, "lewis: note: {}\n", warning);
-  o.common->json ? fmt::print("{}\n", json_text(result)) : print(result);
+  o.common->json ? fmt::print("{}\n", json_text(result)) : print_merge(result);
 }
 
 }  // namespace
 
 void add_merge_verb(CLI::App& app) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<MergeArguments>();
   CLI::App* verb =
       app.add_subcommand("merge", "Merge the models of a recipe: calibrate if asked, plan, merge");
   verb->add_option("--explain", o->explain,

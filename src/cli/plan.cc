@@ -14,7 +14,7 @@
 namespace lewis {
 namespace {
 
-struct Options {
+struct PlanArguments {
   std::filesystem::path recipe;
   PlanJob job;
   std::string max_memory;
@@ -150,7 +150,7 @@ std::string mergekit_note(const Recipe& recipe) {
          (refines(recipe) ? "; densities only: a merge of it is not refined" : "");
 }
 
-void run_plan(Options& o) {
+void run_plan(PlanArguments& o) {
   o.job.recipe = open_recipe(o.recipe);
   if (!o.max_memory.empty()) o.job.guidance.max_memory = parse_bytes(o.max_memory, "--max-memory");
   ProgressPrinter progress(o.common->quiet);
@@ -171,7 +171,7 @@ void run_plan(Options& o) {
 }  // namespace
 
 void add_plan_verb(CLI::App& app) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<PlanArguments>();
   CLI::App* verb = app.add_subcommand("plan", "Show the densities that LEWIS finds for a recipe");
   verb->add_option("RECIPE", o->recipe, "mergekit recipe, with a lewis: section for guidance")
       ->required();

@@ -6,13 +6,13 @@
 namespace lewis {
 namespace {
 
-struct Options {
+struct ReportArguments {
   ReportJob job;
   bool no_diagnostics = false;
   std::shared_ptr<CommonOptions> common;
 };
 
-void run_report(Options& o) {
+void run_report(ReportArguments& o) {
   o.job.diagnostics = !o.no_diagnostics;
   ProgressPrinter progress(o.common->quiet);
   const ReportResult result = report(o.job, run_context(*o.common, progress));
@@ -30,7 +30,7 @@ void run_report(Options& o) {
 }  // namespace
 
 void add_report_verb(CLI::App& app) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<ReportArguments>();
   CLI::App* verb = app.add_subcommand("report", "One page about a merge: OUT/report.html");
   verb->add_option("OUT", o->job.out, "Folder that lewis merged")->required();
   verb->add_option("-o,--out", o->job.file, "Write the page to this file");

@@ -14,7 +14,7 @@
 namespace lewis {
 namespace {
 
-struct Options {
+struct TuneArguments {
   TuneJob job;
   std::string objective = "relative", max_memory;
   std::shared_ptr<CommonOptions> common;
@@ -44,7 +44,7 @@ void print_losses(const TuneResult& r, const Terminal& terminal) {
   fmt::print("{}\n", losses.text(terminal));
 }
 
-void print(const Options& o, const TuneResult& r) {
+void print_tuning(const TuneArguments& o, const TuneResult& r) {
   const Terminal terminal = Terminal::of(STDOUT_FILENO);
   print_values(r, terminal);
   print_losses(r, terminal);
@@ -62,7 +62,7 @@ void print(const Options& o, const TuneResult& r) {
              r.out.string());
 }
 
-void run_tune(Options& o) {
+void run_tune(TuneArguments& o) {
   static constexpr std::array<std::string_view, 2> kObjectives = {"relative", "mean"};
   if (std::ranges::find(kObjectives, o.objective) == kObjectives.end()) {
     throw usage_error("--objective {}: expected relative or mean; the nearest is '{}'", o.objective,
@@ -77,14 +77,14 @@ void run_tune(Options& o) {
   if (o.common->json) {
     fmt::print("{}\n", json_text(result));
   } else {
-    print(o, result);
+    print_tuning(o, result);
   }
 }
 
 }  // namespace
 
 void add_tune_verb(CLI::App& app) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<TuneArguments>();
   CLI::App* verb = app.add_subcommand(
       "tune", "Find the numbers that a recipe marks as {search: [LOW, HIGH]}, on calibration text");
   verb->add_option("RECIPE", o->job.recipe, "Recipe with ranges and lewis.calibration")->required();

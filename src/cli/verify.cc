@@ -9,11 +9,11 @@
 namespace lewis {
 
 void add_verify_verb(CLI::App& app) {
-  struct Options {
+  struct VerifyArguments {
     std::filesystem::path folder;
     std::shared_ptr<CommonOptions> common;
   };
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<VerifyArguments>();
   CLI::App* verb =
       app.add_subcommand("verify", "Check a merged model's bytes against its manifest");
   verb->add_option("OUT", o->folder, "Folder that lewis merge has written")->required();
