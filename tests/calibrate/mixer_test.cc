@@ -3,25 +3,15 @@
 
 #include <map>
 
-#include "../model/echo_mixer.h"
-#include "../model/random_model.h"
+#include "../model/echo_model.h"
 #include "calibrate/calibrate.h"
 #include "calibrate/imatrix.h"
 #include "calibrate/output_change.h"
-#include "io/checkpoint.h"
 
 namespace lewis {
 namespace {
 
 using Sequences = std::vector<std::vector<int32_t>>;
-
-struct EchoModel {
-  RandomModel random{Json::object(), std::make_shared<EchoMixer>()};
-  Threads threads{2};
-  Checkpoint checkpoint = Checkpoint::open(random.dir.path);
-  std::unique_ptr<Backend> backend = make_cpu_backend(threads);
-  Transformer model{checkpoint, random.spec, *backend, threads};
-};
 
 const Sequences kText = {{1, 2, 3, 4, 5}, {6, 7, 8}};
 

@@ -7,21 +7,11 @@
 #include <map>
 
 #include "base/error.h"
-#include "echo_mixer.h"
-#include "io/checkpoint.h"
+#include "echo_model.h"
 #include "model/transformer.h"
-#include "random_model.h"
 
 namespace lewis {
 namespace {
-
-struct EchoModel {
-  RandomModel random{Json::object(), std::make_shared<EchoMixer>()};
-  Threads threads{2};
-  Checkpoint checkpoint = Checkpoint::open(random.dir.path);
-  std::unique_ptr<Backend> backend = make_cpu_backend(threads);
-  Transformer model{checkpoint, random.spec, *backend, threads};
-};
 
 // y [rows, out] = x W^T.
 std::vector<float> product(const std::vector<float>& x, const std::vector<float>& w, size_t in) {
