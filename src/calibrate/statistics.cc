@@ -4,13 +4,16 @@
 #include <charconv>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/json.h"
 #include "io/safetensors.h"
 
 namespace lewis {
 namespace {
 
-constexpr const char* kFormat = "lewis-statistics-1";
+constexpr const char* kFormat = "lewis-statistics-2";
+constexpr const char* kFormatWithoutHash = "lewis-statistics-1";
+constexpr const char* kHash = "xxh3";  // in the metadata
 constexpr std::string_view kSums = ".sum_squares", kTokens = ".expert_tokens", kIn = ".expert_in",
                            kMid = ".expert_mid", kMagnitudes = ".sum_magnitudes",
                            kChange = ".output_change";
@@ -126,47 +129,93 @@ FusedParts fused_from_text(const std::string& text, const std::string& file) {
   return fused;
 }
 
-void write_statistics(const std::filesystem::path& file, const Statistics& s) {
+namespace {
+
+// Statistics as a file holds them. The data points into the statistics and into `changes`.
+struct Contents {
   std::vector<TensorInfo> tensors;
   std::vector<std::span<const std::byte>> data;
-  const auto add = [&](const std::string& name, DType dtype, Shape shape, const auto& values) {
+  Metadata metadata;  // without the hash
+  std::map<std::string, std::array<double, 3>> changes;
+
+  void add(const std::string& name, DType dtype, Shape shape, const auto& values) {
     tensors.push_back({name, dtype, std::move(shape)});
     data.push_back(std::as_bytes(std::span(values)));
+  }
+  std::string hash() const;
+};
+
+// XXH3 over everything, each text with its length before it.
+std::string Contents::hash() const {
+  Xxh3 hash;
+  const auto add_text = [&](const std::string& text) {
+    const uint64_t length = text.size();
+    hash.add(std::as_bytes(std::span(&length, 1))).add(std::as_bytes(std::span(text)));
   };
+  for (const auto& [key, value] : metadata) {
+    add_text(key);
+    add_text(value);
+  }
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    add_text(fmt::format("{} {} {}", tensors[i].name, dtype_name(tensors[i].dtype),
+                         to_string(tensors[i].shape)));
+    hash.add(data[i]);
+  }
+  return hash_text(hash.value());
+}
+
+Contents contents_of(const Statistics& s) {
+  Contents c;
   for (const auto& [module, sums] : s.sum_squares) {
-    add(module + std::string(kSums), DType::kF64, {static_cast<int64_t>(sums.size())}, sums);
+    c.add(module + std::string(kSums), DType::kF64, {static_cast<int64_t>(sums.size())}, sums);
   }
   for (const auto& [module, e] : s.experts) {
     const auto n = static_cast<int64_t>(e.tokens.size());
     const auto in = static_cast<int64_t>(e.in.size()), mid = static_cast<int64_t>(e.mid.size());
-    add(module + std::string(kTokens), DType::kI64, {n}, e.tokens);
-    add(module + std::string(kIn), DType::kF64, {n, in / n}, e.in);
-    add(module + std::string(kMid), DType::kF64, {n, mid / n}, e.mid);
+    c.add(module + std::string(kTokens), DType::kI64, {n}, e.tokens);
+    c.add(module + std::string(kIn), DType::kF64, {n, in / n}, e.in);
+    c.add(module + std::string(kMid), DType::kF64, {n, mid / n}, e.mid);
   }
   for (const auto& [module, sums] : s.sum_magnitudes) {
-    add(module + std::string(kMagnitudes), DType::kF64, {static_cast<int64_t>(sums.size())}, sums);
+    c.add(module + std::string(kMagnitudes), DType::kF64, {static_cast<int64_t>(sums.size())},
+          sums);
   }
-  std::map<std::string, std::array<double, 3>> changes;
-  for (const auto& [name, c] : s.output_changes) {
-    const auto& sums = changes[name] = {c.changed, c.base, static_cast<double>(c.tokens)};
-    add(name + std::string(kChange), DType::kF64, {3}, sums);
+  for (const auto& [name, change] : s.output_changes) {
+    const auto& sums =
+        c.changes[name] = {change.changed, change.base, static_cast<double>(change.tokens)};
+    c.add(name + std::string(kChange), DType::kF64, {3}, sums);
   }
-  Metadata metadata(s.origin.begin(), s.origin.end());
-  metadata["format"] = kFormat;
-  metadata["tokens"] = std::to_string(s.tokens);
-  metadata["sequences"] = std::to_string(s.sequences);
-  metadata["protocol"] = name_of(s.protocol);
-  if (!s.fused.empty()) metadata["fused"] = fused_to_text(s.fused);
-  write_safetensors(file, tensors, data, metadata);
+  c.metadata = {s.origin.begin(), s.origin.end()};
+  c.metadata["format"] = kFormat;
+  c.metadata["tokens"] = std::to_string(s.tokens);
+  c.metadata["sequences"] = std::to_string(s.sequences);
+  c.metadata["protocol"] = name_of(s.protocol);
+  if (!s.fused.empty()) c.metadata["fused"] = fused_to_text(s.fused);
+  return c;
+}
+
+void check_format(const Metadata& metadata, const std::filesystem::path& path) {
+  const auto found = metadata.find("format");
+  const std::string format = found == metadata.end() ? "" : found->second;
+  if (format == kFormatWithoutHash || format == kFormat) return;
+  throw input_error("{}: not a statistics file: metadata 'format' is '{}', expected '{}'",
+                    path.string(), format, kFormat);
+}
+
+}  // namespace
+
+void write_statistics(const std::filesystem::path& file, const Statistics& s) {
+  Contents c = contents_of(s);
+  c.metadata[kHash] = c.hash();
+  write_safetensors(file, c.tensors, c.data, c.metadata);
 }
 
 Statistics read_statistics(const std::filesystem::path& path) {
   const SafetensorsFile file(path);
   Metadata metadata = file.metadata();
-  if (metadata["format"] != kFormat) {
-    throw input_error("{}: not a statistics file: metadata 'format' is '{}', expected '{}'",
-                      path.string(), metadata["format"], kFormat);
-  }
+  check_format(metadata, path);
+  const bool has_hash = metadata["format"] == kFormat;
+  const std::string hash = metadata[kHash];
   Statistics s;
   s.tokens = count(metadata, "tokens", path);
   s.sequences = count(metadata, "sequences", path);
@@ -179,10 +228,14 @@ Statistics read_statistics(const std::filesystem::path& path) {
   if (metadata.contains("fused")) s.fused = fused_from_text(metadata["fused"], path.string());
   for (const auto& entry : file.entries()) read_entry(file, entry, path, s);
   check_experts(s, path);
-  for (const char* own : {"format", "tokens", "sequences", "protocol", "fused"}) {
+  for (const char* own : {"format", "tokens", "sequences", "protocol", "fused", kHash}) {
     metadata.erase(own);
   }
   s.origin.insert(metadata.begin(), metadata.end());
+  if (has_hash && contents_of(s).hash() != hash) {
+    throw input_error("{}: damaged: its contents do not have the hash that it names ('{}')",
+                      path.string(), hash);
+  }
   return s;
 }
 

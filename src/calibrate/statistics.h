@@ -69,11 +69,13 @@ struct Statistics {
 // File format: safetensors; per weight a tensor "X.sum_squares", F64 [in_features]; per block of
 // routed experts "X.expert_tokens", I64 [experts], "X.expert_in", F64 [experts, hidden], and
 // "X.expert_mid", F64 [experts, ffn]; where there are, "X.sum_magnitudes", F64 [in_features] and
-// "X.output_change", F64 [3] (changed, base, tokens); metadata: format "lewis-statistics-1",
-// tokens, sequences, protocol ("clean", "reference"), the origin, and where weights are fused
-// "fused", a JSON object like {"qkv_proj": [["q_proj", 64], ["k_proj", 32], ["v_proj", 32]]}.
+// "X.output_change", F64 [3] (changed, base, tokens); metadata: format "lewis-statistics-2",
+// tokens, sequences, protocol ("clean", "reference"), the origin, "xxh3", and where weights are
+// fused "fused", a JSON object like {"qkv_proj": [["q_proj", 64], ["k_proj", 32], ["v_proj", 32]]}.
+// "xxh3" is a hash over the names, shapes and data of all tensors and over the other metadata. A
+// file of format "lewis-statistics-1" has no hash and is otherwise the same; it can be read.
 void write_statistics(const std::filesystem::path& file, const Statistics& statistics);
-// Throws Error(kInput) that names the file when it is not such a file.
+// Throws Error(kInput) that names the file when it is not such a file, or is damaged.
 Statistics read_statistics(const std::filesystem::path& file);
 
 // The parts as JSON text, and back; Error(kInput) that begins with `file`.

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/text_file.h"
 #include "temp_dir.h"
 
 namespace lewis {
@@ -105,6 +106,38 @@ TEST(Cache, ADamagedFileIsComputedAnew) {
   EXPECT_FALSE(cached_statistics(dir.path, example_key(), std::ref(compute)).reused);
   EXPECT_TRUE(cached_statistics(dir.path, example_key(), std::ref(compute)).reused);
   EXPECT_EQ(compute.count, 2);
+}
+
+// Whichever bit of an entry flips, the entry is computed anew or holds what was written.
+TEST(Cache, NoFlippedBitGivesOtherStatistics) {
+  const TempDir dir;
+  Statistics s;
+  s.sum_squares["model.layers.0.mlp.up_proj"] = {1, 2.5, 1e200};
+  s.experts["model.layers.1.mlp.experts"] = {{3, 4}, {1, 2}, {3, 4}};
+  s.output_changes["model.layers.0.mlp.up_proj"] = {0.5, 2, 7};
+  s.fused["qkv_proj"] = {{"q_proj", 64}, {"k_proj", 32}};
+  s.tokens = 1024;
+  s.sequences = 2;
+  const auto written = cached_statistics(dir.path, example_key(), [&] { return s; });
+  const std::string bytes = read_text_file(written.file);
+  size_t tried = 0, refused = 0;
+  for (size_t bit = 0; bit < 8 * bytes.size(); bit += 5, ++tried) {
+    std::string damaged = bytes;
+    damaged[bit / 8] = static_cast<char>(damaged[bit / 8] ^ (1 << (bit % 8)));
+    std::ofstream(written.file, std::ios::trunc) << damaged;
+    if (!is_cached(dir.path, example_key())) {
+      ++refused;
+      continue;
+    }
+    const Statistics found = read_statistics(written.file);
+    EXPECT_EQ(found.sum_squares, s.sum_squares) << bit;
+    EXPECT_EQ(found.experts, s.experts) << bit;
+    EXPECT_EQ(found.output_changes, s.output_changes) << bit;
+    EXPECT_EQ(found.fused, s.fused) << bit;
+    EXPECT_EQ(found.tokens, s.tokens) << bit;
+    EXPECT_EQ(found.sequences, s.sequences) << bit;
+  }
+  EXPECT_GT(refused, tried * 9 / 10);  // the rest lies in what only people read
 }
 
 TEST(Cache, AFileOfAnotherOriginIsComputedAnew) {
