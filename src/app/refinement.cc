@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 
 #include "app/tokenizers.h"
 #include "base/build.h"
@@ -121,13 +122,17 @@ namespace {
 // Refines into a folder that is removed with the model; an interrupted run leaves nothing to
 // resume.
 std::shared_ptr<const InputModel> refine_for_this_run(const Recipe& recipe,
-                                                      const std::filesystem::path& cache,
+                                                      const GuidanceOptions& guidance,
                                                       Threads& threads,
                                                       const ProgressFn& progress) {
-  const auto folder = cache.empty() ? std::filesystem::temp_directory_path() : cache;
-  const auto scratch = folder / fmt::format("refine-{}", ::getpid());
+  static std::atomic<unsigned> runs = 0;  // several refined models may be open together
+  const auto folder =
+      guidance.cache.empty() ? std::filesystem::temp_directory_path() : guidance.cache;
+  const auto scratch = folder / fmt::format("refine-{}-{}", ::getpid(), runs++);
   try {
-    return run_refinement(recipe, {.scratch = scratch}, threads, progress).refined;
+    return run_refinement(recipe, {.scratch = scratch, .max_memory = guidance.max_memory}, threads,
+                          progress)
+        .refined;
   } catch (const Error& e) {
     std::filesystem::remove_all(scratch);
     throw Error(e.code(), e.code() == ExitCode::kInterrupted ? "interrupted" : e.what());
@@ -142,17 +147,30 @@ std::unique_ptr<RunningModel> open_named(const std::filesystem::path& path, bool
   return open_named(model_in(path), needs_tokenizer, guidance, threads, progress);
 }
 
-std::unique_ptr<RunningModel> open_named(const RecipeModel& named, bool needs_tokenizer,
+std::unique_ptr<RunningModel> open_named(const RecipeModel& model, bool needs_tokenizer,
                                          const GuidanceOptions& guidance, Threads& threads,
                                          const ProgressFn& progress) {
+  return open_prepared(prepare_named(model, guidance, threads, progress), needs_tokenizer, guidance,
+                       threads);
+}
+
+PreparedModel prepare_named(const RecipeModel& model, const GuidanceOptions& guidance,
+                            Threads& threads, const ProgressFn& progress) {
+  PreparedModel prepared{guided(model, guidance, threads, progress), nullptr};
+  const auto& stage = prepared.model.stage;
+  if (stage && refines(*stage))
+    prepared.refined = refine_for_this_run(*stage, guidance, threads, progress);
+  return prepared;
+}
+
+std::unique_ptr<RunningModel> open_prepared(const PreparedModel& prepared, bool needs_tokenizer,
+                                            const GuidanceOptions& guidance, Threads& threads) {
   constexpr uint64_t kKept = 256 << 20;
-  const RecipeModel model = guided(named, guidance, threads, progress);
   OpenOptions options = open_options(threads);
   options.keep_bytes = kKept;
-  if (model.stage && refines(*model.stage)) {
-    options.refined = refine_for_this_run(*model.stage, guidance.cache, threads, progress);
-  }
-  return RunningModel::open(open_input(model, options), threads, needs_tokenizer, guidance.compute);
+  options.refined = prepared.refined;
+  return RunningModel::open(open_input(prepared.model, options), threads, needs_tokenizer,
+                            guidance.compute);
 }
 
 std::vector<std::string> describe(const RefineReport& report) {

@@ -46,6 +46,17 @@ std::unique_ptr<RunningModel> open_named(const RecipeModel& model, bool needs_to
                                          const GuidanceOptions& guidance, Threads& threads,
                                          const ProgressFn& progress);
 
+// open_named in two steps, for a model that is opened more than once: the first guides and refines.
+// Refined tensors lie in a folder of their own, which goes with the last copy of this.
+struct PreparedModel {
+  RecipeModel model;                          // guided
+  std::shared_ptr<const InputModel> refined;  // null where nothing is refined
+};
+PreparedModel prepare_named(const RecipeModel& model, const GuidanceOptions& guidance,
+                            Threads& threads, const ProgressFn& progress);
+std::unique_ptr<RunningModel> open_prepared(const PreparedModel& prepared, bool needs_tokenizer,
+                                            const GuidanceOptions& guidance, Threads& threads);
+
 // The results of all blocks as lines for people.
 std::vector<std::string> describe(const RefineReport& report);
 

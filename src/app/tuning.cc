@@ -2,27 +2,23 @@
 
 #include <algorithm>
 #include <cctype>
-#include <cmath>
+#include <map>
 #include <numeric>
+#include <set>
 
 #include <fmt/ranges.h>
 
 #include "app/refinement.h"
+#include "app/tuning_items.h"
 #include "base/build.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/text_file.h"
 #include "eval/tasks.h"
-#include "text/numpy_random.h"
 #include "tune/search.h"
 
 namespace lewis {
 namespace {
-
-// The items of one entry: the search sees `fit` only.
-struct Parts {
-  LossItems fit, held;
-};
 
 size_t count_items(const CalibrationEntry& entry, const RunningModel& model) {
   std::optional<ChatTemplate> chat;
@@ -32,29 +28,30 @@ size_t count_items(const CalibrationEntry& entry, const RunningModel& model) {
   return read_data(data, chat ? &*chat : nullptr).size();
 }
 
-// Items that the recipe calibrates on come first in the entry's own order and are fitted to. The
-// others are put into an order of the tuning's own, and the last of them are held out.
-Parts parts_of(const CalibrationEntry& entry, size_t count, const TuneOptions& options) {
-  std::vector<uint32_t> order = numpy_permutation(entry.seed, static_cast<uint32_t>(count));
-  if (options.samples != 0 && options.samples < count) order.resize(options.samples);
-  const auto held =
-      static_cast<size_t>(std::llround(options.held_out * static_cast<double>(order.size())));
-  const size_t calibrated =
-      entry.samples == 0 ? 0 : std::min<size_t>(entry.samples, order.size() - held);
-  const auto rest = static_cast<uint32_t>(order.size() - calibrated);
-  std::vector<uint32_t> mixed(order.begin(),
-                              order.begin() + static_cast<std::ptrdiff_t>(calibrated));
-  for (const uint32_t i : numpy_permutation(options.seed, rest))
-    mixed.push_back(order[calibrated + i]);
-  if (held == 0 || held >= mixed.size()) {
-    throw usage_error("{}: {} items, of which {} are held out: both parts need some",
-                      entry.data.string(), mixed.size(), held);
+// Where the entries of `recipe` and then those of its stages draw from. The entries of one file may
+// count its items with any model that reads it, so the base does for all.
+void add_sources(const Recipe& recipe, const RunningModel& model,
+                 std::vector<ItemSource>& sources) {
+  if (recipe.lewis) {
+    for (const CalibrationEntry& e : recipe.lewis->calibration) {
+      if (e.has_statistics()) continue;
+      ItemSource source{.name = e.data.string(),
+                        .content_hash = sha256_hex(read_text_file(e.data)),
+                        .format = std::string(name_of(format_of(e.data, e.format))),
+                        .count = count_items(e, model),
+                        .seed = e.seed};
+      const auto drawn = [&](uint64_t samples) {
+        return samples == 0 ? source.count : std::min<size_t>(samples, source.count);
+      };
+      source.used = drawn(e.samples);
+      if (recipe.lewis->refine)
+        source.used = std::max(source.used, drawn(recipe.lewis->refine->samples));
+      sources.push_back(std::move(source));
+    }
   }
-  const auto cut = mixed.end() - static_cast<std::ptrdiff_t>(held);
-  Parts parts{{entry, {mixed.begin(), cut}}, {entry, {cut, mixed.end()}}};
-  std::ranges::sort(parts.fit.items);
-  std::ranges::sort(parts.held.items);
-  return parts;
+  for (const RecipeModel& m : recipe.models) {
+    if (m.stage) add_sources(*m.stage, model, sources);
+  }
 }
 
 double mean(const std::vector<double>& values) {
@@ -90,7 +87,9 @@ class Tuning {
           if (!fits(point)) return std::nullopt;
           const EntryLosses losses = merge_losses(point, false);
           tell(++done_);
-          return objective(losses, scales);
+          const double value = objective(losses, scales);
+          keep_if_best(point, value);
+          return value;
         });
     TuneReport report;
     report.values = best.point;
@@ -100,10 +99,10 @@ class Tuning {
     report.base = reference(true, true);
     report.expert = reference(false, true);
     report.start = merge_losses(start_, true);
-    report.found = merge_losses(best.point, true);
+    report.found = best.point == start_ ? report.start : merge_losses(best.point, true);
     report.gain = gain(report);
     report.taken_over = taken_over_;
-    tell(options_.evaluations);
+    tell_end();
     return report;
   }
 
@@ -112,8 +111,10 @@ class Tuning {
 
   void make_parts() {
     const auto model = run(base_model());
-    for (const CalibrationEntry& e : entries())
-      parts_.push_back(parts_of(e, count_items(e, *model), options_));
+    std::vector<ItemSource> sources;
+    add_sources(recipe_, *model, sources);
+    parts_ =
+        split_items(sources, entries().size(), options_.samples, options_.held_out, options_.seed);
   }
 
   const RecipeModel& base_model() const { return recipe_.models.at(recipe_.base_index.value()); }
@@ -133,9 +134,10 @@ class Tuning {
   // The answer from the journal, or else from `work`.
   std::vector<double> ask(const std::string& question,
                           const std::function<std::vector<double>()>& work) {
+    const bool is_new = asked_.insert(question).second;
     if (journal_) {
       if (const auto known = journal_->find(question)) {
-        ++taken_over_;
+        if (is_new) ++taken_over_;  // else this run has found it
         return known->get<std::vector<double>>();
       }
     }
@@ -144,8 +146,8 @@ class Tuning {
     return losses;
   }
 
-  const LossItems& part(size_t entry, bool held) const {
-    return held ? parts_[entry].held : parts_[entry].fit;
+  LossItems part(size_t entry, bool held) const {
+    return {entries()[entry], held ? parts_[entry].held : parts_[entry].fit};
   }
 
   using Open = std::function<const RunningModel&(size_t entry)>;
@@ -170,19 +172,42 @@ class Tuning {
     return losses_of(open, base ? "base" : "expert", held);
   }
 
-  // Merged once for all entries, if it is needed at all.
+  using Point = std::vector<double>;
+
+  // Guided, refined and opened once for all entries, if it is needed at all.
   EntryLosses merge_losses(std::span<const double> point, bool held) {
     std::unique_ptr<RunningModel> model;
     const auto open = [&](size_t) -> const RunningModel& {
       if (!model) {
-        RecipeModel merged;
-        merged.model = recipe_.file.string();
-        merged.stage = std::make_shared<const Recipe>(tunable_.with(point));
-        model = run(merged);
+        const Point key(point.begin(), point.end());
+        const auto kept = prepared_.find(key);
+        const PreparedModel& merge =
+            (kept != prepared_.end() ? kept : prepared_.emplace(key, prepare(point)).first)->second;
+        model = open_prepared(merge, false, options_.guidance, threads_);
       }
       return *model;
     };
     return losses_of(open, fmt::format("[{}]", fmt::join(point, ", ")), held);
+  }
+
+  PreparedModel prepare(std::span<const double> point) const {
+    RecipeModel merged;
+    merged.model = recipe_.file.string();
+    merged.stage = std::make_shared<const Recipe>(tunable_.with(point));
+    return prepare_named(merged, options_.guidance, threads_, quietly());
+  }
+
+  // The start and the best point are scored on the held-out part at the end, so that they stay
+  // prepared; the refined tensors of all others go.
+  void keep_if_best(std::span<const double> point, double value) {
+    const Point key(point.begin(), point.end());
+    if (best_point_.empty() || value < best_value_) {
+      best_point_ = key;
+      best_value_ = value;
+    }
+    std::erase_if(prepared_, [&](const auto& entry) {
+      return entry.first != best_point_ && entry.first != start_;
+    });
   }
 
   std::unique_ptr<RunningModel> run(const RecipeModel& model) const {
@@ -238,10 +263,15 @@ class Tuning {
     return paired_difference(start, found);
   }
 
+  // The last evaluation is told once the held-out part is scored, too.
   void tell(size_t done) const {
-    // The last is told when the held-out part is scored too.
-    const size_t most = options_.evaluations;
-    if (progress_) progress_({"tune", "evaluations", std::min(done, most), most});
+    if (progress_) {
+      progress_(
+          {"tune", "evaluations", std::min(done, options_.evaluations - 1), options_.evaluations});
+    }
+  }
+  void tell_end() const {
+    if (progress_) progress_({"tune", "evaluations", options_.evaluations, options_.evaluations});
   }
 
   const TunableRecipe& tunable_;
@@ -251,7 +281,11 @@ class Tuning {
   const ProgressFn& progress_;
   std::vector<double> start_;
   Recipe recipe_;  // at the starts
-  std::vector<Parts> parts_;
+  std::vector<ItemParts> parts_;
+  std::map<Point, PreparedModel> prepared_;
+  Point best_point_;  // of those that the search has scored
+  double best_value_ = 0;
+  std::set<std::string> asked_;
   size_t done_ = 0, taken_over_ = 0;
 };
 
@@ -273,6 +307,12 @@ void check_tuning(const TunableRecipe& tunable, const TuneOptions& options) {
           "{}:{}: {} is named as a test set: what is tuned on it cannot be tested on it (--force "
           "tunes all the same)",
           file, e.line, e.data.string());
+    }
+  }
+  for (const SearchRange& r : tunable.ranges()) {
+    if (r.path.ends_with("samples")) {
+      throw usage_error("{}: {} cannot be searched: it decides which texts may judge the search",
+                        file, r.path);
     }
   }
   if (!(options.held_out > 0 && options.held_out < 1))

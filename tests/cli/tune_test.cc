@@ -43,10 +43,20 @@ TEST(Tune, FindsABetterScaleAndWritesARecipe) {
   const Json json = parse_json(run.out, "output");
   EXPECT_LT(json["objective"]["found"].get<double>(), json["objective"]["start"].get<double>());
   EXPECT_LE(json["evaluations"].get<int>(), 6);
+  EXPECT_EQ(json["taken_over"].get<int>(), 0) << "nothing was known before the first run";
   const double lambda = json["values"]["parameters.lambda"].get<double>();
   const auto check = run_lewis(tuned.dir.path, "check " + tuned.out.string());
   EXPECT_EQ(check.code, 0) << check.err;
   EXPECT_NE(file_text(tuned.out).find(fmt::format("lambda: {}\n", lambda)), std::string::npos);
+}
+
+// Refinement that takes all items leaves none that could judge the search.
+TEST(Tune, DoesNotJudgeOnWhatRefinementFitsTo) {
+  const Tuned tuned;
+  std::ofstream(tuned.recipe, std::ios::app) << "  refine: {samples: 0}\n";
+  const auto run = tuned.run();
+  EXPECT_EQ(run.code, 2);
+  EXPECT_NE(run.err.find("lewis.refine"), std::string::npos) << run.err;
 }
 
 // A journal that was cut off anywhere leads to the same bytes, by any number of threads.

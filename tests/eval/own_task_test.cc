@@ -84,6 +84,9 @@ TEST_F(OwnTasks, Gsm8kInOtherWords) {
     EXPECT_EQ(a.task.items[i].prompt, b.task.items[i].prompt);
     EXPECT_EQ(a.items[i].filtered[0], b.items[i].filtered[0]);
   }
+  // The expression finds the answer in a target as well.
+  own.remove = {",", "\\$", "\\.$"};
+  EXPECT_EQ(run(own, 25).values(), b.values());
   const double right = a.summary().mean;
   EXPECT_GT(right, 0);
   EXPECT_LT(right, 1);

@@ -30,14 +30,12 @@ class AnswerComparison {
   }
 
   std::string answer_in(const std::string& text) const {
-    if (!find_) return text;
-    const auto matches = find_->find_all(text);
-    if (matches.empty()) return std::string(kInvalid);
-    const Regex::Match& match = task_.answer.last ? matches.back() : matches.front();
-    if (task_.answer.group) return std::string(match[*task_.answer.group].value_or(""));
-    const auto group = std::find_if(match.begin() + 1, match.end(),
-                                    [](const auto& g) { return g && !g->empty(); });
-    return std::string(group != match.end() ? **group : *match[0]);
+    return find_ ? answer_of_match(text).value_or(std::string(kInvalid)) : text;
+  }
+  // The answer that a target gives: what the expression finds in it, as in a model's text, or all
+  // of it where data gives the answer alone ("42" where texts have "#### 42").
+  std::string answer_of_target(const std::string& target) const {
+    return find_ ? answer_of_match(target).value_or(target) : target;
   }
 
   std::string normal(std::string text) const {
@@ -56,6 +54,16 @@ class AnswerComparison {
   }
 
  private:
+  std::optional<std::string> answer_of_match(const std::string& text) const {
+    const auto matches = find_->find_all(text);
+    if (matches.empty()) return std::nullopt;
+    const Regex::Match& match = task_.answer.last ? matches.back() : matches.front();
+    if (task_.answer.group) return std::string(match[*task_.answer.group].value_or(""));
+    const auto group = std::find_if(match.begin() + 1, match.end(),
+                                    [](const auto& g) { return g && !g->empty(); });
+    return std::string(group != match.end() ? **group : *match[0]);
+  }
+
   const OwnTask& task_;
   std::optional<Regex> find_;
   std::vector<Regex> remove_;
@@ -124,7 +132,8 @@ void run_own(const TaskRun& run) {
     ItemResult result;
     result.response = text;
     result.filtered = {comparison.answer_in(text)};
-    const bool right = comparison.normal(result.filtered[0]) == comparison.normal(item.target);
+    const bool right = comparison.normal(result.filtered[0]) ==
+                       comparison.normal(comparison.answer_of_target(item.target));
     result.scores = {{right ? 1.0 : 0.0}};
     return result;
   });
