@@ -167,7 +167,7 @@ std::unique_ptr<RunningModel> open_prepared(const PreparedModel& prepared, bool 
                                             const GuidanceOptions& guidance, Threads& threads) {
   constexpr uint64_t kKept = 256 << 20;
   OpenOptions options = open_options(threads);
-  options.keep_bytes = kKept;
+  options.keep_bytes = guidance.max_memory ? std::min(kKept, guidance.max_memory / 4) : kKept;
   options.refined = prepared.refined;
   return RunningModel::open(open_input(prepared.model, options), threads, needs_tokenizer,
                             guidance.compute);

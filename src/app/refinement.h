@@ -36,7 +36,8 @@ RefineCost refinement_cost(const Recipe& recipe, uint64_t seed, uint64_t max_mem
 std::string describe_refinement(const Recipe& recipe);
 
 // Opens a model that a user names, ready to run: a folder, or a recipe, which is guided and refined
-// as it asks, and merged while it is read. Up to 256 MiB of merged tensors stay in memory.
+// as it asks, and merged while it is read. Up to 256 MiB of merged tensors stay in memory, and at
+// most a quarter of guidance.max_memory.
 std::unique_ptr<RunningModel> open_named(const std::filesystem::path& path, bool needs_tokenizer,
                                          const GuidanceOptions& guidance, Threads& threads,
                                          const ProgressFn& progress);

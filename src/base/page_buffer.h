@@ -7,6 +7,12 @@
 
 namespace lewis {
 
+// Fresh pages for `bytes` bytes, zeroed, on huge pages where the kernel has some; and back to the
+// system at once, so that a program holds no more than it uses. Error(kResource) when there is no
+// memory. `bytes` must be the same for both.
+std::byte* map_pages(size_t bytes);
+void unmap_pages(std::byte* data, size_t bytes);
+
 class PageBuffer {
  public:
   PageBuffer() = default;
@@ -19,6 +25,7 @@ class PageBuffer {
   // `bytes` bytes that stay until the next call; what they hold is unspecified. Error(kResource)
   // when there is no memory.
   std::span<std::byte> get(size_t bytes);
+  size_t capacity() const { return size_; }  // bytes that it holds
 
  private:
   std::byte* data_ = nullptr;

@@ -296,9 +296,11 @@ CalibrationMemory calibration_memory(const Transformer& model,
   }
   const auto besides_hidden = [&](uint64_t rows, bool ahead) {
     // The reference protocol runs each group on a copy and prunes weights in float.
-    return kProgram + model.packed_block_bytes() * (reference ? 2 : 1) +
-           (ahead ? model.stored_block_bytes() : 0) +
-           model.activation_bytes(static_cast<int64_t>(rows)) + (reference ? rows * row_bytes : 0);
+    const uint64_t block =
+        model.block_reading_bytes() + model.packed_block_bytes() * (reference ? 2 : 1) +
+        (ahead ? model.stored_block_bytes() : 0) +
+        model.activation_bytes(static_cast<int64_t>(rows)) + (reference ? rows * row_bytes : 0);
+    return kProgram + std::max(block, model.embedding_reading_bytes());
   };
   const uint64_t limit = options.max_memory ? options.max_memory : UINT64_MAX;
   const uint64_t rows =

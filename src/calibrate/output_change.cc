@@ -217,8 +217,10 @@ void check_memory(const Transformer& model, uint64_t tokens, const CalibrateOpti
   if (options.max_memory == 0) return;
   const auto rows = std::min<uint64_t>(tokens, static_cast<uint64_t>(options.rows_per_group));
   const uint64_t states = tokens * static_cast<uint64_t>(model.spec().hidden) * sizeof(float);
-  const uint64_t bytes = 64'000'000 + 4 * model.packed_block_bytes() + 2 * states +
+  const uint64_t block = 2 * model.block_reading_bytes() + 4 * model.packed_block_bytes() +
                          3 * model.activation_bytes(static_cast<int64_t>(rows));
+  const uint64_t bytes =
+      64'000'000 + 2 * states + std::max(block, 2 * model.embedding_reading_bytes());
   if (bytes > options.max_memory) {
     throw resource_error("--max-memory {}: importance activation_shift needs {} bytes",
                          options.max_memory, bytes);

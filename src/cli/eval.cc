@@ -12,6 +12,7 @@ namespace {
 
 struct EvalArguments {
   EvaluateJob job;
+  std::string max_memory;
   std::shared_ptr<CommonOptions> common;
 };
 
@@ -21,7 +22,8 @@ void print_layers(const LayerErrors& errors, const Terminal& terminal) {
   fmt::print("\n{}", terminal_maps({measure}, terminal));
 }
 
-void run_eval(const EvalArguments& o) {
+void run_eval(EvalArguments& o) {
+  if (!o.max_memory.empty()) o.job.guidance.max_memory = parse_bytes(o.max_memory, "--max-memory");
   ProgressPrinter progress(o.common->quiet);
   const EvaluateResult result = evaluate(o.job, run_context(*o.common, progress));
   if (o.common->json) {
@@ -93,6 +95,8 @@ void add_eval_verb(CLI::App& app) {
                    "Results of another run, of lewis or of lm-evaluation-harness (file or folder), "
                    "to show beside; may be repeated")
       ->allow_extra_args(false);
+  verb->add_option("--max-memory", o->max_memory,
+                   "Bytes of memory of a recipe's calibration and refinement (K, M, B: decimal)");
   add_compute_option(*verb, o->job.guidance.compute);
   o->common = add_common_options(*verb);
   verb->callback([o] { run_eval(*o); });

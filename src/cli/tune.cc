@@ -102,7 +102,7 @@ void add_tune_verb(CLI::App& app) {
   verb->add_flag("--force", o->job.options.force, "Take data that is named as a test set");
   verb->add_option("--cache", o->job.options.guidance.cache, "Folder of the statistics' cache");
   verb->add_option("--max-memory", o->max_memory,
-                   "Bytes of memory of calibrations (K, M, B: decimal)");
+                   "Bytes of memory of calibration and refinement (K, M, B: decimal)");
   add_compute_option(*verb, o->job.options.guidance.compute);
   o->common = add_common_options(*verb);
   verb->callback([o] { run_tune(*o); });

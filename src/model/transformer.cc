@@ -444,6 +444,19 @@ uint64_t Transformer::stored_block_bytes() const {
   return most;
 }
 
+uint64_t Transformer::block_reading_bytes() const {
+  uint64_t most = 0;
+  for (int64_t layer = 0; layer < spec_.layers; ++layer) {
+    for (const LinearLayer& linear : linear_layers(spec_, layer))
+      most = std::max(most, source_.read_cost(source_.get(linear.tensor)).memory);
+  }
+  return most;
+}
+
+uint64_t Transformer::embedding_reading_bytes() const {
+  return source_.read_cost(source_.get(embedding_name(spec_))).memory;
+}
+
 uint64_t Transformer::packed_block_bytes() const {
   const uint64_t size = compute_type() == ComputeType::kF32 ? 4 : 2;
   uint64_t most = 0;

@@ -140,6 +140,10 @@ class Transformer {
   // weight still beside it.
   uint64_t stored_block_bytes() const;
   uint64_t packed_block_bytes() const;
+  // Bytes that reading takes besides what is read (TensorSource::read_cost), for a model that is
+  // merged while it is read: at most, for a linear layer of a block, and for the embedding.
+  uint64_t block_reading_bytes() const;
+  uint64_t embedding_reading_bytes() const;
   // Bytes that run_block works in, at most, when it gets that many rows: the values of a block that
   // exist at the same time (BlockSteps::slots), and what backend and mixer round, gate or split.
   uint64_t activation_bytes(int64_t rows) const;

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <set>
 
+#include "model/mixer.h"
 #include "refine/block.h"
 #include "refine/block_streams.h"
 #include "refine/layer_solver.h"
@@ -81,8 +82,22 @@ class MemoryWalk {
         inputs.erase(same);
       }
     }
-    hold(bytes(more));
+    // A group's outputs are made apart, and the mixer works in more.
+    const ModelSpec& spec = models_.prior.spec();
+    int64_t apart = 0;
+    for (const LayerSpec& layer : spec.layer)
+      apart = std::max(apart, layer.mixer->working_values(spec, ComputeType::kF32));
+    for (const Value value : step.out) apart += block_->width(value);
+    hold(bytes(more) + 4 * static_cast<uint64_t>(group_rows() * apart));
     for (const Value value : step.out) make(value);
+  }
+  // Rows of whole sequences that go through a mixer together.
+  int64_t group_rows() const {
+    int64_t longest = kRowsPerGroup;
+    for (const Segment& segment : text_.segments) {
+      for (const SequenceRows& s : segment.sequences) longest = std::max(longest, s.rows);
+    }
+    return std::min(longest, text_.rows);
   }
   void answer(const GatedStep& step) {
     make(step.out);
@@ -136,8 +151,15 @@ uint64_t block_memory(const RefineModels& models, const TextRows& text,
     tensors = std::max(tensors, stored);
     most = std::max(most, walk.most(block));
   }
+  // The models are open together, each with the buffers that it last read with.
+  uint64_t reading = models.prior.block_reading_bytes();
+  uint64_t embedding = models.prior.embedding_reading_bytes();
+  for (const Transformer* expert : models.experts) {
+    reading += expert->block_reading_bytes();
+    embedding = std::max(embedding, expert->embedding_reading_bytes());
+  }
   constexpr uint64_t kProgram = 64'000'000;
-  return kProgram + most + 2 * tensors;
+  return kProgram + std::max(most + 2 * tensors + reading, embedding);
 }
 
 }  // namespace lewis

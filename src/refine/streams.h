@@ -1,8 +1,6 @@
 // Values of one kind (inputs, outputs, hidden states) in the three streams that go through a block.
 #pragma once
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <array>
 #include <cstdint>
@@ -10,34 +8,30 @@
 #include <new>
 #include <vector>
 
+#include "base/page_buffer.h"
 #include "base/threads.h"
 #include "compute/dense.h"
 
 namespace lewis {
 
-// Leaves values as they come: pages are first touched by the threads that fill them. Large matrices
-// get huge pages, since those of one block are freed and allocated all the time, and a fresh page
-// costs the same whatever its size.
+// Leaves values uninitialized: pages are first touched by the threads that fill them. Large
+// matrices have pages of their own, since those of one block are freed and allocated all the time:
+// what is freed is not there any more, and huge pages make fresh ones cheap.
 template <typename T>
-struct DefaultInit : std::allocator<T> {
-  static constexpr std::align_val_t kHugePage{size_t{2} << 20};
+struct UninitializedPages : std::allocator<T> {
+  static constexpr size_t kOwnPages = size_t{2} << 20;  // bytes from which on a matrix has its own
 
   template <typename U>
   struct rebind {
-    using other = DefaultInit<U>;
+    using other = UninitializedPages<U>;
   };
   T* allocate(size_t n) {
-    const size_t whole = n * sizeof(T) / static_cast<size_t>(kHugePage);  // huge pages
-    if (whole == 0) return std::allocator<T>::allocate(n);
-    void* data = ::operator new(n * sizeof(T), kHugePage);
-    // Where the kernel has none, small pages do.
-    ::madvise(data, whole * static_cast<size_t>(kHugePage), MADV_HUGEPAGE);
-    return static_cast<T*>(data);
+    if (n * sizeof(T) < kOwnPages) return std::allocator<T>::allocate(n);
+    return reinterpret_cast<T*>(map_pages(n * sizeof(T)));
   }
   void deallocate(T* data, size_t n) {
-    if (n * sizeof(T) < static_cast<size_t>(kHugePage))
-      return std::allocator<T>::deallocate(data, n);
-    ::operator delete(data, kHugePage);
+    if (n * sizeof(T) < kOwnPages) return std::allocator<T>::deallocate(data, n);
+    unmap_pages(reinterpret_cast<std::byte*>(data), n * sizeof(T));
   }
   template <typename U>
   void construct(U* at) noexcept {
@@ -57,7 +51,7 @@ struct Matrix {
   const float* row(int64_t r) const { return values.data() + r * columns; }
   FloatMatrix first_rows(int64_t count) const { return {values.data(), count, columns, columns}; }
 
-  std::vector<float, DefaultInit<float>> values;
+  std::vector<float, UninitializedPages<float>> values;
   int64_t rows = 0, columns = 0;
 };
 

@@ -61,10 +61,17 @@ class MergedSource final : public TensorSource {
   void merge(const OutputTensor& t) const {
     std::vector<StoredTensor> stored =
         read_stored(t.sources(), {0, element_count(t.info.shape)}, buffers_);
+    if (out_.capacity() / 4 > byte_size(t.info)) out_ = {};
     merged_ = out_.get(byte_size(t.info));
     MemoryOutput output(merged_, dtype_size(t.info.dtype));
     inputs_.merge(t, MemoryInputs(std::move(stored)), output, threads_);
+    // Embeddings are far larger than all other tensors: their buffers are not held for those.
+    size_t held = 0;
+    for (const PageBuffer& buffer : buffers_) held += buffer.capacity();
+    if (held > kMostHeld) buffers_.clear();
   }
+
+  static constexpr size_t kMostHeld = size_t{64} << 20;  // bytes of inputs between two tensors
 
   MergeInputs inputs_;
   std::string label_;
