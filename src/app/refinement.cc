@@ -1,7 +1,5 @@
 #include "app/refinement.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 
 #include "app/tokenizers.h"
@@ -10,6 +8,7 @@
 #include "base/hash.h"
 #include "base/json.h"
 #include "base/text_file.h"
+#include "io/disk.h"
 #include "merge/sources/merged_source.h"
 
 namespace lewis {
@@ -125,7 +124,8 @@ std::shared_ptr<const InputModel> refine_for_this_run(const Recipe& recipe,
                                                       Threads& threads,
                                                       const ProgressFn& progress) {
   const auto folder = cache.empty() ? std::filesystem::temp_directory_path() : cache;
-  const auto scratch = folder / fmt::format("refine-{}", ::getpid());
+  remove_abandoned_folders(folder, "refine", kRefineMarker);
+  const auto scratch = make_unique_folder(folder, "refine");
   try {
     return run_refinement(recipe, {.scratch = scratch}, threads, progress).refined;
   } catch (const Error& e) {
