@@ -33,7 +33,8 @@ class LEWIS_API TensorSource {
   // All tensors, sorted by name.
   virtual const std::vector<TensorInfo>& tensors() const = 0;
 
-  // Reads elements [first, first + out.size() / dtype_size) of a tensor, as they are stored.
+  // Reads elements [first, first + out.size() / dtype_size) of a tensor, as they are stored; bytes
+  // where the elements are smaller than a byte (unit_count).
   // It may be called from several threads. `tensor` must be one of tensors(). Throws Error(kInput)
   // that names tensor and file when the bytes cannot be had.
   virtual void read(const TensorInfo& tensor, int64_t first, std::span<std::byte> out) const = 0;

@@ -14,6 +14,7 @@
 #include "calibrate/calibrate.h"
 #include "calibrate/imatrix.h"
 #include "calibrate/output_change.h"
+#include "io/disk.h"
 #include "io/gguf.h"
 #include "merge/method.h"
 
@@ -118,7 +119,8 @@ std::filesystem::path default_cache_folder() {
   if (const auto own = variable("LEWIS_CACHE"); !own.empty()) return own;
   if (const auto xdg = variable("XDG_CACHE_HOME"); !xdg.empty()) return xdg / "lewis";
   if (const auto home = variable("HOME"); !home.empty()) return home / ".cache" / "lewis";
-  return std::filesystem::temp_directory_path() / "lewis-cache";
+  // A folder that others can write to would let them choose our statistics.
+  return private_temporary_folder("lewis-cache").value_or(std::filesystem::path());
 }
 
 CalibrationResult run_calibration(const CalibrationJob& job, const GuidanceOptions& options,

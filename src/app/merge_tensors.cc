@@ -36,8 +36,7 @@ void merge_tensors(const TensorMergeJob& job, const TensorSink& sink, const RunC
   std::vector<PageBuffer> rooms;
   PageBuffer room;
   for (const OutputTensor& t : inputs.tensors()) {
-    std::vector<StoredTensor> stored =
-        read_stored(t.sources(), {0, element_count(t.info.shape)}, rooms);
+    std::vector<StoredTensor> stored = read_stored(t.sources(), {0, unit_count(t.info)}, rooms);
     const std::span<std::byte> merged = room.get(byte_size(t.info));
     MemoryOutput output(merged, dtype_size(t.info.dtype));
     inputs.merge(t, MemoryInputs(std::move(stored)), output, run.threads);

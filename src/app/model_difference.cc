@@ -20,6 +20,10 @@ ModelDifference compare_models(const Checkpoint& a, const Checkpoint& b, Threads
     ++told.done;
     if (!other) {
       d.only_a.push_back(t.name);
+    } else if (other->shape == t.shape && other->dtype == t.dtype && !is_arithmetic(t.dtype)) {
+      d.by_bytes.push_back(fmt::format("{}: {} {}: {}", t.name, dtype_name(t.dtype),
+                                       to_string(t.shape),
+                                       same_bytes(a, b, t.name) ? "equal" : "different"));
     } else if (other->shape != t.shape || !is_arithmetic(t.dtype) || !is_arithmetic(other->dtype)) {
       d.not_compared.push_back(fmt::format("{}: {} {} and {} {}", t.name, dtype_name(t.dtype),
                                            to_string(t.shape), dtype_name(other->dtype),

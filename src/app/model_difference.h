@@ -21,6 +21,7 @@ struct ModelDifference {
   std::map<int64_t, TensorDifference> layers;  // by layer; -1: outside of layers
   TensorDifference all;
   std::vector<std::string> only_a, only_b;
+  std::vector<std::string> by_bytes;      // types without arithmetic: equal or not; one line each
   std::vector<std::string> not_compared;  // other shapes or types; one line each
 };
 

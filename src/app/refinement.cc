@@ -1,9 +1,6 @@
 #include "app/refinement.h"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <atomic>
 
 #include "app/tokenizers.h"
 #include "base/build.h"
@@ -11,6 +8,7 @@
 #include "base/hash.h"
 #include "base/json.h"
 #include "base/text_file.h"
+#include "io/disk.h"
 #include "merge/sources/merged_source.h"
 
 namespace lewis {
@@ -125,10 +123,10 @@ std::shared_ptr<const InputModel> refine_for_this_run(const Recipe& recipe,
                                                       const GuidanceOptions& guidance,
                                                       Threads& threads,
                                                       const ProgressFn& progress) {
-  static std::atomic<unsigned> runs = 0;  // several refined models may be open together
   const auto folder =
       guidance.cache.empty() ? std::filesystem::temp_directory_path() : guidance.cache;
-  const auto scratch = folder / fmt::format("refine-{}-{}", ::getpid(), runs++);
+  remove_abandoned_folders(folder, "refine", kRefineMarker);
+  const auto scratch = make_unique_folder(folder, "refine");
   try {
     return run_refinement(recipe, {.scratch = scratch, .max_memory = guidance.max_memory}, threads,
                           progress)

@@ -8,7 +8,7 @@
 #include "app/totals.h"
 #include "base/error.h"
 #include "base/human.h"
-#include "base/text_file.h"
+#include "base/model_files.h"
 #include "io/checkpoint.h"
 
 namespace lewis {
@@ -249,7 +249,7 @@ Report report_of(const ReportJob& o, Findings& f) {
     r.run = f.record->chart;
     r.recipe = f.record->recipe;
   } else {
-    r.recipe = read_text_file(o.out / "mergekit_config.yml");
+    r.recipe = read_model_file(o.out, "mergekit_config.yml");
   }
   if (o.eval.empty()) {
     f.missing.push_back(

@@ -11,6 +11,7 @@
 #include "base/build.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "base/model_files.h"
 
 namespace lewis {
 namespace {
@@ -152,7 +153,7 @@ Json to_json(const RunRecord& r) {
 }
 
 RunRecord read_run_record(const std::filesystem::path& file) {
-  const Json json = read_json(file);
+  const Json json = parse_json(read_model_file(file.parent_path(), file.filename()), file.string());
   try {
     return record_of(json);
   } catch (const std::exception&) {

@@ -1,11 +1,12 @@
 #include "app/tokenizers.h"
 
 #include <algorithm>
+#include <set>
 
 #include "base/error.h"
 #include "base/json.h"
 #include "io/hub_cache.h"
-#include "io/model_writer.h"
+#include "io/model_folder.h"
 #include "text/template_choice.h"
 #include "text/tokenizer_merge.h"
 
@@ -45,9 +46,13 @@ class Builder {
   ChangedFiles difference(const ModelFiles& files) const {
     const ModelFiles main(models_[main_].folder);
     ChangedFiles changed;
-    for (const std::string_view name : tokenizer_file_names()) {
-      auto content = files.read(std::string(name));
-      if (content != main.read(std::string(name))) changed[std::string(name)] = std::move(content);
+    std::set<std::string> names;
+    for (const ModelFiles* of : {&files, &main}) {
+      for (std::string& name : tokenizer_files_of(*of)) names.insert(std::move(name));
+    }
+    for (const std::string& name : names) {
+      auto content = files.read(name);
+      if (content != main.read(name)) changed[name] = std::move(content);
     }
     return changed;
   }
@@ -91,12 +96,25 @@ class Builder {
     const std::string name = s.source.starts_with("model:") ? s.source.substr(6) : s.source;
     if (const auto model = find_model(name)) return input(*model);
     for (const fs::path& folder : {fs::path(name), recipe_.file.parent_path() / name}) {
-      if (fs::exists(folder / "tokenizer.json")) return {ModelFiles(folder), 0};
+      if (has_model_file(folder, "tokenizer.json")) return {ModelFiles(folder), 0};
     }
     if (const auto cached = find_in_hub_cache(name)) return {ModelFiles(*cached), 0};
     throw at_line(s.line, fmt::format("tokenizer source {}: expected union, base, or a model; "
                                       "there is no such folder",
                                       s.source));
+  }
+
+  // The rows are counted before any tensor is read, so a tensor must have as many.
+  static void check_rows(const InputModel& model) {
+    const int64_t rows = model.vocab_size();
+    const std::string config = model.files().path_of("config.json");
+    if (rows <= 0)
+      throw input_error("{}: vocab_size is missing, which another tokenizer needs", config);
+    const bool there = std::ranges::any_of(model.source->tensors(), [&](const TensorInfo& t) {
+      return !t.shape.empty() && t.shape[0] == rows;
+    });
+    if (there) return;
+    throw input_error("{}: vocab_size is {}, but no tensor has as many rows", config, rows);
   }
 
   // Nothing to unite, to add or to move: the files need not even be understood.
@@ -116,9 +134,7 @@ class Builder {
     request.unite = s.source == "union";
     for (size_t m = 0; m < models_.size(); ++m) {
       request.models.push_back(input(m));
-      if (request.models.back().rows > 0) continue;
-      throw input_error("{}: vocab_size is missing, which another tokenizer needs",
-                        models_[m].files().path_of("config.json"));
+      check_rows(models_[m]);
     }
     for (const TokenSetting& t : s.tokens) request.tokens.push_back(t.token);
     const MergedTokenizer merged = merge_tokenizers(request);

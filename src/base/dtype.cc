@@ -10,23 +10,33 @@ namespace {
 
 struct Row {
   DType dtype;
-  size_t size;
+  size_t bits;
   std::string_view name;   // in safetensors
   std::string_view torch;  // in recipes and config.json
 };
 constexpr std::array kRows = {
-    Row{DType::kF64, 8, "F64", "float64"},
-    Row{DType::kF32, 4, "F32", "float32"},
-    Row{DType::kF16, 2, "F16", "float16"},
-    Row{DType::kBF16, 2, "BF16", "bfloat16"},
-    Row{DType::kF8E4M3, 1, "F8_E4M3", "float8_e4m3fn"},
-    Row{DType::kF8E5M2, 1, "F8_E5M2", "float8_e5m2"},
-    Row{DType::kI64, 8, "I64", "int64"},
-    Row{DType::kI32, 4, "I32", "int32"},
-    Row{DType::kI16, 2, "I16", "int16"},
-    Row{DType::kI8, 1, "I8", "int8"},
-    Row{DType::kU8, 1, "U8", "uint8"},
-    Row{DType::kBool, 1, "BOOL", "bool"},
+    Row{DType::kF64, 64, "F64", "float64"},
+    Row{DType::kF32, 32, "F32", "float32"},
+    Row{DType::kF16, 16, "F16", "float16"},
+    Row{DType::kBF16, 16, "BF16", "bfloat16"},
+    Row{DType::kF8E4M3, 8, "F8_E4M3", "float8_e4m3fn"},
+    Row{DType::kF8E5M2, 8, "F8_E5M2", "float8_e5m2"},
+    Row{DType::kI64, 64, "I64", "int64"},
+    Row{DType::kI32, 32, "I32", "int32"},
+    Row{DType::kI16, 16, "I16", "int16"},
+    Row{DType::kI8, 8, "I8", "int8"},
+    Row{DType::kU8, 8, "U8", "uint8"},
+    Row{DType::kBool, 8, "BOOL", "bool"},
+    Row{DType::kU16, 16, "U16", "uint16"},
+    Row{DType::kU32, 32, "U32", "uint32"},
+    Row{DType::kU64, 64, "U64", "uint64"},
+    Row{DType::kC64, 64, "C64", "complex64"},
+    Row{DType::kF8E4M3Fnuz, 8, "F8_E4M3FNUZ", "float8_e4m3fnuz"},
+    Row{DType::kF8E5M2Fnuz, 8, "F8_E5M2FNUZ", "float8_e5m2fnuz"},
+    Row{DType::kF8E8M0, 8, "F8_E8M0", "float8_e8m0fnu"},
+    Row{DType::kF6E2M3, 6, "F6_E2M3", "float6_e2m3fn"},
+    Row{DType::kF6E3M2, 6, "F6_E3M2", "float6_e3m2fn"},
+    Row{DType::kF4, 4, "F4", "float4_e2m1fn"},
 };
 const Row& row(DType dtype) { return kRows[static_cast<size_t>(dtype)]; }
 
@@ -38,7 +48,8 @@ inline uint32_t choose(bool yes, uint32_t a, uint32_t b) {
 
 }  // namespace
 
-size_t dtype_size(DType dtype) { return row(dtype).size; }
+size_t dtype_bits(DType dtype) { return row(dtype).bits; }
+size_t dtype_size(DType dtype) { return row(dtype).bits < 8 ? 1 : row(dtype).bits / 8; }
 std::string_view dtype_name(DType dtype) { return row(dtype).name; }
 std::string_view dtype_torch_name(DType dtype) { return row(dtype).torch; }
 

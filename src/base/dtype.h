@@ -48,8 +48,9 @@ void narrow(std::span<const float> in, DType dtype, std::byte* out);
 // True when every value is finite.
 bool all_finite(std::span<const float> values);
 
-// Calls f with a value-initialised element type that stands for `dtype` (half types and float8 as
-// unsigned integers of their size): `visit_dtype(t, [&](auto zero) { using T = decltype(zero); })`.
+// Calls f with a value-initialised element type that stands for `dtype` (half types, smaller floats
+// and C64 as unsigned integers of dtype_size): `visit_dtype(t, [&](auto zero) { using T =
+// decltype(zero); })`.
 template <typename F>
 auto visit_dtype(DType dtype, F&& f) {
   switch (dtype) {
@@ -57,6 +58,12 @@ auto visit_dtype(DType dtype, F&& f) {
       return f(double{});
     case DType::kF32:
       return f(float{});
+    case DType::kU64:
+    case DType::kC64:
+      return f(uint64_t{});
+    case DType::kU32:
+      return f(uint32_t{});
+    case DType::kU16:
     case DType::kF16:
     case DType::kBF16:
       return f(uint16_t{});
@@ -70,6 +77,12 @@ auto visit_dtype(DType dtype, F&& f) {
       return f(int8_t{});
     case DType::kF8E4M3:
     case DType::kF8E5M2:
+    case DType::kF8E4M3Fnuz:
+    case DType::kF8E5M2Fnuz:
+    case DType::kF8E8M0:
+    case DType::kF6E2M3:
+    case DType::kF6E3M2:
+    case DType::kF4:
     case DType::kU8:
     case DType::kBool:
       break;

@@ -7,10 +7,13 @@
 
 namespace lewis {
 
-// Keeps the order of keys, so that what is written is in the order in which it was built.
-using Json = nlohmann::ordered_json;
-// Sorts keys and finds them in logarithmic time; Json goes through all of them. For maps with
-// hundreds of thousands of keys, as a tokenizer's vocabulary.
+template <class Key, class T, class Less, class Allocator>
+class JsonMap;  // base/json_map.h
+
+// Keeps the order of keys, so that what is written is in the order in which it was built. A key is
+// found in constant time.
+using Json = nlohmann::basic_json<JsonMap>;
+// Sorts keys and finds them in logarithmic time.
 using SortedJson = nlohmann::json;
 
 // A Json value behind a pointer, so that a struct in a header can have one as a member. It is

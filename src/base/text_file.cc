@@ -1,26 +1,29 @@
 #include "base/text_file.h"
 
-#include <cerrno>
 #include <cstdint>
 #include <cstring>
-#include <fstream>
-#include <iterator>
 
 #include "base/error.h"
+#include "base/whole_file.h"
 
 namespace lewis {
 
 std::string read_text_file(const std::filesystem::path& file) {
-  std::error_code ec;
-  if (std::filesystem::is_directory(file, ec)) {
-    throw input_error("{}: expected a file, found a folder", file.string());
-  }
-  errno = 0;
-  std::ifstream in(file, std::ios::binary);
-  if (!in) throw input_error("{}: cannot be opened: {}", file.string(), std::strerror(errno));
-  std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
-  if (in.bad()) throw input_error("{}: cannot be read: {}", file.string(), std::strerror(errno));
+  std::string text = read_whole_file(open_file(file), file, SIZE_MAX);
+  if (is_lfs_pointer(text)) throw lfs_pointer_error(file);
   return text;
+}
+
+bool is_lfs_pointer(std::string_view begin) {
+  return begin.starts_with("version https://git-lfs.github.com/spec/") ||
+         begin.starts_with("version https://hawser.github.com/spec/");
+}
+
+Error lfs_pointer_error(const std::filesystem::path& file) {
+  const std::filesystem::path folder = file.has_parent_path() ? file.parent_path() : ".";
+  return input_error(
+      "{}: is a Git LFS pointer, not the file itself; fetch it: git -C '{}' lfs pull",
+      file.string(), folder.string());
 }
 
 std::vector<std::string_view> split_lines(std::string_view text) {
@@ -40,6 +43,12 @@ bool is_utf8(std::string_view text) {
   // Lowest code point that a sequence of this many bytes may encode.
   static constexpr uint32_t kLowest[] = {0, 0, 0x80, 0x800, 0x10000};
   for (size_t i = 0; i < text.size();) {
+    uint64_t eight = 0x80;  // most texts are ASCII
+    if (text.size() - i >= sizeof eight) std::memcpy(&eight, text.data() + i, sizeof eight);
+    if ((eight & 0x8080808080808080u) == 0) {
+      i += sizeof eight;
+      continue;
+    }
     const auto lead = static_cast<unsigned char>(text[i]);
     const size_t length = lead < 0x80       ? 1
                           : lead >> 5 == 6  ? 2

@@ -31,8 +31,10 @@ Json to_json(const ModelDifference& d) {
   for (const auto& [layer, difference] : d.layers) {
     layers[layer < 0 ? "outside" : std::to_string(layer)] = to_json(difference);
   }
-  return {{"all", to_json(d.all)}, {"layers", layers},      {"tensors", tensors},
-          {"only_in_a", d.only_a}, {"only_in_b", d.only_b}, {"not_compared", d.not_compared}};
+  return {
+      {"all", to_json(d.all)},         {"layers", layers},      {"tensors", tensors},
+      {"only_in_a", d.only_a},         {"only_in_b", d.only_b}, {"compared_by_bytes", d.by_bytes},
+      {"not_compared", d.not_compared}};
 }
 
 std::vector<std::string> cells(const std::string& name, const TensorDifference& d) {
@@ -59,6 +61,7 @@ void print_difference(const ModelDifference& d, size_t top) {
   fmt::print("\n{}", layers.text(terminal));
   for (const std::string& name : d.only_a) fmt::print("only in A: {}\n", name);
   for (const std::string& name : d.only_b) fmt::print("only in B: {}\n", name);
+  for (const std::string& line : d.by_bytes) fmt::print("by their bytes: {}\n", line);
   for (const std::string& line : d.not_compared) fmt::print("not compared: {}\n", line);
 }
 

@@ -3,46 +3,114 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <map>
+#include <set>
+#include <unordered_map>
 
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/json.h"
+#include "base/model_files.h"
 #include "base/text_file.h"
 
 namespace lewis {
-namespace {
 
 namespace fs = std::filesystem;
 
+struct CheckpointIndex {
+  struct Place {
+    std::string tensor;
+    uint32_t shard = 0;
+  };
+  std::string file;                 // as messages name it; "": there is no index
+  std::vector<std::string> shards;  // sorted names
+  std::vector<Place> places;        // sorted by tensor; empty without an index
+  size_t named_twice = 0;
+  std::string twice;  // the first tensor that is named twice
+};
+
+namespace {
+
+constexpr size_t kMostShards = 100'000;
+constexpr std::string_view kSingle = "model.safetensors", kIndex = "model.safetensors.index.json";
+
 // Shard names of an index: a plain name in the folder (which may be a link into a cache's blobs).
-void check_shard_name(const std::string& name, const fs::path& index) {
+void check_shard_name(const std::string& name, const std::string& index) {
   if (name.empty() || name == "." || name == ".." || name.find('/') != std::string::npos ||
       name.find('\\') != std::string::npos || name.find('\0') != std::string::npos) {
-    throw input_error("{}: shard name '{}' leaves the folder", index.string(), name);
+    throw input_error("{}: shard name '{}' leaves the folder", index, name);
   }
 }
 
-std::map<std::string, std::string> read_index(const fs::path& index) {
-  const Json json = read_json(index);
-  if (!json.is_object() || !json.contains("weight_map") || !json["weight_map"].is_object()) {
-    throw input_error("{}: expected an object with weight_map", index.string());
+void sort_shards(CheckpointIndex& index) {
+  std::vector<std::string> sorted = index.shards;
+  std::ranges::sort(sorted);
+  std::vector<uint32_t> place;
+  for (const std::string& shard : index.shards) {
+    const auto it = std::ranges::lower_bound(sorted, shard);
+    place.push_back(static_cast<uint32_t>(it - sorted.begin()));
   }
-  std::map<std::string, std::string> shard_of;
-  for (const auto& [tensor, shard] : json["weight_map"].items()) {
+  for (auto& p : index.places) p.shard = place[p.shard];
+  index.shards = std::move(sorted);
+}
+
+// Of a tensor that is named twice the last counts, as in Python.
+void sort_places(CheckpointIndex& index) {
+  auto& places = index.places;
+  if (!std::ranges::is_sorted(places, {}, &CheckpointIndex::Place::tensor))
+    std::ranges::stable_sort(places, {}, &CheckpointIndex::Place::tensor);
+  size_t kept = 0;
+  for (size_t i = 0; i < places.size(); ++i) {
+    const bool again = kept > 0 && places[kept - 1].tensor == places[i].tensor;
+    if (again && index.named_twice++ == 0) index.twice = places[i].tensor;
+    if (!again) ++kept;
+    if (kept - 1 != i) places[kept - 1] = std::move(places[i]);
+  }
+  places.resize(kept);
+}
+
+CheckpointIndex read_index(const fs::path& folder) {
+  CheckpointIndex index;
+  index.file = (folder / kIndex).string();
+  std::unordered_map<std::string, uint32_t> known;
+  const auto take = [&](std::string& tensor, Json& shard) {
     if (!shard.is_string())
-      throw input_error("{}: the shard of tensor {} is not a name", index.string(), tensor);
-    check_shard_name(shard.get<std::string>(), index);
-    shard_of[tensor] = shard.get<std::string>();
+      throw input_error("{}: the shard of tensor {} is not a name", index.file, tensor);
+    const auto& name = shard.get_ref<const std::string&>();
+    const auto [it, is_new] = known.try_emplace(name, static_cast<uint32_t>(known.size()));
+    if (is_new) {
+      if (known.size() > kMostShards)
+        throw input_error("{}: names more than {} shards", index.file, kMostShards);
+      check_shard_name(name, index.file);
+      index.shards.push_back(name);
+    }
+    index.places.push_back({std::move(tensor), it->second});
+  };
+  const Json rest =
+      parse_json_members(read_model_file(folder, kIndex), index.file, "weight_map", take);
+  if (!rest.is_object() || !rest.contains("weight_map") || !rest["weight_map"].is_object())
+    throw input_error("{}: expected an object with weight_map", index.file);
+  if (index.places.empty()) throw input_error("{}: weight_map is empty", index.file);
+  sort_shards(index);
+  sort_places(index);
+  return index;
+}
+
+bool is_lfs_pointer_file(const fs::path& file) {
+  try {
+    const File opened = File::open_read(file);
+    std::string begin(std::min<uint64_t>(opened.size(), 64), '\0');
+    opened.read_at(0, std::as_writable_bytes(std::span(begin)));
+    return is_lfs_pointer(begin);
+  } catch (const Error&) {
+    return false;
   }
-  if (shard_of.empty()) throw input_error("{}: weight_map is empty", index.string());
-  return shard_of;
 }
 
 [[noreturn]] void refuse_folder(const fs::path& folder) {
   for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
     if (name.ends_with(".bin") || name.ends_with(".pt") || name.ends_with(".pth")) {
+      if (is_lfs_pointer_file(entry.path())) throw lfs_pointer_error(entry.path());
       throw input_error(
           "{}: a pickle can run any code and is never opened; convert it first: python -c \"from "
           "transformers import AutoModelForCausalLM as M; "
@@ -58,56 +126,178 @@ std::map<std::string, std::string> read_index(const fs::path& index) {
                     folder.string());
 }
 
+bool is_folder(const fs::path& path) {
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (error && status.type() != fs::file_type::not_found)
+    throw input_error("{}: cannot be opened: {}", path.string(), error.message());
+  return fs::is_directory(status);
+}
+
+// Sorts what consists of sorted runs, whose ends are given; 0 is the first of them.
+template <typename T, typename Less>
+void merge_runs(std::vector<T>& all, std::vector<size_t> ends, const Less& less) {
+  const auto at = [&](size_t i) { return all.begin() + static_cast<std::ptrdiff_t>(ends[i]); };
+  while (ends.size() > 2) {
+    std::vector<size_t> joined = {0};
+    for (size_t i = 2; i < ends.size(); i += 2) {
+      std::inplace_merge(at(i - 2), at(i - 1), at(i), less);
+      joined.push_back(ends[i]);
+    }
+    if (joined.back() != all.size()) joined.push_back(all.size());
+    if (joined.size() == ends.size()) break;  // what is left over is empty
+    ends = std::move(joined);
+  }
+}
+
+// "model-00001-of-00005.safetensors and 4 more".
+std::string first_and_more(const std::string& first, size_t count) {
+  return count == 1 ? first : fmt::format("{} and {} more", first, count - 1);
+}
+
+// True if there is an index, and it names other shards than model.safetensors.
+bool has_index_of_others(const fs::path& folder) {
+  if (!has_model_file(folder, kIndex)) return false;
+  try {
+    return read_index(folder).shards != std::vector{std::string(kSingle)};
+  } catch (const Error&) {
+    return true;
+  }
+}
+
+// A note about weights beside those that are read, if there are any.
+void note_other_shards(const fs::path& folder, const std::vector<std::string>& read,
+                       std::vector<std::string>& notes) {
+  std::set<std::string> others;
+  const bool single = read == std::vector{std::string(kSingle)};
+  if (single && has_index_of_others(folder)) others.insert(std::string(kIndex));
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with("model") && name.ends_with(".safetensors") &&
+        !std::ranges::binary_search(read, name))
+      others.insert(name);
+  }
+  if (others.empty()) return;
+  notes.push_back(fmt::format("{}: {} {} not read: {}", folder.string(),
+                              first_and_more(*others.begin(), others.size()),
+                              others.size() == 1 ? "is" : "are",
+                              single ? "model.safetensors is the whole model, as for transformers"
+                                     : "the index does not name it"));
+}
+
+// The tensors that a note is about: how many, and the first.
+struct Noted {
+  size_t count = 0;
+  std::string first;
+
+  void add(const std::string& tensor) {
+    if (count++ == 0) first = tensor;
+  }
+};
+
+// What an index says that is not so.
+struct Contradictions {
+  Noted absent, elsewhere, unnamed, several;
+
+  void add_to(std::vector<std::string>& notes, const CheckpointIndex& index) const {
+    const auto note = [&](const Noted& noted, std::string_view one, std::string_view many) {
+      if (noted.count == 0) return;
+      notes.push_back(fmt::format("{}: {} {}", index.file, first_and_more(noted.first, noted.count),
+                                  noted.count == 1 ? one : many));
+    };
+    note({index.named_twice, index.twice}, "is named twice; the last counts",
+         "are named twice; the last counts");
+    note(absent, "is named, but no shard holds it; it is left out",
+         "are named, but no shard holds them; they are left out");
+    note(elsewhere, "lies in another shard than it says, and is read from there",
+         "lie in other shards than it says, and are read from there");
+    note(unnamed, "lies in a shard, but is not named; it is read as well",
+         "lie in shards, but are not named; they are read as well");
+    note(several, "lies in several shards; the one that is named is read",
+         "lie in several shards; those that are named are read");
+  }
+};
+
 }  // namespace
 
+void Checkpoint::open_shards(const CheckpointIndex& index) {
+  for (const std::string& name : index.shards) {
+    if (!has_model_file(folder_, name)) {
+      throw input_error("{}: shard is missing (named by {})", (folder_ / name).string(),
+                        index.file);
+    }
+    shards_.push_back(std::make_unique<SafetensorsFile>(folder_ / name));
+  }
+}
+
+// Every tensor comes from the shard that holds it; where several do, from the one that the index
+// names, else from the last.
+void Checkpoint::choose_tensors(const CheckpointIndex& index) {
+  struct Found {
+    const TensorInfo* info;
+    uint32_t shard;
+  };
+  std::vector<Found> all;
+  std::vector<size_t> ends = {0};  // the shards' tensors, which are sorted
+  for (uint32_t s = 0; s < shards_.size(); ++s) {
+    for (const auto& entry : shards_[s]->entries()) all.push_back({&entry.info, s});
+    ends.push_back(all.size());
+  }
+  merge_runs(all, ends, [](const Found& x, const Found& y) { return x.info->name < y.info->name; });
+  tensors_.reserve(all.size());
+  shard_of_.reserve(all.size());
+  Contradictions wrong;
+  auto place = index.places.begin();
+  const auto pass_absent = [&](const std::string* before) {
+    for (; place != index.places.end() && (!before || place->tensor < *before); ++place)
+      wrong.absent.add(place->tensor);
+  };
+  for (size_t i = 0, end; i < all.size(); i = end) {
+    const std::string& name = all[i].info->name;
+    for (end = i + 1; end < all.size() && all[end].info->name == name;) ++end;
+    const auto holders = std::span(all).subspan(i, end - i);
+    Found chosen = holders.back();
+    pass_absent(&name);
+    if (place != index.places.end() && place->tensor == name) {
+      const auto same = std::ranges::find(holders, place->shard, &Found::shard);
+      if (same != holders.end()) chosen = *same;
+      if (same == holders.end()) wrong.elsewhere.add(name);
+      ++place;
+    } else if (!index.places.empty()) {
+      wrong.unnamed.add(name);
+    }
+    if (holders.size() > 1) {
+      wrong.several.add(name);
+      choices_ += fmt::format("{} {}\n", name, shards_[chosen.shard]->path().filename().string());
+    }
+    tensors_.push_back(*chosen.info);
+    shard_of_.push_back(chosen.shard);
+  }
+  pass_absent(nullptr);
+  wrong.add_to(notes_, index);
+}
+
 Checkpoint Checkpoint::open(const fs::path& folder) {
-  if (!fs::is_directory(folder)) throw input_error("{}: no such folder", folder.string());
+  if (!is_folder(folder)) throw input_error("{}: no such folder", folder.string());
   Checkpoint c;
   c.folder_ = folder;
   c.label_ = folder.string();
-  const fs::path single = folder / "model.safetensors",
-                 index = folder / "model.safetensors.index.json";
-  std::map<std::string, std::string> shard_of_tensor;
-  std::vector<std::string> names;
-  if (fs::exists(single)) {
-    names = {"model.safetensors"};
-  } else if (fs::exists(index)) {
-    shard_of_tensor = read_index(index);
-    for (const auto& [_, shard] : shard_of_tensor) names.push_back(shard);
-    std::sort(names.begin(), names.end());
-    names.erase(std::unique(names.begin(), names.end()), names.end());
+  CheckpointIndex index;
+  if (has_model_file(folder, kSingle)) {
+    index.shards = {std::string(kSingle)};
+  } else if (has_model_file(folder, kIndex)) {
+    index = read_index(folder);
   } else {
     refuse_folder(folder);
   }
-  std::map<std::string, std::pair<TensorInfo, size_t>> all;
-  for (size_t s = 0; s < names.size(); ++s) {
-    if (!fs::exists(folder / names[s])) {
-      throw input_error("{}: shard is missing (named by {})", (folder / names[s]).string(),
-                        index.string());
-    }
-    c.shards_.push_back(std::make_unique<SafetensorsFile>(folder / names[s]));
-    for (const auto& entry : c.shards_[s]->entries()) {
-      const auto it = shard_of_tensor.find(entry.info.name);
-      if (!shard_of_tensor.empty() && (it == shard_of_tensor.end() || it->second != names[s])) {
-        throw input_error("{}: tensor {} is in this shard, but the index {}",
-                          c.shards_[s]->path().string(), entry.info.name,
-                          it == shard_of_tensor.end() ? "does not name it" : "says " + it->second);
-      }
-      all[entry.info.name] = {entry.info, s};
-    }
-  }
-  for (const auto& [tensor, shard] : shard_of_tensor) {
-    if (!all.contains(tensor))
-      throw input_error("{}: tensor {} is not in shard {}", index.string(), tensor, shard);
-  }
-  for (auto& [_, where] : all) {
-    c.tensors_.push_back(std::move(where.first));
-    c.shard_of_.push_back(where.second);
-  }
-  if (fs::exists(folder / "config.json")) {
-    c.config_ = std::make_shared<const Json>(read_json(folder / "config.json"));
-    if (!c.config_->is_object())
-      throw input_error("{}: not a JSON object", (folder / "config.json").string());
+  c.open_shards(index);
+  c.choose_tensors(index);
+  note_other_shards(folder, index.shards, c.notes_);
+  if (has_model_file(folder, "config.json")) {
+    const std::string file = (folder / "config.json").string();
+    c.config_ =
+        std::make_shared<const Json>(parse_json(read_model_file(folder, "config.json"), file));
+    if (!c.config_->is_object()) throw input_error("{}: not a JSON object", file);
   }
   return c;
 }
@@ -148,7 +338,8 @@ std::string Checkpoint::fingerprint() const {
                          info.st_mtim.tv_sec, info.st_mtim.tv_nsec));
     hash.add(shard->header());
   }
-  if (config_) hash.add(read_text_file(folder_ / "config.json"));
+  hash.add(choices_);
+  if (config_) hash.add(read_model_file(folder_, "config.json"));
   return hash.hex();
 }
 

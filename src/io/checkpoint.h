@@ -13,11 +13,13 @@
 
 namespace lewis {
 
+struct CheckpointIndex;  // where model.safetensors.index.json says that tensors are
+
 class Checkpoint final : public TensorSource {
  public:
   // Opens every shard and proves every header. Throws Error(kInput) that names the file: no such
-  // folder, missing or truncated shard, an index that names a file outside the folder or a tensor
-  // that its shard does not hold (or the other way round).
+  // folder, missing or truncated shard, an index that names a file outside the folder. Where index
+  // and shards contradict each other, the shards decide, as they do in transformers (see notes).
   static Checkpoint open(const std::filesystem::path& folder);
 
   const std::string& label() const override { return label_; }
@@ -28,6 +30,10 @@ class Checkpoint final : public TensorSource {
   std::vector<std::filesystem::path> shard_paths() const;
   // config.json, parsed. Error(kInput) when it is missing or not an object.
   const Json& config() const;
+  // One line for each way in which the folder says something that was not followed: an index that
+  // names tensors which no shard holds or which lie in another one, that names one twice, or leaves
+  // some out; a tensor in several shards; shards beside those that are read.
+  const std::vector<std::string>& notes() const { return notes_; }
   // Sum of the tensors' bytes.
   uint64_t total_bytes() const;
   // A hash that changes when the checkpoint does: SHA-256 over names, sizes, times of change and
@@ -36,12 +42,16 @@ class Checkpoint final : public TensorSource {
 
  private:
   Checkpoint() = default;
+  void open_shards(const CheckpointIndex& index);
+  void choose_tensors(const CheckpointIndex& index);
 
   std::filesystem::path folder_;
   std::string label_;
   std::vector<TensorInfo> tensors_;  // sorted by name
   std::vector<size_t> shard_of_;     // per tensor: index into shards_
   std::vector<std::unique_ptr<SafetensorsFile>> shards_;
+  std::vector<std::string> notes_;
+  std::string choices_;                 // which shards were chosen for tensors that several hold
   std::shared_ptr<const Json> config_;  // null: there is no config.json
 };
 

@@ -77,6 +77,21 @@ TensorDifference compare_tensors(const TensorSource& a, const TensorSource& b,
   return sum;
 }
 
+bool same_bytes(const TensorSource& a, const TensorSource& b, std::string_view name) {
+  const TensorInfo &in_a = a.get(name), &in_b = b.get(name);
+  const int64_t all = unit_count(in_a);
+  std::vector<std::byte> x, y;
+  for (int64_t first = 0; first < all; first += kPiece) {
+    const auto bytes = static_cast<size_t>(std::min(kPiece, all - first)) * dtype_size(in_a.dtype);
+    x.resize(bytes);
+    y.resize(bytes);
+    a.read(in_a, first, x);
+    b.read(in_b, first, y);
+    if (x != y) return false;
+  }
+  return true;
+}
+
 TensorSummary summarize(const TensorSource& source, const TensorInfo& tensor, Threads& threads) {
   require_arithmetic(source, tensor);
   const int64_t count = element_count(tensor.shape);

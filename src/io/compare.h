@@ -24,6 +24,10 @@ struct TensorDifference {
 TensorDifference compare_tensors(const TensorSource& a, const TensorSource& b,
                                  std::string_view name, int64_t limit, Threads& threads);
 
+// True if a tensor has the same bytes in both sources, which must have it in the same shape and
+// type, be it one for arithmetic or not.
+bool same_bytes(const TensorSource& a, const TensorSource& b, std::string_view name);
+
 struct TensorSummary {
   double min = 0, max = 0, mean = 0, deviation = 0;
   int64_t zeros = 0, not_finite = 0, count = 0;  // mean and deviation are of the finite values

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -9,17 +10,42 @@
 #include <cerrno>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
 
 namespace lewis {
-namespace {
 
 Error write_error(const std::filesystem::path& path, const char* doing) {
   const int code = errno;
   const ExitCode exit =
       code == ENOSPC || code == EDQUOT || code == ENOMEM ? ExitCode::kResource : ExitCode::kFailed;
   return Error(exit, fmt::format("{}: {}: {}", path.string(), doing, std::strerror(code)));
+}
+
+namespace {
+
+constexpr int kNewFile = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC;
+
+// The beginning of the names of temporary files beside `path`; names have 255 bytes at most.
+std::string temporary_stem(const std::filesystem::path& path) {
+  return fmt::format(".{}.tmp-", path.filename().string().substr(0, 200));
+}
+
+// Removes temporary files that a process has left which is no longer there: nobody has them locked.
+void remove_left_overs(const std::filesystem::path& folder, const std::string& stem) {
+  std::error_code error;
+  std::vector<std::filesystem::path> found;
+  for (std::filesystem::directory_iterator it(folder, error), end; !error && it != end;
+       it.increment(error)) {
+    if (it->path().filename().string().starts_with(stem)) found.push_back(it->path());
+  }
+  for (const std::filesystem::path& path : found) {
+    const int fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0) continue;
+    if (::flock(fd, LOCK_EX | LOCK_NB) == 0) ::unlink(path.c_str());
+    ::close(fd);
+  }
 }
 
 }  // namespace
@@ -43,19 +69,53 @@ File File::create(const std::filesystem::path& path) {
 }
 
 File File::create_beside(const std::filesystem::path& path) {
+  const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : ".";
+  const std::string stem = temporary_stem(path);
+  remove_left_overs(folder, stem);
   for (int n = 0;; ++n) {
-    const std::filesystem::path temporary =
-        path.parent_path() / fmt::format(".{}.tmp-{}-{}", path.filename().string(), ::getpid(), n);
-    const int fd = ::open(temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_TRUNC | O_CLOEXEC, 0644);
-    if (fd >= 0) return File(fd, temporary);
-    if (errno != EEXIST) throw write_error(path, "cannot be created");
+    const auto temporary = path.parent_path() / fmt::format("{}{}-{}", stem, ::getpid(), n);
+    const int fd = ::open(temporary.c_str(), kNewFile, 0644);
+    if (fd < 0 && errno == EEXIST) continue;
+    if (fd < 0) throw write_error(path, "cannot be created");
+    File file(fd, temporary);
+    // Before the lock another process may have taken it for a left-over. A file system without
+    // locks has no left-overs that are removed, either.
+    struct stat info {};
+    const bool locked = file.try_lock() || errno != EWOULDBLOCK;
+    if (locked && ::fstat(fd, &info) == 0 && info.st_nlink > 0) return file;
   }
 }
 
-File File::open_append(const std::filesystem::path& path) {
-  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-  if (fd < 0) throw write_error(path, "cannot be created");
+File File::create_in_memory(const std::filesystem::path& named) {
+  const int fd = ::memfd_create("lewis", MFD_CLOEXEC);
+  if (fd < 0) throw write_error(named, "cannot be written");
+  return File(fd, named);
+}
+
+File File::open_stream(const std::filesystem::path& path) {
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY);
+  if (fd < 0) throw write_error(path, "cannot be opened");
   return File(fd, path);
+}
+
+File File::duplicate(int descriptor, const std::filesystem::path& named) {
+  const int fd = ::fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
+  if (fd < 0) throw write_error(named, "cannot be opened");
+  return File(fd, named);
+}
+
+void File::set_mode(unsigned mode) const {
+  if (::fchmod(fd_, mode) != 0) throw write_error(path_, "cannot be given its mode");
+}
+
+File File::open_append(const std::filesystem::path& path) {
+  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0644);
+  if (fd < 0) throw write_error(path, "cannot be created");
+  File file(fd, path);
+  struct stat info {};
+  if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode))
+    throw input_error("{}: expected a file, found something else", path.string());
+  return file;
 }
 
 void File::append(std::string_view text) const {
@@ -209,26 +269,6 @@ void sync_folder(const std::filesystem::path& folder) {
   const int result = ::fsync(fd);
   ::close(fd);
   if (result != 0) throw write_error(folder, "cannot be flushed to disk");
-}
-
-void write_file_durably(const std::filesystem::path& path,
-                        const std::function<void(const File&)>& write) {
-  const File file = File::create_beside(path);
-  try {
-    write(file);
-    file.sync();
-    std::filesystem::rename(file.path(), path);
-  } catch (...) {
-    std::error_code ignored;
-    std::filesystem::remove(file.path(), ignored);
-    throw;
-  }
-  sync_folder(path.has_parent_path() ? path.parent_path() : std::filesystem::path("."));
-}
-
-void write_file_durably(const std::filesystem::path& path, std::string_view content) {
-  write_file_durably(
-      path, [&](const File& file) { file.write_at(0, std::as_bytes(std::span(content))); });
 }
 
 }  // namespace lewis

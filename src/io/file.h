@@ -8,16 +8,22 @@
 #include <span>
 #include <string_view>
 
+#include "base/error.h"
 #include "base/page_buffer.h"
 
 namespace lewis {
 
 class File {
  public:
-  static File open_read(const std::filesystem::path& path);      // Error(kInput)
-  static File create(const std::filesystem::path& path);         // new or emptied; Error(kResource)
-  static File create_beside(const std::filesystem::path& path);  // ".NAME.tmp-PID-N", a new file
-  static File open_append(const std::filesystem::path& path);    // made if it is not there
+  static File open_read(const std::filesystem::path& path);  // Error(kInput)
+  static File create(const std::filesystem::path& path);     // new or emptied; Error(kResource)
+  // A new file ".NAME.tmp-PID-N", which is locked. Those that processes which are gone have left
+  // for the same NAME are removed.
+  static File create_beside(const std::filesystem::path& path);
+  static File create_in_memory(const std::filesystem::path& named);  // without a place on disk
+  static File open_stream(const std::filesystem::path& path);  // a device or a pipe, to append
+  static File duplicate(int descriptor, const std::filesystem::path& named);
+  static File open_append(const std::filesystem::path& path);  // made if it is not there
   File(File&& other) noexcept;
   File& operator=(File&& other) noexcept;
   ~File();
@@ -35,7 +41,8 @@ class File {
   // Takes the space for the whole file now, so that a full disk is known before the work.
   void allocate(uint64_t bytes) const;       // Error(kResource)
   void sync() const;                         // fsync
-  void append(std::string_view text) const;  // to a file of open_append
+  void append(std::string_view text) const;  // to a file of open_append, open_stream, duplicate
+  void set_mode(unsigned mode) const;        // its permissions
   // Locks the file for this object until it is closed; false if another one holds the lock.
   bool try_lock() const;
   const std::filesystem::path& path() const { return path_; }
@@ -77,10 +84,17 @@ class SequentialWriter {
 // fsync of a folder: afterwards the names of its files are on the disk.
 void sync_folder(const std::filesystem::path& folder);
 
+// The error of a failed call for `path`, made from errno: Error(kResource) for a full disk or no
+// memory, else Error(kFailed).
+Error write_error(const std::filesystem::path& path, const char* doing);
+
 // Writes a small file so that, whatever happens, PATH is the whole new file or what it was before;
 // on return the new file is on the disk. `write` fills a temporary file of a unique name beside it
-// (".NAME.tmp-PID-N"), which is flushed and renamed; then the folder is flushed. On an error the
-// temporary file is removed. Error(kResource) when the disk is full.
+// (File::create_beside), which is flushed and renamed; then the folder is flushed. On an error the
+// temporary file is removed. A file that is replaced leaves its permissions to the new one. A link
+// stays a link: what it leads to is replaced. A device, a pipe or an open file of this process
+// (/dev/stdout, /dev/fd/N) is written into, never replaced. Error(kResource) when the disk is full,
+// Error(kUsage) when PATH is a folder or a link that leads nowhere.
 void write_file_durably(const std::filesystem::path& path,
                         const std::function<void(const File&)>& write);
 void write_file_durably(const std::filesystem::path& path, std::string_view content);

@@ -4,12 +4,14 @@
 #include <cstdlib>
 #include <string>
 
-#include "base/text_file.h"
+#include "base/whole_file.h"
 
 namespace lewis {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr uint64_t kMostOfRef = 4096;
 
 fs::path variable(const char* name) {
   const char* value = std::getenv(name);
@@ -25,15 +27,34 @@ bool is_plain(std::string_view name) {
          std::all_of(name.begin(), name.end(), allowed);
 }
 
-std::string without_newline(std::string text) {
-  text.erase(text.find_last_not_of(" \r\n") + 1);
-  return text;
+// "main", "refs/pr/7": parts that are plain, with '/' between them.
+bool is_plain_path(std::string_view name) {
+  for (size_t begin = 0;;) {
+    const size_t end = std::min(name.find('/', begin), name.size());
+    if (!is_plain(name.substr(begin, end - begin))) return false;
+    if (end == name.size()) return true;
+    begin = end + 1;
+  }
+}
+
+// The commit that a branch, a tag or a pull request has in this entry of the cache; a commit is its
+// own. A revision "refs/pr/7" is the file refs/refs/pr/7.
+std::string commit_of(const fs::path& entry, const std::string& revision) {
+  const fs::path refs = entry / "refs";
+  std::error_code error;
+  if (!fs::is_regular_file(refs / revision, error)) return revision;
+  std::string commit =
+      read_whole_file(open_file_within(refs, revision), refs / revision, kMostOfRef);
+  commit.erase(commit.find_last_not_of(" \r\n") + 1);
+  return commit;
 }
 
 }  // namespace
 
 fs::path hub_cache_folder() {
-  if (const fs::path cache = variable("HF_HUB_CACHE"); !cache.empty()) return cache;
+  for (const char* name : {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"}) {
+    if (const fs::path cache = variable(name); !cache.empty()) return cache;
+  }
   if (const fs::path home = variable("HF_HOME"); !home.empty()) return home / "hub";
   if (const fs::path xdg = variable("XDG_CACHE_HOME"); !xdg.empty()) return xdg / "huggingface/hub";
   return variable("HOME") / ".cache/huggingface/hub";
@@ -43,17 +64,18 @@ std::optional<fs::path> find_in_hub_cache(std::string_view id) {
   const size_t at = std::min(id.find('@'), id.size());
   const std::string revision(at < id.size() ? id.substr(at + 1) : "main");
   const std::string_view name = id.substr(0, at);
-  const size_t slash = name.find('/');
-  if (slash == std::string_view::npos) return std::nullopt;
-  const std::string owner(name.substr(0, slash)), model(name.substr(slash + 1));
-  if (!is_plain(owner) || !is_plain(model) || !is_plain(revision)) return std::nullopt;
-  const fs::path folder = hub_cache_folder() / ("models--" + owner + "--" + model);
-  const fs::path ref = folder / "refs" / revision;
-  const std::string commit =
-      fs::is_regular_file(ref) ? without_newline(read_text_file(ref)) : revision;
+  const size_t slash = std::min(name.find('/'), name.size());
+  const std::string_view last = slash < name.size() ? name.substr(slash + 1) : "name";
+  if (!is_plain(name.substr(0, slash)) || !is_plain(last) || !is_plain_path(revision))
+    return std::nullopt;
+  std::string folder = "models--" + std::string(name);
+  if (slash < name.size()) folder.replace(folder.find('/'), 1, "--");
+  const fs::path entry = hub_cache_folder() / folder;
+  const std::string commit = commit_of(entry, revision);
   if (!is_plain(commit)) return std::nullopt;
-  const fs::path snapshot = folder / "snapshots" / commit;
-  return fs::is_directory(snapshot) ? std::optional(snapshot) : std::nullopt;
+  const fs::path snapshot = entry / "snapshots" / commit;
+  std::error_code error;
+  return fs::is_directory(snapshot, error) ? std::optional(snapshot) : std::nullopt;
 }
 
 }  // namespace lewis

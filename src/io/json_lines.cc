@@ -111,6 +111,19 @@ Error begun_otherwise(const fs::path& path) {
       path.string());
 }
 
+bool is_journal_of(const fs::path& path, std::string_view kind) {
+  try {
+    const std::string begin = fmt::format(R"({}"{}",)", kBegin, kind);
+    std::string found(begin.size(), '\0');
+    const File file = File::open_read(path);
+    if (file.size() < found.size()) return false;
+    file.read_at(0, std::as_writable_bytes(std::span(found)));
+    return found == begin;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
 OpenedJournal JsonLines::open(const fs::path& path, const JournalIdentity& identity,
                               Existing existing) {
   File file = open_locked(path);

@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/error.h"
@@ -73,6 +74,9 @@ struct OpenedJournal {
 // Existing::kResume; the file stays as it is.
 std::vector<Json> read_json_lines(const std::filesystem::path& file,
                                   const JournalIdentity& identity);
+
+// True if the file begins as a journal of this kind does.
+bool is_journal_of(const std::filesystem::path& file, std::string_view kind);
 
 // Refuses what was begun for other work: an Error(kUsage) about a journal, or a folder that has
 // one.

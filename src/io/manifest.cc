@@ -1,11 +1,13 @@
 #include "io/manifest.h"
 
 #include <algorithm>
+#include <set>
 
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/json.h"
-#include "base/text_file.h"
+#include "base/whole_file.h"
+#include "io/model_folder.h"
 #include "io/safetensors.h"
 
 namespace lewis {
@@ -15,6 +17,7 @@ namespace fs = std::filesystem;
 
 constexpr const char* kFormat = "lewis-manifest-1";
 constexpr uint64_t kPiece = 8 << 20;
+constexpr uint64_t kMostOfManifest = 1 << 30;
 
 template <typename F>
 void for_pieces(const File& file, uint64_t begin, uint64_t size, const F& f) {
@@ -61,7 +64,8 @@ std::string Manifest::text() const {
 }
 
 Manifest read_manifest(const fs::path& file) {
-  const std::string text = read_text_file(file);
+  const FileHandle opened = open_file_within(file.parent_path(), file.filename());
+  const std::string text = read_whole_file(opened, file, kMostOfManifest);
   Manifest m;
   try {
     const Json json = parse_json(text, file.string());
@@ -71,7 +75,7 @@ Manifest read_manifest(const fs::path& file) {
     m.files = json.at("files").get<std::map<std::string, std::string>>();
     for (const Json& s : json.at("shards")) m.shards.push_back(shard_from_json(s));
     for (const auto& [name, _] : m.files) {
-      if (name.find('/') != std::string::npos) throw std::runtime_error("bad name");
+      if (!is_inner_name(name)) throw std::runtime_error("bad name");
     }
   } catch (const std::exception&) {
     throw input_error("{}: is no manifest of lewis ({})", file.string(), kFormat);
@@ -97,7 +101,7 @@ ShardRecord shard_from_json(const Json& record) {
     throw input_error("not the record of a shard: {}", record.dump());
   }
   // A name that comes from a file must not lead out of the folder.
-  if (s.name.empty() || s.name.find('/') != std::string::npos)
+  if (!is_inner_name(s.name) || s.name.find('/') != std::string::npos)
     throw input_error("not the name of a shard: '{}'", s.name);
   return s;
 }
@@ -120,19 +124,42 @@ bool shard_matches(const fs::path& folder, const ShardRecord& shard) {
   return file_sha256(File::open_read(path)) == shard.sha256;
 }
 
+namespace {
+
+void verify_file(const fs::path& path, const std::string& sha256) {
+  if (!fs::exists(fs::symlink_status(path)))
+    throw Error(ExitCode::kVerify, fmt::format("{}: is missing", path.string()));
+  if (file_sha256(File::open_read(path)) == sha256) return;
+  throw Error(ExitCode::kVerify,
+              fmt::format("{}: is not what was written (SHA-256 differs)", path.string()));
+}
+
+// Refuses what a loader would read beside the files of the manifest, or instead of them.
+void verify_no_others(const fs::path& folder, const Manifest& manifest) {
+  std::set<std::string_view> known = {kManifestName};
+  for (const auto& [name, _] : manifest.files) known.insert(name);
+  for (const ShardRecord& s : manifest.shards) known.insert(s.name);
+  for (const std::string& name : files_below(folder)) {
+    if (known.contains(name)) continue;
+    const fs::path path = folder / name;
+    std::error_code ignored;
+    const bool folder_link = fs::is_symlink(path, ignored) && fs::is_directory(path, ignored);
+    if (!folder_link && !is_read_by_loaders(name)) continue;
+    throw Error(ExitCode::kVerify,
+                fmt::format("{}: was not written by the merge, and programs that load the folder "
+                            "may read it; move it away",
+                            path.string()));
+  }
+}
+
+}  // namespace
+
 uint64_t verify_folder(const fs::path& folder, Threads& threads, const ProgressFn& progress) {
   const Manifest m = read_manifest(folder / kManifestName);
   uint64_t total = 0, done = 0;
   for (const ShardRecord& s : m.shards) total += s.bytes;
-  for (const auto& [name, sha256] : m.files) {
-    if (!fs::exists(folder / name)) {
-      throw Error(ExitCode::kVerify, fmt::format("{}: is missing", (folder / name).string()));
-    }
-    if (sha256_hex(read_text_file(folder / name)) != sha256) {
-      throw Error(ExitCode::kVerify, fmt::format("{}: is not what was written (SHA-256 differs)",
-                                                 (folder / name).string()));
-    }
-  }
+  verify_no_others(folder, m);
+  for (const auto& [name, sha256] : m.files) verify_file(folder / name, sha256);
   // One shard per thread, one wave after the other, so that this thread reports the progress.
   for (size_t first = 0; first < m.shards.size(); first += threads.count()) {
     const size_t count = std::min(threads.count(), m.shards.size() - first);

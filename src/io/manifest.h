@@ -45,7 +45,8 @@ Json to_json(const ShardRecord& shard);
 ShardRecord shard_from_json(const Json& record);
 
 // Compares every byte of a model folder with its manifest; returns the bytes read. Throws
-// Error(kVerify) that names file and tensor; Error(kInput) when there is no manifest.
+// Error(kVerify) that names file and tensor, or a file that the manifest does not name and a loader
+// might read (is_read_by_loaders); Error(kInput) when there is no manifest.
 uint64_t verify_folder(const std::filesystem::path& folder, Threads& threads,
                        const ProgressFn& progress);
 

@@ -43,9 +43,15 @@ class MemorySpans final : public TensorSource {
                           t.info.name, to_string(t.info.shape));
       }
     }
-    if (bytes != t.bytes.size()) {
+    const uint64_t bits = dtype_bits(t.info.dtype);
+    if (bits < 8 && bytes % 8 * bits % 8 != 0) {
+      throw usage_error("{}: tensor {}: {} of {} does not fill whole bytes", label_, t.info.name,
+                        to_string(t.info.shape), dtype_name(t.info.dtype));
+    }
+    if (byte_size(t.info) != t.bytes.size()) {
       throw usage_error("{}: tensor {} has {} bytes, expected {} for {} {}", label_, t.info.name,
-                        t.bytes.size(), bytes, dtype_name(t.info.dtype), to_string(t.info.shape));
+                        t.bytes.size(), byte_size(t.info), dtype_name(t.info.dtype),
+                        to_string(t.info.shape));
     }
   }
 

@@ -1,14 +1,6 @@
 #include "io/model_writer.h"
 
-#include <fcntl.h>
-#include <stdio.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <array>
-#include <cerrno>
-#include <cstring>
 #include <future>
 #include <set>
 
@@ -17,67 +9,16 @@
 #include "base/json.h"
 #include "io/file.h"
 #include "io/manifest.h"
+#include "io/model_folder.h"
+#include "io/out_folder.h"
 
 namespace lewis {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kMarker =
-    ".lewis-partial";  // tells an OUT.partial of ours from anything else
-
 // Pieces of this size or more are hashed while they are written, which costs a thread.
 constexpr size_t kHashedBeside = 1 << 20;
-
-// True when `inner` is `outer` or lies below it; both are resolved.
-bool is_within(const fs::path& inner, const fs::path& outer) {
-  const auto [a, b] = std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end());
-  return a == outer.end();
-}
-
-// The folder without a '/' at its end, links resolved as far as it exists.
-fs::path resolved(const fs::path& path) {
-  fs::path whole = fs::weakly_canonical(fs::absolute(path));
-  return whole.has_filename() ? whole : whole.parent_path();
-}
-
-bool is_model_file(const std::string& name) {
-  static constexpr std::array<std::string_view, 9> kEnds = {
-      ".safetensors", ".json", ".md", ".yml", ".yaml", ".model", ".txt", ".jinja", ".html"};
-  return name == ".gitattributes" ||
-         std::any_of(kEnds.begin(), kEnds.end(),
-                     [&](std::string_view end) { return name.ends_with(end); });
-}
-
-// Swaps two folders in one step where the file system can, else through a third name.
-void replace_folder(const fs::path& fresh, const fs::path& out) {
-  const fs::path old = out.string() + ".old-" + std::to_string(::getpid());
-  if (::renameat2(AT_FDCWD, fresh.c_str(), AT_FDCWD, out.c_str(), RENAME_EXCHANGE) == 0) {
-    fs::rename(fresh, old);
-  } else {
-    fs::rename(out, old);
-    fs::rename(fresh, out);
-  }
-  fs::remove_all(old);
-}
-
-// The marker goes last, so that the leftovers of a crash are still known as ours.
-void remove_partial(const fs::path& partial) {
-  std::vector<fs::path> entries;
-  for (const auto& entry : fs::directory_iterator(partial)) {
-    if (entry.path().filename() != kMarker) entries.push_back(entry.path());
-  }
-  for (const fs::path& path : entries) fs::remove_all(path);
-  fs::remove(partial / kMarker);
-  fs::remove(partial);
-}
-
-void remove_quietly(const fs::path& partial) {
-  try {
-    if (fs::exists(partial)) remove_partial(partial);
-  } catch (const fs::filesystem_error&) {  // the error that brought us here is the one to tell
-  }
-}
 
 std::string shard_name(size_t index, size_t count) {
   return count == 1 ? "model.safetensors"
@@ -103,49 +44,6 @@ std::vector<std::vector<TensorInfo>> split(std::vector<TensorInfo> tensors, uint
 
 }  // namespace
 
-std::span<const std::string_view> tokenizer_file_names() {
-  static constexpr std::array<std::string_view, 12> kNames = {"tokenizer.json",
-                                                              "tokenizer_config.json",
-                                                              "special_tokens_map.json",
-                                                              "added_tokens.json",
-                                                              "vocab.json",
-                                                              "merges.txt",
-                                                              "vocab.txt",
-                                                              "tokenizer.model",
-                                                              "spiece.model",
-                                                              "tekken.json",
-                                                              "chat_template.jinja",
-                                                              "chat_template.json"};
-  return kNames;
-}
-
-void refuse_out_in_sources(const fs::path& out, std::span<const fs::path> sources) {
-  const fs::path target = resolved(out);
-  for (const fs::path& source : sources) {
-    const fs::path folder = resolved(source);
-    if (is_within(target, folder) || is_within(folder, target)) {
-      throw usage_error("{}: OUT and the source {} lie in each other; sources are never written to",
-                        out.string(), source.string());
-    }
-  }
-}
-
-void refuse_existing_out(const fs::path& out, bool force) {
-  if (!fs::exists(fs::symlink_status(out))) return;
-  if (!force) throw usage_error("{}: exists already; --force replaces it", out.string());
-  if (!fs::is_directory(fs::symlink_status(out))) {
-    throw usage_error("{}: is not a folder, so --force does not replace it", out.string());
-  }
-  for (const auto& entry : fs::directory_iterator(out)) {
-    const std::string name = entry.path().filename().string();
-    if (entry.is_directory() || !is_model_file(name)) {
-      throw usage_error(
-          "{}: holds '{}', which is no file of a model folder, so --force does not replace it",
-          out.string(), name);
-    }
-  }
-}
-
 struct ModelWriter::Shard {
   Shard(std::string shard_name, const SafetensorsLayout& shard_layout)
       : name(std::move(shard_name)), layout(shard_layout) {
@@ -168,7 +66,7 @@ struct ModelWriter::Shard {
 
 ModelWriter::ModelWriter(fs::path out, std::vector<TensorInfo> tensors,
                          const WriterOptions& options)
-    : out_(resolved(out)),
+    : out_(resolved_out(out)),
       partial_(out_.string() + ".partial"),
       force_(options.force),
       plan_(options.plan) {
@@ -205,20 +103,15 @@ ModelWriter::~ModelWriter() {
 
 // A new OUT.partial, in place of one that an earlier run left.
 void ModelWriter::make_partial() {
-  if (fs::exists(partial_)) {
-    const bool ours = fs::is_empty(partial_) || fs::exists(partial_ / kMarker) ||
-                      fs::exists(partial_ / kJournalName) || fs::exists(partial_ / kManifestName);
-    if (!ours) {
-      throw usage_error("{}: exists and was not left by lewis; move it away", partial_.string());
-    }
-    if (!File::open_append(partial_ / kMarker).try_lock()) {
+  if (fs::exists(fs::symlink_status(partial_))) {
+    refuse_partial_of_others(partial_);
+    if (!File::open_append(partial_ / kPartialMarker).try_lock())
       throw usage_error("{}: another lewis is writing there", partial_.string());
-    }
     remove_partial(partial_);
   }
   try {
     fs::create_directories(partial_);
-    marker_ = File::create(partial_ / kMarker);
+    marker_ = File::create(partial_ / kPartialMarker);
   } catch (const fs::filesystem_error& e) {
     throw resource_error("{}: cannot be made: {}", partial_.string(), e.code().message());
   }
@@ -243,19 +136,22 @@ void ModelWriter::take_over() {
   if (!fs::exists(partial_ / kJournalName) && !fs::exists(partial_ / kManifestName)) {
     throw usage_error("{}: there is nothing to resume", partial_.string());
   }
-  marker_ = File::open_append(partial_ / kMarker);
+  refuse_partial_of_others(partial_);
+  marker_ = File::open_append(partial_ / kPartialMarker);
   if (!marker_->try_lock())
     throw usage_error("{}: another lewis is writing there", partial_.string());
   const std::vector<ShardRecord> finished = finished_shards();
+  std::map<std::string_view, const ShardRecord*> by_name;
+  for (const ShardRecord& record : finished) by_name.emplace(record.name, &record);
   for (const auto& shard : shards_) {
-    const auto it = std::ranges::find(finished, shard->name, &ShardRecord::name);
-    if (it == finished.end() || !shard_matches(partial_, *it)) continue;
+    const auto it = by_name.find(shard->name);
+    if (it == by_name.end() || !shard_matches(partial_, *it->second)) continue;
     shard->done = true;
     shard->missing = 0;
-    shard->record = *it;
+    shard->record = *it->second;
   }
   // Everything else is written again.
-  std::set<std::string> kept = {kMarker, std::string(kJournalName)};
+  std::set<std::string> kept = {std::string(kPartialMarker), std::string(kJournalName)};
   for (const auto& shard : shards_) {
     if (shard->done) kept.insert(shard->name);
   }
@@ -263,7 +159,7 @@ void ModelWriter::take_over() {
   for (const auto& entry : fs::directory_iterator(partial_)) {
     if (!kept.contains(entry.path().filename().string())) rest.push_back(entry.path());
   }
-  for (const fs::path& path : rest) fs::remove(path);
+  for (const fs::path& path : rest) fs::remove_all(path);
 }
 
 void ModelWriter::check_space(uint64_t needed) const {
@@ -355,7 +251,10 @@ void ModelWriter::finish(Shard& shard) {
 }
 
 void ModelWriter::add_note(const std::string& name, std::string_view content) {
-  write_file_durably(partial_ / name, content);
+  if (!is_inner_name(name)) throw failed_error("{}: not the name of a model's file", name);
+  const fs::path file = partial_ / name;
+  if (fs::create_directories(file.parent_path())) sync_folder(file.parent_path().parent_path());
+  write_file_durably(file, content);
 }
 
 void ModelWriter::add_file(const std::string& name, std::string_view content) {
@@ -386,10 +285,10 @@ void ModelWriter::commit(const Json& about) {
   write_file_durably(partial_ / kManifestName, manifest.text());
   // From here on a resumed run goes by lewis_manifest.json.
   fs::remove(partial_ / kJournalName);
-  fs::remove(partial_ / kMarker);
+  fs::remove(partial_ / kPartialMarker);
   sync_folder(partial_);
   refuse_existing_out(out_, force_);
-  if (fs::exists(out_)) {
+  if (fs::exists(fs::symlink_status(out_))) {
     replace_folder(partial_, out_);
   } else {
     fs::rename(partial_, out_);

@@ -29,17 +29,6 @@ struct WriterOptions {
   std::string plan;                      // hash of all that decides the bytes; "" with no resume
 };
 
-// Refuses, with Error(kUsage), an OUT that is a source, lies inside one, or holds one; links and
-// ".." are resolved first.
-void refuse_out_in_sources(const std::filesystem::path& out,
-                           std::span<const std::filesystem::path> sources);
-// Refuses an OUT that exists unless `force`, and with it an OUT that holds anything but the files
-// of a model folder. Error(kUsage).
-void refuse_existing_out(const std::filesystem::path& out, bool force);
-
-// The files beside the weights that belong to a model: config, tokenizer, chat template.
-std::span<const std::string_view> tokenizer_file_names();
-
 // Writes a model folder in safetensors, crash-safe. Everything is written to OUT.partial: each
 // shard under a temporary name, which is flushed and renamed when its last byte has come, followed
 // by a record in OUT.partial/manifest.jsonl. commit() writes the index and lewis_manifest.json,

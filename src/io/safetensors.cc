@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <unordered_map>
+#include <utility>
 
 #include "base/error.h"
 #include "base/json.h"
@@ -19,6 +21,9 @@ std::string read_header(const File& file, const std::filesystem::path& path, uin
                       size);
   uint64_t length = 0;
   file.read_at(0, std::as_writable_bytes(std::span(&length, 1)));
+  std::string begin(std::min<uint64_t>(size, 64), '\0');
+  file.read_at(0, std::as_writable_bytes(std::span(begin)));
+  if (is_lfs_pointer(begin)) throw lfs_pointer_error(path);
   if (length > kMaxHeader) {
     throw input_error(
         "{}: the header claims {} bytes, at most {} are accepted: not a safetensors file?",
@@ -34,25 +39,37 @@ std::string read_header(const File& file, const std::filesystem::path& path, uin
   return header;
 }
 
-uint64_t natural(const Json& value, const std::string& where, std::string_view what) {
-  if (!value.is_number_unsigned()) {
-    throw input_error("{}: {} is {}, expected a non-negative integer", where, what, value.dump());
-  }
+// A value as messages show it.
+std::string short_text(const Json& value) {
+  constexpr size_t kLongest = 60;
+  const std::string text = value.dump(-1, ' ', true);
+  return text.size() <= kLongest ? text : text.substr(0, kLongest) + "...";
+}
+
+uint64_t natural(const Json& value, std::string_view what) {
+  if (!value.is_number_unsigned())
+    throw input_error("{} is {}, expected a non-negative integer", what, short_text(value));
   return value.get<uint64_t>();
 }
 
-// Bytes that dtype and shape ask for; refuses what does not fit in 63 bits.
-uint64_t expected_bytes(const TensorInfo& info, const std::string& where) {
+// Bytes that dtype and shape ask for; refuses what does not fit in 63 bits, and elements smaller
+// than a byte that do not fill whole bytes.
+uint64_t expected_bytes(const TensorInfo& info) {
   uint64_t bytes = dtype_size(info.dtype);
   bool empty = false;
   for (const int64_t size : info.shape) {
     empty = empty || size == 0;
     if (size != 0 && __builtin_mul_overflow(bytes, static_cast<uint64_t>(size), &bytes))
       bytes = UINT64_MAX;
-    if (bytes > INT64_MAX)
-      throw input_error("{}: shape {} is too large", where, to_string(info.shape));
+    if (bytes > INT64_MAX) throw input_error("shape {} is too large", to_string(info.shape));
   }
-  return empty ? 0 : bytes;
+  if (empty) return 0;
+  const uint64_t bits = dtype_bits(info.dtype);
+  if (bits < 8 && bytes % 8 * bits % 8 != 0) {
+    throw input_error("{} of {} does not fill whole bytes", to_string(info.shape),
+                      dtype_name(info.dtype));
+  }
+  return byte_size(info);
 }
 
 struct Parsed {
@@ -60,53 +77,63 @@ struct Parsed {
   uint64_t end = 0;
 };
 
-Parsed parse_entry(const std::string& name, const Json& value, const std::filesystem::path& path) {
-  const std::string where = fmt::format("{}: tensor {}", path.string(), name);
+Parsed parse_tensor(const Json& value) {
   if (!value.is_object() || value.size() != 3 || !value.contains("dtype") ||
       !value.contains("shape") || !value.contains("data_offsets")) {
-    throw input_error("{}: expected exactly dtype, shape and data_offsets", where);
+    throw input_error("expected exactly dtype, shape and data_offsets");
   }
   Parsed parsed;
   TensorInfo& info = parsed.entry.info;
-  info.name = name;
   const auto dtype = value["dtype"].is_string() ? dtype_from_name(value["dtype"].get<std::string>())
                                                 : std::nullopt;
-  if (!dtype) throw input_error("{}: dtype {} is not known", where, value["dtype"].dump());
+  if (!dtype) throw input_error("dtype {} is not known", short_text(value["dtype"]));
   info.dtype = *dtype;
-  if (!value["shape"].is_array()) throw input_error("{}: shape is not a list", where);
+  if (!value["shape"].is_array()) throw input_error("shape is not a list");
   for (const Json& size : value["shape"]) {
-    const uint64_t n = natural(size, where, "a size of the shape");
-    if (n > INT64_MAX) throw input_error("{}: size {} is too large", where, n);
+    const uint64_t n = natural(size, "a size of the shape");
+    if (n > INT64_MAX) throw input_error("size {} is too large", n);
     info.shape.push_back(static_cast<int64_t>(n));
   }
   const Json& offsets = value["data_offsets"];
   if (!offsets.is_array() || offsets.size() != 2)
-    throw input_error("{}: data_offsets are not two numbers", where);
-  parsed.entry.begin = natural(offsets[0], where, "data_offsets[0]");
-  parsed.end = natural(offsets[1], where, "data_offsets[1]");
-  const uint64_t expected = expected_bytes(info, where);
+    throw input_error("data_offsets are not two numbers");
+  parsed.entry.begin = natural(offsets[0], "data_offsets[0]");
+  parsed.end = natural(offsets[1], "data_offsets[1]");
+  const uint64_t expected = expected_bytes(info);
   if (parsed.end < parsed.entry.begin || parsed.end - parsed.entry.begin != expected) {
-    throw input_error("{}: {} of {} needs {} bytes, data_offsets [{}, {}] hold something else",
-                      where, to_string(info.shape), dtype_name(info.dtype), expected,
-                      parsed.entry.begin, parsed.end);
+    throw input_error("{} of {} needs {} bytes, data_offsets [{}, {}] hold something else",
+                      to_string(info.shape), dtype_name(info.dtype), expected, parsed.entry.begin,
+                      parsed.end);
   }
   return parsed;
 }
 
+// `name` is moved from.
+Parsed parse_entry(std::string& name, const Json& value, const std::filesystem::path& path) {
+  try {
+    Parsed parsed = parse_tensor(value);
+    parsed.entry.info.name = std::move(name);
+    return parsed;
+  } catch (const Error& e) {
+    throw Error(e.code(), fmt::format("{}: tensor {}: {}", path.string(), name, e.what()));
+  }
+}
+
 // Tensors must follow each other without hole or overlap, up to the end of the file.
-void check_tiling(std::vector<Parsed>& tensors, uint64_t data_bytes,
+void check_tiling(const std::vector<Parsed>& tensors, uint64_t data_bytes,
                   const std::filesystem::path& path) {
-  std::sort(tensors.begin(), tensors.end(), [](const Parsed& a, const Parsed& b) {
-    return std::pair(a.entry.begin, a.end) < std::pair(b.entry.begin, b.end);
-  });
+  std::vector<const Parsed*> in_place;
+  for (const Parsed& t : tensors) in_place.push_back(&t);
+  std::ranges::sort(in_place, {},
+                    [](const Parsed* t) { return std::pair(t->entry.begin, t->end); });
   uint64_t at = 0;
-  for (const Parsed& t : tensors) {
-    if (t.entry.begin != at) {
+  for (const Parsed* t : in_place) {
+    if (t->entry.begin != at) {
       throw input_error("{}: tensor {} begins at byte {} of the data, expected {}: {}",
-                        path.string(), t.entry.info.name, t.entry.begin, at,
-                        t.entry.begin < at ? "it overlaps another" : "there is a hole");
+                        path.string(), t->entry.info.name, t->entry.begin, at,
+                        t->entry.begin < at ? "it overlaps another" : "there is a hole");
     }
-    at = t.end;
+    at = t->end;
   }
   if (at != data_bytes) {
     throw input_error("{}: the header describes {} bytes of data, the file has {}: {}",
@@ -115,35 +142,55 @@ void check_tiling(std::vector<Parsed>& tensors, uint64_t data_bytes,
   }
 }
 
+Metadata parse_metadata(Json& value, const std::filesystem::path& path) {
+  if (!value.is_object()) throw input_error("{}: __metadata__ is not an object", path.string());
+  Metadata metadata;
+  for (auto& [key, text] : value.items()) {
+    if (!text.is_string())
+      throw input_error("{}: __metadata__.{} is not a string", path.string(), key);
+    metadata.emplace(key, std::move(text.get_ref<std::string&>()));
+  }
+  return metadata;
+}
+
+Error duplicate_key(const std::string& where, const std::string& key) {
+  return input_error("{}: not valid JSON: duplicate key '{}'", where, key);
+}
+
+// Sorts by name.
+void check_names(std::vector<Parsed>& tensors, const std::string& where) {
+  const auto name_of = [](const Parsed& t) -> auto& { return t.entry.info.name; };
+  std::ranges::sort(tensors, {}, name_of);
+  const auto twice = std::ranges::adjacent_find(tensors, {}, name_of);
+  if (twice != tensors.end()) throw duplicate_key(where, twice->entry.info.name);
+}
+
 }  // namespace
 
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& path)
     : path_(path), file_(File::open_read(path)) {
   const uint64_t size = file_.size();
   header_ = read_header(file_, path, size);
-  const Json header = parse_json(header_, path.string() + ": header");
-  if (!header.is_object()) throw input_error("{}: the header is not a JSON object", path.string());
   std::vector<Parsed> tensors;
-  for (const auto& [name, value] : header.items()) {
-    if (name == "__metadata__") {
-      if (!value.is_object()) throw input_error("{}: __metadata__ is not an object", path.string());
-      for (const auto& [key, text] : value.items()) {
-        if (!text.is_string())
-          throw input_error("{}: __metadata__.{} is not a string", path.string(), key);
-        metadata_[key] = text.get<std::string>();
-      }
-    } else {
-      tensors.push_back(parse_entry(name, value, path));
-    }
-  }
+  bool has_metadata = false;
+  const std::string where = path.string() + ": header";
+  const auto take = [&](std::string& name, Json& value) {
+    if (name != "__metadata__") return tensors.push_back(parse_entry(name, value, path));
+    if (std::exchange(has_metadata, true)) throw duplicate_key(where, name);
+    metadata_ = parse_metadata(value, path);
+  };
+  if (!parse_json_members(header_, where, "", take).is_object())
+    throw input_error("{}: the header is not a JSON object", path.string());
+  check_names(tensors, where);
   const uint64_t data_begin = 8 + header_.size();
   check_tiling(tensors, size - data_begin, path);
+  entries_.reserve(tensors.size());
   for (Parsed& t : tensors) {
     t.entry.begin += data_begin;
     entries_.push_back(std::move(t.entry));
   }
-  std::sort(entries_.begin(), entries_.end(),
-            [](const Entry& a, const Entry& b) { return a.info.name < b.info.name; });
+  std::ranges::sort(
+      entries_, {}, [](const Entry& e) -> auto& { return e.info.name; });
 }
 
 const SafetensorsFile::Entry* SafetensorsFile::find(std::string_view name) const {
@@ -188,15 +235,12 @@ SafetensorsLayout::SafetensorsLayout(std::vector<TensorInfo> tensors, const Meta
 void write_safetensors(const std::filesystem::path& path, const std::vector<TensorInfo>& tensors,
                        std::span<const std::span<const std::byte>> data, const Metadata& metadata) {
   const SafetensorsLayout layout(tensors, metadata);
+  std::unordered_map<std::string_view, size_t> place;
+  for (size_t i = 0; i < tensors.size(); ++i) place.emplace(tensors[i].name, i);
   write_file_durably(path, [&](const File& file) {
     file.write_at(0, std::as_bytes(std::span(layout.header())));
-    for (const auto& entry : layout.entries()) {
-      const auto index = static_cast<size_t>(
-          std::find_if(tensors.begin(), tensors.end(),
-                       [&](const auto& t) { return t.name == entry.info.name; }) -
-          tensors.begin());
-      file.write_at(entry.begin, data[index]);
-    }
+    for (const auto& entry : layout.entries())
+      file.write_at(entry.begin, data[place.at(entry.info.name)]);
   });
 }
 

@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "base/page_buffer.h"
 #include "io/model_writer.h"
+#include "io/out_folder.h"
 #include "merge/inputs.h"
 #include "merge/model_card.h"
 #include "merge/tensor/merge_tensor.h"
@@ -130,7 +131,7 @@ class Merge {
     s.tensor = tensor;
     s.reading = std::async(std::launch::async, [this, &s] {
       const OutputTensor& t = output(s.tensor);
-      s.inputs = read_stored(t.sources(), {0, element_count(t.info.shape)}, s.in);
+      s.inputs = read_stored(t.sources(), {0, unit_count(t.info)}, s.in);
     });
   }
 
@@ -298,7 +299,9 @@ MergeReport merge(const Recipe& recipe, const MergeOptions& options, Threads& th
                 fmt::format("{}; the finished shards stay in {}.partial, --resume goes on",
                             e.what(), options.out.string()));
   }
-  add_companions(inputs, options.out.filename().string(), !options.no_tokenizer, writer);
+  std::ranges::copy(
+      add_companions(inputs, options.out.filename().string(), !options.no_tokenizer, writer),
+      std::back_inserter(report.warnings));
   if (fingerprints(inputs) != models) {
     throw input_error("{}: a model was changed while it was read", recipe.file.string());
   }

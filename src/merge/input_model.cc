@@ -2,7 +2,7 @@
 
 #include "base/hash.h"
 #include "base/json.h"
-#include "base/text_file.h"
+#include "base/model_files.h"
 #include "io/checkpoint.h"
 #include "merge/sources/adapter_source.h"
 #include "merge/sources/fp8_source.h"
@@ -30,8 +30,9 @@ InputModel open_folder(const fs::path& folder) {
   model.source = checkpoint;
   model.folder = folder;
   model.fingerprint = [checkpoint] { return checkpoint->fingerprint(); };
-  if (fs::exists(folder / "config.json")) {
-    model.config_text = read_text_file(folder / "config.json");
+  model.notes = checkpoint->notes();
+  if (has_model_file(folder, "config.json")) {
+    model.config_text = read_model_file(folder, "config.json");
     model.config = checkpoint->config();
   }
   refuse_packed(*model.config, model.label());

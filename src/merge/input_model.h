@@ -27,6 +27,8 @@ struct InputModel {
   // A hash that changes when the model does; it does not read the weights
   // (Checkpoint::fingerprint).
   std::function<std::string()> fingerprint;
+  // What was left out, taken apart or understood in another way while it was opened; one line each.
+  std::vector<std::string> notes{};
 
   const std::string& label() const { return source->label(); }
   ModelFiles files() const { return {folder, changed_files}; }

@@ -71,7 +71,7 @@ bool MergeInputs::merge(const OutputTensor& t, const TensorInputs& sources, Tens
   if (t.merged) {
     return merge_tensor(method_, task(t), sources, t.base.has_value(), t.info.dtype, out, threads);
   }
-  copy_tensor(t.info.name, element_count(t.info.shape), sources, out);
+  copy_tensor(t.info.name, unit_count(t.info), sources, out);
   return true;
 }
 

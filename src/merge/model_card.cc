@@ -6,7 +6,7 @@
 
 #include "base/build.h"
 #include "base/json.h"
-#include "io/model_writer.h"
+#include "io/model_folder.h"
 
 namespace lewis {
 namespace {
@@ -164,8 +164,8 @@ ChangedFiles changed_files_of(const MergeInputs& inputs) {
   return changed;
 }
 
-void add_companions(const MergeInputs& inputs, const std::string& name, bool tokenizer,
-                    TensorWriter& writer) {
+std::vector<std::string> add_companions(const MergeInputs& inputs, const std::string& name,
+                                        bool tokenizer, TensorWriter& writer) {
   const ModelFiles files(inputs.main().folder, changed_files_of(inputs));
   const auto copy = [&](const std::string& name_of_file) {
     if (const auto content = files.read(name_of_file)) writer.add_file(name_of_file, *content);
@@ -173,11 +173,11 @@ void add_companions(const MergeInputs& inputs, const std::string& name, bool tok
   if (const std::string config = config_of(inputs); !config.empty())
     writer.add_file("config.json", config);
   copy("generation_config.json");
-  if (tokenizer) {
-    for (const std::string_view file : tokenizer_file_names()) copy(std::string(file));
-  }
+  const Companions companions = companions_of(files, tokenizer);
+  for (const std::string& file : companions.copied) copy(file);
   writer.add_file("README.md", model_card(inputs, name));
   writer.add_file("mergekit_config.yml", recipe_text(inputs.recipe()));
+  return companions.notes;
 }
 
 }  // namespace lewis

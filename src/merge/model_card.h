@@ -24,10 +24,10 @@ std::string config_of(const MergeInputs& inputs);
 // recipe, and generation_config.json where it names tokens that got other ids.
 ChangedFiles changed_files_of(const MergeInputs& inputs);
 
-// Adds all of them to the folder. config, generation_config, tokenizer and chat template are those
-// of inputs.main(), byte for byte, except for what the two functions above change. `name`: the name
-// of the model.
-void add_companions(const MergeInputs& inputs, const std::string& name, bool tokenizer,
-                    TensorWriter& writer);
+// Adds all of them to the folder. config, generation_config, tokenizer, chat templates and
+// processors (io/model_folder.h) are those of inputs.main(), byte for byte, except for what the two
+// functions above change. `name`: the name of the model. Returns notes about what is left out.
+std::vector<std::string> add_companions(const MergeInputs& inputs, const std::string& name,
+                                        bool tokenizer, TensorWriter& writer);
 
 }  // namespace lewis

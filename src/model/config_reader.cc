@@ -34,6 +34,13 @@ int64_t ConfigReader::size(std::string_view key, std::optional<int64_t> fallback
   throw refuse(key, "a positive integer below 2^31");
 }
 
+int64_t ConfigReader::parts(std::string_view key) const {
+  constexpr int64_t kMost = 10'000;  // no model has as many layers or experts
+  const int64_t n = size(key);
+  if (n > kMost) throw refuse(key, fmt::format("a positive integer up to {}", kMost));
+  return n;
+}
+
 int64_t ConfigReader::count(std::string_view key) const {
   const Json* value = get(key, true);
   if (value->is_number_integer() && *value == 0) return 0;

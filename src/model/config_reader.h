@@ -21,6 +21,9 @@ class ConfigReader {
   const Json* find(std::string_view key) const;
   // A positive integer below 2^31. Without a fallback the key must be there.
   int64_t size(std::string_view key, std::optional<int64_t> fallback = {}) const;
+  // The same of at most 10,000: a number of parts, for each of which something is kept before any
+  // tensor is looked at.
+  int64_t parts(std::string_view key) const;
   // A finite number greater than zero.
   double positive(std::string_view key, std::optional<double> fallback = {}) const;
   // The same; `fallback`, which may be any number, when the key is not there.

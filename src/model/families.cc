@@ -187,7 +187,7 @@ void read_glm4(const ConfigReader& config, ModelSpec& spec) {
 
 void read_experts(const ConfigReader& config, ModelSpec& spec) {
   ExpertsSpec& e = spec.experts;
-  e.count = config.size("num_experts");
+  e.count = config.parts("num_experts");
   e.chosen = config.size("num_experts_per_tok");
   if (e.chosen > e.count) {
     throw config.refuse("num_experts_per_tok", fmt::format("at most {} (num_experts)", e.count));
@@ -490,7 +490,7 @@ RopeSpec read_main_rope(const ConfigReader& config, const ModelSpec& spec, const
 ModelSpec read_common(const ConfigReader& config, const Family& family) {
   ModelSpec spec;
   spec.model_type = family.model_type;
-  spec.layers = config.size("num_hidden_layers");
+  spec.layers = config.parts("num_hidden_layers");
   spec.hidden = config.size("hidden_size");
   spec.intermediate = config.size("intermediate_size");
   spec.vocab = config.size("vocab_size");

@@ -13,8 +13,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kMarker = ".lewis-refined";
-
 // The errors, the decision and the notes of a block, in its file's metadata.
 Metadata metadata_of(const BlockResult& r) {
   const Json json = {{"error_solved", r.error_solved},
@@ -46,7 +44,7 @@ void clear(const fs::path& folder) {
   std::vector<fs::path>
       entries;  // the marker goes last: what a crash leaves is still known as ours
   for (const auto& entry : fs::directory_iterator(folder)) {
-    if (entry.path().filename() != kMarker) entries.push_back(entry.path());
+    if (entry.path().filename() != kRefineMarker) entries.push_back(entry.path());
   }
   for (const fs::path& path : entries) fs::remove_all(path);
 }
@@ -55,14 +53,16 @@ void clear(const fs::path& folder) {
 
 RefineJournal::RefineJournal(fs::path folder, const std::string& plan, bool resume)
     : folder_(std::move(folder)) {
-  if (fs::exists(folder_) && !fs::exists(folder_ / kMarker) && !fs::is_empty(folder_))
+  const fs::file_status status = fs::symlink_status(folder_);
+  if (fs::exists(status) && (!fs::is_directory(status) ||
+                             (!fs::exists(folder_ / kRefineMarker) && !fs::is_empty(folder_))))
     throw usage_error("{}: exists and was not left by lewis; move it away", folder_.string());
   try {
     fs::create_directories(folder_);
   } catch (const fs::filesystem_error& e) {
     throw resource_error("{}: cannot be made: {}", folder_.string(), e.code().message());
   }
-  marker_ = File::open_append(folder_ / kMarker);
+  marker_ = File::open_append(folder_ / kRefineMarker);
   if (!marker_->try_lock())
     throw usage_error("{}: another lewis is working there", folder_.string());
   const fs::path journal = folder_ / kJournalName;
@@ -115,7 +115,7 @@ void RefineJournal::take_over(const JournalIdentity& identity) {
     return whole(streams_name(last, "experts")) && whole(streams_name(last, "merged"));
   };
   while (!done_.empty() && !streams_are_whole()) done_.pop_back();
-  std::set<std::string> kept = {kMarker, std::string(kJournalName)};
+  std::set<std::string> kept = {std::string(kRefineMarker), std::string(kJournalName)};
   for (const ShardRecord& record : done_) kept.insert(record.name);
   for (const std::string_view stream : {"experts", "merged"})
     kept.insert(streams_name(blocks_done() - 1, stream));

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "io/json_lines.h"
@@ -15,6 +16,10 @@
 #include "refine/block.h"
 
 namespace lewis {
+
+// The file that tells a folder of a refinement from anything else. It is locked while one is at
+// work there.
+inline constexpr std::string_view kRefineMarker = ".lewis-refined";
 
 class RefineJournal {
  public:

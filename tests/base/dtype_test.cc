@@ -97,16 +97,32 @@ TEST(Float8, AllValuesWiden) {
 }
 
 TEST(DType, NamesGoBothWays) {
-  for (const char* name : {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "I64", "I32", "I16",
-                           "I8", "U8", "BOOL"}) {
+  for (const char* name :
+       {"F64",         "F32",         "F16",     "BF16",    "F8_E4M3", "F8_E5M2", "I64", "I32",
+        "I16",         "I8",          "U8",      "BOOL",    "U16",     "U32",     "U64", "C64",
+        "F8_E4M3FNUZ", "F8_E5M2FNUZ", "F8_E8M0", "F6_E2M3", "F6_E3M2", "F4"}) {
     ASSERT_TRUE(dtype_from_name(name)) << name;
     EXPECT_EQ(dtype_name(*dtype_from_name(name)), name);
     EXPECT_EQ(visit_dtype(*dtype_from_name(name), [](auto zero) { return sizeof zero; }),
               dtype_size(*dtype_from_name(name)));
   }
-  EXPECT_FALSE(dtype_from_name("F4"));
+  EXPECT_FALSE(dtype_from_name("F5"));
   EXPECT_EQ(dtype_from_torch_name("torch.bfloat16"), DType::kBF16);
   EXPECT_EQ(dtype_from_torch_name("float16"), DType::kF16);
+}
+
+// Elements smaller than a byte lie side by side; their storage is counted in bytes.
+TEST(DType, SizesOfPackedElements) {
+  const auto bytes = [](DType dtype, Shape shape) { return byte_size({"", dtype, shape}); };
+  EXPECT_EQ(bytes(DType::kF4, {4, 2}), 4u);
+  EXPECT_EQ(bytes(DType::kF6E2M3, {4, 2}), 6u);
+  EXPECT_EQ(bytes(DType::kF6E3M2, {4}), 3u);
+  EXPECT_EQ(bytes(DType::kF8E8M0, {4, 2}), 8u);
+  EXPECT_EQ(bytes(DType::kC64, {4, 2}), 64u);
+  EXPECT_EQ(bytes(DType::kF4, {int64_t{1} << 61, 2}), size_t{1} << 61);
+  EXPECT_EQ(unit_count({"", DType::kF4, {4, 2}}), 4);
+  EXPECT_EQ(unit_count({"", DType::kU16, {4, 2}}), 8);
+  EXPECT_FALSE(is_arithmetic(DType::kF4) || is_arithmetic(DType::kU16));
 }
 
 TEST(DType, WidenAndNarrowArraysAtAnyAddress) {

@@ -1,6 +1,9 @@
 #include "io/checkpoint.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <ctime>
 
 #include "base/error.h"
 #include "base/json.h"
@@ -67,17 +70,125 @@ TEST_F(CheckpointTest, RefusesWhatDoesNotFit) {
   expect_refused("empty");
   write_index(R"({"a": "two.safetensors", "b": "three.safetensors", "c": "two.safetensors"})");
   expect_refused("three.safetensors: shard is missing");
-  write_index(R"({"a": "two.safetensors", "b": "one.safetensors"})");
-  expect_refused("tensor c is in this shard, but the index does not name it");
-  write_index(
-      R"({"a": "two.safetensors", "b": "one.safetensors", "c": "two.safetensors", "d": "two.safetensors"})");
-  expect_refused("tensor d is not in shard two.safetensors");
-  write_index(R"({"a": "two.safetensors", "b": "two.safetensors", "c": "two.safetensors"})");
-  expect_refused("tensor b is not in shard");
   fs::remove(folder_ / "model.safetensors.index.json");
   expect_refused("neither model.safetensors");
   write_raw(folder_ / "pytorch_model.bin", "x");
   expect_refused("pickle");
+}
+
+// An index that says what is not so does not keep others from loading the shards; a note says it.
+TEST_F(CheckpointTest, WhereTheIndexIsWrongTheShardsDecide) {
+  struct Case {
+    const char *weight_map, *said;
+  };
+  const Case cases[] = {
+      {R"({"a": "two.safetensors", "b": "one.safetensors"})",
+       "c lies in a shard, but is not named"},
+      {R"({"a": "two.safetensors", "b": "one.safetensors", "c": "two.safetensors",
+           "d": "two.safetensors"})",
+       "d is named, but no shard holds it"},
+      {R"({"0": "one.safetensors", "a": "two.safetensors", "b": "one.safetensors",
+           "c": "two.safetensors", "d": "two.safetensors"})",
+       "0 and 1 more are named, but no shard holds them"},
+      {R"({"a": "two.safetensors", "b": "two.safetensors", "c": "one.safetensors"})",
+       "b and 1 more lie in other shards"},
+      {R"({"a": "two.safetensors", "b": "one.safetensors", "c": "two.safetensors",
+           "a": "two.safetensors"})",
+       "a is named twice"}};
+  for (const Case& c : cases) {
+    write_index(c.weight_map);
+    const Checkpoint opened = Checkpoint::open(folder_);
+    EXPECT_EQ(opened.tensors().size(), 3u) << c.weight_map;
+    ASSERT_EQ(opened.notes().size(), 1u) << c.weight_map;
+    EXPECT_NE(opened.notes()[0].find(c.said), std::string::npos) << opened.notes()[0];
+  }
+}
+
+TEST_F(CheckpointTest, ATensorInSeveralShardsIsReadWhereTheIndexSays) {
+  write_counting(folder_ / "one.safetensors", {{"a", DType::kBF16, {3}}, {"b", DType::kF32, {2}}},
+                 7);
+  for (const auto& [shard, first] : {std::pair("one", 7), std::pair("two", 0)}) {
+    write_index(fmt::format(
+        R"({{"a": "{}.safetensors", "b": "one.safetensors", "c": "two.safetensors"}})", shard));
+    const Checkpoint c = Checkpoint::open(folder_);
+    std::vector<uint8_t> bytes(6);
+    c.read(c.get("a"), 0, std::as_writable_bytes(std::span(bytes)));
+    EXPECT_EQ(bytes[0], first) << shard;
+    ASSERT_EQ(c.notes().size(), 1u);
+    EXPECT_NE(c.notes()[0].find("a lies in several shards"), std::string::npos) << c.notes()[0];
+  }
+}
+
+TEST_F(CheckpointTest, WeightsBesideThoseThatAreReadAreNoted) {
+  write_counting(folder_ / "model-00001-of-00009.safetensors", {{"z", DType::kF32, {2}}});
+  const Checkpoint shards = Checkpoint::open(folder_);
+  EXPECT_EQ(shards.tensors().size(), 3u);
+  ASSERT_EQ(shards.notes().size(), 1u);
+  EXPECT_NE(shards.notes()[0].find("model-00001-of-00009.safetensors is not read"),
+            std::string::npos)
+      << shards.notes()[0];
+  fs::remove(folder_ / "model-00001-of-00009.safetensors");
+  write_counting(folder_ / "model.safetensors", {{"b", DType::kF32, {2}}});
+  const Checkpoint single = Checkpoint::open(folder_);  // transformers looks for it first
+  EXPECT_EQ(single.tensors().size(), 1u);
+  ASSERT_EQ(single.notes().size(), 1u);
+  EXPECT_NE(single.notes()[0].find("index"), std::string::npos) << single.notes()[0];
+}
+
+TEST_F(CheckpointTest, WhatIsNoFileIsRefusedAtOnce) {
+  for (const char* name : {"config.json", "model.safetensors.index.json", "one.safetensors"}) {
+    const fs::path file = folder_ / name;
+    const std::string content = read_raw(file);
+    fs::remove(file);
+    ASSERT_EQ(::mkfifo(file.c_str(), 0600), 0);
+    expect_refused(name);
+    fs::remove(file);
+    fs::create_symlink("/dev/zero", file);
+    expect_refused(name);
+    fs::remove(file);
+    fs::create_symlink(name, file);  // a loop
+    expect_refused(name);
+    fs::remove(file);
+    write_raw(file, content);
+  }
+  EXPECT_EQ(Checkpoint::open(folder_).tensors().size(), 3u);
+}
+
+TEST_F(CheckpointTest, GitLfsPointersAreCalledSo) {
+  const std::string pointer =
+      "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 988097824\n";
+  for (const char* name : {"config.json", "model.safetensors.index.json", "one.safetensors"}) {
+    const std::string content = read_raw(folder_ / name);
+    write_raw(folder_ / name, pointer);
+    expect_refused("is a Git LFS pointer");
+    write_raw(folder_ / name, content);
+  }
+  fs::remove(folder_ / "model.safetensors.index.json");
+  write_raw(folder_ / "model.safetensors", pointer);
+  expect_refused("lfs pull");
+  fs::remove(folder_ / "model.safetensors");
+  write_raw(folder_ / "pytorch_model.bin", pointer);
+  expect_refused("is a Git LFS pointer");
+}
+
+// DeepSeek-V3 has 92,000 tensors, Kimi K2 139,000. Time that grows with the square of their number
+// would be minutes.
+TEST_F(CheckpointTest, ManyTensorsOpenInLinearTime) {
+  constexpr size_t kTensors = 140'000;
+  std::vector<TensorInfo> tensors;
+  std::string index = "{";
+  for (size_t i = 0; i < kTensors; ++i) {
+    tensors.push_back(
+        {fmt::format("model.layers.{}.mlp.experts.{}.w", i / 256, i % 256), DType::kU8, {1}});
+    index += fmt::format("{}\"{}\": \"one.safetensors\"", i ? "," : "", tensors.back().name);
+  }
+  write_index(index + "}");
+  const std::clock_t begin = std::clock();
+  const std::byte byte{};
+  const std::vector<std::span<const std::byte>> data(kTensors, std::span(&byte, 1));
+  write_safetensors(folder_ / "one.safetensors", tensors, data, {});
+  EXPECT_EQ(Checkpoint::open(folder_).tensors().size(), kTensors);
+  EXPECT_LT(static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC, 20);  // also sanitized
 }
 
 TEST_F(CheckpointTest, ConfigMustBeAnObject) {

@@ -1,6 +1,7 @@
 #include "io/manifest.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <random>
 
@@ -90,6 +91,61 @@ TEST_F(ManifestTest, MissingFilesAreNamed) {
   EXPECT_NE(refusal().find("config.json: is missing"), std::string::npos);
   fs::remove(out_ / kManifestName);
   EXPECT_NE(refusal().find("lewis_manifest.json"), std::string::npos);
+}
+
+// What a loader would read in place of what was merged, or beside it.
+TEST_F(ManifestTest, ModelFilesThatAreNotNamedAreRefused) {
+  for (const char* name : {"model.safetensors",
+                           "model-00003-of-00002.safetensors",
+                           "consolidated.safetensors",
+                           "adapter_model.safetensors",
+                           "adapter_config.json",
+                           "pytorch_model.bin",
+                           "pytorch_model.bin.index.json",
+                           "generation_config.json",
+                           "tokenizer.json",
+                           "tokenizer.model",
+                           "modeling_llama.py",
+                           "model.gguf",
+                           "tf_model.h5",
+                           "flax_model.msgpack",
+                           "model.pt",
+                           "config.4.0.0.json",
+                           "quantize_config.json",
+                           "chat_template.jinja",
+                           "preprocessor_config.json",
+                           "additional_chat_templates/tool.jinja",
+                           "1_Pooling/config.json",
+                           "original/consolidated.00.pth",
+                           "onnx/model.onnx",
+                           "deep/er/model.safetensors"}) {
+    write_raw(out_ / name, "x");
+    EXPECT_NE(refusal().find(std::string(name) + ": was not written by the merge"),
+              std::string::npos)
+        << name << ": " << refusal();
+    fs::remove(out_ / name);
+  }
+  fs::create_symlink("/dev/null", out_ / "model.safetensors");
+  EXPECT_NE(refusal(), "");
+  fs::remove(out_ / "model.safetensors");
+  fs::create_directory_symlink(dir_.path, out_ / "more");
+  EXPECT_NE(refusal(), "");
+  fs::remove(out_ / "more");
+  for (const char* name : {"report.html", "lewis_run.json", "README.md", ".git/x.py", "figure.svg"})
+    write_raw(out_ / name, "x");
+  EXPECT_EQ(refusal(), "");
+}
+
+TEST_F(ManifestTest, WhatIsNoFileIsRefusedAtOnce) {
+  for (const fs::path& name : {fs::path("config.json"), fs::path(kManifestName)}) {
+    const std::string content = read_raw(out_ / name);
+    fs::remove(out_ / name);
+    ASSERT_EQ(::mkfifo((out_ / name).c_str(), 0600), 0);
+    EXPECT_NE(refusal().find(name.string()), std::string::npos);
+    fs::remove(out_ / name);
+    write_raw(out_ / name, content);
+  }
+  EXPECT_EQ(refusal(), "");
 }
 
 TEST(ShardRecord, IsTheSameBehindAJournal) {

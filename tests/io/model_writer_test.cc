@@ -12,6 +12,7 @@
 #include "base/threads.h"
 #include "io/checkpoint.h"
 #include "io/manifest.h"
+#include "io/out_folder.h"
 #include "raw_file.h"
 #include "temp_dir.h"
 
@@ -157,6 +158,7 @@ TEST_F(ModelWriterTest, LeftoversOfAKilledRunAreReplacedButNothingElse) {
 }
 
 TEST_F(ModelWriterTest, AnOutThatExistsNeedsForce) {
+  write_raw(out_ / "config.json", "{}");
   write_raw(out_ / "model.safetensors", "old");
   expect_refused(ExitCode::kUsage, "--force");
   ModelWriter writer(out_, kTensors, {.force = true});
@@ -176,6 +178,65 @@ TEST_F(ModelWriterTest, ForceReplacesModelFoldersOnly) {
   fs::remove_all(out_);
   write_raw(out_, "a file");
   expect_refused(ExitCode::kUsage, "not a folder", {.force = true});
+}
+
+TEST_F(ModelWriterTest, TextsAreNoModel) {
+  for (const char* name : {"thesis.txt", "README.md", "config.json", "notes.json", "LICENSE"}) {
+    write_raw(out_ / name, "x");
+    expect_refused(ExitCode::kUsage, "is no model", {.force = true});
+    fs::remove_all(out_);
+  }
+  // A model beside which something else lies.
+  for (const char* name : {"thesis.txt", "notes.md", "data/x.json", ".git/config", "recipe.yml"}) {
+    write_raw(out_ / "config.json", "{}");
+    write_raw(out_ / "pytorch_model.bin", "x");
+    write_raw(out_ / name, "x");
+    expect_refused(ExitCode::kUsage, name, {.force = true});
+    EXPECT_TRUE(fs::exists(out_ / name));
+    fs::remove_all(out_);
+  }
+}
+
+// What lewis has written it replaces, with all that the manifest names.
+TEST_F(ModelWriterTest, ForceReplacesItsOwnFolders) {
+  for (int run = 0; run < 2; ++run) {
+    ModelWriter writer(out_, kTensors, {.force = true});
+    write_all(writer);
+    writer.add_file("additional_chat_templates/tool_use.jinja", "x");
+    writer.add_file("odd.txt", "x");
+    writer.commit();
+  }
+  EXPECT_EQ(std::distance(fs::directory_iterator(dir_.path), {}), 1);
+  Threads threads(1);
+  EXPECT_NO_THROW(verify_folder(out_, threads, {}));
+}
+
+TEST_F(ModelWriterTest, LinksAreNotFollowedIntoADeletion) {
+  const fs::path other = dir_.path / "other";
+  write_raw(other / "config.json", "{}");
+  write_raw(other / "model.safetensors", "precious");
+  write_raw(other / ".lewis-partial", "");
+  fs::create_directory_symlink(other, out_);
+  expect_refused(ExitCode::kUsage, "is a link", {.force = true});
+  expect_refused(ExitCode::kUsage, "exists already");
+  EXPECT_THROW(refuse_existing_out(out_ / "", true), Error);  // "out/" is the link, too
+  fs::remove(out_);
+  fs::create_directory_symlink(other, partial_);
+  expect_refused(ExitCode::kUsage, "is a link");
+  EXPECT_EQ(read_raw(other / "model.safetensors"), "precious");
+}
+
+// The name alone does not make a folder ours.
+TEST_F(ModelWriterTest, APartialIsOursByItsContent) {
+  for (const char* name : {"manifest.jsonl", "lewis_manifest.json"}) {
+    for (const char* content : {"", "{}", "{\"lewis_journal\":\"evaluation\",\"key\":1}\n"}) {
+      write_raw(partial_ / "precious.txt", "x");
+      write_raw(partial_ / name, content);
+      expect_refused(ExitCode::kUsage, "not left by lewis");
+      EXPECT_TRUE(fs::exists(partial_ / "precious.txt"));
+      fs::remove_all(partial_);
+    }
+  }
 }
 
 TEST_F(ModelWriterTest, OutAndSourcesKeepApart) {

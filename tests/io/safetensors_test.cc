@@ -82,8 +82,14 @@ TEST_F(Safetensors, RefusesBrokenHeaders) {
   expect_header_refused("{", "JSON");
   expect_header_refused("{\"\xff\":1}", "UTF-8");
   expect_header_refused(R"({"__metadata__":{"a":1}})", "__metadata__.a", "");
-  expect_header_refused(R"({"a":{"dtype":"F4","shape":[2],"data_offsets":[0,8]}})",
-                        "\"F4\" is not known");
+  expect_header_refused(R"({"a":{"dtype":"F5","shape":[2],"data_offsets":[0,8]}})",
+                        "\"F5\" is not known");
+  expect_header_refused(R"({"a":{"dtype":"F4","shape":[5,3],"data_offsets":[0,8]}})",
+                        "[5, 3] of F4 does not fill whole bytes");
+  expect_header_refused(R"({"a":{"dtype":"F6_E2M3","shape":[2],"data_offsets":[0,8]}})",
+                        "does not fill whole bytes");
+  expect_header_refused(R"({"a":{"dtype":"F4","shape":[8],"data_offsets":[0,8]}})",
+                        "needs 4 bytes");
   expect_header_refused(R"({"a":{"dtype":"F32","shape":[2]}})",
                         "exactly dtype, shape and data_offsets");
   expect_header_refused(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8],"x":1}})",
@@ -158,9 +164,11 @@ TEST_F(Safetensors, ChangedHeadersNeverCrash) {
 
 TEST_F(Safetensors, EveryTypeGoesToDiskAndBack) {
   std::vector<TensorInfo> tensors;
-  for (const char* name : {"BOOL", "F8_E4M3", "BF16", "F64", "F32", "F16", "F8_E5M2", "I64", "I32",
-                           "I16", "I8", "U8"}) {
-    tensors.push_back({name, *dtype_from_name(name), {3, 1}});
+  for (const char* name :
+       {"BOOL",        "F8_E4M3",     "BF16",    "F64",     "F32",     "F16", "F8_E5M2", "I64",
+        "I32",         "I16",         "I8",      "U8",      "U16",     "U32", "U64",     "C64",
+        "F8_E4M3FNUZ", "F8_E5M2FNUZ", "F8_E8M0", "F6_E2M3", "F6_E3M2", "F4"}) {
+    tensors.push_back({name, *dtype_from_name(name), {4, 1}});
   }
   tensors.push_back({"empty", DType::kF32, {0}});
   write_counting(file_, tensors);

@@ -61,6 +61,9 @@ std::vector<std::string> MergeInputs::warnings() const {
     lines.push_back(fmt::format("{} does not read the parameter {}", method_.name, name));
   }
   for (const InputModel& model : opened_) {
+    for (const std::string& note : model.notes) {
+      if (std::ranges::find(lines, note) == lines.end()) lines.push_back(note);
+    }
     if (const auto key = differing_key(main(), model)) {
       lines.push_back(
           fmt::format("config.json: '{}' differs between {} and {}; the merge has that of {}", *key,

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/model_files.h"
 
 namespace lewis {
 namespace {
@@ -163,7 +164,7 @@ AdapterConfig read_adapter_config(const std::filesystem::path& folder) {
   AdapterConfig config;
   config.file = folder / "adapter_config.json";
   const std::string file = config.file.string();
-  const Json json = read_json(config.file);
+  const Json json = parse_json(read_model_file(folder, "adapter_config.json"), file);
   if (!json.is_object()) throw input_error("{}: not a JSON object", file);
   check_keys(json, file);
   check_initialisation(json, file);

@@ -9,7 +9,7 @@
 
 #include "base/error.h"
 #include "base/hash.h"
-#include "base/text_file.h"
+#include "base/model_files.h"
 #include "io/safetensors.h"
 #include "merge/common/gram.h"
 #include "merge/sources/adapter_changes.h"
@@ -217,7 +217,7 @@ class AdapterSource final : public TensorSource {
 
 fs::path adapter_file(const fs::path& folder) {
   if (!fs::is_directory(folder)) throw input_error("{}: no such folder", folder.string());
-  if (!fs::exists(folder / "adapter_config.json"))
+  if (!has_model_file(folder, "adapter_config.json"))
     throw input_error("{}: holds no adapter_config.json", folder.string());
   const fs::path file = folder / "adapter_model.safetensors", pickle = folder / "adapter_model.bin";
   if (fs::exists(file)) return file;
@@ -249,7 +249,7 @@ std::string adapter_fingerprint(const fs::path& adapter_folder) {
   Sha256 hash;
   hash.add(fmt::format("{} {}.{:09}\n", info.st_size, info.st_mtim.tv_sec, info.st_mtim.tv_nsec));
   hash.add(file.header());
-  hash.add(read_text_file(adapter_folder / "adapter_config.json"));
+  hash.add(read_model_file(adapter_folder, "adapter_config.json"));
   return hash.hex();
 }
 

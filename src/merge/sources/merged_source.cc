@@ -59,8 +59,7 @@ class MergedSource final : public TensorSource {
   }
 
   void merge(const OutputTensor& t) const {
-    std::vector<StoredTensor> stored =
-        read_stored(t.sources(), {0, element_count(t.info.shape)}, buffers_);
+    std::vector<StoredTensor> stored = read_stored(t.sources(), {0, unit_count(t.info)}, buffers_);
     if (out_.capacity() / 4 > byte_size(t.info)) out_ = {};
     merged_ = out_.get(byte_size(t.info));
     MemoryOutput output(merged_, dtype_size(t.info.dtype));
