@@ -10,6 +10,7 @@
 #include <cstring>
 #include <utility>
 
+#include "base/current_error.h"
 #include "base/error.h"
 
 namespace lewis {
@@ -17,8 +18,7 @@ namespace {
 
 Error write_error(const std::filesystem::path& path, const char* doing) {
   const int code = errno;
-  const ExitCode exit =
-      code == ENOSPC || code == EDQUOT || code == ENOMEM ? ExitCode::kResource : ExitCode::kFailed;
+  const ExitCode exit = exit_code_of({code, std::generic_category()});
   return Error(exit, fmt::format("{}: {}: {}", path.string(), doing, std::strerror(code)));
 }
 

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -215,6 +216,40 @@ TEST_F(SandboxTest, OtherProcessesOfTheUserAreOutOfReach) {
     sandbox_.run(begin + program, "");  // refused, or an error that the program may catch
     EXPECT_TRUE(victim.is_untouched()) << program;
   }
+}
+
+// Landlock, where the kernel has it, stands in for the mount namespace.
+TEST_F(SandboxTest, FilesOutsideAreOutOfReachWithoutMounts) {
+  if (syscall(SYS_landlock_create_ruleset, nullptr, 0, 1) < 3) GTEST_SKIP() << "no Landlock";
+  for (const SandboxLayer layer : {SandboxLayer::kUser, SandboxLayer::kMounts, SandboxLayer::kPids,
+                                   SandboxLayer::kNetwork, SandboxLayer::kIpc}) {
+    sandbox_.leave_out(layer, "for this test");
+  }
+  const TempDir outside;
+  const std::string file = (outside.path / "file").string();
+  std::ofstream(file) << "secret";
+  const Victim victim;
+  const std::string process = "/proc/" + victim.pid();
+  const char* const kPaths[] = {file.c_str(), "/etc/passwd", "/proc/self/environ",
+                                "/proc/self/../1/environ"};
+  for (const std::string path : kPaths)
+    expect(Verdict::kFailed, "PermissionError", "open('" + path + "').read()");
+  expect(Verdict::kFailed, "PermissionError", "open('" + file + "', 'w')");
+  expect(Verdict::kFailed, "PermissionError", "open('" + file + "2', 'w')");
+  expect(Verdict::kFailed, "PermissionError", "import os\nos.truncate('" + file + "', 0)");
+  expect(Verdict::kFailed, "PermissionError", "import os\nos.remove('" + file + "')");
+  expect(Verdict::kFailed, "", "import os\nos.link('" + file + "', 'link')");
+  expect(Verdict::kFailed, "PermissionError",
+         "import os\nos.symlink('" + file + "', 'link')\nopen('link').read()");
+  expect(Verdict::kFailed, "PermissionError", "open('" + process + "/mem', 'r+b')");
+  expect(Verdict::kFailed, "PermissionError",
+         "import os\nopen(f'/proc/{os.getppid()}/fd/4', 'wb')");
+  EXPECT_EQ(std::filesystem::file_size(file), 6u);
+  EXPECT_TRUE(victim.is_untouched());
+  expect(Verdict::kPassed, "",
+         "import json, os, tempfile\nos.mkdir('d')\nopen('d/f', 'w').write('x')\n"
+         "os.rename('d/f', 'd/g')\nassert open('d/g').read() == 'x'\n" +
+             kRight);
 }
 
 // The process that waits for the program is not protected where filter and namespaces are missing.

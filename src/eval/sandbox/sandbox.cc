@@ -430,7 +430,11 @@ ChildPlan Sandbox::plan() const {
   plan.uid_map = fmt::format("65534 {} 1\n", geteuid());
   plan.gid_map = fmt::format("65534 {} 1\n", getegid());
   plan.limits = limits_;
-  if (has(SandboxLayer::kMounts)) plan.root = root_steps(python_.visible);
+  if (has(SandboxLayer::kMounts)) {
+    plan.root = root_steps(python_.visible);
+  } else {
+    plan.visible = python_.visible;
+  }
   if (has(SandboxLayer::kFilter)) make_filter(plan);
   // -B: no files beside the modules. A folder of shared libraries, since /etc/ld.so.cache is
   // hidden.

@@ -17,6 +17,8 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "eval/sandbox/sandbox_landlock.h"
+
 namespace lewis {
 namespace {
 
@@ -165,6 +167,9 @@ void end_with(pid_t parent) {
   if (plan.has(SandboxLayer::kNoNewPrivileges)) {
     need(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0, SandboxLayer::kNoNewPrivileges);
   }
+  // What the mount namespace would hide is at least refused.
+  if (!plan.has(SandboxLayer::kMounts) && plan.has(SandboxLayer::kNoNewPrivileges))
+    need_start(restrict_files(plan));
   if (plan.has(SandboxLayer::kFilter)) need(set_filter(plan), SandboxLayer::kFilter);
   execve(plan.arguments[0], const_cast<char* const*>(plan.arguments.data()),
          const_cast<char* const*>(plan.environment.data()));
