@@ -1,5 +1,6 @@
 // The verb calibrate: statistics of one model on one text, or of a recipe's models on its texts.
 #include "app/guidance.h"
+#include "app/outputs.h"
 #include "app/run.h"
 #include "app/running_model.h"
 #include "base/error.h"
@@ -85,6 +86,7 @@ CalibrateResult calibrate_model(const CalibrateJob& job, RunResources& run) {
 }  // namespace
 
 CalibrateResult calibrate(const CalibrateJob& job, const RunContext& context) {
+  if (!job.out.empty()) check_output(job.out);
   RunResources run(context);
   if (std::filesystem::is_regular_file(job.model) && job.data.empty())
     return calibrate_recipe(job, run);

@@ -7,9 +7,11 @@
 #include "app/activation_errors.h"
 #include "app/evaluation_tasks.h"
 #include "app/measures.h"
+#include "app/outputs.h"
 #include "app/refinement.h"
 #include "app/run.h"
 #include "base/build.h"
+#include "base/dump_json.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "eval/results/journal.h"
@@ -54,6 +56,9 @@ void check_job(const EvaluateJob& job) {
   }
   if (job.log_samples && job.output.empty())
     throw usage_error("--log-samples needs --output-path FOLDER to write into");
+  if (!job.output.empty()) {
+    for (const auto& [folder, _] : folders) check_output(job.output / folder / "results", true);
+  }
 }
 
 // ---- task kl: the expert ----
@@ -216,7 +221,7 @@ std::vector<fs::path> write_results(const EvaluateJob& job,
                          samples_lines(*model.tasks[t], model.items[t]));
     }
     files.push_back(folder / fmt::format("results_{}.json", date));
-    write_file_durably(files.back(), results_json(model.results).dump(2) + "\n");
+    write_file_durably(files.back(), dump_json(results_json(model.results), 2) + "\n");
   }
   return files;
 }

@@ -4,6 +4,7 @@
 
 #include "app/totals.h"
 #include "base/build.h"
+#include "base/dump_json.h"
 #include "base/json.h"
 #include "eval/results/results.h"
 #include "recipe/recipe.h"
@@ -104,12 +105,12 @@ Json to_json(const RefineCost& cost) {
 
 }  // namespace
 
-std::string json_text(const CalibratedText& result) { return to_json(result).dump(2); }
+std::string json_text(const CalibratedText& result) { return dump_json(to_json(result), 2); }
 
 std::string json_text(const CalibrateResult& result) {
   Json all = Json::array();
   for (const CalibratedText& text : result.texts) all.push_back(to_json(text));
-  return Json{{"statistics", all}}.dump(2);
+  return dump_json(Json{{"statistics", all}}, 2);
 }
 
 std::string json_text(const PlanResult& r) {
@@ -126,7 +127,7 @@ std::string json_text(const PlanResult& r) {
   if (r.diagnostics) json["diagnostics"] = to_json(*r.diagnostics);
   if (!r.activation_errors.empty()) json["activation_errors"] = to_json(r.activation_errors);
   if (!r.refinement.empty()) json["refinement"] = r.refinement;
-  return json.dump(2);
+  return dump_json(json, 2);
 }
 
 std::string json_text(const MergeResult& r) {
@@ -138,7 +139,7 @@ std::string json_text(const MergeResult& r) {
                {"shards", t.shards},         {"guided_models", r.guided_models},
                {"warnings", t.warnings},     {"seconds", r.seconds}};
   if (!r.report.empty()) json["report"] = r.report.string();
-  return json.dump(2);
+  return dump_json(json, 2);
 }
 
 std::string json_text(const MergeForecast& f) {
@@ -152,14 +153,14 @@ std::string json_text(const MergeForecast& f) {
                {"disk_free", f.disk_free},
                {"seconds", f.seconds}};
   if (f.refinement) json["refinement"] = to_json(*f.refinement);
-  return json.dump(2);
+  return dump_json(json, 2);
 }
 
 std::string json_text(const EvaluateResult& r) {
   Json json = {{"models", Json::array()}};
   for (const ModelResults& model : *r.models) json["models"].push_back(results_json(model));
   for (const LayerErrors& l : r.layers) json["activation_errors"][l.model] = to_json(l.experts);
-  return json.dump(2);
+  return dump_json(json, 2);
 }
 
 std::string json_text(const ReportResult& r) {
@@ -170,7 +171,7 @@ std::string json_text(const ReportResult& r) {
                {"figures", figures},
                {"missing", r.missing}};
   if (r.diagnostics) json["diagnostics"] = to_json(*r.diagnostics);
-  return json.dump(2);
+  return dump_json(json, 2);
 }
 
 std::string json_text(const TuneResult& r) {
@@ -184,18 +185,18 @@ std::string json_text(const TuneResult& r) {
                        {"start", l.start},
                        {"found", l.found}});
   }
-  return Json{{"out", r.out.string()},
-              {"values", values},
-              {"evaluations", r.evaluations},
-              {"taken_over", r.taken_over},
-              {"objective", {{"start", r.start_objective}, {"found", r.objective}}},
-              {"held_out",
-               {{"gain", r.gain},
-                {"low", r.gain_low},
-                {"high", r.gain_high},
-                {"shown", r.gain_low > 0 || r.gain_high < 0},
-                {"entries", entries}}}}
-      .dump(2);
+  const Json json = {{"out", r.out.string()},
+                     {"values", values},
+                     {"evaluations", r.evaluations},
+                     {"taken_over", r.taken_over},
+                     {"objective", {{"start", r.start_objective}, {"found", r.objective}}},
+                     {"held_out",
+                      {{"gain", r.gain},
+                       {"low", r.gain_low},
+                       {"high", r.gain_high},
+                       {"shown", r.gain_low > 0 || r.gain_high < 0},
+                       {"entries", entries}}}};
+  return dump_json(json, 2);
 }
 
 std::string version() { return lewis_version(); }

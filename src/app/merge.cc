@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "app/guidance.h"
+#include "app/outputs.h"
 #include "app/refinement.h"
 #include "app/run.h"
 #include "app/run_record.h"
@@ -106,10 +107,19 @@ std::string record_text(const MergeJob& job, const Recipe& recipe, const Guidanc
   return to_json(record).dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
+// OUT is written as OUT.partial.
+void check_outputs(const MergeJob& job) {
+  const std::string partial =
+      std::filesystem::path(job.out / "").parent_path().string() + ".partial";
+  check_output(std::filesystem::path(partial) / "file", true);
+  if (job.report && !job.report->empty()) check_output(*job.report);
+}
+
 }  // namespace
 
 MergeResult merge(const MergeJob& job, const RunContext& context) {
   RunClock clock;
+  check_outputs(job);
   RunResources run(context);
   const Recipe recipe = checked(job, run.threads).recipe;
   clock.end_phase("open the models and check");

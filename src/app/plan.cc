@@ -3,6 +3,7 @@
 
 #include "app/activation_errors.h"
 #include "app/guidance.h"
+#include "app/outputs.h"
 #include "app/refinement.h"
 #include "app/run.h"
 #include "app/tokenizers.h"
@@ -63,6 +64,7 @@ std::vector<ModuleValues> errors_of_plan(const PlanJob& job, const Recipe& plann
 PlanResult plan(const PlanJob& job, const RunContext& context) {
   const Recipe& recipe = needed(job.recipe);
   check_plan_settings(recipe);
+  if (!job.out.empty()) check_output(job.out);
   RunResources run(context);
   PlanResult result;
   result.recipe = job.recipe;

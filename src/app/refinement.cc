@@ -4,6 +4,7 @@
 
 #include "app/tokenizers.h"
 #include "base/build.h"
+#include "base/dump_json.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/json.h"
@@ -86,7 +87,7 @@ Refinement run_refinement(const Recipe& recipe, const RefinementOptions& options
                      {"experts", inputs.identities}};
   RefineOptions refine_options{.settings = settings,
                                .scratch = options.scratch,
-                               .plan = sha256_hex(plan.dump()),
+                               .plan = sha256_hex(dump_json(plan)),
                                .resume = options.resume,
                                .max_memory = options.max_memory,
                                .progress = progress};

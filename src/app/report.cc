@@ -1,5 +1,6 @@
 // The verb report: one page about a merge.
 #include "app/findings.h"
+#include "app/outputs.h"
 #include "app/report_contents.h"
 #include "base/error.h"
 #include "io/file.h"
@@ -13,6 +14,8 @@ ReportResult report(const ReportJob& job, const RunContext& context) {
   result.report = job.file.empty() ? job.out / "report.html" : job.file;
   if (fs::is_directory(result.report))
     throw usage_error("{}: is a folder, not a file", result.report.string());
+  check_output(result.report);
+  if (!job.figures.empty()) check_output(job.figures / "figure.svg", true);
   RunResources run(context);
   Findings found = look_into(job, run);
   const Report page = report_of(job, found);

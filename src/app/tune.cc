@@ -3,9 +3,11 @@
 
 #include <numeric>
 
+#include "app/outputs.h"
 #include "app/run.h"
 #include "app/tuning.h"
 #include "base/error.h"
+#include "base/printable.h"
 #include "io/file.h"
 
 namespace lewis {
@@ -46,7 +48,8 @@ std::string tuned_text(const TunableRecipe& tunable, const TuneReport& report) {
   std::string text = "# Found by lewis tune:\n";
   for (size_t i = 0; i < report.values.size(); ++i) {
     const SearchRange& r = tunable.ranges()[i];
-    text += fmt::format("#   {}: {} of [{}, {}]\n", r.path, report.values[i], r.low, r.high);
+    text +=
+        fmt::format("#   {}: {} of [{}, {}]\n", printable(r.path), report.values[i], r.low, r.high);
   }
   const PairedDifference& gain = report.gain;
   text +=
@@ -84,6 +87,8 @@ TuneResult tune(const TuneJob& job, const RunContext& context) {
   RunResources run(context);
   const TunableRecipe tunable = TunableRecipe::read(job.recipe);
   check_out(job);
+  check_output(job.out);
+  check_output(journal_of(job.out));
   const TuneReport report = search(tunable, job, run);
   write_file_durably(job.out, tuned_text(tunable, report));
   return result_of(tunable, job, report);

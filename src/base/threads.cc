@@ -5,6 +5,9 @@
 #include <chrono>
 #include <utility>
 
+#include "base/error.h"
+#include "base/start_thread.h"
+
 namespace lewis {
 namespace {
 
@@ -29,21 +32,28 @@ void relax() {
 }  // namespace
 
 Threads::Threads(size_t count) {
+  constexpr size_t kMost = 4096;
   const size_t cores = usable_cores();
   if (count == 0) count = cores;
+  if (count > kMost) throw usage_error("{} threads: expected at most {}", count, kMost);
   spin_ = count <= cores;
   next_ = std::vector<Next>(count);
-  for (size_t i = 1; i < count; ++i) workers_.emplace_back([this, i] { work(i); });
+  start_threads(
+      workers_, 1, count - 1, [this](size_t i) { work(i); }, [this] { stop(); });
 }
 
 Threads::~Threads() {
+  stop();
+  for (std::thread& t : workers_) t.join();
+}
+
+void Threads::stop() {
   {
     std::lock_guard lock(mutex_);
     stop_ = true;
     ++changes_;
   }
   wake_.notify_all();
-  for (std::thread& t : workers_) t.join();
 }
 
 void Threads::run(size_t n, const std::function<void(size_t)>& f) {

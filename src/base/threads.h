@@ -16,7 +16,8 @@ namespace lewis {
 // whoever combines pieces does so in the order of their indices.
 class Threads {
  public:
-  // count 0 means one per core that this process may use.
+  // count 0 means one per core that this process may use. Throws Error(kUsage) for more than 4096
+  // and Error(kResource) when the system does not give as many.
   explicit Threads(size_t count = 0);
   ~Threads();
   Threads(const Threads&) = delete;
@@ -38,6 +39,7 @@ class Threads {
   size_t stripe_begin(size_t thread) const;
   bool any_left() const;
   void work(size_t thread);
+  void stop();
   void acquire(std::unique_lock<std::mutex>& lock) const;
   void take_pieces(size_t thread, std::unique_lock<std::mutex>& lock);
   // Waits for what the lock guards: first awake, for the time that a sleeper takes to come back.

@@ -15,9 +15,9 @@ struct CalibrateArguments {
 };
 
 void print(const CalibratedText& text) {
-  fmt::print("{}: {} tokens in {} sequences, {} linear layers in {} -> {}{}\n", text.model,
-             with_commas(text.tokens), with_commas(text.sequences), text.linear_layers,
-             text.origin.at("compute"), text.file.string(), text.reused ? " (from the cache)" : "");
+  write_out("{}: {} tokens in {} sequences, {} linear layers in {} -> {}{}\n", text.model,
+            with_commas(text.tokens), with_commas(text.sequences), text.linear_layers,
+            text.origin.at("compute"), text.file.string(), text.reused ? " (from the cache)" : "");
 }
 
 void run_calibrate(CalibrateArguments& o) {
@@ -28,8 +28,7 @@ void run_calibrate(CalibrateArguments& o) {
   if (!o.common->json) o.job.finished = print;
   ProgressPrinter progress(o.common->quiet);
   const CalibrateResult result = calibrate(o.job, run_context(*o.common, progress));
-  if (o.common->json)
-    fmt::print("{}\n", whole_recipe ? json_text(result) : json_text(result.texts.at(0)));
+  if (o.common->json) write_json_text(whole_recipe ? json_text(result) : json_text(result.texts.at(0)));
 }
 
 }  // namespace

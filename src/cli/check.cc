@@ -33,17 +33,17 @@ Json check_json(const std::filesystem::path& recipe, const RecipeCheck& check) {
 
 void print_check(const std::filesystem::path& recipe, const RecipeCheck& check) {
   for (const RecipeCheck::Model& m : check.models) {
-    fmt::print("{}: {}", m.name, human_bytes(m.bytes));
+    write_out("{}: {}", m.name, human_bytes(m.bytes));
     if (m.cosine_to_base) {
-      fmt::print(", cosine to the base {:.6f}, task vector {:.2f} % of its length",
-                 *m.cosine_to_base, 100 * *m.relative_task_vector);
+      write_out(", cosine to the base {:.6f}, task vector {:.2f} % of its length",
+                *m.cosine_to_base, 100 * *m.relative_task_vector);
     }
-    fmt::print("\n");
+    write_out("\n");
   }
   if (check.vocabulary > 0)
-    fmt::print("another tokenizer, with {} rows of embeddings\n", check.vocabulary);
-  for (const std::string& w : check.warnings) fmt::print("warning: {}\n", w);
-  fmt::print("{}: can be merged, {} tensors\n", recipe.string(), check.tensors);
+    write_out("another tokenizer, with {} rows of embeddings\n", check.vocabulary);
+  for (const std::string& w : check.warnings) write_out("warning: {}\n", w);
+  write_out("{}: can be merged, {} tensors\n", recipe.string(), check.tensors);
 }
 
 }  // namespace
@@ -57,7 +57,7 @@ void add_check_verb(CLI::App& app) {
     Threads threads(o->common->threads);
     const RecipeCheck check = check_recipe(*open_recipe(o->recipe), threads);
     if (o->common->json) {
-      fmt::print("{}\n", check_json(o->recipe, check).dump(2));
+      write_json(check_json(o->recipe, check));
     } else {
       print_check(o->recipe, check);
     }

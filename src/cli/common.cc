@@ -35,7 +35,7 @@ RunContext run_context(const CommonOptions& options, ProgressPrinter& progress) 
           .progress = progress.callback(),
           .notice =
               [quiet = options.quiet](const Notice& notice) {
-                if (notice.warning || !quiet) fmt::print(stderr, "{}\n", notice.text);
+                if (notice.warning || !quiet) write_err("{}\n", notice.text);
               },
           .interrupted = &interrupt_flag()};
 }
@@ -55,6 +55,21 @@ void add_compute_option(CLI::App& verb, ComputeType& type) {
                                         "Inputs and weights of linear layers: f32 (default: the "
                                         "same numbers on every machine), bf16, "
                                         "or auto: what is faster here");
+}
+
+void refuse_negative_counts(CLI::App& app) {
+  for (CLI::App* verb : app.get_subcommands({})) {
+    for (CLI::Option* option : verb->get_options()) {
+      if (option->get_type_name() != "UINT") continue;
+      option->check(CLI::Validator(
+          [](const std::string& text) {
+            return text.find('-') == std::string::npos
+                       ? ""
+                       : fmt::format("{}: expected a number from 0 on", text);
+          },
+          ""));
+    }
+  }
 }
 
 uint64_t parse_bytes(const std::string& text, std::string_view option) {

@@ -37,8 +37,8 @@ Json to_json(const ModelDifference& d) {
       {"not_compared", d.not_compared}};
 }
 
-std::vector<std::string> cells(const std::string& name, const TensorDifference& d) {
-  return {printable(name), fmt::format("{:.3e}", d.relative()), fmt::format("{:.8f}", d.cosine()),
+std::vector<TerminalText> cells(const std::string& name, const TensorDifference& d) {
+  return {name, fmt::format("{:.3e}", d.relative()), fmt::format("{:.8f}", d.cosine()),
           fmt::format("{:.1f} %", 100 * d.equal_share())};
 }
 
@@ -50,19 +50,19 @@ void print_difference(const ModelDifference& d, size_t top) {
   for (size_t i = 0; i < std::min(top, d.tensors.size()); ++i) {
     tensors.add(cells(d.tensors[i].name, d.tensors[i].difference));
   }
-  fmt::print("{}", tensors.text(terminal));
-  if (top < d.tensors.size()) fmt::print("and {} more (--top 0: all)\n", d.tensors.size() - top);
+  write_out("{}", tensors.text(terminal));
+  if (top < d.tensors.size()) write_out("and {} more (--top 0: all)\n", d.tensors.size() - top);
   Table layers({{"layer", Align::kLeft}, columns[1], columns[2], columns[3]});
   for (const auto& [layer, difference] : d.layers) {
     layers.add(cells(layer < 0 ? "outside" : std::to_string(layer), difference));
   }
   layers.add_line();
   layers.add(cells("all", d.all));
-  fmt::print("\n{}", layers.text(terminal));
-  for (const std::string& name : d.only_a) fmt::print("only in A: {}\n", name);
-  for (const std::string& name : d.only_b) fmt::print("only in B: {}\n", name);
-  for (const std::string& line : d.by_bytes) fmt::print("by their bytes: {}\n", line);
-  for (const std::string& line : d.not_compared) fmt::print("not compared: {}\n", line);
+  write_out("\n{}", layers.text(terminal));
+  for (const std::string& name : d.only_a) write_out("only in A: {}\n", name);
+  for (const std::string& name : d.only_b) write_out("only in B: {}\n", name);
+  for (const std::string& line : d.by_bytes) write_out("by their bytes: {}\n", line);
+  for (const std::string& line : d.not_compared) write_out("not compared: {}\n", line);
 }
 
 }  // namespace
@@ -80,7 +80,7 @@ void add_diff_verb(CLI::App& app) {
     const ModelDifference d = compare_models(Checkpoint::open(o->a), Checkpoint::open(o->b),
                                              threads, interruptible(progress));
     if (o->common->json) {
-      fmt::print("{}\n", to_json(d).dump(2));
+      write_json(to_json(d));
     } else {
       print_difference(d, o->top ? o->top : d.tensors.size());
     }

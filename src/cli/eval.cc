@@ -19,7 +19,7 @@ struct EvalArguments {
 void print_layers(const LayerErrors& errors, const Terminal& terminal) {
   HeatMaps measure = activation_error_measure(titled(errors.experts));
   measure.title += " of " + errors.model;
-  fmt::print("\n{}", terminal_maps({measure}, terminal));
+  write_out("\n{}", terminal_maps({measure}, terminal));
 }
 
 void run_eval(EvalArguments& o) {
@@ -27,14 +27,14 @@ void run_eval(EvalArguments& o) {
   ProgressPrinter progress(o.common->quiet);
   const EvaluateResult result = evaluate(o.job, run_context(*o.common, progress));
   if (o.common->json) {
-    fmt::print("{}\n", json_text(result));
+    write_json_text(json_text(result));
     return;
   }
   const Terminal terminal = Terminal::of(STDOUT_FILENO);
   if (!o.job.tasks.empty() || !o.job.other_results.empty())
-    fmt::print("{}", results_text(*result.models, result.baseline, terminal));
+    write_out("{}", results_text(*result.models, result.baseline, terminal));
   for (const LayerErrors& l : result.layers) print_layers(l, terminal);
-  for (const auto& file : result.files) fmt::print("Written: {}\n", file.string());
+  for (const auto& file : result.files) write_out("Written: {}\n", file.string());
 }
 
 }  // namespace

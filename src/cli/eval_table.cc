@@ -114,10 +114,10 @@ std::string metric_text(const MetricInfo& info) {
 Table wide_table(const std::vector<ModelResults>& models, const std::vector<MetricColumn>& metrics,
                  bool color) {
   std::vector<Table::Column> columns = {{"", Align::kLeft}};
-  std::vector<std::string> names = {""}, directions = {"model"};
+  std::vector<TerminalText> names = {""}, directions = {"model"};
   for (const MetricColumn& m : metrics) {
-    columns.push_back({printable(m.label), Align::kLeft});
-    names.push_back(styled(printable(metric_text(m.info)), "2", color));
+    columns.push_back({m.label, Align::kLeft});
+    names.push_back(styled(metric_text(m.info), "2", color));
     directions.push_back(styled(items_text(m), "2", color));
   }
   Table table(columns);
@@ -125,8 +125,8 @@ Table wide_table(const std::vector<ModelResults>& models, const std::vector<Metr
   table.add(directions);
   table.add_line();
   for (size_t i = 0; i < models.size(); ++i) {
-    std::vector<std::string> scores = {styled(printable(models[i].name), "1", color)};
-    std::vector<std::string> differences = {""};
+    std::vector<TerminalText> scores = {styled(models[i].name, "1", color)};
+    std::vector<TerminalText> differences = {""};
     bool any = false;
     for (const MetricColumn& m : metrics) {
       scores.push_back(score_cell(m.metrics[i]));
@@ -144,8 +144,8 @@ Table wide_table(const std::vector<ModelResults>& models, const std::vector<Metr
 }
 
 // One metric: a line for each model.
-std::string metric_block(const std::vector<ModelResults>& models, const MetricColumn& m,
-                         const Terminal& terminal) {
+TerminalText metric_block(const std::vector<ModelResults>& models, const MetricColumn& m,
+                          const Terminal& terminal) {
   Table table({{"model", Align::kLeft},
                {"score", Align::kLeft},
                {"difference", Align::kLeft},
@@ -153,7 +153,7 @@ std::string metric_block(const std::vector<ModelResults>& models, const MetricCo
                {"", Align::kLeft}});
   bool any = false;
   for (size_t i = 0; i < models.size(); ++i) {
-    std::vector<std::string> row = {printable(models[i].name), score_cell(m.metrics[i])};
+    std::vector<TerminalText> row = {models[i].name, score_cell(m.metrics[i])};
     if (m.metrics[i] && m.metrics[i]->comparison) {
       const Comparison& c = *m.metrics[i]->comparison;
       const Mark mark = mark_of(m.info, c);
@@ -167,16 +167,16 @@ std::string metric_block(const std::vector<ModelResults>& models, const MetricCo
   if (!any) {
     table = Table({{"model", Align::kLeft}, {"score", Align::kLeft}});
     for (size_t i = 0; i < models.size(); ++i)
-      table.add({printable(models[i].name), score_cell(m.metrics[i])});
+      table.add({models[i].name, score_cell(m.metrics[i])});
   }
-  return fmt::format("{}  {}\n{}\n{}", styled(elide(printable(m.label), 60), "1", terminal.color),
-                     printable(metric_text(m.info)), styled(items_text(m), "2", terminal.color),
-                     table.text(terminal));
+  return terminal_text("{}  {}\n{}\n{}", styled(elide(m.label, 60), "1", terminal.color),
+                       metric_text(m.info), styled(items_text(m), "2", terminal.color),
+                       table.text(terminal));
 }
 
 // "gsm8k exact_match: 6.1 to 9.3 points": the differences that the comparisons could have shown.
-std::string power_text(const std::vector<MetricColumn>& metrics) {
-  std::string text;
+TerminalText power_text(const std::vector<MetricColumn>& metrics) {
+  TerminalText text;
   for (const MetricColumn& m : metrics) {
     double least = INFINITY, most = 0;
     for (const MetricResults* r : m.metrics) {
@@ -191,11 +191,10 @@ std::string power_text(const std::vector<MetricColumn>& metrics) {
     };
     const std::string range =
         number(least) == number(most) ? number(most) : number(least) + " to " + number(most);
-    text +=
-        fmt::format("  {}, {}: {}{}\n", printable(m.label), printable(metric_text(m.info)), range,
-                    share                    ? " points"
-                    : is_exponential(m.info) ? " (log)"
-                                             : "");
+    text += terminal_text("  {}, {}: {}{}\n", m.label, metric_text(m.info), range,
+                          share                    ? " points"
+                          : is_exponential(m.info) ? " (log)"
+                                                   : "");
   }
   return text;
 }
@@ -207,8 +206,7 @@ std::vector<std::string> warnings(const std::vector<ModelResults>& models, size_
     const TaskResults* base = m.tasks[baseline];
     for (size_t i = 0; i < models.size(); ++i) {
       if (i == baseline || !m.metrics[i]) continue;
-      const std::string what =
-          fmt::format("{} on {}", printable(models[i].name), printable(m.label));
+      const std::string what = fmt::format("{} on {}", models[i].name, m.label);
       if (!m.metrics[i]->comparison) {
         lines.insert(fmt::format("{}: no item in common with the baseline: no difference", what));
         continue;
@@ -224,15 +222,15 @@ std::vector<std::string> warnings(const std::vector<ModelResults>& models, size_
   return {lines.begin(), lines.end()};
 }
 
-std::string legend(const std::vector<ModelResults>& models, std::optional<size_t> baseline,
-                   const std::vector<MetricColumn>& metrics) {
-  std::string text = "Scores ± standard error";
+TerminalText legend(const std::vector<ModelResults>& models, std::optional<size_t> baseline,
+                    const std::vector<MetricColumn>& metrics) {
+  TerminalText text = "Scores ± standard error";
   std::set<std::string> computes;
   for (const ModelResults& m : models) {
     if (!m.compute.empty()) computes.insert(m.compute);
   }
   if (!computes.empty()) text += fmt::format("; linear layers in {}", fmt::join(computes, ", "));
-  text += ".\n";
+  text += TerminalText::ready(".\n");
   if (!baseline) return text;
   size_t comparisons = 0;
   bool mcnemar = false, bootstrap = false;
@@ -244,36 +242,39 @@ std::string legend(const std::vector<ModelResults>& models, std::optional<size_t
     }
   }
   if (!comparisons) return text;
-  text += fmt::format(
+  text += terminal_text(
       "Differences: to {}, paired by item, with 95 % intervals. ✓ better, ✗ worse;\n"
       "unmarked: no difference shown (the interval covers zero, or p is above 0.05).\n"
       "p, corrected for {} (Holm): {}.\n",
-      printable(models[*baseline].name), comparisons,
+      models[*baseline].name, comparisons,
       mcnemar && bootstrap ? "McNemar's exact test of shares, else the bootstrap"
       : mcnemar            ? "McNemar's exact test"
                            : "the bootstrap");
-  const std::string power = power_text(metrics);
+  const TerminalText power = power_text(metrics);
   if (!power.empty())
-    text += "True differences that so many items show in 80 % of all cases:\n" + power;
+    text +=
+        terminal_text("True differences that so many items show in 80 % of all cases:\n{}", power);
   for (const std::string& line : warnings(models, *baseline, metrics))
-    text += fmt::format("Note: {}.\n", line);
+    text += terminal_text("Note: {}.\n", line);
   return text;
 }
 
 }  // namespace
 
-std::string results_text(const std::vector<ModelResults>& models, std::optional<size_t> baseline,
-                         const Terminal& terminal) {
+TerminalText results_text(const std::vector<ModelResults>& models, std::optional<size_t> baseline,
+                          const Terminal& terminal) {
   const std::vector<MetricColumn> metrics = telling_columns(models);
   const Table wide = wide_table(models, metrics, terminal.color);
-  std::string text;
+  TerminalText text;
   if (wide.width() <= static_cast<size_t>(terminal.width)) {
     text = wide.text(terminal);
   } else {
-    for (const MetricColumn& m : metrics)
-      text += (text.empty() ? "" : "\n") + metric_block(models, m, terminal);
+    for (const MetricColumn& m : metrics) {
+      if (!text.empty()) text += TerminalText::ready("\n");
+      text += metric_block(models, m, terminal);
+    }
   }
-  return for_terminal(text + "\n" + legend(models, baseline, metrics), terminal);
+  return for_terminal(terminal_text("{}\n{}", text, legend(models, baseline, metrics)), terminal);
 }
 
 }  // namespace lewis

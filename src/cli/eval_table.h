@@ -14,7 +14,7 @@ namespace lewis {
 // where that fits the terminal's width; otherwise one block per metric with one line per model.
 // Below it stand the meaning of the marks, the differences that the items could have shown, and
 // warnings.
-std::string results_text(const std::vector<ModelResults>& models, std::optional<size_t> baseline,
-                         const Terminal& terminal);
+TerminalText results_text(const std::vector<ModelResults>& models, std::optional<size_t> baseline,
+                          const Terminal& terminal);
 
 }  // namespace lewis

@@ -45,18 +45,17 @@ void inspect_model(const Checkpoint& model, bool json) {
     for (const TensorInfo& t : model.tensors()) {
       tensors[t.name] = {{"dtype", dtype_name(t.dtype)}, {"shape", t.shape}};
     }
-    fmt::print("{}\n", Json{{"model", model.label()},
-                            {"parameters", parameters},
-                            {"bytes", model.total_bytes()},
-                            {"parameters_of_dtype", of_dtype},
-                            {"tensors", tensors}}
-                           .dump(2));
+    write_json(Json{{"model", model.label()},
+                    {"parameters", parameters},
+                    {"bytes", model.total_bytes()},
+                    {"parameters_of_dtype", of_dtype},
+                    {"tensors", tensors}});
     return;
   }
-  fmt::print("{}: {} parameters in {} tensors, {}\n", model.label(), with_commas(parameters),
-             with_commas(model.tensors().size()), human_bytes(model.total_bytes()));
+  write_out("{}: {} parameters in {} tensors, {}\n", model.label(), with_commas(parameters),
+            with_commas(model.tensors().size()), human_bytes(model.total_bytes()));
   for (const auto& [dtype, count] : of_dtype)
-    fmt::print("{}: {} parameters\n", dtype, with_commas(count));
+    write_out("{}: {} parameters\n", dtype, with_commas(count));
   struct Row {
     TensorInfo first;
     size_t count = 0;
@@ -69,21 +68,21 @@ void inspect_model(const Checkpoint& model, bool json) {
   }
   Table table({{"tensors", Align::kLeft}, {"times"}, {"type"}, {"shape", Align::kLeft}});
   for (const auto& [_, row] : rows) {
-    table.add({printable(pattern_of(row.first.name)), std::to_string(row.count),
+    table.add({pattern_of(row.first.name), std::to_string(row.count),
                std::string(dtype_name(row.first.dtype)), to_string(row.first.shape)});
   }
-  fmt::print("\n{}", table.text(Terminal::of(STDOUT_FILENO)));
+  write_out("\n{}", table.text(Terminal::of(STDOUT_FILENO)));
 }
 
 void inspect_tensor(const Checkpoint& model, const std::string& name, bool json, Threads& threads) {
   const TensorInfo& t = model.get(name);
   Json all = {{"tensor", name}, {"dtype", dtype_name(t.dtype)}, {"shape", t.shape}};
-  std::string text = fmt::format("{}: {} {}\n", name, dtype_name(t.dtype), to_string(t.shape));
+  TerminalText text = terminal_text("{}: {} {}\n", name, dtype_name(t.dtype), to_string(t.shape));
   if (is_arithmetic(t.dtype)) {
     const TensorSummary s = summarize(model, t, threads);
     const double share =
         s.count ? 100.0 * static_cast<double>(s.zeros) / static_cast<double>(s.count) : 0;
-    text += fmt::format(
+    text += terminal_text(
         "min {:.6g}, max {:.6g}, mean {:.6g}, standard deviation {:.6g}\n"
         "zeros {} ({:.1f} %), not finite {}\n",
         s.min, s.max, s.mean, s.deviation, with_commas(static_cast<uint64_t>(s.zeros)), share,
@@ -95,7 +94,7 @@ void inspect_tensor(const Checkpoint& model, const std::string& name, bool json,
                 {"zeros", s.zeros},
                 {"not_finite", s.not_finite}});
   }
-  fmt::print("{}", json ? all.dump(2) + "\n" : text);
+  json ? write_json(all) : write_out(text);
 }
 
 }  // namespace

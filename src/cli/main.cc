@@ -1,22 +1,74 @@
 // lewis: merges fine-tuned language models, guided by data.
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <unistd.h>
 
-#include <cstdio>
-#include <new>
+#include <cerrno>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <sstream>
 
 #include "app/interrupts.h"
 #include "base/build.h"
+#include "base/current_error.h"
 #include "base/error.h"
 #include "cli/verbs.h"
 #include "compute/cpu/bf16_kernels.h"
 
 namespace {
 
-int fail(lewis::ExitCode code, const std::string& message) {
+int fail(const lewis::Error& error) {
   const bool color = lewis::Terminal::of(STDERR_FILENO).color;
-  fmt::print(stderr, "{} {}\n", lewis::styled("lewis: error:", "1;31", color), message);
-  return static_cast<int>(code);
+  lewis::write_err("{} {}\n", lewis::styled("lewis: error:", "1;31", color), error.what());
+  return static_cast<int>(error.code());
+}
+
+// Files that are opened later must not get the numbers of standard input, output and error.
+void open_standard_files() {
+  for (int file = STDIN_FILENO; file <= STDERR_FILENO; ++file) {
+    if (fcntl(file, F_GETFD) >= 0 || errno != EBADF) continue;
+    open("/dev/null",
+         file == STDIN_FILENO ? O_RDONLY : O_WRONLY);  // the lowest number that is free
+  }
+}
+
+// Ends the process beside work that has not noticed an interrupt. A pipe that nobody reads must not
+// keep it.
+void end_late() {
+  pollfd writable = {STDERR_FILENO, POLLOUT, 0};
+  if (poll(&writable, 1, 0) == 1) {
+    if (lewis::Terminal::of(STDERR_FILENO).interactive)
+      lewis::write_err(lewis::TerminalText::ready("\r\x1b[K"));
+    fail(lewis::Error(lewis::ExitCode::kInterrupted, "interrupted"));
+  }
+  _exit(static_cast<int>(lewis::ExitCode::kInterrupted));
+}
+
+// An exception that left a function which must not throw, as destructors and threads are: lack of
+// memory, at most. The message may need memory too.
+void end_after_exception() {
+  if (!std::current_exception()) std::abort();
+  int code = static_cast<int>(lewis::ExitCode::kResource);
+  try {
+    code = fail(lewis::current_error());
+  } catch (...) {
+    constexpr std::string_view kMessage = "lewis: error: out of memory\n";
+    [[maybe_unused]] const ssize_t n = write(STDERR_FILENO, kMessage.data(), kMessage.size());
+  }
+  _exit(code);
+}
+
+// A reader that goes away, as `head` does, and a file that may not grow are errors of a call, not
+// the end of the process.
+void prepare_process() {
+  open_standard_files();
+  std::set_terminate(end_after_exception);
+  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);
+  lewis::catch_interrupts(lewis::interrupt_flag(), {std::chrono::milliseconds(1500), end_late});
 }
 
 // "lewis 0.1.0 (build ec725db203a8+3f2a90c1b5d6, x86-64-v4: AVX-512 + AMX bf16)": the build, and
@@ -29,7 +81,7 @@ std::string version_text() {
                      lewis::instruction_set(), bf16);
 }
 
-int run(int argc, char** argv) {
+void run(int argc, char** argv) {
   CLI::App app{
       "Merges fine-tuned language models, guided by data: calibrate, plan, merge, evaluate."};
   app.name("lewis");
@@ -45,32 +97,36 @@ int run(int argc, char** argv) {
   lewis::add_inspect_verb(app);
   lewis::add_verify_verb(app);
   lewis::add_report_verb(app);
+  lewis::refuse_negative_counts(app);
   app.footer(
       "Exit codes: 0 done, 1 failed, 2 wrong usage or recipe, 3 input refused, 4 out of space or "
       "memory, 5 verification failed, 130 interrupted.");
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& e) {
-    return app.exit(e);  // --help, --version
+    std::ostringstream text, unused;  // --help, --version
+    app.exit(e, text, unused);
+    lewis::write_out(lewis::TerminalText::ready(text.str()));
   } catch (const CLI::ParseError& e) {
-    return fail(lewis::ExitCode::kUsage, fmt::format("{} (see lewis --help)", e.what()));
+    throw lewis::usage_error("{} (see lewis --help)", e.what());
   }
-  return 0;
+}
+
+// Results that could not be printed. A reader that has enough is no failure.
+int check_output() {
+  const int error = lewis::output_error();
+  if (error == 0 || error == EPIPE) return 0;
+  return fail(lewis::resource_error("standard output: {}", std::strerror(error)));
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   try {
-    lewis::catch_interrupts(lewis::interrupt_flag());
-    return run(argc, argv);
-  } catch (const lewis::Error& e) {
-    return fail(e.code(), e.what());
-  } catch (const std::bad_alloc&) {
-    return fail(lewis::ExitCode::kResource, "out of memory");
-  } catch (const std::filesystem::filesystem_error& e) {
-    return fail(lewis::ExitCode::kFailed, e.what());
-  } catch (const std::exception& e) {
-    return fail(lewis::ExitCode::kFailed, fmt::format("unexpected: {}", e.what()));
+    prepare_process();
+    run(argc, argv);
+    return check_output();
+  } catch (...) {
+    return fail(lewis::current_error());
   }
 }

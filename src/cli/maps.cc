@@ -35,7 +35,7 @@ MapText text_of_map(const HeatMaps& measure, const HeatMap& map, size_t first, s
   for (size_t p = first; p < last; ++p) columns.push_back({measure.projections[p]});
   Table table(columns);
   for (size_t l = 0; l < measure.layers.size(); ++l) {
-    std::vector<std::string> cells = {std::to_string(measure.layers[l])};
+    std::vector<TerminalText> cells = {std::to_string(measure.layers[l])};
     for (size_t p = first; p < last; ++p) {
       const auto& value = map.cells[p][l];
       if (!value) {
@@ -56,9 +56,10 @@ MapText text_of_map(const HeatMaps& measure, const HeatMap& map, size_t first, s
   MapText text_map;
   const std::string title = map.title.empty() ? measure.title : measure.title + ", " + map.title;
   text_map.lines.push_back(
-      styled(elide(printable(title + (measure.unit == Unit::kPercent ? " (%)" : "")), room), "1",
-             terminal.color));
-  const std::string text = table.text(whole);
+      styled(elide(title + (measure.unit == Unit::kPercent ? " (%)" : ""), room), "1",
+             terminal.color)
+          .string());
+  const std::string text = table.text(whole).string();
   for (size_t at = 0; at < text.size();) {
     const size_t end = text.find('\n', at);
     text_map.lines.push_back(text.substr(at, end - at));
@@ -71,7 +72,7 @@ MapText text_of_map(const HeatMaps& measure, const HeatMap& map, size_t first, s
 size_t fitting(const HeatMaps& measure, size_t first, size_t width) {
   size_t used = 5, last = first;
   while (last < measure.projections.size()) {
-    used += 2 + std::max<size_t>(7, display_width(measure.projections[last]));
+    used += 2 + std::max<size_t>(7, display_width(printable(measure.projections[last])));
     if (used > width && last > first) break;
     ++last;
   }
@@ -98,7 +99,7 @@ std::string side_by_side(const std::vector<MapText>& maps) {
 
 }  // namespace
 
-std::string terminal_maps(const std::vector<HeatMaps>& measures, const Terminal& terminal) {
+TerminalText terminal_maps(const std::vector<HeatMaps>& measures, const Terminal& terminal) {
   const auto room = static_cast<size_t>(std::max(terminal.width, 20));
   std::string text;
   std::vector<MapText> row;
@@ -122,7 +123,7 @@ std::string terminal_maps(const std::vector<HeatMaps>& measures, const Terminal&
     if (measure.maps.size() > 1) flush();  // models beside each other, not measures
   }
   flush();
-  return text;
+  return TerminalText::ready(text);
 }
 
 }  // namespace lewis

@@ -11,6 +11,6 @@ namespace lewis {
 
 // Measures as text: their maps one under the other, or side by side where the terminal's width has
 // room; maps that are wider are cut into groups of projections. Without colour the numbers alone.
-std::string terminal_maps(const std::vector<HeatMaps>& measures, const Terminal& terminal);
+TerminalText terminal_maps(const std::vector<HeatMaps>& measures, const Terminal& terminal);
 
 }  // namespace lewis

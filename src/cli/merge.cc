@@ -36,7 +36,7 @@ void add_mergekit_flags(CLI::App& verb, bool& copy_tokenizer_off) {
                                             "--lora-merge-dtype",   "--device",
                                             "--write-threads",      "--intermediate-dir"};
   const auto say = [](const std::string& name) {
-    fmt::print(stderr, "lewis: {} has no meaning here and is ignored\n", name);
+    write_err("lewis: {} has no meaning here and is ignored\n", name);
   };
   for (const char* flag : kFlags) {
     const std::string name = std::string(flag).substr(0, std::string(flag).find(','));
@@ -65,7 +65,7 @@ void add_mergekit_flags(CLI::App& verb, bool& copy_tokenizer_off) {
 
 void print_refinement_cost(const MergeForecast& f) {
   const RefineCost& cost = *f.refinement;
-  fmt::print(
+  write_out(
       "Before that it would be {}: {} tokens.\nRefinement: memory about {}, --max-memory may be {} "
       "or more; {} more of disk until the model is written. Its time is not in the above.\n",
       f.refinement_words, with_commas(cost.tokens), human_bytes(cost.peak_memory),
@@ -74,14 +74,14 @@ void print_refinement_cost(const MergeForecast& f) {
 
 void print_merge(const MergeForecast& f) {
   const MergeCost& cost = f.cost;
-  fmt::print("Would read {} and write {} ({} tensors, {} parameters) to {}.\n",
-             human_bytes(cost.bytes_read), human_bytes(cost.bytes_written),
-             with_commas(cost.tensors), with_commas(cost.parameters), f.out.string());
+  write_out("Would read {} and write {} ({} tensors, {} parameters) to {}.\n",
+            human_bytes(cost.bytes_read), human_bytes(cost.bytes_written),
+            with_commas(cost.tensors), with_commas(cost.parameters), f.out.string());
   if (cost.vocabulary > 0) {
-    fmt::print("Vocabulary: another tokenizer, with {} rows of embeddings.\n",
-               with_commas(static_cast<uint64_t>(cost.vocabulary)));
+    write_out("Vocabulary: another tokenizer, with {} rows of embeddings.\n",
+              with_commas(static_cast<uint64_t>(cost.vocabulary)));
   }
-  fmt::print(
+  write_out(
       "Memory: about {}; --max-memory may be {} or more.\nDisk: {} needed, {} free.\nTime: about "
       "{}, "
       "as this disk now reads {}/s and writes {}/s.\n",
@@ -96,13 +96,12 @@ void print_merge(const MergeResult& r) {
   const MergeReport& t = r.tensors;
   const std::string resumed = t.resumed ? fmt::format(", {} taken over", t.resumed) : "";
   const std::string refined = t.refined ? fmt::format(", {} refined", t.refined) : "";
-  fmt::print("{}: {} tensors: {} merged, {} copied{}{}; {} in {} shard{}, {}\n", r.out.string(),
-             t.merged + t.copied + t.refined + t.resumed, t.merged, t.copied, refined, resumed,
-             human_bytes(t.bytes_written), t.shards, t.shards == 1 ? "" : "s",
-             human_seconds(r.seconds));
-  if (!r.compute.empty())
-    fmt::print("densities from calibration, linear layers in {}\n", r.compute);
-  if (!r.report.empty()) fmt::print("{}\n", r.report.string());
+  write_out("{}: {} tensors: {} merged, {} copied{}{}; {} in {} shard{}, {}\n", r.out.string(),
+            t.merged + t.copied + t.refined + t.resumed, t.merged, t.copied, refined, resumed,
+            human_bytes(t.bytes_written), t.shards, t.shards == 1 ? "" : "s",
+            human_seconds(r.seconds));
+  if (!r.compute.empty()) write_out("densities from calibration, linear layers in {}\n", r.compute);
+  if (!r.report.empty()) write_out("{}\n", r.report.string());
 }
 
 void fill_job(MergeArguments& o) {
@@ -118,17 +117,17 @@ void run_merge(MergeArguments& o) {
   const RunContext run = run_context(*o.common, progress);
   if (o.dry_run) {
     const MergeForecast result = forecast(o.job, run);
-    o.common->json ? fmt::print("{}\n", json_text(result)) : print_merge(result);
+    o.common->json ? write_json_text(json_text(result)) : print_merge(result);
     return;
   }
   if (!o.explain.empty()) {
-    for (const std::string& line : explain(o.job, o.explain, run)) fmt::print("{}\n", line);
+    for (const std::string& line : explain(o.job, o.explain, run)) write_out("{}\n", line);
     return;
   }
   const MergeResult result = merge(o.job, run);
   for (const std::string& warning : result.tensors.warnings)
-    fmt::print(stderr, "lewis: note: {}\n", warning);
-  o.common->json ? fmt::print("{}\n", json_text(result)) : print_merge(result);
+    write_err("lewis: note: {}\n", warning);
+  o.common->json ? write_json_text(json_text(result)) : print_merge(result);
 }
 
 }  // namespace

@@ -22,17 +22,17 @@ struct PlanArguments {
 };
 
 // A note about experts that have the mean of their layer; it names a few of them.
-std::string few_tokens_note(const LayerPlan& plan) {
+TerminalText few_tokens_note(const LayerPlan& plan) {
   constexpr size_t kNamed = 5;
   if (plan.few_tokens.empty()) return "";
-  std::string names;
-  size_t shown = 0;
+  TerminalText names;
+  size_t count = 0;
   for (const auto& [expert, tokens] : plan.few_tokens) {
-    if (shown++ == kNamed) break;
-    names += fmt::format("  {}: {} tokens\n", expert, tokens);
+    if (count++ == kNamed) break;
+    names += terminal_text("  {}: {} tokens\n", expert, tokens);
   }
-  if (plan.few_tokens.size() > kNamed) names += "  ... (--json names all)\n";
-  return fmt::format(
+  if (plan.few_tokens.size() > kNamed) names += TerminalText::ready("  ... (--json names all)\n");
+  return terminal_text(
       "{} expert(s) saw fewer than {} tokens and have the mean of their layer:\n{}\n",
       plan.few_tokens.size(), kFewTokens, names);
 }
@@ -51,7 +51,7 @@ std::string settings_text(const LewisSection& lewis) {
   return text;
 }
 
-std::string coefficient_note(const LayerPlan& plan, const std::string& method) {
+TerminalText coefficient_note(const LayerPlan& plan, const std::string& method) {
   if (plan.coefficient.empty()) return "";
   std::vector<double> factors;
   for (const auto& [_, factor] : plan.coefficient) factors.push_back(factor);
@@ -61,19 +61,19 @@ std::string coefficient_note(const LayerPlan& plan, const std::string& method) {
                            "(normalize: false "
                            "keeps them)"
                          : "";
-  return fmt::format("weights times {:.4f} to {:.4f} by tensor{}\n\n", low, high, note);
+  return terminal_text("weights times {:.4f} to {:.4f} by tensor{}\n\n", low, high, note);
 }
 
 void print_densities(const PlannedModel& planned, double uncovered, const Terminal& terminal) {
   const LayerPlan& plan = planned.layers;
   if (plan.density.empty()) {
-    fmt::print("densities as written\n\n");
+    write_out("densities as written\n\n");
     return;
   }
   std::vector<HeatMaps> maps = {density_measure({{"", plan.density}})};
   if (!plan.importance.empty()) maps.push_back(importance_measure({{"", plan.importance}}));
-  fmt::print("{}\n", terminal_maps(maps, terminal));
-  fmt::print(
+  write_out("{}\n", terminal_maps(maps, terminal));
+  write_out(
       "mean density {:.4f} over {} linear layers, {:.4f} weighted by parameters;\n"
       "{:.4f} of the whole model (what is not covered: {})\n\n",
       planned.mean_density, plan.density.size(), planned.weighted_density, planned.whole_density,
@@ -83,17 +83,17 @@ void print_densities(const PlannedModel& planned, double uncovered, const Termin
 void print_models(const PlanResult& result, const Terminal& terminal) {
   for (const PlannedModel& planned : result.models) {
     const LewisSection& lewis = *result.recipe->lewis;
-    fmt::print("{}: densities from {}{}\n{} -> {}, protocol {}{}\n\n",
-               styled(planned.model, "1", terminal.color), planned.data,
-               planned.from_statistics ? "" : ", linear layers in " + result.compute,
-               name_of(lewis.importance), name_of(lewis.allocation), name_of(lewis.protocol),
-               settings_text(lewis));
+    write_out("{}: densities from {}{}\n{} -> {}, protocol {}{}\n\n",
+              styled(planned.model, "1", terminal.color), planned.data,
+              planned.from_statistics ? "" : ", linear layers in " + result.compute,
+              name_of(lewis.importance), name_of(lewis.allocation), name_of(lewis.protocol),
+              settings_text(lewis));
     print_densities(planned, lewis.uncovered, terminal);
-    fmt::print("{}{}", coefficient_note(planned.layers, result.recipe->merge_method),
-               few_tokens_note(planned.layers));
+    write_out("{}{}", coefficient_note(planned.layers, result.recipe->merge_method),
+              few_tokens_note(planned.layers));
   }
   if (result.models.empty())
-    fmt::print("The recipe asks for no calibration: densities are as written.\n\n");
+    write_out("The recipe asks for no calibration: densities are as written.\n\n");
 }
 
 void print_totals(const TotalsTable& totals, const Terminal& terminal) {
@@ -101,21 +101,21 @@ void print_totals(const TotalsTable& totals, const Terminal& terminal) {
   for (const std::string& name : totals.head)
     columns.push_back({name, columns.empty() ? Align::kLeft : Align::kRight});
   Table table(columns);
-  for (const auto& row : totals.rows) table.add(row);
-  fmt::print("{}\n", table.text(terminal));
+  for (const auto& row : totals.rows) table.add({row.begin(), row.end()});
+  write_out("{}\n", table.text(terminal));
 }
 
 void print_errors(const std::vector<ModuleValues>& errors) {
   if (errors.empty()) return;
-  fmt::print("{}\n", terminal_maps({activation_error_measure(titled(errors))},
-                                   Terminal::of(STDOUT_FILENO)));
+  write_out("{}\n",
+            terminal_maps({activation_error_measure(titled(errors))}, Terminal::of(STDOUT_FILENO)));
 }
 
 void print_diagnostics(const MergeDiagnostics& d) {
   const Terminal terminal = Terminal::of(STDOUT_FILENO);
   const std::vector<std::string> titles = short_names({d.models.begin(), d.models.end()});
-  fmt::print("{}\n", terminal_maps(diagnostic_measures(d, titles), terminal));
-  fmt::print(
+  write_out("{}\n", terminal_maps(diagnostic_measures(d, titles), terminal));
+  write_out(
       "All tensors together. Size: of the task vector, relative to the base; changed: entries\n"
       "that differ from it; kept: those of them that trimming leaves; dropped: the squared\n"
       "norm of the others; in the merge: the share of the task vector that the result has.\n\n");
@@ -126,14 +126,13 @@ void print_diagnostics(const MergeDiagnostics& d) {
 // A note about refinement, which maps and costs do not show.
 void print_refinement(const PlanResult& result) {
   if (result.refinement.empty()) return;
-  fmt::print("The result will then be {}.\n", result.refinement);
-  if (result.diagnostics)
-    fmt::print("Maps, totals and errors here are of the merge before that.\n");
-  fmt::print("What it takes in memory and disk: lewis merge RECIPE OUT --dry-run.\n\n");
+  write_out("The result will then be {}.\n", result.refinement);
+  if (result.diagnostics) write_out("Maps, totals and errors here are of the merge before that.\n");
+  write_out("What it takes in memory and disk: lewis merge RECIPE OUT --dry-run.\n\n");
 }
 
 void print_cost(const MergeCost& cost) {
-  fmt::print(
+  write_out(
       "The merge will read {}, write {} ({} tensors, {} parameters)\n"
       "and need about {} of memory.\n",
       human_bytes(cost.bytes_read), human_bytes(cost.bytes_written), with_commas(cost.tensors),
@@ -156,7 +155,7 @@ void run_plan(PlanArguments& o) {
   ProgressPrinter progress(o.common->quiet);
   const PlanResult result = plan(o.job, run_context(*o.common, progress));
   if (o.common->json) {
-    fmt::print("{}\n", json_text(result));
+    write_json_text(json_text(result));
     return;
   }
   print_models(result, Terminal::of(STDOUT_FILENO));
@@ -165,7 +164,7 @@ void run_plan(PlanArguments& o) {
   print_refinement(result);
   print_cost(result.cost);
   if (!o.job.out.empty())
-    fmt::print("Written: {} ({})\n", o.job.out.string(), mergekit_note(*result.recipe));
+    write_out("Written: {} ({})\n", o.job.out.string(), mergekit_note(*result.recipe));
 }
 
 }  // namespace

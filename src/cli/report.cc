@@ -17,14 +17,14 @@ void run_report(ReportArguments& o) {
   ProgressPrinter progress(o.common->quiet);
   const ReportResult result = report(o.job, run_context(*o.common, progress));
   if (o.common->json) {
-    fmt::print("{}\n", json_text(result));
+    write_json_text(json_text(result));
     return;
   }
   const std::string figures =
       result.figures.empty()
           ? ""
           : fmt::format(", {} figures in {}", result.figures.size(), o.job.figures.string());
-  fmt::print("{} ({}){}\n", result.report.string(), human_bytes(result.bytes), figures);
+  write_out("{} ({}){}\n", result.report.string(), human_bytes(result.bytes), figures);
 }
 
 }  // namespace

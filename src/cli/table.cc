@@ -9,9 +9,9 @@
 namespace lewis {
 namespace {
 
-std::string pad(const std::string& cell, size_t width, Align align) {
-  const std::string blanks(width - std::min(width, display_width(cell)), ' ');
-  return align == Align::kLeft ? cell + blanks : blanks + cell;
+std::string pad(const TerminalText& cell, size_t width, Align align) {
+  const std::string blanks(width - std::min(width, display_width(cell.string())), ' ');
+  return align == Align::kLeft ? cell.string() + blanks : blanks + cell.string();
 }
 
 std::string strip_right(std::string line) {
@@ -24,9 +24,9 @@ std::string strip_right(std::string line) {
 std::vector<size_t> Table::widths() const {
   std::vector<size_t> widths;
   for (size_t c = 0; c < columns_.size(); ++c) {
-    size_t width = display_width(columns_[c].head);
+    size_t width = display_width(columns_[c].head.string());
     for (const auto& row : rows_) {
-      if (c < row.size()) width = std::max(width, display_width(row[c]));
+      if (c < row.size()) width = std::max(width, display_width(row[c].string()));
     }
     widths.push_back(width);
   }
@@ -45,7 +45,7 @@ Table Table::in_ascii() const {
   Table table = *this;
   for (Column& column : table.columns_) column.head = for_terminal(column.head, ascii);
   for (auto& row : table.rows_) {
-    for (std::string& cell : row) cell = for_terminal(cell, ascii);
+    for (TerminalText& cell : row) cell = for_terminal(cell, ascii);
   }
   return table;
 }
@@ -58,7 +58,8 @@ void Table::narrow(size_t most) {
   const size_t rest = width() - first;
   const size_t room = std::max<size_t>(16, most > rest ? most - rest : 0);
   for (auto& row : rows_) {
-    if (!row.empty() && row[0].find('\x1b') == std::string::npos) row[0] = elide(row[0], room);
+    if (!row.empty() && row[0].string().find('\x1b') == std::string::npos)
+      row[0] = elide(row[0], room);
   }
 }
 
@@ -84,20 +85,21 @@ std::vector<Table> Table::parts(size_t most) const {
   return parts;
 }
 
-std::string Table::text(const Terminal& terminal) const {
+TerminalText Table::text(const Terminal& terminal) const {
   Table table = terminal.unicode ? *this : in_ascii();
   const auto most = static_cast<size_t>(std::max(terminal.width, 1));
   if (terminal.tty) table.narrow(most);
   if (!terminal.tty || table.width() <= most || columns_.size() < 3)
     return for_terminal(table.lines(terminal), terminal);
-  std::string text;
+  TerminalText text;
   for (const Table& part : table.parts(most)) {
-    text += (text.empty() ? "" : "\n") + part.lines(terminal);
+    if (!text.empty()) text += TerminalText::ready("\n");
+    text += part.lines(terminal);
   }
   return for_terminal(text, terminal);
 }
 
-std::string Table::lines(const Terminal& terminal) const {
+TerminalText Table::lines(const Terminal& terminal) const {
   const std::vector<size_t> widths = this->widths();
   const auto line = [&](auto cell_of) {
     std::string text;
@@ -107,43 +109,46 @@ std::string Table::lines(const Terminal& terminal) const {
     return strip_right(text);
   };
   std::string result = line([&](size_t c) { return columns_[c].head; });
-  if (terminal.color) result = styled(result.substr(0, result.size() - 1), "2", true) + "\n";
+  if (terminal.color) {
+    result.pop_back();
+    result = styled(TerminalText::ready(result), "2", true).string() + "\n";
+  }
   for (const auto& row : rows_) {
     if (row.empty()) {
       std::string rule;
       for (size_t i = 0; i < width(); ++i) rule += "─";
-      result += styled(rule, "2", terminal.color) + "\n";
+      result += styled(rule, "2", terminal.color).string() + "\n";
     } else {
-      result += line([&](size_t c) { return c < row.size() ? row[c] : std::string(); });
+      result += line([&](size_t c) { return c < row.size() ? row[c] : TerminalText(); });
     }
   }
-  return result;
+  return TerminalText::ready(result);
 }
 
 namespace {
 
 // In the 256-colour cube; `dark_text`: the steps on which black is easier to read than white.
 template <size_t n>
-std::string colored_cell(std::string_view text, double share, const std::array<int, n>& ramp,
-                         const std::array<bool, n>& dark_text) {
+TerminalText colored_cell(const TerminalText& text, double share, const std::array<int, n>& ramp,
+                          const std::array<bool, n>& dark_text) {
   const double clipped = std::isfinite(share) ? std::clamp(share, 0.0, 1.0) : 0.0;
   const auto step = std::min(n - 1, static_cast<size_t>(clipped * n));
-  return fmt::format("\x1b[48;5;{};38;5;{}m{}\x1b[0m", ramp[step], dark_text[step] ? 16 : 231,
-                     text);
+  return terminal_text("\x1b[48;5;{};38;5;{}m{}\x1b[0m", ramp[step], dark_text[step] ? 16 : 231,
+                       text);
 }
 
 }  // namespace
 
-std::string heat_cell(std::string_view text, double share, bool color) {
-  if (!color) return std::string(text);
+TerminalText heat_cell(const TerminalText& text, double share, bool color) {
+  if (!color) return text;
   // Eight steps of viridis (van der Walt and Smith, 2015).
   static constexpr std::array<int, 8> kRamp = {53, 54, 24, 30, 36, 71, 149, 226};
   static constexpr std::array<bool, 8> kDark = {0, 0, 0, 0, 1, 1, 1, 1};
   return colored_cell(text, share, kRamp, kDark);
 }
 
-std::string diverging_cell(std::string_view text, double share, bool color) {
-  if (!color) return std::string(text);
+TerminalText diverging_cell(const TerminalText& text, double share, bool color) {
+  if (!color) return text;
   static constexpr std::array<int, 7> kRamp = {25, 74, 153, 254, 223, 215, 130};
   static constexpr std::array<bool, 7> kDark = {0, 1, 1, 1, 1, 1, 0};
   return colored_cell(text, share, kRamp, kDark);

@@ -26,20 +26,6 @@ bool has_unicode(const char* term) {
   return std::getenv("TMUX") == nullptr;
 }
 
-// One character of UTF-8, which may be broken: the bytes that it takes, and its code point.
-struct Character {
-  size_t bytes;
-  uint32_t code;
-};
-Character character_at(std::string_view text, size_t i) {
-  const auto lead = static_cast<unsigned char>(text[i]);
-  const size_t length = lead >> 5 == 6 ? 2 : lead >> 4 == 14 ? 3 : lead >> 3 == 30 ? 4 : 1;
-  Character c{std::min(length, text.size() - i), length == 1 ? lead : lead & (0x7fu >> length)};
-  for (size_t k = 1; k < c.bytes; ++k)
-    c.code = c.code << 6 | (static_cast<unsigned char>(text[i + k]) & 0x3fu);
-  return c;
-}
-
 // The main ranges of East Asian wide characters and emoji (Unicode's EastAsianWidth.txt) and of
 // combining marks.
 size_t columns_of(uint32_t code) {
@@ -82,7 +68,7 @@ ProgressPrinter::ProgressPrinter(bool quiet)
     : terminal_(Terminal::of(STDERR_FILENO)), quiet_(quiet) {}
 
 ProgressPrinter::~ProgressPrinter() {
-  if (line_open_) fmt::print(stderr, "\r\x1b[K");
+  if (line_open_) write_err(TerminalText::ready("\r\x1b[K"));
 }
 
 void ProgressPrinter::operator()(const Progress& p) {
@@ -114,31 +100,32 @@ void ProgressPrinter::print(const Progress& p, Clock::time_point now) {
     return fmt::format("{:.{}f} {}/s", rate, rate < 0.095 ? 3 : rate < 0.95 ? 2 : 1, p.unit);
   };
   const bool finished = p.done >= p.total;
-  std::string text = fmt::format("{} {:3.0f} %  {}", printable(p.what), 100 * share, speed());
+  TerminalText text = terminal_text("{} {:3.0f} %  {}", p.what, 100 * share, speed());
   text += finished   ? fmt::format("  in {}", human_seconds(seconds))
           : rate > 0 ? fmt::format("  {} left",
                                    human_seconds(static_cast<double>(p.total - p.done) / rate))
                      : "";
   if (!terminal_.interactive) {
-    fmt::print(stderr, "{}\n", text);
+    write_err("{}\n", text);
     return;
   }
   constexpr int kBar = 20;
   const int filled = static_cast<int>(share * kBar);
   std::string bar;
   for (int i = 0; i < kBar; ++i) bar += i < filled ? "━" : "─";
-  const std::string line = fmt::format("{} {}", bar, text);
+  const TerminalText line = terminal_text("{} {}", bar, text);
   // A line that wraps could not be overwritten: leave the bar away where it does not fit.
   const auto width = static_cast<size_t>(std::max(terminal_.width - 1, 1));
-  fmt::print(stderr, "\r\x1b[K{}{}",
-             for_terminal(display_width(line) <= width ? line : elide(text, width), terminal_),
-             finished ? "\n" : "");
+  TerminalText whole = TerminalText::ready("\r\x1b[K");
+  whole +=
+      for_terminal(display_width(line.string()) <= width ? line : elide(text, width), terminal_);
+  if (finished) whole += TerminalText::ready("\n");
+  write_err(whole);
   line_open_ = !finished;
-  std::fflush(stderr);
 }
 
-std::string styled(std::string_view text, std::string_view sgr, bool color) {
-  return color ? fmt::format("\x1b[{}m{}\x1b[0m", sgr, text) : std::string(text);
+TerminalText styled(const TerminalText& text, std::string_view sgr, bool color) {
+  return color ? terminal_text("\x1b[{}m{}\x1b[0m", sgr, text) : text;
 }
 
 size_t display_width(std::string_view text) {
@@ -148,33 +135,35 @@ size_t display_width(std::string_view text) {
       i = std::min(text.find('m', i), text.size() - 1) + 1;  // an SGR sequence
       continue;
     }
-    const Character c = character_at(text, i);
+    const Utf8Character c = utf8_character_at(text, i);
     width += columns_of(c.code);
     i += c.bytes;
   }
   return width;
 }
 
-std::string elide(std::string_view text, size_t width) {
-  if (display_width(text) <= width) return std::string(text);
+TerminalText elide(const TerminalText& whole, size_t width) {
+  const std::string_view text = whole.string();
+  if (display_width(text) <= width) return whole;
   if (width == 0) return "";
   size_t begin = 0;
   while (begin < text.size() && display_width(text.substr(begin)) > width - 1)
-    begin += character_at(text, begin).bytes;
-  return "…" + std::string(text.substr(begin));
+    begin += utf8_character_at(text, begin).bytes;
+  return TerminalText::ready("…" + std::string(text.substr(begin)));
 }
 
-std::string for_terminal(std::string text, const Terminal& terminal) {
-  if (terminal.unicode) return text;
+TerminalText for_terminal(TerminalText whole, const Terminal& terminal) {
+  if (terminal.unicode) return whole;
   static constexpr std::pair<std::string_view, std::string_view> kAscii[] = {
       {"±", "+-"}, {"✓", "+"}, {"✗", "x"}, {"─", "-"}, {"━", "="}, {"…", "~"}};
+  const std::string_view text = whole.string();
   std::string result;
   for (size_t i = 0; i < text.size();) {
-    const Character c = character_at(text, i);
-    const auto whole = std::string_view(text).substr(i, c.bytes);
-    const auto found = std::ranges::find(kAscii, whole, [](const auto& p) { return p.first; });
+    const Utf8Character c = utf8_character_at(text, i);
+    const auto character = text.substr(i, c.bytes);
+    const auto found = std::ranges::find(kAscii, character, [](const auto& p) { return p.first; });
     if (c.bytes == 1) {
-      result += whole;
+      result += character;
     } else if (found != std::end(kAscii)) {
       result += found->second;
     } else {
@@ -182,20 +171,7 @@ std::string for_terminal(std::string text, const Terminal& terminal) {
     }
     i += c.bytes;
   }
-  return result;
-}
-
-std::string printable(std::string_view text) {
-  std::string result;
-  for (size_t i = 0; i < text.size();) {
-    const Character c = character_at(text, i);
-    const bool control = c.code < 0x20 || (c.code >= 0x7f && c.code < 0xa0) ||
-                         (c.code >= 0x200b && c.code <= 0x200f) ||
-                         (c.code >= 0x2028 && c.code <= 0x202e);
-    result += control ? std::string("?") : std::string(text.substr(i, c.bytes));
-    i += c.bytes;
-  }
-  return result;
+  return TerminalText::ready(result);
 }
 
 }  // namespace lewis

@@ -7,6 +7,7 @@
 
 #include "base/human.h"
 #include "base/progress.h"
+#include "cli/output.h"
 
 namespace lewis {
 
@@ -47,16 +48,14 @@ class ProgressPrinter {
 };
 
 // The text with SGR codes around it when `color`: "1" bold, "2" dim, "31" red, ...
-std::string styled(std::string_view text, std::string_view sgr, bool color);
+TerminalText styled(const TerminalText& text, std::string_view sgr, bool color);
 // Columns that a UTF-8 text takes on a terminal: two for wide characters, none for combining ones
 // and SGR codes.
 size_t display_width(std::string_view text);
 // The text, shortened to at most `width` columns: its end is kept behind "…". For text without SGR
 // codes.
-std::string elide(std::string_view text, size_t width);
+TerminalText elide(const TerminalText& text, size_t width);
 // "±" becomes "+-", rules and marks their nearest in ASCII, where the terminal has no others.
-std::string for_terminal(std::string text, const Terminal& terminal);
-// Without control characters: names from files and checkpoints must not move the cursor.
-std::string printable(std::string_view text);
+TerminalText for_terminal(TerminalText text, const Terminal& terminal);
 
 }  // namespace lewis

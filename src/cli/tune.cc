@@ -26,7 +26,7 @@ void print_values(const TuneResult& r, const Terminal& terminal) {
     values.add({v.path, fmt::format("{}", v.low), fmt::format("{}", v.high),
                 fmt::format("{:.4g}", v.start), fmt::format("{}", v.found)});
   }
-  fmt::print("{}\n", values.text(terminal));
+  write_out("{}\n", values.text(terminal));
 }
 
 void print_losses(const TuneResult& r, const Terminal& terminal) {
@@ -41,7 +41,7 @@ void print_losses(const TuneResult& r, const Terminal& terminal) {
     losses.add({l.model, std::to_string(l.items), cell(l.base), cell(l.expert), cell(l.start),
                 cell(l.found)});
   }
-  fmt::print("{}\n", losses.text(terminal));
+  write_out("{}\n", losses.text(terminal));
 }
 
 void print_tuning(const TuneArguments& o, const TuneResult& r) {
@@ -51,15 +51,15 @@ void print_tuning(const TuneArguments& o, const TuneResult& r) {
   const char* objective = o.job.options.plain_mean
                               ? "mean loss"
                               : "mean loss relative to each expert (0) and the base (1)";
-  fmt::print("Objective: {}.\nFitted: {:.4f} -> {:.4f} in {} evaluations{}.\n", objective,
-             r.start_objective, r.objective, r.evaluations,
-             r.taken_over ? fmt::format(" ({} answers from the journal)", r.taken_over) : "");
-  fmt::print("Held out: {:+.4f} [{:+.4f}, {:+.4f}] with its 95 % interval: {}.\nWritten: {}\n",
-             r.gain, r.gain_low, r.gain_high,
-             r.gain_high < 0  ? "better"
-             : r.gain_low > 0 ? "worse"
-                              : "no difference is shown",
-             r.out.string());
+  write_out("Objective: {}.\nFitted: {:.4f} -> {:.4f} in {} evaluations{}.\n", objective,
+            r.start_objective, r.objective, r.evaluations,
+            r.taken_over ? fmt::format(" ({} answers from the journal)", r.taken_over) : "");
+  write_out("Held out: {:+.4f} [{:+.4f}, {:+.4f}] with its 95 % interval: {}.\nWritten: {}\n",
+            r.gain, r.gain_low, r.gain_high,
+            r.gain_high < 0  ? "better"
+            : r.gain_low > 0 ? "worse"
+                             : "no difference is shown",
+            r.out.string());
 }
 
 void run_tune(TuneArguments& o) {
@@ -75,7 +75,7 @@ void run_tune(TuneArguments& o) {
   ProgressPrinter progress(o.common->quiet);
   const TuneResult result = tune(o.job, run_context(*o.common, progress));
   if (o.common->json) {
-    fmt::print("{}\n", json_text(result));
+    write_json_text(json_text(result));
   } else {
     print_tuning(o, result);
   }

@@ -23,10 +23,10 @@ void add_verify_verb(CLI::App& app) {
     ProgressPrinter progress(o->common->quiet);
     const uint64_t bytes = verify_folder(o->folder, threads, interruptible(progress));
     if (o->common->json) {
-      fmt::print("{}\n", Json{{"folder", o->folder.string()}, {"verified_bytes", bytes}}.dump(2));
+      write_json(Json{{"folder", o->folder.string()}, {"verified_bytes", bytes}});
     } else {
-      fmt::print("{}: {} verified, every byte is what was written\n", o->folder.string(),
-                 human_bytes(bytes));
+      write_out("{}: {} verified, every byte is what was written\n", o->folder.string(),
+                human_bytes(bytes));
     }
   });
 }

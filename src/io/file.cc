@@ -12,14 +12,14 @@
 #include <utility>
 #include <vector>
 
+#include "base/current_error.h"
 #include "base/error.h"
 
 namespace lewis {
 
 Error write_error(const std::filesystem::path& path, const char* doing) {
   const int code = errno;
-  const ExitCode exit =
-      code == ENOSPC || code == EDQUOT || code == ENOMEM ? ExitCode::kResource : ExitCode::kFailed;
+  const ExitCode exit = exit_code_of({code, std::generic_category()});
   return Error(exit, fmt::format("{}: {}: {}", path.string(), doing, std::strerror(code)));
 }
 

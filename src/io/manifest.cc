@@ -59,8 +59,8 @@ std::string Manifest::text() const {
   Json all = {{"format", kFormat}, {"plan", plan}, {"about", *about}, {"files", files}};
   all["shards"] = Json::array();
   for (const ShardRecord& s : shards) all["shards"].push_back(to_json(s));
-  all["sha256"] = sha256_hex(all.dump(1));
-  return all.dump(1) + "\n";
+  all["sha256"] = sha256_hex(all.dump(1, ' ', false, Json::error_handler_t::replace));
+  return all.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
 Manifest read_manifest(const fs::path& file) {

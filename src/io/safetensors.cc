@@ -222,7 +222,7 @@ SafetensorsLayout::SafetensorsLayout(std::vector<TensorInfo> tensors, const Meta
     entries_.push_back({std::move(t), at});
     at = end;
   }
-  std::string json = header.dump();
+  std::string json = header.dump(-1, ' ', false, Json::error_handler_t::replace);
   json.append((8 - json.size() % 8) % 8, ' ');
   static_assert(std::endian::native == std::endian::little, "safetensors is little-endian");
   const uint64_t length = json.size();

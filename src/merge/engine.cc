@@ -261,7 +261,7 @@ std::string plan_hash(const MergeInputs& inputs, const MergeOptions& options,
                      {"tokenizer", !options.no_tokenizer},
                      {"vocabulary", fingerprint(inputs.tokenizer())},
                      {"refined", options.refined ? options.refined->fingerprint() : ""}};
-  return sha256_hex(plan.dump());
+  return sha256_hex(plan.dump(-1, ' ', false, Json::error_handler_t::replace));
 }
 
 Json about(const MergeInputs& inputs, const MergeOptions& options,

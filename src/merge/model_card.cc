@@ -5,16 +5,17 @@
 #include <algorithm>
 
 #include "base/build.h"
+#include "base/dump_json.h"
 #include "base/json.h"
+#include "base/markdown.h"
+#include "base/printable.h"
 #include "io/model_folder.h"
 
 namespace lewis {
 namespace {
 
 // A YAML text in double quotes.
-std::string quoted(const std::string& text) {
-  return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
-}
+std::string quoted(const std::string& text) { return printable_json(dump_json(text)); }
 
 // The element type of the merged tensors, if they have one.
 std::optional<DType> output_dtype(const MergeInputs& inputs) {
@@ -106,13 +107,14 @@ std::string model_card(const MergeInputs& inputs, const std::string& name) {
   add_model_names(recipe, models);
   for (const std::string& model : models) card += fmt::format("- {}\n", quoted(model));
   card += "library_name: transformers\ntags:\n- mergekit\n- merge\n- lewis\n---\n";
-  card += fmt::format("# {}\n\nA merge of language models, made with lewis {}.\n\n", name,
-                      version_and_build());
-  card +=
-      fmt::format("Merge method: {}{}.\n\nModels:\n\n", recipe.merge_method,
-                  recipe.base_model ? fmt::format(", with {} as base", *recipe.base_model) : "");
-  for (const std::string& model : inputs.merged_names()) card += fmt::format("- {}\n", model);
-  std::string text = recipe_text(recipe);
+  card += fmt::format("# {}\n\nA merge of language models, made with lewis {}.\n\n",
+                      markdown_text(name), version_and_build());
+  card += fmt::format(
+      "Merge method: {}{}.\n\nModels:\n\n", recipe.merge_method,
+      recipe.base_model ? fmt::format(", with {} as base", markdown_text(*recipe.base_model)) : "");
+  for (const std::string& model : inputs.merged_names())
+    card += fmt::format("- {}\n", markdown_text(model));
+  std::string text = printable_lines(recipe_text(recipe));
   if (!text.ends_with('\n')) text += '\n';
   std::string fence = "```";
   while (text.find(fence) != std::string::npos) fence += '`';

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/printable.h"
 #include "recipe/recipe.h"
 
 namespace lewis {
@@ -37,16 +38,19 @@ std::string scalar(const std::string& text) {
       std::none_of(std::begin(kWords), std::end(kWords), [&](const char* w) { return lower == w; }))
     return text;
   std::string quoted = "\"";
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (c == '"' || c == '\\') {
+  for (size_t i = 0; i < text.size();) {
+    const Utf8Character c = utf8_character_at(text, i);
+    if (c.code == '"' || c.code == '\\') {
       quoted += '\\';
-      quoted += c;
-    } else if (byte < 0x20 || byte == 0x7f) {
-      quoted += fmt::format("\\x{:02x}", byte);
+      quoted += text[i];
+    } else if (c.valid && !is_shown(c.code)) {
+      quoted += c.code < 0x100     ? fmt::format("\\x{:02x}", c.code)
+                : c.code < 0x10000 ? fmt::format("\\u{:04x}", c.code)
+                                   : fmt::format("\\U{:08x}", c.code);
     } else {
-      quoted += c;
+      quoted += text.substr(i, c.bytes);
     }
+    i += c.bytes;
   }
   return quoted + "\"";
 }

@@ -19,7 +19,7 @@ Metadata metadata_of(const BlockResult& r) {
                      {"error_prior", r.error_prior},
                      {"kept_prior", r.kept_prior},
                      {"notes", r.notes}};
-  return {{"lewis_refined", json.dump()}};
+  return {{"lewis_refined", json.dump(-1, ' ', false, Json::error_handler_t::replace)}};
 }
 
 BlockResult result_of(const SafetensorsFile& file) {

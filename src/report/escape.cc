@@ -1,34 +1,13 @@
 #include "report/escape.h"
 
 #include <cctype>
-#include <cstdint>
 
-#include "base/text_file.h"
+#include "base/printable.h"
 
 namespace lewis {
 namespace {
 
 constexpr std::string_view kReplacement = "\xef\xbf\xbd";
-
-// The number of bytes of the well-formed UTF-8 character at the beginning of `text`, or 0.
-size_t character_length(std::string_view text) {
-  for (size_t n = 1; n <= 4 && n <= text.size(); ++n) {
-    if (is_utf8(text.substr(0, n))) return n;
-  }
-  return 0;
-}
-
-bool is_control(std::string_view character) {
-  const auto byte = [&](size_t i) { return static_cast<unsigned char>(character[i]); };
-  if (character.size() == 1)
-    return (byte(0) < 0x20 && byte(0) != '\t' && byte(0) != '\n') || byte(0) == 0x7f;
-  if (character.size() == 2) return byte(0) == 0xc2 && byte(1) < 0xa0;
-  if (character.size() == 4) return false;
-  const uint32_t code = (byte(0) & 0xfu) << 12 | (byte(1) & 0x3fu) << 6 | (byte(2) & 0x3fu);
-  const bool turns = (code >= 0x202a && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069) ||
-                     code == 0x200e || code == 0x200f;
-  return turns || code == 0xfffe || code == 0xffff;  // XML excludes the last two
-}
 
 std::string_view entity_of(char c) {
   switch (c) {
@@ -52,17 +31,16 @@ std::string_view entity_of(char c) {
 std::string escape_markup(std::string_view text) {
   std::string escaped;
   escaped.reserve(text.size());
-  while (!text.empty()) {
-    const size_t n = character_length(text);
-    const std::string_view character = text.substr(0, n);
-    if (n == 0 || is_control(character)) {
+  for (size_t i = 0; i < text.size();) {
+    const Utf8Character c = utf8_character_at(text, i);
+    if (!c.valid || (!is_shown(c.code) && c.code != '\t' && c.code != '\n')) {
       escaped += kReplacement;
-    } else if (const auto entity = entity_of(text[0]); n == 1 && !entity.empty()) {
+    } else if (const auto entity = entity_of(text[i]); !entity.empty()) {
       escaped += entity;
     } else {
-      escaped += character;
+      escaped += text.substr(i, c.bytes);
     }
-    text.remove_prefix(n == 0 ? 1 : n);
+    i += c.bytes;
   }
   return escaped;
 }

@@ -7,8 +7,8 @@
 namespace lewis {
 
 // Escapes content and double-quoted attributes of HTML and XML: & < > " ' become entities. Bytes
-// that are not UTF-8, control characters except tab and newline, and characters that change the
-// direction of writing become U+FFFD.
+// that are not UTF-8, and characters that is_shown (base/printable.h) does not show, become U+FFFD;
+// tab and newline stay.
 std::string escape_markup(std::string_view text);
 
 // Returns at most 60 lower-case letters, digits and single hyphens; "figure" if none is left.

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <filesystem>
+
 #include "cli/table.h"
 
 namespace lewis {
@@ -38,23 +41,32 @@ TEST(Terminal, WidthOfWideAndCombiningCharacters) {
 }
 
 TEST(Terminal, ElidedTextKeepsItsEnd) {
-  EXPECT_EQ(elide("short", 5), "short");
-  EXPECT_EQ(elide("models/math", 6), "…/math");
-  EXPECT_EQ(elide("模型模型", 5), "…模型");
-  EXPECT_EQ(elide("模型", 2), "…");
-  EXPECT_EQ(elide("x", 0), "");
+  EXPECT_EQ(elide("short", 5).string(), "short");
+  EXPECT_EQ(elide("models/math", 6).string(), "…/math");
+  EXPECT_EQ(elide("模型模型", 5).string(), "…模型");
+  EXPECT_EQ(elide("模型", 2).string(), "…");
+  EXPECT_EQ(elide("x", 0).string(), "");
 }
 
 TEST(Terminal, AsciiWhereNothingElseIsShown) {
   Terminal dumb;
   dumb.unicode = false;
-  EXPECT_EQ(for_terminal("1 ± 2 ✓ ✗ ─━…é\n", dumb), "1 +- 2 + x -=~?\n");
-  EXPECT_EQ(for_terminal("1 ± 2", Terminal()), "1 ± 2");
+  EXPECT_EQ(for_terminal(TerminalText::ready("1 ± 2 ✓ ✗ ─━…é\n"), dumb).string(),
+            "1 +- 2 + x -=~?\n");
+  EXPECT_EQ(for_terminal("1 ± 2", Terminal()).string(), "1 ± 2");
 }
 
 TEST(Terminal, NamesCannotMoveTheCursor) {
-  EXPECT_EQ(printable("a\x1b[2Jb\n\x7f\u202e"), "a?[2Jb???");
-  EXPECT_EQ(printable("模型 é"), "模型 é");
+  const std::string name = "a\x1b[2Jb\n\x7f\u202e", shown = "a\\u{1b}[2Jb\\n\\u{7f}\\u{202e}";
+  EXPECT_EQ(TerminalText(name).string(), shown);
+  EXPECT_EQ(terminal_text("{}: {} {}\n", name, 1, std::filesystem::path(name)).string(),
+            shown + ": 1 " + shown + "\n");
+  EXPECT_EQ(terminal_text("{}", styled(name, "1", true)).string(), "\x1b[1m" + shown + "\x1b[0m");
+  EXPECT_EQ(elide(name, 99).string(), shown);
+  Table table({{name, Align::kLeft}, {"x"}});
+  table.add({name, name.c_str()});
+  EXPECT_EQ(table.text(Terminal()).string().find(name), std::string::npos);
+  EXPECT_EQ(std::ranges::count(table.text(Terminal()).string(), '\n'), 2);
 }
 
 TEST(Table, FitsANarrowTerminal) {
@@ -64,16 +76,17 @@ TEST(Table, FitsANarrowTerminal) {
   table.add({"模型", "1", "2", "3"});
   Terminal terminal;
   terminal.width = 36;
-  EXPECT_NE(table.text(terminal).find("model.layers.10.self_attn.q_proj.weight"), std::string::npos)
+  EXPECT_NE(table.text(terminal).string().find("model.layers.10.self_attn.q_proj.weight"),
+            std::string::npos)
       << "a pipe gets all";
   terminal.tty = true;
-  EXPECT_EQ(table.text(terminal),
+  EXPECT_EQ(table.text(terminal).string(),
             "tensor               one  two  three\n"
             "…attn.q_proj.weight  1.5  2.5    3.5\n"
             "────────────────────────────────────\n"
             "模型                   1    2      3\n");
   terminal.width = 26;  // not even so: the columns follow below one another
-  EXPECT_EQ(table.text(terminal),
+  EXPECT_EQ(table.text(terminal).string(),
             "tensor            one  two\n"
             "…n.q_proj.weight  1.5  2.5\n"
             "──────────────────────────\n"
@@ -92,7 +105,7 @@ TEST(Table, ColumnsLineUpInAscii) {
   table.add({"b", "1", "4"});
   Terminal dumb;
   dumb.unicode = false;
-  EXPECT_EQ(table.text(dumb),
+  EXPECT_EQ(table.text(dumb).string(),
             "   score   p\n"
             "a  1 +- 2  3\n"
             "------------\n"
@@ -103,7 +116,7 @@ TEST(Table, ColumnsLineUpWithAndWithoutColour) {
   Table table({{"model", Align::kLeft}, {"score"}});
   table.add({"a", "1.0 ± 0.1"});
   table.add({"longer", styled("2", "32", true)});
-  const std::string text = table.text(Terminal());
+  const std::string text = table.text(Terminal()).string();
   EXPECT_EQ(text,
             "model       score\n"
             "a       1.0 ± 0.1\n"
@@ -111,9 +124,9 @@ TEST(Table, ColumnsLineUpWithAndWithoutColour) {
 }
 
 TEST(Table, NoColourMeansNoEscapes) {
-  EXPECT_EQ(heat_cell(" 0.5 ", 0.5, false), " 0.5 ");
-  EXPECT_EQ(styled("x", "1", false), "x");
-  EXPECT_NE(heat_cell(" 0.5 ", 0.5, true).find("\x1b[48;5;"), std::string::npos);
+  EXPECT_EQ(heat_cell(" 0.5 ", 0.5, false).string(), " 0.5 ");
+  EXPECT_EQ(styled("x", "1", false).string(), "x");
+  EXPECT_NE(heat_cell(" 0.5 ", 0.5, true).string().find("\x1b[48;5;"), std::string::npos);
 }
 
 }  // namespace

@@ -3,8 +3,13 @@
 #include "eval/sandbox/sandbox.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <thread>
@@ -105,6 +110,167 @@ TEST_F(SandboxTest, SystemCallsThatAreRefused) {
   for (const std::string program : kPrograms) expect(Verdict::kRefused, "not allowed", program);
   expect(Verdict::kFailed, "can't start new thread",
          "import threading\nthreading.Thread(target=print).start()");
+}
+
+// A descriptor can be told to send signals: the kernel then sends them for the program.
+TEST_F(SandboxTest, DescriptorsSendNoSignals) {
+  if (!has(SandboxLayer::kFilter)) GTEST_SKIP() << sandbox_.missing_layers();
+  const std::string pair =
+      "import fcntl, os, socket, struct\na, b = socket.socketpair()\nr, w = os.pipe()\n"
+      "me = struct.pack('i', os.getpid())\n";
+  const char* const kPrograms[] = {
+      "fcntl.fcntl(a, fcntl.F_SETOWN, os.getppid())",
+      "fcntl.fcntl(r, 8, os.getpid())",
+      "fcntl.fcntl(a, 15, struct.pack('ii', 1, os.getppid()))",  // F_SETOWN_EX
+      "fcntl.fcntl(a, 10, 9)",                                   // F_SETSIG
+      "fcntl.fcntl(a, fcntl.F_SETFL, os.O_NONBLOCK | 0x2000)",   // O_ASYNC
+      "fcntl.fcntl(3, fcntl.F_SETFL, 0x2000)",
+      "fcntl.fcntl(os.open('.', 0), fcntl.F_NOTIFY, 2)",
+      "fcntl.fcntl(os.open('f', os.O_CREAT), fcntl.F_SETLEASE, 0)",
+      "fcntl.ioctl(a, 0x5452, b'\\1\\0\\0\\0')",  // FIOASYNC
+      "fcntl.ioctl(a, 0x8901, me)",               // FIOSETOWN
+      "fcntl.ioctl(a, 0x8902, me)",               // SIOCSPGRP
+      "fcntl.ioctl(0, 0x5412, b'x')",             // TIOCSTI
+  };
+  for (const std::string program : kPrograms) {
+    expect(Verdict::kRefused, "not allowed", pair + program);
+    expect(Verdict::kRefused, "not allowed",
+           pair + "try:\n  " + program + "\nexcept BaseException: pass\n" + kRight);
+  }
+  expect(Verdict::kPassed, "",
+         pair +
+             "os.set_blocking(r, False)\nassert not os.get_blocking(r)\na.setblocking(False)\n"
+             "file = open('f', 'w')\nfcntl.lockf(file, fcntl.LOCK_EX)\n"
+             "assert fcntl.fcntl(file, fcntl.F_DUPFD, 20) >= 20\nos.set_inheritable(w, True)\n" +
+             kRight);
+}
+
+// A process of the same user, outside.
+class Victim {
+ public:
+  Victim() : pid_(fork()) {
+    if (pid_ == 0) {
+      while (true) pause();
+    }
+  }
+  ~Victim() {
+    kill(pid_, SIGKILL);
+    waitpid(pid_, nullptr, 0);
+  }
+  std::string pid() const { return std::to_string(pid_); }
+  int priority() const { return getpriority(PRIO_PROCESS, static_cast<id_t>(pid_)); }
+  bool is_untouched() const {
+    cpu_set_t set;
+    return waitpid(pid_, nullptr, WNOHANG | WUNTRACED) == 0 && priority() == priority_ &&
+           sched_getaffinity(pid_, sizeof set, &set) == 0 && CPU_EQUAL(&set, &cores_) &&
+           sched_getscheduler(pid_) == SCHED_OTHER;
+  }
+
+ private:
+  static cpu_set_t own_cores() {
+    cpu_set_t set;
+    sched_getaffinity(0, sizeof set, &set);
+    return set;
+  }
+  pid_t pid_;
+  int priority_ = getpriority(PRIO_PROCESS, 0);
+  cpu_set_t cores_ = own_cores();
+};
+
+TEST_F(SandboxTest, OtherProcessesOfTheUserAreOutOfReach) {
+  if (!has(SandboxLayer::kFilter)) GTEST_SKIP() << sandbox_.missing_layers();
+  for (const SandboxLayer layer : {SandboxLayer::kUser, SandboxLayer::kMounts, SandboxLayer::kPids,
+                                   SandboxLayer::kNetwork, SandboxLayer::kIpc}) {
+    sandbox_.leave_out(layer, "for this test");
+  }
+  const Victim victim;
+  const std::string begin =
+      "import ctypes, fcntl, os, signal, socket, struct\npid = " + victim.pid() +
+      "\ncall = ctypes.CDLL(None, use_errno=True).syscall\n";
+  const char* const kPrograms[] = {
+      "os.kill(pid, 9)",
+      "os.killpg(pid, 9)",
+      "os.kill(-1, 9)",
+      "call(200, pid, 9)",       // tkill
+      "call(234, pid, pid, 9)",  // tgkill
+      "call(234, os.getpid(), pid, 9)",
+      "call(129, pid, 9, bytes(128))",       // rt_sigqueueinfo
+      "call(297, pid, pid, 9, bytes(128))",  // rt_tgsigqueueinfo
+      "call(424, call(434, pid, 0), 9, 0, 0)",
+      "call(101, 16, pid, 0, 0)",                                               // PTRACE_ATTACH
+      "call(311, pid, 0, 0, 0, 0, 0)",                                          // process_vm_writev
+      "call(222, 1, struct.pack('QiiI', 0, 9, 4, pid) + bytes(64), bytes(8))",  // timer_create
+      "os.setpriority(os.PRIO_PROCESS, pid, 19)",
+      "os.setpriority(os.PRIO_USER, os.getuid(), 19)",
+      "call(251, 1, pid, 3 << 13)",  // ioprio_set
+      "os.sched_setaffinity(pid, {0})",
+      "os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))",
+      "call(302, pid, 0, struct.pack('QQ', 0, 0), 0)",  // prlimit64
+      "a, b = socket.socketpair()\nfcntl.fcntl(a, 8, pid)\nfcntl.fcntl(a, 10, 9)\n"
+      "fcntl.fcntl(a, 4, 0x2000)\nb.send(b'x')\n",
+      "r, w = os.pipe()\nfcntl.ioctl(r, 0x8901, struct.pack('i', pid))\n"
+      "fcntl.ioctl(r, 0x5452, struct.pack('i', 1))\nos.write(w, b'x')",
+      "call(57)",  // fork
+  };
+  for (const std::string program : kPrograms) {
+    sandbox_.run(begin + program, "");  // refused, or an error that the program may catch
+    EXPECT_TRUE(victim.is_untouched()) << program;
+  }
+}
+
+// Landlock, where the kernel has it, stands in for the mount namespace.
+TEST_F(SandboxTest, FilesOutsideAreOutOfReachWithoutMounts) {
+  if (syscall(SYS_landlock_create_ruleset, nullptr, 0, 1) < 3) GTEST_SKIP() << "no Landlock";
+  for (const SandboxLayer layer : {SandboxLayer::kUser, SandboxLayer::kMounts, SandboxLayer::kPids,
+                                   SandboxLayer::kNetwork, SandboxLayer::kIpc}) {
+    sandbox_.leave_out(layer, "for this test");
+  }
+  const TempDir outside;
+  const std::string file = (outside.path / "file").string();
+  std::ofstream(file) << "secret";
+  const Victim victim;
+  const std::string process = "/proc/" + victim.pid();
+  const char* const kPaths[] = {file.c_str(), "/etc/passwd", "/proc/self/environ",
+                                "/proc/self/../1/environ"};
+  for (const std::string path : kPaths)
+    expect(Verdict::kFailed, "PermissionError", "open('" + path + "').read()");
+  expect(Verdict::kFailed, "PermissionError", "open('" + file + "', 'w')");
+  expect(Verdict::kFailed, "PermissionError", "open('" + file + "2', 'w')");
+  expect(Verdict::kFailed, "PermissionError", "import os\nos.truncate('" + file + "', 0)");
+  expect(Verdict::kFailed, "PermissionError", "import os\nos.remove('" + file + "')");
+  expect(Verdict::kFailed, "", "import os\nos.link('" + file + "', 'link')");
+  expect(Verdict::kFailed, "PermissionError",
+         "import os\nos.symlink('" + file + "', 'link')\nopen('link').read()");
+  expect(Verdict::kFailed, "PermissionError", "open('" + process + "/mem', 'r+b')");
+  expect(Verdict::kFailed, "PermissionError",
+         "import os\nopen(f'/proc/{os.getppid()}/fd/4', 'wb')");
+  EXPECT_EQ(std::filesystem::file_size(file), 6u);
+  EXPECT_TRUE(victim.is_untouched());
+  expect(Verdict::kPassed, "",
+         "import json, os, tempfile\nos.mkdir('d')\nopen('d/f', 'w').write('x')\n"
+         "os.rename('d/f', 'd/g')\nassert open('d/g').read() == 'x'\n" +
+             kRight);
+}
+
+// The process that waits for the program is not protected where filter and namespaces are missing.
+TEST_F(SandboxTest, AProgramThatEndsItsKeeperHasFailed) {
+  for (const SandboxLayer layer :
+       {SandboxLayer::kUser, SandboxLayer::kMounts, SandboxLayer::kPids, SandboxLayer::kNetwork,
+        SandboxLayer::kIpc, SandboxLayer::kFilter}) {
+    sandbox_.leave_out(layer, "for this test");
+  }
+  for (const char* signal : {"9", "15", "11"}) {
+    expect(Verdict::kFailed, "ended the process that watches it",
+           std::string("import os, time\nos.kill(os.getppid(), ") + signal + ")\ntime.sleep(9)");
+  }
+  expect(Verdict::kPassed, "", kRight);
+}
+
+TEST_F(SandboxTest, TheHostHasAnotherName) {
+  if (!has(SandboxLayer::kIpc)) GTEST_SKIP() << sandbox_.missing_layers();
+  expect(Verdict::kPassed, "",
+         "import os, socket\nassert os.uname().nodename == socket.gethostname() == 'sandbox'\n" +
+             kRight);
 }
 
 // Files of the machine, as the program tries to reach them: by name, by a link, by a way up.

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "base/build.h"
+#include "base/dump_json.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/json.h"
@@ -34,7 +35,7 @@ ItemResult from_json(const Json& line) {
 
 // The hash of what decides the results of items.
 std::string key_of(const Json& about) {
-  return sha256_hex(Json{{"program", version_and_build()}, {"of", about}}.dump());
+  return sha256_hex(dump_json(Json{{"program", version_and_build()}, {"of", about}}));
 }
 
 fs::path path_of(const fs::path& folder, const PreparedTask& task, const std::string& key) {

@@ -2,19 +2,26 @@
 
 #include <utility>
 
+#include "base/start_thread.h"
+
 namespace lewis {
 
 ProgramQueue::ProgramQueue(const Sandbox& sandbox, size_t threads) : sandbox_(sandbox) {
-  for (size_t i = 0; i < threads; ++i) workers_.emplace_back([this] { work(); });
+  start_threads(
+      workers_, 0, threads, [this](size_t) { work(); }, [this] { stop(); });
 }
 
 ProgramQueue::~ProgramQueue() {
+  stop();
+  for (std::thread& worker : workers_) worker.join();
+}
+
+void ProgramQueue::stop() {
   {
     const std::lock_guard lock(mutex_);
     stop_ = true;
   }
   changed_.notify_all();
-  for (std::thread& worker : workers_) worker.join();
 }
 
 void ProgramQueue::work() {
@@ -25,16 +32,16 @@ void ProgramQueue::work() {
     ProgramCase run = std::move(waiting_.front());
     waiting_.pop_front();
     lock.unlock();
-    ProgramResult result;
     std::exception_ptr error;
     try {
-      result = sandbox_.run(run.program, run.tests);
+      ProgramResult result = sandbox_.run(run.program, run.tests);
+      lock.lock();
+      finished_.push_back({std::move(run), std::move(result)});
     } catch (...) {
       error = std::current_exception();
+      if (!lock.owns_lock()) lock.lock();
     }
-    lock.lock();
     if (error) error_ = error;
-    finished_.push_back({std::move(run), std::move(result)});
     --open_;
     changed_.notify_all();
   }

@@ -37,6 +37,7 @@ class ProgramQueue {
 
  private:
   void work();
+  void stop();
 
   struct Finished {
     ProgramCase run;

@@ -205,6 +205,7 @@ class Run {
   std::string output_;
   uint64_t printed_ = 0;
   bool late_ = false, too_much_ = false, has_status_ = false;
+  bool keeper_killed_ = false;  // by another than this process
   ChildStatus status_;
   pid_t child_ = -1;
   Pipe output_pipe_, status_pipe_;
@@ -304,8 +305,11 @@ void Run::watch() {
 void Run::stop() {
   kill(-child_, SIGKILL);
   kill(child_, SIGKILL);
-  while (waitpid(child_, nullptr, 0) < 0 && errno == EINTR) {
+  int ended = 0;
+  while (waitpid(child_, &ended, 0) < 0 && errno == EINTR) {
   }
+  // Its status pipe had closed before the signals above, so they were not what ended it.
+  keeper_killed_ = status_pipe_.read.get() < 0 && !has_status_ && WIFSIGNALED(ended);
   if (output_pipe_.read.get() >= 0) fcntl(output_pipe_.read.get(), F_SETFL, O_NONBLOCK);
   while (output_pipe_.read.get() >= 0 && !too_much_) read_output();
   if (channel_.ours.get() >= 0) read_channel();
@@ -332,6 +336,7 @@ ProgramResult Run::result() const {
     return give(Verdict::kTimeout,
                 fmt::format("{} s", static_cast<double>(limits_.wall.count()) / 1000));
   if (too_much_) return give(Verdict::kFailed, "too much output");
+  if (keeper_killed_) return give(Verdict::kFailed, "ended the process that watches it");
   check_status();
   const int ended = status_.value;
   if (WIFSIGNALED(ended)) {
@@ -425,7 +430,11 @@ ChildPlan Sandbox::plan() const {
   plan.uid_map = fmt::format("65534 {} 1\n", geteuid());
   plan.gid_map = fmt::format("65534 {} 1\n", getegid());
   plan.limits = limits_;
-  if (has(SandboxLayer::kMounts)) plan.root = root_steps(python_.visible);
+  if (has(SandboxLayer::kMounts)) {
+    plan.root = root_steps(python_.visible);
+  } else {
+    plan.visible = python_.visible;
+  }
   if (has(SandboxLayer::kFilter)) make_filter(plan);
   // -B: no files beside the modules. A folder of shared libraries, since /etc/ld.so.cache is
   // hidden.

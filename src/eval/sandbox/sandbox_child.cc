@@ -17,6 +17,8 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "eval/sandbox/sandbox_landlock.h"
+
 namespace lewis {
 namespace {
 
@@ -65,7 +67,8 @@ bool write_file(const char* path, const char* text) {
   return done;
 }
 
-// A user that owns nothing that the sandbox can see, without capabilities after exec.
+// The user who runs lewis, as 65534 of a user namespace with nobody else in it, without
+// capabilities after exec.
 bool take_user(const ChildPlan& plan) {
   if (plan.change_user) return true;  // at the end: mounts still need the rights
   return write_file("/proc/self/setgroups", "deny") &&
@@ -146,17 +149,27 @@ bool leave_root_user() {
   return setgid(kNobody) == 0 && syscall(SYS_setgroups, 0, nullptr) == 0 && setuid(kNobody) == 0;
 }
 
-[[noreturn]] void run_python(ChildPlan& plan) {
+// The kernel forgets this wish when a process changes its user.
+void end_with(pid_t parent) {
+  need_start(prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) == 0);
+  if (getppid() != parent) _exit(1);  // it ended before
+}
+
+[[noreturn]] void run_python(ChildPlan& plan, pid_t keeper) {
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
   signal(SIGPIPE, SIG_DFL);
   fcntl(kStatus, F_SETFD, FD_CLOEXEC);
   if (plan.change_user) need(leave_root_user(), SandboxLayer::kUser);
+  end_with(keeper);
   if (plan.has(SandboxLayer::kLimits)) need(set_limits(plan.limits), SandboxLayer::kLimits);
   if (plan.has(SandboxLayer::kNoNewPrivileges)) {
     need(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0, SandboxLayer::kNoNewPrivileges);
   }
+  // What the mount namespace would hide is at least refused.
+  if (!plan.has(SandboxLayer::kMounts) && plan.has(SandboxLayer::kNoNewPrivileges))
+    need_start(restrict_files(plan));
   if (plan.has(SandboxLayer::kFilter)) need(set_filter(plan), SandboxLayer::kFilter);
   execve(plan.arguments[0], const_cast<char* const*>(plan.arguments.data()),
          const_cast<char* const*>(plan.environment.data()));
@@ -166,6 +179,7 @@ bool leave_root_user() {
 // The first process of a pid namespace inherits all orphans; it waits for the one that it started.
 [[noreturn]] void wait_for(pid_t program) {
   for (int i = 0; i < kStatus; ++i) close(i);  // the other ends shall see the program's end
+  prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);          // its /proc/PID is closed to the program's user
   ChildStatus status;
   rusage usage = {};
   for (pid_t ended = 0; ended != program;) {
@@ -204,9 +218,11 @@ void run_child(ChildPlan& plan) {
   } else {
     need_start(chdir(plan.folder.c_str()) == 0);
   }
+  if (plan.has(SandboxLayer::kIpc)) need(sethostname("sandbox", 7) == 0, SandboxLayer::kIpc);
+  const pid_t keeper = getpid();
   const pid_t program = clone_process(0);
   need_start(program >= 0);
-  if (program == 0) run_python(plan);
+  if (program == 0) run_python(plan, keeper);
   wait_for(program);
 }
 

@@ -30,7 +30,8 @@ struct ChildPlan {
   bool change_user = false;      // to 65534: root, where there is no user namespace
   std::string uid_map, gid_map;  // of the user namespace
   std::vector<RootStep> root;
-  std::string folder;  // the working folder where there are no mounts
+  std::string folder;                // the working folder where there are no mounts
+  std::vector<std::string> visible;  // what Python needs, where there are no mounts
   SandboxLimits limits;
   std::vector<sock_filter> filter;
   std::vector<size_t> own_pid;  // instructions of the filter that compare with the program's pid

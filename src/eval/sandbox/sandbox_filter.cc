@@ -1,6 +1,8 @@
 #include "eval/sandbox/sandbox_filter.h"
 
 #include <asm/ioctls.h>
+#include <asm/sockios.h>
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/seccomp.h>
 #include <sched.h>
@@ -39,10 +41,9 @@ constexpr int kAllowed[] = {
     SYS_close, SYS_fstat, SYS_newfstatat, SYS_statx, SYS_faccessat, SYS_faccessat2, SYS_readlinkat,
     SYS_getdents64, SYS_getcwd, SYS_chdir, SYS_fchdir, SYS_mkdirat, SYS_unlinkat, SYS_renameat,
     SYS_renameat2, SYS_symlinkat, SYS_linkat, SYS_fchmod, SYS_fchmodat, SYS_truncate, SYS_ftruncate,
-    SYS_fsync, SYS_fdatasync, SYS_utimensat, SYS_umask, SYS_dup, SYS_dup3, SYS_pipe2, SYS_fcntl,
-    SYS_flock, SYS_ppoll, SYS_pselect6, SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_pwait,
-    SYS_eventfd2, SYS_copy_file_range, SYS_sendfile, SYS_statfs, SYS_fstatfs, SYS_fadvise64,
-    SYS_close_range,
+    SYS_fsync, SYS_fdatasync, SYS_utimensat, SYS_umask, SYS_dup, SYS_dup3, SYS_pipe2, SYS_flock,
+    SYS_ppoll, SYS_pselect6, SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_pwait, SYS_eventfd2,
+    SYS_copy_file_range, SYS_sendfile, SYS_statfs, SYS_fstatfs, SYS_fadvise64, SYS_close_range,
     // on a pair of sockets within the program, as asyncio makes; see socketpair below
     SYS_sendto, SYS_recvfrom, SYS_sendmsg, SYS_recvmsg, SYS_shutdown, SYS_getsockname,
     SYS_getsockopt, SYS_setsockopt,
@@ -58,14 +59,16 @@ constexpr int kAllowed[] = {
     SYS_getsid, SYS_uname, SYS_sysinfo, SYS_getrandom, SYS_getrlimit, SYS_sched_yield,
     SYS_sched_getaffinity, SYS_getpriority,
     // the C library's own
-    SYS_futex, SYS_set_robust_list, SYS_get_robust_list, SYS_set_tid_address, SYS_rseq,
-    SYS_membarrier};
+    SYS_futex, SYS_set_robust_list, SYS_set_tid_address, SYS_rseq, SYS_membarrier};
 
 constexpr int kKilled[] = {
     // other processes
     SYS_kill, SYS_tkill, SYS_rt_sigqueueinfo, SYS_rt_tgsigqueueinfo, SYS_pidfd_open,
     SYS_pidfd_send_signal, SYS_pidfd_getfd, SYS_ptrace, SYS_process_vm_readv, SYS_process_vm_writev,
+    SYS_process_madvise, SYS_kcmp, SYS_move_pages, SYS_migrate_pages, SYS_get_robust_list,
     SYS_setsid, SYS_setpgid, SYS_execveat,
+    // signals by a way around: to a thread by its number, when a queue or a folder changes
+    SYS_timer_create, SYS_mq_open, SYS_mq_notify, SYS_fanotify_init,
     // the network
     SYS_socket, SYS_connect, SYS_bind, SYS_listen, SYS_accept, SYS_accept4,
     // the system
@@ -115,7 +118,30 @@ void add_rule(ChildPlan& plan, int call, Rule rule) {
   plan.filter[jump].jf = static_cast<uint8_t>(plan.filter.size() - jump - 1);
 }
 
+// Locks, flags and copies of descriptors pass. A descriptor that sends signals may send them to any
+// process of the user, with the kernel as the sender: F_SETOWN, F_SETSIG and O_ASYNC end the
+// program, and so do leases and notices of folders, which send signals too.
+void add_rule_on_fcntl(ChildPlan& plan) {
+  add_rule(plan, SYS_fcntl, [&] {
+    load_argument(plan, 1);
+    for (uint32_t command : {F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, F_GETFL, F_GETLK, F_SETLK,
+                             F_SETLKW, F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW}) {
+      if_equal(plan, command, kAllow);
+    }
+    for (uint32_t command : {F_SETOWN, F_SETOWN_EX, F_SETSIG, F_SETLEASE, F_NOTIFY}) {
+      if_equal(plan, command, kKill);
+    }
+    add(plan, BPF_JMP | BPF_JEQ | BPF_K, F_SETFL, 1, 0);
+    give(plan, answer(EINVAL));
+    load_argument(plan, 2);
+    add(plan, BPF_JMP | BPF_JSET | BPF_K, O_ASYNC, 0, 1);
+    give(plan, kKill);
+    give(plan, kAllow);
+  });
+}
+
 void add_rules_on_arguments(ChildPlan& plan) {
+  add_rule_on_fcntl(plan);
   add_rule(plan, SYS_tgkill, [&] {  // abort() and raise()
     load_argument(plan, 0);
     if_own_pid(plan, kAllow);
@@ -132,9 +158,16 @@ void add_rules_on_arguments(ChildPlan& plan) {
     for (uint32_t request : {TCGETS, TIOCGWINSZ, FIOCLEX, FIONCLEX, FIONBIO, FIONREAD}) {
       if_equal(plan, request, kAllow);
     }
+    // signals to others, as by fcntl, and letters typed into a terminal
+    for (uint32_t request : {FIOASYNC, FIOSETOWN, SIOCSPGRP, TIOCSPGRP, TIOCSTI, TIOCSCTTY}) {
+      if_equal(plan, request, kKill);
+    }
     give(plan, answer(ENOTTY));
   });
   add_rule(plan, SYS_socketpair, [&] {  // connected: nothing else can be reached through it
+    load_argument(plan, 0);
+    add(plan, BPF_JMP | BPF_JEQ | BPF_K, AF_UNIX, 1, 0);
+    give(plan, kKill);
     load_argument(plan, 1);
     add(plan, BPF_ALU | BPF_AND | BPF_K, kSocketType);
     if_equal(plan, SOCK_STREAM, kAllow);

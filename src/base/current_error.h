@@ -1,0 +1,19 @@
+// Exceptions of the language and its library as the one exception type of lewis.
+#pragma once
+
+#include <lewis/error.h>
+
+#include <system_error>
+
+namespace lewis {
+
+// Resources (4) when the system has run out of something (memory, threads, files, disk, the size
+// that a file may have), input (3) when it refuses a name or a file.
+ExitCode exit_code_of(const std::error_code& code);
+
+// The exception that is being handled, as an Error: itself; lack of memory and sizes that no memory
+// has, kResource; errors of the system by exit_code_of, with the paths that they name; all others,
+// kFailed. Call it in a catch block.
+Error current_error();
+
+}  // namespace lewis
