@@ -10,7 +10,7 @@ define compile
 	  --target-dir build/cargo & cmake --build --preset $(1) -j $(JOBS) $(3); status=$$?; wait; exit $$status
 endef
 
-.PHONY: all build demo study test test-ci test-asan test-dev aarch64-check bench install lint format clean \
+.PHONY: all build demo study test test-ci test-asan test-dev aarch64-check bench fuzz install lint format clean \
 	packages test-packages
 all: build
 
@@ -43,6 +43,12 @@ test-ci: test-packages
 test-asan: test-packages
 	$(call compile,asan)
 	@ctest --test-dir build/asan -j $(JOBS) --output-on-failure --no-tests=error
+
+# Fuzzes all targets, or TARGETS="yaml index", for so many minutes together (docs/fuzzing.md).
+MINUTES ?= 10
+fuzz: test-packages
+	$(call compile,asan,,--target lewis_fuzz)
+	@JOBS=$(JOBS) fuzz/run.sh build/asan/lewis_fuzz $(MINUTES) $(TARGETS)
 
 # For developers: all tests without joined sources, so that one changed file compiles quickly.
 test-dev: test-packages

@@ -1,0 +1,174 @@
+"""Writes fuzz/seeds: small valid inputs for every target of fuzz/targets.cc.
+
+    python3 tools/make_fuzz_seeds.py LEWIS
+
+LEWIS is the program, which writes the manifest. Seeds that fuzzing has found are added by hand."""
+import json
+import pathlib
+import struct
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).resolve().parent.parent
+SEEDS = HERE / "fuzz" / "seeds"
+
+
+def seed(target, name, data):
+    folder = SEEDS / target
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(data if isinstance(data, bytes) else data.encode())
+
+
+def safetensors(tensors, metadata=None):
+    header, data = {}, b""
+    if metadata:
+        header["__metadata__"] = metadata
+    for name, (dtype, shape, value) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(value)]}
+        data += value
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def f64(*values):
+    return struct.pack(f"<{len(values)}d", *values)
+
+
+def gguf(metadata, tensors):
+    def text(s):
+        return struct.pack("<Q", len(s)) + s.encode()
+
+    out = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(metadata))
+    for key, value in metadata.items():
+        if isinstance(value, str):
+            out += text(key) + struct.pack("<I", 8) + text(value)
+        elif isinstance(value, list):
+            out += text(key) + struct.pack("<IIQ", 9, 8, len(value)) + b"".join(text(v) for v in value)
+        else:
+            out += text(key) + struct.pack("<II", 4, value)
+    offset, data = 0, b""
+    for name, (shape, values) in tensors.items():
+        out += text(name) + struct.pack("<I", len(shape)) + struct.pack(f"<{len(shape)}Q", *reversed(shape))
+        out += struct.pack("<IQ", 0, offset)
+        value = struct.pack(f"<{len(values)}f", *values)
+        value += bytes(-len(value) % 32)
+        offset += len(value)
+        data += value
+    return out + bytes(-len(out) % 32) + data
+
+
+def binary_seeds():
+    seed("safetensors", "two_dtypes", safetensors({"a": ("F32", [2, 1], bytes(8)), "b": ("BF16", [3], bytes(6))}, {"format": "pt"}))
+    seed("safetensors", "scalar_and_empty", safetensors({"s": ("I64", [], bytes(8)), "e": ("U8", [0, 4], b"")}))
+    seed("safetensors", "float8_and_complex", safetensors({"f": ("F8_E4M3", [4], bytes(4)), "c": ("C64", [1], bytes(8))}))
+    meta = {"format": "lewis-statistics-1", "tokens": "7", "sequences": "2", "protocol": "clean"}
+    seed("statistics", "dense", safetensors({"model.layers.0.mlp.up_proj.sum_squares": ("F64", [3], f64(1, 2, 3))}, meta))
+    experts = {"m.experts.expert_tokens": ("I64", [2], struct.pack("<2q", 3, 4)), "m.experts.expert_in": ("F64", [2, 1], f64(1, 2)),
+               "m.experts.expert_mid": ("F64", [2, 2], f64(1, 2, 3, 4)), "x.output_change": ("F64", [3], f64(1, 2, 3))}
+    seed("statistics", "experts", safetensors(experts, meta | {"fused": '{"qkv_proj":[["q_proj",64],["k_proj",32]]}'}))
+    matrix = gguf({"general.type": "imatrix", "imatrix.datasets": ["a.txt"], "imatrix.chunk_count": 2, "imatrix.chunk_size": 512},
+                  {"blk.0.ffn_up.weight.in_sum2": ([1, 4], [1, 2, 3, 4]), "blk.0.ffn_up.weight.counts": ([1, 1], [2])})
+    seed("imatrix", "one_weight", matrix)
+    seed("gguf", "imatrix", matrix)
+    seed("gguf", "empty", gguf({"general.architecture": "llama"}, {}))
+
+
+RECIPES = {
+    "ties": """merge_method: ties
+base_model: base
+models:
+  - {model: math, parameters: {weight: 1, density: 0.5}}
+  - {model: code, parameters: {weight: [0, 0.5, 1]}}
+parameters: {normalize: true, lambda: [{filter: mlp, value: 0.7}, {value: 1}]}
+dtype: bfloat16
+""",
+    "slices": """merge_method: passthrough
+slices:
+  - sources: [{model: base, layer_range: [0, 2]}]
+  - sources: [{model: math, layer_range: [1, 3], parameters: {scale: 0.5}}]
+""",
+    "lewis": """merge_method: task_arithmetic
+base_model: base
+models: [{model: math, parameters: {weight: 1}}, {model: code, parameters: {weight: 1}}]
+lewis:
+  importance: norm_shift
+  allocation: {method: budget, budget: 0.4}
+  refine: {samples: 8, ridge: 0.1}
+tokenizer_source: union
+""",
+    "stages": """name: first
+merge_method: slerp
+base_model: base
+models: [{model: math}]
+parameters: {t: 0.5}
+---
+merge_method: linear
+models: [{model: first, parameters: {weight: 1}}, {model: code, parameters: {weight: 1}}]
+""",
+}
+
+
+def text_seeds():
+    for name, recipe in RECIPES.items():
+        seed("recipe", name, recipe)
+        seed("yaml", name, recipe)
+    seed("yaml", "scalars", "a: [1, -2.5e3, .inf, ~, true, 'it''s', \"\\u00e9\\n\"]\nb: |\n  text\n  more\nc: >-\n  folded\n  text\n? d\n: {e: f}\n")
+    seed("tunable", "search", RECIPES["ties"].replace("density: 0.5", "density: {search: [0.1, 1], start: 0.5, scale: log}"))
+    index = {"metadata": {"total_size": 2}, "weight_map": {"a": "model-00001-of-00001.safetensors", "b": "model-00001-of-00001.safetensors"}}
+    seed("index", "two_tensors", json.dumps(index))
+    seed("json", "values", '{"a": [1, -2, 3.5, 1e300, true, null, "\\u00e9\\ud83d\\ude00"], "b": {}}')
+    seed("adapter_config", "lora", json.dumps({"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "v_proj"],
+                                               "rank_pattern": {"^model\\.layers\\.[0-3]\\.": 4}, "alpha_pattern": {"v_proj": 32},
+                                               "use_rslora": True, "use_dora": False, "bias": "none", "modules_to_save": None}))
+    for family in ("llama", "gemma3", "qwen3_moe", "mixtral", "phi3"):
+        config = HERE / "tests" / "data" / "golden" / "families" / family / "config.json"
+        if config.exists():
+            seed("config", family, config.read_bytes())
+    vocab = {c: i for i, c in enumerate("abcdehlorw ")} | {"lo": 11, "he": 12}
+    tokenizer = {"version": "1.0", "added_tokens": [{"id": 13, "content": "<s>", "special": True, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}],
+                 "normalizer": {"type": "NFC"}, "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
+                 "post_processor": None, "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+                 "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None,
+                           "fuse_unk": False, "byte_fallback": False, "vocab": vocab, "merges": ["l o", "h e"]}}
+    seed("tokenizer", "bpe", json.dumps(tokenizer))
+    word_level = tokenizer | {"normalizer": {"type": "Replace", "pattern": {"Regex": "[0-9]+"}, "content": "#"}, "pre_tokenizer": {"type": "Whitespace"},
+                              "decoder": None, "model": {"type": "WordLevel", "vocab": {"Hello": 0, "<unk>": 1}, "unk_token": "<unk>"}}
+    seed("tokenizer", "word_level", json.dumps(word_level))
+    seed("template", "chatml", "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m['content'] | trim }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
+    seed("template", "macros", "{%- macro show(x, n=2) -%}{{ x.upper()[:n] ~ n }}{%- endmacro -%}{% set ns = namespace(i=0) %}{% for m in messages if m.role != 'system' %}{% set ns.i = ns.i + 1 %}{{ show(m.content, ns.i) }}{{ loop.index0 }}{% else %}none{% endfor %}{{ messages | map(attribute='role') | join(', ') }}{{ {'a': 1e-5} | tojson(indent=2) }}")
+    rows = ['{"question": "1 + 1?", "answer": "2 #### 2"}\n', '{"text": "a", "code": "b", "task_id": 11, "test_list": ["assert 1"]}\n',
+            '{"key": 1, "prompt": "p", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}\n', '{"messages": []}\n',
+            '{"question": "q", "answer": "a"}\n', "plain text\n", '{"ids": [0, 17, 4]}\n']
+    for i, row in enumerate(rows):
+        seed("data", f"format_{i}", bytes([i]) + row.encode() * 2)
+    seed("task", "gsm8k", "task: my\ndata: q.jsonl\nprompt: \"Q: {question} {list[0]} {{\"\ntarget: \"{answer}\"\nstops: [\"Q:\"]\nshots: 1\nshots_data: q.jsonl\n"
+         "answer: {regex: '#### ([0-9]+)', match: last, group: 1}\ncompare: {remove: [','], ignore_case: true}\n")
+    seed("task", "python", "data: q.jsonl\nprompt: x\npython: {program: '{generated}', tests: 'assert {answer}'}\n")
+    seed("results", "harness", json.dumps({"results": {"gsm8k": {"alias": "gsm8k", "exact_match,strict-match": 0.5, "exact_match_stderr,strict-match": 0.1}},
+                                           "config": {"model": "hf", "model_args": "pretrained=a"}, "n-samples": {"gsm8k": {"original": 4, "effective": 4}},
+                                           "versions": {"gsm8k": 3}, "higher_is_better": {"gsm8k": {"exact_match": True}}, "model_name": "a", "date": 1.7e9}))
+    seed("regex", "groups", "(\\d+)(?:\\.(\\d+))?|(?i)[a-f]{1,3}\\b\nThe 3.14 and 27 cafe FEE\n")
+    seed("escaping", "controls", b"a\x1b]0;x\x07\n\xe2\x80\xae\xc3\x28\xf0\x9f\x98\x80\xed\xa0\x80<b>&\"\xc2\x85\r\t")
+    seed("journal", "not_one", '{"lewis_journal":"evaluation","key":"key","program":"0","xxh3":"0"}\n')
+
+
+def program_seeds(lewis):
+    with tempfile.TemporaryDirectory() as scratch:
+        recipe = pathlib.Path(scratch, "r.yml")
+        recipe.write_text("merge_method: linear\nmodels: [{model: demo/models/base, parameters: {weight: 1}}]\ndtype: bfloat16\n")
+        out = pathlib.Path(scratch, "out")
+        subprocess.run([lewis, "merge", recipe, out, "-q"], check=True, cwd=HERE, stderr=subprocess.DEVNULL)
+        manifest = json.loads((out / "lewis_manifest.json").read_text())
+        seed("manifest", "whole", json.dumps(manifest))
+        seed("manifest", "shard", json.dumps(manifest["shards"][0] if isinstance(manifest.get("shards"), list) else manifest))
+
+
+def main():
+    binary_seeds()
+    text_seeds()
+    program_seeds(sys.argv[1])
+
+
+if __name__ == "__main__":
+    main()
