@@ -3,14 +3,15 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
-#include <unordered_map>
 
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/json.h"
 #include "base/model_files.h"
 #include "base/text_file.h"
+#include "io/plain_json.h"
 
 namespace lewis {
 
@@ -68,31 +69,73 @@ void sort_places(CheckpointIndex& index) {
   places.resize(kept);
 }
 
-CheckpointIndex read_index(const fs::path& folder) {
-  CheckpointIndex index;
-  index.file = (folder / kIndex).string();
-  std::unordered_map<std::string, uint32_t> known;
-  const auto take = [&](std::string& tensor, Json& shard) {
-    if (!shard.is_string())
-      throw input_error("{}: the shard of tensor {} is not a name", index.file, tensor);
-    const auto& name = shard.get_ref<const std::string&>();
-    const auto [it, is_new] = known.try_emplace(name, static_cast<uint32_t>(known.size()));
-    if (is_new) {
-      if (known.size() > kMostShards)
-        throw input_error("{}: names more than {} shards", index.file, kMostShards);
-      check_shard_name(name, index.file);
-      index.shards.push_back(name);
+// Collects what an index says.
+class IndexBuilder {
+ public:
+  explicit IndexBuilder(const fs::path& folder) { index_.file = (folder / kIndex).string(); }
+
+  void add(std::string tensor, std::string_view shard) {
+    auto it = known_.find(shard);
+    if (it == known_.end()) {
+      if (known_.size() >= kMostShards)
+        throw input_error("{}: names more than {} shards", index_.file, kMostShards);
+      check_shard_name(std::string(shard), index_.file);
+      index_.shards.emplace_back(shard);
+      it = known_.emplace(shard, static_cast<uint32_t>(known_.size())).first;
     }
-    index.places.push_back({std::move(tensor), it->second});
-  };
-  const Json rest =
-      parse_json_members(read_model_file(folder, kIndex), index.file, "weight_map", take);
-  if (!rest.is_object() || !rest.contains("weight_map") || !rest["weight_map"].is_object())
-    throw input_error("{}: expected an object with weight_map", index.file);
-  if (index.places.empty()) throw input_error("{}: weight_map is empty", index.file);
-  sort_shards(index);
-  sort_places(index);
-  return index;
+    index_.places.push_back({std::move(tensor), it->second});
+  }
+
+  // Goes through the whole text with the strict parser.
+  void parse(const std::string& text) {
+    const auto take = [&](std::string& tensor, Json& shard) {
+      if (!shard.is_string())
+        throw input_error("{}: the shard of tensor {} is not a name", index_.file, tensor);
+      add(std::move(tensor), shard.get_ref<const std::string&>());
+    };
+    const Json rest = parse_json_members(text, index_.file, "weight_map", take);
+    if (!rest.is_object() || !rest.contains("weight_map") || !rest["weight_map"].is_object())
+      throw input_error("{}: expected an object with weight_map", index_.file);
+  }
+
+  // The same for an index as programs write it; false for any other (io/plain_json.h).
+  bool scan(const std::string& text) {
+    if (!is_utf8(text)) return false;
+    PlainJson json(text);
+    std::string_view key, value;
+    uint64_t number = 0;
+    if (!json.take('{') || !json.key(key)) return false;
+    if (key == "metadata") {
+      const bool plain = json.take('{') && json.key_is("total_size") && json.natural(number) &&
+                         json.take('}') && json.take(',') && json.key(key);
+      if (!plain) return false;
+    }
+    if (key != "weight_map" || !json.take('{')) return false;
+    do {
+      if (!json.key(key) || !json.string(value)) return false;
+      add(std::string(key), value);
+    } while (json.take(','));
+    return json.take('}') && json.take('}') && json.is_at_end();
+  }
+
+  CheckpointIndex result() {
+    if (index_.places.empty()) throw input_error("{}: weight_map is empty", index_.file);
+    sort_shards(index_);
+    sort_places(index_);
+    return std::move(index_);
+  }
+
+ private:
+  CheckpointIndex index_;
+  std::map<std::string, uint32_t, std::less<>> known_;  // shards
+};
+
+CheckpointIndex read_index(const fs::path& folder) {
+  const std::string text = read_model_file(folder, kIndex);
+  if (IndexBuilder quick(folder); quick.scan(text)) return quick.result();
+  IndexBuilder strict(folder);
+  strict.parse(text);
+  return strict.result();
 }
 
 bool is_lfs_pointer_file(const fs::path& file) {

@@ -9,11 +9,13 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/text_file.h"
+#include "io/plain_json.h"
 
 namespace lewis {
 namespace {
 
 constexpr uint64_t kMaxHeader = 100'000'000;
+constexpr size_t kMostPlainMetadata = 100'000;  // programs write a few entries
 
 std::string read_header(const File& file, const std::filesystem::path& path, uint64_t size) {
   if (size < 8)
@@ -77,6 +79,15 @@ struct Parsed {
   uint64_t end = 0;
 };
 
+void check_offsets(const Parsed& parsed) {
+  const TensorInfo& info = parsed.entry.info;
+  const uint64_t expected = expected_bytes(info);
+  if (parsed.end >= parsed.entry.begin && parsed.end - parsed.entry.begin == expected) return;
+  throw input_error("{} of {} needs {} bytes, data_offsets [{}, {}] hold something else",
+                    to_string(info.shape), dtype_name(info.dtype), expected, parsed.entry.begin,
+                    parsed.end);
+}
+
 Parsed parse_tensor(const Json& value) {
   if (!value.is_object() || value.size() != 3 || !value.contains("dtype") ||
       !value.contains("shape") || !value.contains("data_offsets")) {
@@ -99,13 +110,12 @@ Parsed parse_tensor(const Json& value) {
     throw input_error("data_offsets are not two numbers");
   parsed.entry.begin = natural(offsets[0], "data_offsets[0]");
   parsed.end = natural(offsets[1], "data_offsets[1]");
-  const uint64_t expected = expected_bytes(info);
-  if (parsed.end < parsed.entry.begin || parsed.end - parsed.entry.begin != expected) {
-    throw input_error("{} of {} needs {} bytes, data_offsets [{}, {}] hold something else",
-                      to_string(info.shape), dtype_name(info.dtype), expected, parsed.entry.begin,
-                      parsed.end);
-  }
+  check_offsets(parsed);
   return parsed;
+}
+
+Error of_tensor(const Error& e, std::string_view name, const std::filesystem::path& path) {
+  return Error(e.code(), fmt::format("{}: tensor {}: {}", path.string(), name, e.what()));
 }
 
 // `name` is moved from.
@@ -115,7 +125,7 @@ Parsed parse_entry(std::string& name, const Json& value, const std::filesystem::
     parsed.entry.info.name = std::move(name);
     return parsed;
   } catch (const Error& e) {
-    throw Error(e.code(), fmt::format("{}: tensor {}: {}", path.string(), name, e.what()));
+    throw of_tensor(e, name, path);
   }
 }
 
@@ -153,16 +163,88 @@ Metadata parse_metadata(Json& value, const std::filesystem::path& path) {
   return metadata;
 }
 
-Error duplicate_key(const std::string& where, const std::string& key) {
-  return input_error("{}: not valid JSON: duplicate key '{}'", where, key);
+Error duplicate_key(const std::filesystem::path& path, std::string_view key) {
+  return input_error("{}: header: not valid JSON: duplicate key '{}'", path.string(), key);
 }
 
 // Sorts by name.
-void check_names(std::vector<Parsed>& tensors, const std::string& where) {
+void check_names(std::vector<Parsed>& tensors, const std::filesystem::path& path) {
   const auto name_of = [](const Parsed& t) -> auto& { return t.entry.info.name; };
   std::ranges::sort(tensors, {}, name_of);
   const auto twice = std::ranges::adjacent_find(tensors, {}, name_of);
-  if (twice != tensors.end()) throw duplicate_key(where, twice->entry.info.name);
+  if (twice != tensors.end()) throw duplicate_key(path, twice->entry.info.name);
+}
+
+struct Header {
+  std::vector<Parsed> tensors;
+  Metadata metadata;
+};
+
+Header parse_header(const std::string& text, const std::filesystem::path& path) {
+  Header header;
+  bool has_metadata = false;
+  const auto take = [&](std::string& name, Json& value) {
+    if (name != "__metadata__") return header.tensors.push_back(parse_entry(name, value, path));
+    if (std::exchange(has_metadata, true)) throw duplicate_key(path, name);
+    header.metadata = parse_metadata(value, path);
+  };
+  if (!parse_json_members(text, path.string() + ": header", "", take).is_object())
+    throw input_error("{}: the header is not a JSON object", path.string());
+  return header;
+}
+
+// The same for a header as programs write it; false for any other (io/plain_json.h).
+bool scan_tensor(PlainJson& json, Parsed& parsed) {
+  TensorInfo& info = parsed.entry.info;
+  std::string_view name;
+  if (!json.take('{') || !json.key_is("dtype") || !json.string(name)) return false;
+  const auto dtype = dtype_from_name(name);
+  if (!dtype || !json.take(',') || !json.key_is("shape") || !json.take('[')) return false;
+  info.dtype = *dtype;
+  if (!json.take(']')) {
+    do {
+      uint64_t size = 0;
+      if (!json.natural(size) || size > INT64_MAX) return false;
+      info.shape.push_back(static_cast<int64_t>(size));
+    } while (json.take(','));
+    if (!json.take(']')) return false;
+  }
+  return json.take(',') && json.key_is("data_offsets") && json.take('[') &&
+         json.natural(parsed.entry.begin) && json.take(',') && json.natural(parsed.end) &&
+         json.take(']') && json.take('}');
+}
+
+bool scan_metadata(PlainJson& json, Metadata& metadata) {
+  if (!metadata.empty() || !json.take('{')) return false;
+  do {
+    std::string_view key, value;
+    if (!json.key(key) || !json.string(value)) return false;
+    if (!metadata.emplace(key, value).second || metadata.size() > kMostPlainMetadata) return false;
+  } while (json.take(','));
+  return json.take('}');
+}
+
+bool scan_header(const std::string& text, const std::filesystem::path& path, Header& header) {
+  if (!is_utf8(text)) return false;
+  PlainJson json(text);
+  if (!json.take('{')) return false;
+  do {
+    std::string_view name;
+    if (!json.key(name)) return false;
+    if (name == "__metadata__") {
+      if (!scan_metadata(json, header.metadata)) return false;
+      continue;
+    }
+    Parsed& parsed = header.tensors.emplace_back();
+    if (!scan_tensor(json, parsed)) return false;
+    parsed.entry.info.name = name;
+    try {
+      check_offsets(parsed);
+    } catch (const Error& e) {
+      throw of_tensor(e, name, path);
+    }
+  } while (json.take(','));
+  return json.take('}') && json.is_at_end();
 }
 
 }  // namespace
@@ -171,26 +253,17 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path)
     : path_(path), file_(File::open_read(path)) {
   const uint64_t size = file_.size();
   header_ = read_header(file_, path, size);
-  std::vector<Parsed> tensors;
-  bool has_metadata = false;
-  const std::string where = path.string() + ": header";
-  const auto take = [&](std::string& name, Json& value) {
-    if (name != "__metadata__") return tensors.push_back(parse_entry(name, value, path));
-    if (std::exchange(has_metadata, true)) throw duplicate_key(where, name);
-    metadata_ = parse_metadata(value, path);
-  };
-  if (!parse_json_members(header_, where, "", take).is_object())
-    throw input_error("{}: the header is not a JSON object", path.string());
-  check_names(tensors, where);
+  Header header;
+  if (!scan_header(header_, path, header)) header = parse_header(header_, path);
+  metadata_ = std::move(header.metadata);
+  check_names(header.tensors, path);
   const uint64_t data_begin = 8 + header_.size();
-  check_tiling(tensors, size - data_begin, path);
-  entries_.reserve(tensors.size());
-  for (Parsed& t : tensors) {
+  check_tiling(header.tensors, size - data_begin, path);
+  entries_.reserve(header.tensors.size());
+  for (Parsed& t : header.tensors) {
     t.entry.begin += data_begin;
     entries_.push_back(std::move(t.entry));
   }
-  std::ranges::sort(
-      entries_, {}, [](const Entry& e) -> auto& { return e.info.name; });
 }
 
 const SafetensorsFile::Entry* SafetensorsFile::find(std::string_view name) const {

@@ -285,6 +285,7 @@ MergeReport merge(const Recipe& recipe, const MergeOptions& options, Threads& th
   const std::vector<std::string> models = fingerprints(inputs);
   MergeReport report;
   report.warnings = inputs.warnings();
+  check_companions(inputs, !options.no_tokenizer);
   ModelWriter writer(options.out, outputs_of(inputs),
                      {.shard_bytes = options.shard_bytes,
                       .force = options.force,

@@ -166,6 +166,11 @@ ChangedFiles changed_files_of(const MergeInputs& inputs) {
   return changed;
 }
 
+void check_companions(const MergeInputs& inputs, bool tokenizer) {
+  const ModelFiles files(inputs.main().folder, changed_files_of(inputs));
+  for (const std::string& file : companions_of(files, tokenizer).copied) files.read(file);
+}
+
 std::vector<std::string> add_companions(const MergeInputs& inputs, const std::string& name,
                                         bool tokenizer, TensorWriter& writer) {
   const ModelFiles files(inputs.main().folder, changed_files_of(inputs));

@@ -24,6 +24,9 @@ std::string config_of(const MergeInputs& inputs);
 // recipe, and generation_config.json where it names tokens that got other ids.
 ChangedFiles changed_files_of(const MergeInputs& inputs);
 
+// Reads what add_companions would copy, so that a file that cannot be is refused before the work.
+void check_companions(const MergeInputs& inputs, bool tokenizer);
+
 // Adds all of them to the folder. config, generation_config, tokenizer, chat templates and
 // processors (io/model_folder.h) are those of inputs.main(), byte for byte, except for what the two
 // functions above change. `name`: the name of the model. Returns notes about what is left out.
