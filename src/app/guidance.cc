@@ -47,10 +47,10 @@ StatisticsKey key_of(const CalibrationJob& job, const RunningModel& model) {
   return key;
 }
 
-std::vector<std::vector<int32_t>> sequences_of(const CalibrationJob& job,
-                                               const RunningModel& model) {
+std::vector<std::vector<int32_t>> sequences_of(const CalibrationJob& job, const RunningModel& model,
+                                               std::vector<std::string>* notes = nullptr) {
   std::vector<std::vector<int32_t>> sequences;
-  for (TokenSequence& s : text_of(job.text, model, job.protocol == Protocol::kReference)) {
+  for (TokenSequence& s : text_of(job.text, model, job.protocol == Protocol::kReference, notes)) {
     sequences.push_back(std::move(s.ids));
   }
   return sequences;
@@ -67,32 +67,32 @@ ProgressFn named(const ProgressFn& progress, std::string_view what, const Calibr
 }
 
 Statistics compute(const CalibrationJob& job, const RunningModel& model, uint64_t max_memory,
-                   const ProgressFn& progress) {
+                   const ProgressFn& progress, std::vector<std::string>& notes) {
   CalibrateOptions options;
   options.max_memory = max_memory;
   options.protocol = job.protocol;
   options.skip_first_token = job.skip_first_token;
   options.magnitudes = job.magnitudes;
   options.progress = named(progress, "calibrate", job);
-  return calibrate(*model.transformer, sequences_of(job, model), options);
+  return calibrate(*model.transformer, sequences_of(job, model, &notes), options);
 }
 
 // The result from the cache, or else from `work`.
 CalibrationResult kept(const StatisticsKey& key, const std::filesystem::path& cache,
                        const std::function<Statistics()>& work) {
   if (cache.empty()) {
-    CalibrationResult result{work(), {}, false};
+    CalibrationResult result{work(), {}, false, {}};
     result.statistics.origin = to_origin(key);
     return result;
   }
   CachedStatistics cached = cached_statistics(cache, key, work);
-  return {std::move(cached.statistics), std::move(cached.file), cached.reused};
+  return {std::move(cached.statistics), std::move(cached.file), cached.reused, {}};
 }
 
 }  // namespace
 
 std::vector<TokenSequence> text_of(const CalibrationEntry& text, const RunningModel& model,
-                                   bool reference) {
+                                   bool reference, std::vector<std::string>* notes) {
   const DataFormat format = format_of(text.data, text.format);
   std::optional<ChatTemplate> chat;
   if (format == DataFormat::kChat) chat = ChatTemplate::load(model.input.files());
@@ -101,6 +101,7 @@ std::vector<TokenSequence> text_of(const CalibrationEntry& text, const RunningMo
   options.format = format;
   options.prompt_field = text.prompt_field;
   options.answer_field = text.answer_field;
+  if (notes) options.note = [notes](const std::string& note) { notes->push_back(note); };
   CalibrationText choice;
   choice.samples = text.samples;
   choice.skip = text.skip;
@@ -128,8 +129,11 @@ CalibrationResult run_calibration(const CalibrationJob& job, const GuidanceOptio
   const bool ids = format_of(job.text.data, job.text.format) == DataFormat::kIds;
   const auto model =
       RunningModel::open(job.model, threads, !ids, compute_type_of(job.protocol, options));
-  const auto work = [&] { return compute(job, *model, options.max_memory, progress); };
-  return kept(key_of(job, *model), options.cache, work);
+  std::vector<std::string> notes;
+  const auto work = [&] { return compute(job, *model, options.max_memory, progress, notes); };
+  CalibrationResult result = kept(key_of(job, *model), options.cache, work);
+  result.notes.insert(result.notes.end(), notes.begin(), notes.end());
+  return result;
 }
 
 CalibrationResult run_comparison(const CalibrationJob& job, const RecipeModel& base,

@@ -31,12 +31,14 @@ struct CalibrationResult {
   Statistics statistics;
   std::filesystem::path file;  // in the cache
   bool reused = false;
+  std::vector<std::string> notes{};  // of what was read in another way, or left out
 };
 
 // The token sequences of a calibration entry, as that model reads them. `reference`: as the paper's
-// protocol feeds them.
+// protocol feeds them. notes: gets the lines of DataOptions::note; may be null.
 std::vector<TokenSequence> text_of(const CalibrationEntry& text, const RunningModel& model,
-                                   bool reference = false);
+                                   bool reference = false,
+                                   std::vector<std::string>* notes = nullptr);
 
 // Runs the job, or takes its result from the cache when nothing that it depends on has changed.
 CalibrationResult run_calibration(const CalibrationJob& job, const GuidanceOptions& options,

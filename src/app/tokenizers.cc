@@ -8,6 +8,7 @@
 #include "io/hub_cache.h"
 #include "io/model_folder.h"
 #include "text/template_choice.h"
+#include "text/tokenizer.h"
 #include "text/tokenizer_merge.h"
 
 namespace lewis {
@@ -23,7 +24,10 @@ class Builder {
   TokenizerChange change() const {
     TokenizerChange change;
     ModelFiles files = models_[main_].files();
-    if (recipe_.tokenizer) files = change_vocabulary(*recipe_.tokenizer, change);
+    if (recipe_.tokenizer) {
+      files = change_vocabulary(*recipe_.tokenizer, change);
+      if (files.folder != models_[main_].folder) follow_eos(files, change);
+    }
     if (recipe_.chat_template) {
       const Json chosen = chat_template();
       if (chosen.is_null()) {
@@ -247,6 +251,44 @@ class Builder {
                         key, now->first, lost->first));
       }
     }
+  }
+
+  // Whether a file of the main model names an EOS but not this one.
+  bool names_another_eos(const Json& config, int64_t eos, const TokenizerChange& change) const {
+    if (config.contains("text_config") && config["text_config"].is_object() &&
+        names_another_eos(config["text_config"], eos, change))
+      return true;
+    const auto ids = config.find("eos_token_id");
+    if (ids == config.end() || ids->is_null()) return false;
+    const auto is_eos = [&](const Json& id) {
+      if (!id.is_number_integer()) return false;
+      const auto now = change.renumbered.find(id.get<int64_t>());
+      return (now == change.renumbered.end() ? id.get<int64_t>() : now->second) == eos;
+    };
+    return ids->is_array() ? std::ranges::none_of(*ids, is_eos) : !is_eos(*ids);
+  }
+
+  // A tokenizer of another model ends texts with its own EOS: config.json and
+  // generation_config.json, which stay the main model's, must name it, or generation goes on.
+  void follow_eos(const ModelFiles& files, TokenizerChange& change) const {
+    const std::string token = read_special_tokens(files).eos;
+    const auto text = files.read("tokenizer.json");
+    if (token.empty() || !text) return;
+    const auto eos =
+        Tokenizer::from_json(*text, files.path_of("tokenizer.json")).token_to_id(token);
+    if (!eos) return;
+    std::vector<std::string> others;
+    if (names_another_eos(*models_[main_].config, *eos, change)) others.push_back("config.json");
+    const std::string name = "generation_config.json";
+    const ModelFiles main = models_[main_].files();
+    const auto generation = main.read(name);
+    if (generation && names_another_eos(parse_json(*generation, main.path_of(name)), *eos, change))
+      others.push_back(name);
+    if (others.empty()) return;
+    change.eos = *eos;
+    change.warnings.push_back(fmt::format(
+        "eos_token_id in {} becomes {}, the '{}' with which the new tokenizer ends texts",
+        fmt::join(others, " and "), *eos, token));
   }
 
   const Recipe& recipe_;

@@ -32,6 +32,7 @@ struct TaskOptions : TaskSettings {
   std::string label;                       // how tables name it; "": task and file
   std::shared_ptr<const Sandbox> sandbox;  // of tasks that run programs
   std::string expert;                      // kl: what tells the expert from others (a fingerprint)
+  std::function<void(const std::string&)> note{};  // see DataOptions::note
 };
 
 // One question, document or window, the same for all models.

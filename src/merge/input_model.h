@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -41,6 +42,7 @@ struct TokenizerChange {
   std::shared_ptr<const EmbeddingPlan> plan;  // null: all rows of the embeddings stay
   ChangedFiles files;                     // tokenizer and chat template, beside the main model's
   std::map<int64_t, int64_t> renumbered;  // ids of the main model that change; -1: lost
+  std::optional<int64_t> eos{};           // ends texts now; the main model's files do not name it
   std::vector<std::string> warnings;      // one line each
 };
 // A hash that changes when the resulting tokenizer does.

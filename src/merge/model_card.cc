@@ -71,12 +71,24 @@ void renumber_tokens(const std::map<int64_t, int64_t>& renumbered, Json& config)
   }
 }
 
+// Adds the tokenizer's EOS where a file names others.
+void follow_eos(const std::optional<int64_t>& eos, Json& config) {
+  const auto found = config.find("eos_token_id");
+  if (!eos || found == config.end()) return;
+  if (!found->is_array()) {
+    *found = *eos;
+  } else if (std::ranges::find(*found, Json(*eos)) == found->end()) {
+    found->insert(found->begin(), *eos);
+  }
+}
+
 // config.json with the vocabulary of the output.
 std::string config_of_vocabulary(const TokenizerChange& change, const std::string& config) {
   Json json = parse_json(config, "config.json");
   const auto set = [&](Json& part) {
     if (part.contains("vocab_size") && change.plan) part["vocab_size"] = change.plan->rows();
     renumber_tokens(change.renumbered, part);
+    follow_eos(change.eos, part);
   };
   set(json);
   if (json.contains("text_config") && json["text_config"].is_object()) set(json["text_config"]);
@@ -147,7 +159,8 @@ std::string config_of(const MergeInputs& inputs) {
     if (!module->recipe().slices.empty()) config = stacked_config(*module, config);
   }
   const TokenizerChange& change = inputs.tokenizer();
-  if (change.plan || !change.renumbered.empty()) config = config_of_vocabulary(change, config);
+  if (change.plan || !change.renumbered.empty() || change.eos)
+    config = config_of_vocabulary(change, config);
   const auto dtype = output_dtype(inputs);
   return dtype ? patched_config(config, *dtype) : config;
 }
@@ -158,9 +171,10 @@ ChangedFiles changed_files_of(const MergeInputs& inputs) {
   for (const auto& [name, content] : change.files) changed[name] = content;
   const std::string name = "generation_config.json";
   const auto generation = inputs.main().files().read(name);
-  if (generation && !change.renumbered.empty()) {
+  if (generation && (!change.renumbered.empty() || change.eos)) {
     Json json = parse_json(*generation, inputs.main().files().path_of(name));
     renumber_tokens(change.renumbered, json);
+    follow_eos(change.eos, json);
     changed[name] = json.dump(2) + "\n";
   }
   return changed;

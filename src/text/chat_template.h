@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -22,7 +23,8 @@ struct ChatOptions {
   std::optional<int64_t> now;
 };
 
-// Movable; render may be called from any thread.
+// A template is a program of the model's makers, and runs in a process of its own
+// (child_process.h). Movable; render may be called from any thread.
 class ChatTemplate {
  public:
   // From chat_template.jinja of a model, or "chat_template" of tokenizer_config.json (a
@@ -39,8 +41,13 @@ class ChatTemplate {
   ~ChatTemplate();
 
   // messages: a list of {"role": ..., "content": ...}. Throws Error(kInput) with the template's own
-  // words where it raises an exception.
+  // words where it raises an exception, and as ChildProcess::ask does where it does not end.
   std::string render(const Json& messages, const ChatOptions& options = {}) const;
+
+  // True once a rendering did not keep its limits: every later one throws the same Error.
+  bool has_ended() const;
+  // As ChildProcess::set_waiting.
+  void set_waiting(std::function<void()> waiting);
 
  private:
   struct Impl;

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "base/text_file.h"
 #include "text/formats/format.h"
 
 namespace lewis {
@@ -13,8 +12,7 @@ std::vector<DataItem> read_data(const DataOptions& options, const ChatTemplate* 
   const auto format = std::ranges::find(table, options.format, &FormatRow::format);
   if (format == table.end())
     throw failed_error("nothing reads the data format {}", name_of(options.format));
-  const std::string text = read_text_file(options.file);
-  std::vector<DataItem> items = format->read({options, chat, text});
+  std::vector<DataItem> items = format->read({options, chat});
   if (items.empty()) {
     throw input_error("{}: no item of format {}: the file is empty", options.file.string(),
                       name_of(options.format));

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -35,11 +36,14 @@ struct DataOptions {
   std::filesystem::path file;
   DataFormat format = DataFormat::kJsonl;
   std::string prompt_field, answer_field;  // format jsonl; without any, the field "text"
+  // Is called with a line about items that were read in another way than they are written, or left
+  // out; may be empty.
+  std::function<void(const std::string&)> note{};
 };
 
 // Reads a data file. `chat` may be null unless the format is chat. Blank lines are skipped. Throws
-// Error(kInput) that names file and line when a line is
-// not what the format asks for or when there is no item at all.
+// Error(kInput) that names file and line when a line is not what the format asks for or has more
+// than 64 MiB, when there is no item at all, and for a text of more than 1 GiB.
 std::vector<DataItem> read_data(const DataOptions& options, const ChatTemplate* chat);
 
 // ids[prompt_tokens...] is the answer.

@@ -11,7 +11,11 @@ Regex::Regex(std::string_view pattern) {
   LewisRegex* regex = nullptr;
   rust::Text error;
   if (!lewis_regex_new(pattern.data(), pattern.size(), &regex, &groups_, error.out())) {
-    throw usage_error("regular expression '{}': {}", pattern, error.view());
+    const std::string shown =
+        pattern.size() > 200 ? std::string(pattern.substr(0, 200)) + "..." : std::string(pattern);
+    if (error.view() == LEWIS_OUT_OF_MEMORY)
+      throw resource_error("regular expression '{}': not enough memory", shown);
+    throw usage_error("regular expression '{}': {}", shown, error.view());
   }
   regex_ = std::shared_ptr<const LewisRegex>(
       regex, [](const LewisRegex* r) { lewis_regex_free(const_cast<LewisRegex*>(r)); });
@@ -21,7 +25,7 @@ std::vector<Regex::Match> Regex::find_all(std::string_view text) const {
   rust::Ids spans;
   rust::Text error;
   if (!lewis_regex_find_all(regex_.get(), text.data(), text.size(), spans.out(), error.out())) {
-    throw input_error("a regular expression cannot be looked for: {}", error.view());
+    throw rust::failure(error, "a regular expression cannot be looked for");
   }
   std::vector<Match> matches;
   for (const uint32_t* s = spans.begin(); s != spans.end(); s += 2 * groups_) {
@@ -33,6 +37,14 @@ std::vector<Regex::Match> Regex::find_all(std::string_view text) const {
     matches.push_back(std::move(match));
   }
   return matches;
+}
+
+bool Regex::found_in(std::string_view text) const {
+  bool found = false;
+  rust::Text error;
+  if (!lewis_regex_is_match(regex_.get(), text.data(), text.size(), &found, error.out()))
+    throw rust::failure(error, "a regular expression cannot be looked for");
+  return found;
 }
 
 std::vector<std::string_view> Regex::split(std::string_view text) const {

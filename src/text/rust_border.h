@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/error.h"
+
 namespace lewis::rust {
 
 // A text that the library wrote: a result or an error.
@@ -25,6 +27,14 @@ class Text {
  private:
   LewisText text_{nullptr, 0};
 };
+
+// The Error of a function of the library that returned false.
+template <typename... Args>
+lewis::Error failure(const Text& error, fmt::format_string<Args...> format, Args&&... args) {
+  const std::string what = fmt::format(format, std::forward<Args>(args)...);
+  if (error.view() == LEWIS_OUT_OF_MEMORY) return resource_error("{}: not enough memory", what);
+  return input_error("{}: {}", what, error.view());
+}
 
 // Token ids that the library wrote.
 class Ids {

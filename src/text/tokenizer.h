@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -26,7 +27,9 @@ struct SpecialTokens {
 // the file and the key when one is not what it must be.
 SpecialTokens read_special_tokens(const ModelFiles& files);
 
-// Hugging Face's tokenizer.json. Movable; the const functions may be called from any thread.
+// Hugging Face's tokenizer.json. Such a file is a program of the model's makers, and runs in a
+// process of its own (child_process.h): the functions throw what ChildProcess::ask throws. Movable;
+// the const functions may be called from any thread.
 class Tokenizer {
  public:
   // Reads tokenizer.json of a model, and the files of read_special_tokens.
@@ -50,9 +53,13 @@ class Tokenizer {
   std::string decode(std::span<const int32_t> ids, bool skip_special_tokens) const;
 
   std::optional<int32_t> token_to_id(std::string_view token) const;
+  std::vector<std::optional<int32_t>> tokens_to_ids(std::span<const std::string> tokens) const;
   std::optional<std::string> id_to_token(int32_t id) const;
   // The number of tokens, added ones included.
   size_t vocab_size() const;
+
+  // As ChildProcess::set_waiting.
+  void set_waiting(std::function<void()> waiting);
 
   // The text and the id of a special token; empty when the model has none.
   const std::string& bos_token() const { return special_.bos; }

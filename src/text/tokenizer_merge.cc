@@ -48,7 +48,9 @@ bool is_byte_level(const TokenizerFile& file) {
   return false;
 }
 
-constexpr int64_t kMostTokens = 1 << 24;  // ids become places in lists
+// Ids become places in lists: a single number in a file must not allocate a list of that length.
+constexpr int64_t kMostTokens = 1 << 24;
+size_t most_ids(size_t tokens) { return 4 * tokens + 1'000'000; }
 
 // The model's vocabulary: a map, or for Unigram a list of [piece, score] whose places are the ids.
 std::vector<Token> vocabulary_of(const TokenizerFile& file) {
@@ -74,12 +76,21 @@ void find_tokens(TokenizerFile& file) {
   std::map<int32_t, Token> by_id;
   for (Token& t : vocabulary_of(file)) by_id.emplace(t.id, t);
   if (file.json.contains("added_tokens")) {
-    for (const SortedJson& entry : file.json["added_tokens"]) {
-      const std::string text = entry.at("content");
-      const auto id = loaded.token_to_id(text);
+    const SortedJson& entries = file.json["added_tokens"];
+    std::vector<std::string> texts;
+    for (const SortedJson& entry : entries) texts.push_back(entry.at("content"));
+    const auto ids = loaded.tokens_to_ids(texts);
+    for (size_t i = 0; i < texts.size(); ++i) {
+      const std::string& text = texts[i];
+      const auto id = ids[i];
       if (!id) throw broken(file, fmt::format("added token '{}' cannot be found", text));
-      by_id.insert_or_assign(*id, Token{text, *id, &entry});
+      by_id.insert_or_assign(*id, Token{text, *id, &entries.at(i)});
     }
+  }
+  if (!by_id.empty() && static_cast<size_t>(by_id.rbegin()->first) > most_ids(by_id.size())) {
+    throw broken(file,
+                 fmt::format("token '{}' has id {}, but there are only {} tokens",
+                             by_id.rbegin()->second.text, by_id.rbegin()->first, by_id.size()));
   }
   for (const auto& [id, token] : by_id) {
     if (file.rows > 0 && id >= file.rows) {
@@ -301,11 +312,14 @@ std::string tokenizer_json(const Union& all) {
 void prove(const std::string& json, const Union& all) {
   const std::string where = "the united tokenizer of " + all.source->name;
   const Tokenizer loaded = Tokenizer::from_json(json, where);
-  for (const auto& [text, id] : all.ids) {
-    const auto found = loaded.token_to_id(text);
-    if (found == id) continue;
-    throw input_error("{}: token '{}' should have id {}, found {}", where, text, id,
-                      found ? std::to_string(*found) : "none");
+  std::vector<std::string> tokens;
+  for (const auto& [text, id] : all.ids) tokens.push_back(text);
+  const auto found = loaded.tokens_to_ids(tokens);
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    const int32_t id = all.ids.at(tokens[i]);
+    if (found[i] == id) continue;
+    throw input_error("{}: token '{}' should have id {}, found {}", where, tokens[i], id,
+                      found[i] ? std::to_string(*found[i]) : "none");
   }
   for (const int32_t id : loaded.encode("text", true)) {
     if (static_cast<size_t>(id) < all.texts.size()) continue;

@@ -124,10 +124,8 @@ TEST(Dataset, ChatWhereTheGenerationPromptSaysMore) {
   const DataSet data("chat", kOneChat);
   const std::string source(kChatMl);
   const ChatTemplate thinks(source + "{% if add_generation_prompt %}<think>{% endif %}", "t");
-  EXPECT_EQ(data.read(&thinks)[0].prompt, "<user>a</s>\n");
-  EXPECT_EQ(data.read(&thinks)[0].answer, "<assistant>b</s>\n");
-  const ChatTemplate counts("{{ messages|length }}" + source, "t");
-  EXPECT_TRUE(contains(data.error(&counts), "data.jsonl:1: the chat template writes the messages"));
+  EXPECT_EQ(data.read(&thinks)[0].prompt, "<user>a</s>\n<assistant>");
+  EXPECT_EQ(data.read(&thinks)[0].answer, "b</s>\n");
   const ChatTemplate date("{{ strftime_now('%Y-%m-%d') }}" + source, "t");
   EXPECT_TRUE(contains(data.read(&date)[0].prompt, "2024-07-26"));
 }

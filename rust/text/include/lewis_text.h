@@ -8,9 +8,11 @@
 // - What comes back (LewisText, LewisIds, tokenizers, templates, regular
 //   expressions) belongs to the caller, who gives it to the matching ..._free exactly once. Freeing
 //   an empty one (NULL) does nothing.
+// - A function to which the system gives no more memory writes LEWIS_OUT_OF_MEMORY into *error. A
+//   result beside it is to be freed and not to be used.
 // - A panic inside the library is caught at this border and returned as an error; none is printed.
 // - Tokenizers, templates and regular expressions never change: any number of threads may use one
-// at the same time.
+//   at the same time.
 #pragma once
 
 #include <stdbool.h>
@@ -24,6 +26,8 @@ extern "C" {
 typedef struct LewisTokenizer LewisTokenizer;
 typedef struct LewisTemplate LewisTemplate;
 typedef struct LewisRegex LewisRegex;
+
+#define LEWIS_OUT_OF_MEMORY "out of memory"
 
 // UTF-8 bytes without a terminating zero; data is NULL when there are none.
 typedef struct LewisText {
@@ -64,8 +68,7 @@ bool lewis_tokenizer_vocab_size(const LewisTokenizer* tokenizer, size_t* size, L
 
 // A chat template from Jinja source, as transformers compiles it: trim_blocks, lstrip_blocks,
 // Python's methods on strings and dicts, raise_exception, strftime_now, tojson as json.dumps writes
-// it,
-// {% generation %}, break and continue. A template has no access to files or other templates, and a
+// it, {% generation %}, break and continue. A template has no access to files or other templates, and a
 // budget: one that runs away ends with an error.
 bool lewis_template_new(const char* source, size_t source_size, LewisTemplate** chat_template,
                         LewisText* error);
@@ -77,14 +80,25 @@ bool lewis_template_render(const LewisTemplate* chat_template, const char* conte
                            size_t context_size, int64_t now, LewisText* text, LewisText* error);
 
 // A regular expression of the crate `regex`: time linear in the text, neither lookaround nor
-// back-references. *groups: what a match has, the whole one included.
+// back-references. *groups: what a match has, the whole one included. The pattern has 10,000 bytes
+// or less and compiles to 4 MiB or less.
 bool lewis_regex_new(const char* pattern, size_t pattern_size, LewisRegex** regex, size_t* groups,
                      LewisText* error);
 void lewis_regex_free(LewisRegex* regex);
 // All matches that do not overlap, from left to right. spans: begin and end, in bytes, of each
-// group of each match; UINT32_MAX for a group that has no part in it. The text is below 4 GiB.
+// group of each match; UINT32_MAX for a group that has no part in it. The text has 64 MiB or less;
+// an error, too, when the matches take longer than a second and a microsecond per byte.
 bool lewis_regex_find_all(const LewisRegex* regex, const char* text, size_t text_size,
                           LewisIds* spans, LewisText* error);
+// True when there is a match; in time linear in the text.
+bool lewis_regex_is_match(const LewisRegex* regex, const char* text, size_t text_size, bool* found,
+                          LewisText* error);
+
+// For a process with one thread: from now on the library may hold so many bytes more than at the
+// first call. The process ends with the first exit code below as soon as it would hold more, and
+// with the second one when the system gives it no more. May be called again with another number.
+enum { LEWIS_EXIT_OVER_LIMIT = 77, LEWIS_EXIT_NO_MEMORY = 78 };
+void lewis_text_limit_memory(uint64_t more);
 
 void lewis_text_free(LewisText text);
 void lewis_ids_free(LewisIds ids);

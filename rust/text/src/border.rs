@@ -4,6 +4,11 @@ use std::any::Any;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::Once;
 
+use crate::memory;
+
+/// The error of a function that the system gave too little memory (lewis_text.h).
+const OUT_OF_MEMORY: &str = "out of memory";
+
 /// LewisText: bytes that the caller frees with lewis_text_free.
 #[repr(C)]
 pub struct Text {
@@ -89,7 +94,12 @@ pub unsafe fn str_arg<'a>(data: *const u8, size: usize) -> Result<&'a str, Strin
 pub unsafe fn guard(error: *mut Text, body: impl FnOnce() -> Result<(), String>) -> bool {
     static SILENCE: Once = Once::new();
     SILENCE.call_once(|| std::panic::set_hook(Box::new(|_| {})));
-    let message = match catch_unwind(AssertUnwindSafe(body)) {
+    let result = catch_unwind(AssertUnwindSafe(body));
+    if memory::ran_out() {
+        *error = Text::new(OUT_OF_MEMORY.to_string());
+        return false;
+    }
+    let message = match result {
         Ok(Ok(())) => return true,
         Ok(Err(message)) => message,
         Err(panic) => format!("the text library panicked: {}", panic_message(panic.as_ref())),

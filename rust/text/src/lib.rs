@@ -1,9 +1,11 @@
 //! The C border of include/lewis_text.h: pointers in, results out, panics caught.
-//! What is behind it: tokens.rs, chat.rs and find.rs, which know nothing of pointers.
+//! What is behind it: tokens.rs, chat.rs and find.rs, which know nothing of pointers. memory.rs is
+//! where their memory comes from.
 
 mod border;
 mod chat;
 mod find;
+mod memory;
 mod python;
 mod tokens;
 
@@ -11,6 +13,9 @@ use border::{guard, str_arg, take, Ids, Text};
 use chat::Template;
 use find::Expression;
 use tokens::Tokens;
+
+#[global_allocator]
+static MEMORY: memory::Memory = memory::Memory;
 
 const ADD_SPECIAL_TOKENS: u32 = 1;
 const SPECIAL_TOKENS_AS_TEXT: u32 = 2;
@@ -180,6 +185,25 @@ pub unsafe extern "C" fn lewis_regex_find_all(
         *spans = Ids::new((*regex).find_all(str_arg(text, text_size)?)?);
         Ok(())
     })
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn lewis_regex_is_match(
+    regex: *const Expression,
+    text: *const u8,
+    text_size: usize,
+    found: *mut bool,
+    error: *mut Text,
+) -> bool {
+    guard(error, || {
+        *found = (*regex).is_match(str_arg(text, text_size)?)?;
+        Ok(())
+    })
+}
+
+#[no_mangle]
+pub extern "C" fn lewis_text_limit_memory(more: u64) {
+    memory::limit(more);
 }
 
 #[no_mangle]

@@ -5,7 +5,7 @@ use minijinja::{Error, ErrorKind, Value};
 
 /// A template can make a namespace that holds itself, or lists of the same list many times over.
 const MAX_DEPTH: usize = 100;
-const MAX_BYTES: usize = 64 << 20;
+const MAX_BYTES: usize = 16 << 20;
 
 /// The arguments of json.dumps.
 pub struct JsonStyle {
@@ -150,6 +150,88 @@ fn write_string(text: &str, style: &JsonStyle, out: &mut String) {
         }
     }
     out.push('"');
+}
+
+/// str(value) where it is not what minijinja writes: floats, and lists and maps that hold some.
+pub fn text(value: &Value) -> Result<Option<String>, Error> {
+    match value.kind() {
+        ValueKind::Number if !value.is_integer() => {
+            Ok(Some(float_text(f64::try_from(value.clone())?)))
+        }
+        ValueKind::Seq | ValueKind::Map if holds_float(value, 0)? => {
+            let mut out = String::new();
+            write_repr(value, 0, &mut out)?;
+            Ok(Some(out))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn too_deep(depth: usize) -> Result<(), Error> {
+    if depth <= MAX_DEPTH {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::InvalidOperation, "a value is nested too deeply to be written"))
+}
+
+fn holds_float(value: &Value, depth: usize) -> Result<bool, Error> {
+    too_deep(depth)?;
+    match value.kind() {
+        ValueKind::Number => return Ok(!value.is_integer()),
+        ValueKind::Seq | ValueKind::Map => (),
+        _ => return Ok(false),
+    }
+    for item in value.try_iter()? {
+        let is_map = value.kind() == ValueKind::Map;
+        if holds_float(&item, depth + 1)?
+            || (is_map && holds_float(&value.get_item(&item)?, depth + 1)?)
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// repr(value) of lists, tuples and dicts; other values are as minijinja writes them in a list.
+fn write_repr(value: &Value, depth: usize, out: &mut String) -> Result<(), Error> {
+    too_deep(depth)?;
+    match value.kind() {
+        ValueKind::Number if !value.is_integer() => {
+            out.push_str(&float_text(f64::try_from(value.clone())?));
+        }
+        ValueKind::Seq => {
+            let tuple = value.is_tuple();
+            out.push(if tuple { '(' } else { '[' });
+            for (i, item) in value.try_iter()?.enumerate() {
+                out.push_str(if i == 0 { "" } else { ", " });
+                write_repr(&item, depth + 1, out)?;
+            }
+            out.push_str(if tuple && value.len() == Some(1) { "," } else { "" });
+            out.push(if tuple { ')' } else { ']' });
+        }
+        ValueKind::Map => {
+            out.push('{');
+            for (i, key) in value.try_iter()?.enumerate() {
+                out.push_str(if i == 0 { "" } else { ", " });
+                write_repr(&key, depth + 1, out)?;
+                out.push_str(": ");
+                write_repr(&value.get_item(&key)?, depth + 1, out)?;
+            }
+            out.push('}');
+        }
+        _ => out.push_str(&format!("{value:?}")),
+    }
+    Ok(())
+}
+
+/// str(value) of a float.
+pub fn float_text(value: f64) -> String {
+    match value {
+        _ if value.is_nan() => "nan".to_string(),
+        f64::INFINITY => "inf".to_string(),
+        f64::NEG_INFINITY => "-inf".to_string(),
+        _ => float_repr(value),
+    }
 }
 
 /// repr(value) as json.dumps writes it: the shortest digits, an exponent below 1e-4 and from 1e16.

@@ -3,9 +3,9 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "base/text_file.h"
 #include "eval/answers/gsm8k_answer.h"
 #include "eval/tasks/python_random.h"
+#include "text/line_reader.h"
 #include "text/stop_strings.h"
 
 namespace lewis {
@@ -54,6 +54,7 @@ std::vector<DataItem> read_items(const TaskContext& context, const std::filesyst
   data.format = value_of<DataFormat>(context.options.format, "data format");
   data.prompt_field = context.options.prompt_field;
   data.answer_field = context.options.answer_field;
+  data.note = context.options.note;
   std::vector<DataItem> items = read_data(data, context.options.chat);
   if (limit && items.size() > limit) items.resize(limit);
   return items;
@@ -75,14 +76,12 @@ std::vector<std::string> DataRow::texts(std::string_view field) const {
 }
 
 std::vector<DataRow> read_rows(const std::filesystem::path& file) {
-  const std::string text = read_text_file(file);
   std::vector<DataRow> rows;
-  size_t number = 0;
-  for (const std::string_view line : split_lines(text)) {
-    ++number;
-    if (line.find_first_not_of(" \t\r") == line.npos) continue;
-    const std::string where = fmt::format("{}:{}", file.string(), number);
-    rows.push_back({parse_json(line, where), where});
+  LineReader lines(file);
+  while (const auto line = lines.next()) {
+    if (line->find_first_not_of(" \t\r") == line->npos) continue;
+    const std::string where = lines.where();
+    rows.push_back({parse_json(*line, where), where});
     if (!rows.back().doc.is_object()) throw input_error("{}: expected a JSON object", where);
   }
   if (rows.empty()) throw input_error("{}: there are no rows", file.string());

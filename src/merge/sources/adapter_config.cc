@@ -40,6 +40,8 @@ constexpr auto kRead = std::to_array<std::string_view>(
     {"peft_type", "r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora",
      "lora_bias", "fan_in_fan_out", "init_lora_weights"});
 
+constexpr size_t kMostExpressions = 1000;  // names without operators are not counted
+
 // Initialisations that change the base model too: the adapter is a difference to that other base,
 // and PEFT repeats the change when it loads the adapter.
 constexpr auto kChangeBase =
@@ -70,22 +72,6 @@ double finite_number(const Json& value, const std::string& file, std::string_vie
   throw input_error("{}: {} is {}, expected a number", file, key, value.dump());
 }
 
-// PEFT's match (peft/utils/other.py, get_pattern_key): re.match(rf"(.*\.)?({key})$", module).
-// Only what means the same in Python's and in C++'s regular expressions.
-std::regex module_regex(const std::string& key, const std::string& where) {
-  constexpr std::string_view kEscapes = ".dDwWsSbB-^$|()[]{}*+?/\\";
-  for (size_t i = 0; i < key.size(); ++i) {
-    if (key[i] != '\\') continue;
-    if (++i == key.size() || kEscapes.find(key[i]) == std::string_view::npos)
-      throw input_error("{}: '{}' has an escape that is not understood", where, key);
-  }
-  try {
-    return std::regex("(?:.*\\.)?(?:" + key + ")");
-  } catch (const std::regex_error&) {
-    throw input_error("{}: '{}' is not a regular expression that is understood", where, key);
-  }
-}
-
 template <typename ValueOf>
 std::vector<AdapterConfig::Pattern> read_patterns(const Json& json, const std::string& file,
                                                   const std::string& key, ValueOf value_of) {
@@ -93,10 +79,13 @@ std::vector<AdapterConfig::Pattern> read_patterns(const Json& json, const std::s
   const auto found = json.find(key);
   if (found == json.end() || found->is_null()) return patterns;
   if (!found->is_object()) throw input_error("{}: {} is not an object", file, key);
+  size_t expressions = 0;
   for (const auto& [name, value] : found->items()) {
     const double number =
         static_cast<double>(value_of(value, file, fmt::format("{}.{}", key, name)));
-    patterns.push_back({module_regex(name, fmt::format("{}: {}", file, key)), number});
+    patterns.push_back({ModulePattern(name, fmt::format("{}: {}", file, key)), number});
+    if (!patterns.back().name.is_expression() || ++expressions <= kMostExpressions) continue;
+    throw input_error("{}: {} has more than {} regular expressions", file, key, kMostExpressions);
   }
   return patterns;
 }
@@ -104,7 +93,7 @@ std::vector<AdapterConfig::Pattern> read_patterns(const Json& json, const std::s
 double value_for(const std::string& module, const std::vector<AdapterConfig::Pattern>& patterns,
                  double otherwise) {
   for (const auto& pattern : patterns) {
-    if (std::regex_match(module, pattern.name)) return pattern.value;
+    if (pattern.name.matches(module)) return pattern.value;
   }
   return otherwise;
 }

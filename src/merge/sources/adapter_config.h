@@ -2,16 +2,17 @@
 #pragma once
 
 #include <filesystem>
-#include <regex>
 #include <string>
 #include <vector>
+
+#include "merge/sources/module_pattern.h"
 
 namespace lewis {
 
 struct AdapterConfig {
   // A value for the modules whose name, or the end of it behind a dot, matches.
   struct Pattern {
-    std::regex name;
+    ModulePattern name;
     double value = 0;
   };
 

@@ -1,7 +1,7 @@
 #include "text/formats/format.h"
 
 #include "base/json.h"
-#include "base/text_file.h"
+#include "text/line_reader.h"
 
 namespace lewis {
 
@@ -36,19 +36,19 @@ Error row_error(const Row& row, std::string_view problem) {
   return input_error("{}: {}", row.where, problem);
 }
 
-std::vector<DataItem> read_rows(const FormatInput& input,
-                                const std::function<DataItem(const Row&)>& read_row) {
+std::vector<DataItem> read_rows(
+    const FormatInput& input, const std::function<std::optional<DataItem>(const Row&)>& read_row) {
   std::vector<DataItem> items;
-  size_t number = 0;
-  for (std::string_view line : split_lines(input.text)) {
-    ++number;
-    if (line.find_first_not_of(" \t") == std::string_view::npos) continue;
-    const std::string where = fmt::format("{}:{}", input.options.file.string(), number);
-    const Json object = parse_json(line, where);
+  LineReader lines(input.options.file);
+  while (const auto line = lines.next()) {
+    if (line->find_first_not_of(" \t") == std::string_view::npos) continue;
+    const std::string where = lines.where();
+    const Json object = parse_json(*line, where);
     if (!object.is_object()) {
       throw input_error("{}: expected a JSON object, found {}", where, object.type_name());
     }
-    items.push_back(read_row(Row{object, line, number, where}));
+    if (auto item = read_row(Row{object, *line, lines.number(), where}))
+      items.push_back(std::move(*item));
   }
   return items;
 }

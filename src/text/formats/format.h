@@ -1,8 +1,9 @@
-// What a data format is: a function from the text of a file to items. Each has a file of its own
+// What a data format is: a function from a file to items. Each has a file of its own
 // here, a declaration below, a line in formats.cc and a name in base/data_format.h.
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,7 +18,6 @@ namespace lewis {
 struct FormatInput {
   const DataOptions& options;
   const ChatTemplate* chat;  // may be null
-  std::string_view text;     // of the whole file
 };
 
 struct FormatRow {
@@ -53,9 +53,9 @@ struct Row {
   DataItem item(DataItem::Kind kind = DataItem::Kind::kDocument) const;
 };
 
-// The items of a .jsonl file, one per line that is not blank.
+// The items of a .jsonl file, one per line that is not blank and for which `read_row` gives one.
 std::vector<DataItem> read_rows(const FormatInput& input,
-                                const std::function<DataItem(const Row&)>& read_row);
+                                const std::function<std::optional<DataItem>(const Row&)>& read_row);
 
 // An Error(kInput) that names the file and the line.
 Error row_error(const Row& row, std::string_view problem);

@@ -1,0 +1,62 @@
+#include "text/line_reader.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "base/error.h"
+
+namespace lewis {
+namespace {
+
+constexpr size_t kPiece = size_t{1} << 20;
+
+}  // namespace
+
+LineReader::LineReader(const std::filesystem::path& file) : file_(file.string()) {
+  std::error_code ec;
+  if (std::filesystem::is_directory(file, ec))
+    throw input_error("{}: expected a file, found a folder", file_);
+  errno = 0;
+  in_.open(file, std::ios::binary);
+  if (!in_) throw input_error("{}: cannot be opened: {}", file_, std::strerror(errno));
+}
+
+std::string LineReader::where() const { return fmt::format("{}:{}", file_, number_); }
+
+// Reads one more piece behind what is left in the buffer; false at the end of the file.
+bool LineReader::fill() {
+  if (ended_) return false;
+  buffer_.erase(0, begin_);
+  begin_ = 0;
+  const size_t old = buffer_.size();
+  buffer_.resize(old + kPiece);
+  errno = 0;
+  in_.read(buffer_.data() + old, kPiece);
+  if (in_.bad()) throw input_error("{}: cannot be read: {}", file_, std::strerror(errno));
+  buffer_.resize(old + static_cast<size_t>(in_.gcount()));
+  ended_ = buffer_.size() == old;
+  return !ended_;
+}
+
+std::optional<std::string_view> LineReader::next() {
+  ++number_;
+  size_t end = buffer_.find('\n', begin_);
+  while (end == std::string::npos) {
+    const size_t searched = buffer_.size() - begin_;
+    if (searched > kMostBytes) {
+      throw input_error("{}: the line has more than {} MiB: is this a text file of lines?", where(),
+                        kMostBytes >> 20);
+    }
+    if (!fill()) break;
+    end = buffer_.find('\n', searched);
+  }
+  if (begin_ == buffer_.size()) return std::nullopt;
+  const size_t size = std::min(end, buffer_.size()) - begin_;
+  std::string_view line = std::string_view(buffer_).substr(begin_, size);
+  begin_ = std::min(begin_ + size + 1, buffer_.size());
+  if (line.ends_with('\r')) line.remove_suffix(1);
+  return line;
+}
+
+}  // namespace lewis
