@@ -25,7 +25,13 @@ void add(CalibrateResult& all, CalibratedText text, const CalibrateJob& job) {
   all.texts.push_back(std::move(text));
 }
 
-CalibrateResult calibrate_recipe(const CalibrateJob& job, RunResources& run) {
+void tell_notes(const CalibrationResult& result, const RunContext& context) {
+  if (!context.notice) return;
+  for (const std::string& note : result.notes) context.notice({true, "lewis: note: " + note});
+}
+
+CalibrateResult calibrate_recipe(const CalibrateJob& job, RunResources& run,
+                                 const RunContext& context) {
   const Recipe recipe = read_recipe(job.model);
   const auto jobs = calibration_jobs(recipe);
   if (jobs.empty()) {
@@ -35,6 +41,7 @@ CalibrateResult calibrate_recipe(const CalibrateJob& job, RunResources& run) {
   CalibrateResult all;
   for (const CalibrationJob& one : jobs) {
     const auto result = run_calibration(one, job.guidance, run.threads, run.progress);
+    tell_notes(result, context);
     add(all, text_result(result, one.model.model, result.file), job);
   }
   return all;
@@ -57,7 +64,8 @@ CalibrationEntry text_of_job(const CalibrateJob& job) {
   return text;
 }
 
-CalibrateResult calibrate_model(const CalibrateJob& job, RunResources& run) {
+CalibrateResult calibrate_model(const CalibrateJob& job, RunResources& run,
+                                const RunContext& context) {
   const RecipeModel named = model_in(job.model);
   if (named.stage && refines(*named.stage)) {
     throw usage_error("{}: calibrate does not refine; merge the recipe and calibrate the result",
@@ -75,6 +83,7 @@ CalibrateResult calibrate_model(const CalibrateJob& job, RunResources& run) {
   GuidanceOptions guidance = job.guidance;
   if (!job.out.empty()) guidance.cache.clear();
   const auto result = run_calibration(one, guidance, run.threads, run.progress);
+  tell_notes(result, context);
   if (!job.out.empty())
     (is_imatrix_name(job.out) ? write_imatrix : write_statistics)(job.out, result.statistics);
   CalibrateResult all;
@@ -87,8 +96,8 @@ CalibrateResult calibrate_model(const CalibrateJob& job, RunResources& run) {
 CalibrateResult calibrate(const CalibrateJob& job, const RunContext& context) {
   RunResources run(context);
   if (std::filesystem::is_regular_file(job.model) && job.data.empty())
-    return calibrate_recipe(job, run);
-  return calibrate_model(job, run);
+    return calibrate_recipe(job, run, context);
+  return calibrate_model(job, run, context);
 }
 
 }  // namespace lewis

@@ -80,12 +80,12 @@ Statistics compute(const CalibrationJob& job, const RunningModel& model, uint64_
 CalibrationResult kept(const StatisticsKey& key, const std::filesystem::path& cache,
                        const std::function<Statistics()>& work) {
   if (cache.empty()) {
-    CalibrationResult result{work(), {}, false};
+    CalibrationResult result{work(), {}, false, {}};
     result.statistics.origin = to_origin(key);
     return result;
   }
   CachedStatistics cached = cached_statistics(cache, key, work);
-  return {std::move(cached.statistics), std::move(cached.file), cached.reused};
+  return {std::move(cached.statistics), std::move(cached.file), cached.reused, {}};
 }
 
 }  // namespace
@@ -121,13 +121,31 @@ std::filesystem::path default_cache_folder() {
   return std::filesystem::temp_directory_path() / "lewis-cache";
 }
 
+InputModel opened_like(const RecipeModel& model, const RecipeModel& main, Threads& threads) {
+  const OpenOptions options = open_options(threads);
+  InputModel input = open_input(model, options);
+  if (!is_same_model(model, main)) respell(input, open_input(main, options));
+  return input;
+}
+
+namespace {
+
+InputModel opened(const CalibrationJob& job, Threads& threads) {
+  if (job.spelled_like) return opened_like(job.model, *job.spelled_like, threads);
+  return open_input(job.model, open_options(threads));
+}
+
+}  // namespace
+
 CalibrationResult run_calibration(const CalibrationJob& job, const GuidanceOptions& options,
                                   Threads& threads, const ProgressFn& progress) {
   const bool ids = format_of(job.text.data, job.text.format) == DataFormat::kIds;
-  const auto model =
-      RunningModel::open(job.model, threads, !ids, compute_type_of(job.protocol, options));
+  const auto model = RunningModel::open(opened(job, threads), threads, !ids,
+                                        compute_type_of(job.protocol, options));
   const auto work = [&] { return compute(job, *model, options.max_memory, progress); };
-  return kept(key_of(job, *model), options.cache, work);
+  CalibrationResult result = kept(key_of(job, *model), options.cache, work);
+  result.notes = model->input.notes;
+  return result;
 }
 
 CalibrationResult run_comparison(const CalibrationJob& job, const RecipeModel& base,
@@ -135,7 +153,7 @@ CalibrationResult run_comparison(const CalibrationJob& job, const RecipeModel& b
                                  const ProgressFn& progress) {
   const bool ids = format_of(job.text.data, job.text.format) == DataFormat::kIds;
   const auto b = RunningModel::open(base, threads, !ids, options.compute);
-  const auto e = RunningModel::open(job.model, threads, !ids, options.compute);
+  const auto e = RunningModel::open(opened(job, threads), threads, !ids, options.compute);
   if (sequences_of(job, *b) != sequences_of(job, *e)) {
     throw input_error("{} and {} read {} as other tokens: their outputs cannot be compared",
                       b->input.label(), e->input.label(), job.text.data.string());
@@ -159,8 +177,12 @@ namespace {
 
 CalibrationJob job_of(const Recipe& recipe, const CalibrationEntry& entry, size_t model) {
   const LewisSection& lewis = *recipe.lewis;
-  return {recipe.models.at(model), entry, lewis.protocol, lewis.skip_first_token,
-          lewis.aim && recipe.base_index == model};
+  return {recipe.models.at(model),
+          entry,
+          lewis.protocol,
+          lewis.skip_first_token,
+          lewis.aim && recipe.base_index == model,
+          recipe.models.at(recipe.base_index.value())};
 }
 
 }  // namespace
@@ -253,8 +275,9 @@ StatisticsPair statistics_of(const Recipe& recipe, const CalibrationEntry& entry
 ModelPlan plan_entry(const Recipe& recipe, const CalibrationEntry& entry,
                      const GuidanceOptions& options, Threads& threads, const ProgressFn& progress) {
   const OpenOptions open = open_options(threads);
-  const InputModel base = open_input(recipe.models.at(recipe.base_index.value()), open),
-                   expert = open_input(recipe.models.at(entry.index), open);
+  const InputModel base = open_input(recipe.models.at(recipe.base_index.value()), open);
+  InputModel expert = open_input(recipe.models.at(entry.index), open);
+  respell(expert, base);
   const StatisticsPair pair =
       statistics_of(recipe, entry, *base.source, *expert.source, options, threads, progress);
   ImportanceInput input{*base.source, *expert.source, pair.base, pair.expert, threads, progress};
