@@ -138,6 +138,7 @@ std::vector<EvaluatedModel> Evaluation::prepare(const std::vector<TaskOptions>& 
     // A recipe is opened without its guidance, which changes none of its prompts.
     const auto running = RunningModel::open(model_in(model.path), run.threads,
                                             needs_tokenizer(tasks), job.guidance.compute);
+    for (const std::string& note : running->input.notes) tell({true, "lewis: note: " + note});
     if (expert) check_expert(*expert, *running, model.path);
     for (size_t t = 0; t < tasks.size(); ++t)
       model.tasks.push_back(prepared.get(t, tasks[t], *running));

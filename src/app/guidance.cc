@@ -124,14 +124,31 @@ std::filesystem::path default_cache_folder() {
   return private_temporary_folder("lewis-cache").value_or(std::filesystem::path());
 }
 
+InputModel opened_like(const RecipeModel& model, const RecipeModel& main, Threads& threads) {
+  const OpenOptions options = open_options(threads);
+  InputModel input = open_input(model, options);
+  if (!is_same_model(model, main)) respell(input, open_input(main, options));
+  return input;
+}
+
+namespace {
+
+InputModel opened(const CalibrationJob& job, Threads& threads) {
+  if (job.spelled_like) return opened_like(job.model, *job.spelled_like, threads);
+  return open_input(job.model, open_options(threads));
+}
+
+}  // namespace
+
 CalibrationResult run_calibration(const CalibrationJob& job, const GuidanceOptions& options,
                                   Threads& threads, const ProgressFn& progress) {
   const bool ids = format_of(job.text.data, job.text.format) == DataFormat::kIds;
-  const auto model =
-      RunningModel::open(job.model, threads, !ids, compute_type_of(job.protocol, options));
+  const auto model = RunningModel::open(opened(job, threads), threads, !ids,
+                                        compute_type_of(job.protocol, options));
   std::vector<std::string> notes;
   const auto work = [&] { return compute(job, *model, options.max_memory, progress, notes); };
   CalibrationResult result = kept(key_of(job, *model), options.cache, work);
+  result.notes.insert(result.notes.end(), model->input.notes.begin(), model->input.notes.end());
   result.notes.insert(result.notes.end(), notes.begin(), notes.end());
   return result;
 }
@@ -141,7 +158,7 @@ CalibrationResult run_comparison(const CalibrationJob& job, const RecipeModel& b
                                  const ProgressFn& progress) {
   const bool ids = format_of(job.text.data, job.text.format) == DataFormat::kIds;
   const auto b = RunningModel::open(base, threads, !ids, options.compute);
-  const auto e = RunningModel::open(job.model, threads, !ids, options.compute);
+  const auto e = RunningModel::open(opened(job, threads), threads, !ids, options.compute);
   if (sequences_of(job, *b) != sequences_of(job, *e)) {
     throw input_error("{} and {} read {} as other tokens: their outputs cannot be compared",
                       b->input.label(), e->input.label(), job.text.data.string());
@@ -165,8 +182,12 @@ namespace {
 
 CalibrationJob job_of(const Recipe& recipe, const CalibrationEntry& entry, size_t model) {
   const LewisSection& lewis = *recipe.lewis;
-  return {recipe.models.at(model), entry, lewis.protocol, lewis.skip_first_token,
-          lewis.aim && recipe.base_index == model};
+  return {recipe.models.at(model),
+          entry,
+          lewis.protocol,
+          lewis.skip_first_token,
+          lewis.aim && recipe.base_index == model,
+          recipe.models.at(recipe.base_index.value())};
 }
 
 }  // namespace
@@ -259,8 +280,9 @@ StatisticsPair statistics_of(const Recipe& recipe, const CalibrationEntry& entry
 ModelPlan plan_entry(const Recipe& recipe, const CalibrationEntry& entry,
                      const GuidanceOptions& options, Threads& threads, const ProgressFn& progress) {
   const OpenOptions open = open_options(threads);
-  const InputModel base = open_input(recipe.models.at(recipe.base_index.value()), open),
-                   expert = open_input(recipe.models.at(entry.index), open);
+  const InputModel base = open_input(recipe.models.at(recipe.base_index.value()), open);
+  InputModel expert = open_input(recipe.models.at(entry.index), open);
+  respell(expert, base);
   const StatisticsPair pair =
       statistics_of(recipe, entry, *base.source, *expert.source, options, threads, progress);
   ImportanceInput input{*base.source, *expert.source, pair.base, pair.expert, threads, progress};

@@ -25,13 +25,15 @@ struct CalibrationJob {
   Protocol protocol = Protocol::kClean;
   bool skip_first_token = false;
   bool magnitudes = false;  // see CalibrateOptions
+  // The model whose names of tensors count, where others only spell them in another way.
+  std::optional<RecipeModel> spelled_like{};
 };
 
 struct CalibrationResult {
   Statistics statistics;
   std::filesystem::path file;  // in the cache
   bool reused = false;
-  std::vector<std::string> notes{};  // of what was read in another way, or left out
+  std::vector<std::string> notes{};  // of the model (InputModel::notes), and of the text
 };
 
 // The token sequences of a calibration entry, as that model reads them. `reference`: as the paper's
@@ -39,6 +41,9 @@ struct CalibrationResult {
 std::vector<TokenSequence> text_of(const CalibrationEntry& text, const RunningModel& model,
                                    bool reference = false,
                                    std::vector<std::string>* notes = nullptr);
+
+// Opens a model with the names of tensors that `main` has, where they differ only in spelling.
+InputModel opened_like(const RecipeModel& model, const RecipeModel& main, Threads& threads);
 
 // Runs the job, or takes its result from the cache when nothing that it depends on has changed.
 CalibrationResult run_calibration(const CalibrationJob& job, const GuidanceOptions& options,

@@ -64,12 +64,23 @@ HeatMaps filled(HeatMaps measure, const std::vector<TitledCells>& models) {
   return measure;
 }
 
+// A short name of the stack of layers that a tensor is in: "vision_tower" of
+// "vision_tower.encoder.layers.3.(...)", "visual" of "model.visual.blocks.3.(...)".
+std::string stack_of(std::string_view name) {
+  std::string_view prefix = split_layer(name).prefix;
+  if (prefix.starts_with("model.") && std::ranges::count(prefix, '.') > 2) prefix.remove_prefix(6);
+  return std::string(prefix.substr(0, prefix.find('.')));
+}
+
 HeatMaps of_modules(HeatMaps measure, const std::vector<ModuleValues>& models) {
   std::vector<TitledCells> all;
   for (const ModuleValues& m : models) {
     std::map<Place, std::pair<double, int>> sums;
+    std::set<std::string> stacks;
+    for (const auto& [module, _] : m.values) stacks.insert(stack_of(module));
     for (const auto& [module, value] : m.values) {
-      auto& [sum, count] = sums[{component_of(module), tensor_layer(module).value_or(0)}];
+      const std::string stack = stacks.size() > 1 ? stack_of(module) + "." : "";
+      auto& [sum, count] = sums[{stack + component_of(module), tensor_layer(module).value_or(0)}];
       sum += value;
       ++count;
     }
@@ -89,13 +100,13 @@ std::optional<Place> place_of(const TensorDiagnostics& t, bool stacks) {
   std::string module = t.name;
   if (module.ends_with(kEnd)) module.resize(module.size() - kEnd.size());
   const std::string component = component_of(module);
-  return Place{stacks ? t.name.substr(0, t.name.find('.')) + "." + component : component, *layer};
+  return Place{stacks ? stack_of(t.name) + "." + component : component, *layer};
 }
 
 std::map<Place, DiagnosticTotals> by_place(const MergeDiagnostics& d) {
   std::set<std::string> stacks;
   for (const TensorDiagnostics& t : d.tensors) {
-    if (place_of(t, false)) stacks.insert(t.name.substr(0, t.name.find('.')));
+    if (place_of(t, false)) stacks.insert(stack_of(t.name));
   }
   std::map<Place, DiagnosticTotals> places;
   for (const TensorDiagnostics& t : d.tensors) {

@@ -3,10 +3,20 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 
 #include "recipe/recipe.h"
 
 namespace lewis {
+
+std::string ModelDifference::name_of(const std::pair<std::string, int64_t>& layer) const {
+  if (layer.second < 0) return "outside";
+  std::set<std::string_view> stacks;
+  for (const auto& [place, _] : layers) {
+    if (place.second >= 0) stacks.insert(place.first);
+  }
+  return (stacks.size() > 1 ? layer.first : "") + std::to_string(layer.second);
+}
 
 ModelDifference compare_models(const Checkpoint& a, const Checkpoint& b, Threads& threads,
                                const ProgressFn& progress) {
@@ -31,7 +41,8 @@ ModelDifference compare_models(const Checkpoint& a, const Checkpoint& b, Threads
     } else {
       const TensorDifference found = compare_tensors(a, b, t.name, 0, threads);
       d.tensors.push_back({t.name, found});
-      d.layers[tensor_layer(t.name).value_or(-1)] += found;
+      const LayerName name = split_layer(t.name);
+      d.layers[{name.layer ? std::string(name.prefix) : "", name.layer.value_or(-1)}] += found;
       d.all += found;
     }
     if (progress) progress(told);

@@ -3,6 +3,7 @@
 
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/progress.h"
@@ -17,8 +18,11 @@ struct ModelDifference {
     std::string name;
     TensorDifference difference;
   };
-  std::vector<Tensor> tensors;                 // largest relative change first
-  std::map<int64_t, TensorDifference> layers;  // by layer; -1: outside of layers
+  std::vector<Tensor> tensors;  // largest relative change first
+  // By stack of layers ("model.layers.") and layer; outside of layers: "" and -1.
+  std::map<std::pair<std::string, int64_t>, TensorDifference> layers;
+  // A layer for people: "3", "outside"; with several stacks "vision_tower.layers.3".
+  std::string name_of(const std::pair<std::string, int64_t>& layer) const;
   TensorDifference all;
   std::vector<std::string> only_a, only_b;
   std::vector<std::string> by_bytes;      // types without arithmetic: equal or not; one line each

@@ -104,7 +104,7 @@ class Reader : private YamlReader {
   }
 
   void read_compare(const YamlNode& root, OwnTask& task) const {
-    const YamlNode* map = root.find("compare");
+    const auto map = section(root, "compare");
     if (!map) return;
     check_keys(*map, {"remove", "ignore_case", "strip"}, "compare");
     task.remove = texts_of(*map, "remove");

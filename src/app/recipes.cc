@@ -5,13 +5,13 @@
 
 namespace lewis {
 
-RecipePtr open_recipe(const std::filesystem::path& file) {
-  return std::make_shared<const Recipe>(read_recipe(file));
+RecipePtr open_recipe(const std::filesystem::path& file, UnknownKeys unknown) {
+  return std::make_shared<const Recipe>(read_recipe(file, unknown));
 }
 
 RecipePtr make_recipe(std::string_view text, const std::filesystem::path& file,
-                      const std::vector<std::string>& in_memory) {
-  return std::make_shared<const Recipe>(parse_recipe(text, file, in_memory));
+                      const std::vector<std::string>& in_memory, UnknownKeys unknown) {
+  return std::make_shared<const Recipe>(parse_recipe(text, file, in_memory, unknown));
 }
 
 std::string mergekit_yaml(const Recipe& recipe) { return to_yaml(recipe, true); }

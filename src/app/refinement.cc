@@ -59,7 +59,9 @@ RefinementInputs open_refinement(const Recipe& recipe, uint64_t seed, Threads& t
   for (CalibrationEntry entry : recipe.lewis->calibration) {
     const bool ids = format_of(entry.data, entry.format) == DataFormat::kIds;
     inputs.experts.push_back(
-        RunningModel::open(recipe.models.at(entry.index), threads, !ids, ComputeType::kF32));
+        RunningModel::open(opened_like(recipe.models.at(entry.index),
+                                       recipe.models.at(recipe.base_index.value_or(0)), threads),
+                           threads, !ids, ComputeType::kF32));
     const RunningModel& expert = *inputs.experts.back();
     check_tokenizer(expert, *inputs.prior);
     entry.samples = recipe.lewis->refine->samples;

@@ -57,7 +57,7 @@ std::vector<ModuleValues> densities_of(const Findings& f, const ModelTitles& tit
     const MergeInputs& part =
         f.inputs->modules().empty() ? *f.inputs : *f.inputs->modules()[t.module];
     if (!t.merged || t.info.shape.size() < 2 || !tensor_layer(t.info.name) ||
-        !part.method().reads("density"))
+        t.base_alone || !part.method().reads("density"))
       continue;
     const TensorTask task = f.inputs->task(t);
     for (size_t m = 0; m < t.models.size(); ++m) {

@@ -12,6 +12,7 @@ namespace {
 
 struct CheckArguments {
   std::filesystem::path recipe;
+  UnknownKeys unknown = UnknownKeys::kRefused;
   std::shared_ptr<CommonOptions> common;
 };
 
@@ -52,10 +53,11 @@ void add_check_verb(CLI::App& app) {
   auto o = std::make_shared<CheckArguments>();
   CLI::App* verb = app.add_subcommand("check", "Check a recipe and its models without merging");
   verb->add_option("RECIPE", o->recipe, "mergekit recipe")->required();
+  add_lenient_option(*verb, o->unknown);
   o->common = add_common_options(*verb);
   verb->callback([o] {
     Threads threads(o->common->threads);
-    const RecipeCheck check = check_recipe(*open_recipe(o->recipe), threads);
+    const RecipeCheck check = check_recipe(*open_recipe(o->recipe, o->unknown), threads);
     if (o->common->json) {
       write_json(check_json(o->recipe, check));
     } else {

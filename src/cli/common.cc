@@ -18,6 +18,12 @@ std::shared_ptr<CommonOptions> add_common_options(CLI::App& verb) {
   return options;
 }
 
+void add_lenient_option(CLI::App& verb, UnknownKeys& unknown) {
+  verb.add_flag_callback(
+      "--lenient", [&unknown] { unknown = UnknownKeys::kNoted; },
+      "Ignore keys of the recipe that mergekit ignores, with a note");
+}
+
 std::atomic<bool>& interrupt_flag() {
   static std::atomic<bool> interrupted = false;
   return interrupted;

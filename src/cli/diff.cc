@@ -29,7 +29,7 @@ Json to_json(const ModelDifference& d) {
   Json tensors = Json::object(), layers = Json::object();
   for (const auto& [name, difference] : d.tensors) tensors[name] = to_json(difference);
   for (const auto& [layer, difference] : d.layers) {
-    layers[layer < 0 ? "outside" : std::to_string(layer)] = to_json(difference);
+    layers[d.name_of(layer)] = to_json(difference);
   }
   return {
       {"all", to_json(d.all)},         {"layers", layers},      {"tensors", tensors},
@@ -54,7 +54,7 @@ void print_difference(const ModelDifference& d, size_t top) {
   if (top < d.tensors.size()) write_out("and {} more (--top 0: all)\n", d.tensors.size() - top);
   Table layers({{"layer", Align::kLeft}, columns[1], columns[2], columns[3]});
   for (const auto& [layer, difference] : d.layers) {
-    layers.add(cells(layer < 0 ? "outside" : std::to_string(layer), difference));
+    layers.add(cells(d.name_of(layer), difference));
   }
   layers.add_line();
   layers.add(cells("all", d.all));

@@ -8,6 +8,7 @@ namespace {
 
 struct MergeArguments {
   std::filesystem::path recipe;
+  UnknownKeys unknown = UnknownKeys::kRefused;
   MergeJob job;
   std::string shard_size, max_memory;
   std::string explain;  // a tensor
@@ -105,7 +106,7 @@ void print_merge(const MergeResult& r) {
 }
 
 void fill_job(MergeArguments& o) {
-  o.job.recipe = open_recipe(o.recipe);
+  o.job.recipe = open_recipe(o.recipe, o.unknown);
   if (!o.shard_size.empty()) o.job.shard_bytes = parse_bytes(o.shard_size, "--out-shard-size");
   if (!o.max_memory.empty()) o.job.guidance.max_memory = parse_bytes(o.max_memory, "--max-memory");
   if (!o.report.empty()) o.job.report = o.report == "true" ? "" : o.report;
@@ -156,6 +157,7 @@ void add_merge_verb(CLI::App& app) {
   verb->add_flag("--report{true}", o->report,
                  "Write OUT/report.html, a page about the merge; or --report=FILE");
   add_compute_option(*verb, o->job.guidance.compute);
+  add_lenient_option(*verb, o->unknown);
   add_mergekit_flags(*verb, o->job.no_tokenizer);
   o->common = add_common_options(*verb);
   verb->callback([o] { run_merge(*o); });

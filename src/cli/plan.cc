@@ -16,6 +16,7 @@ namespace {
 
 struct PlanArguments {
   std::filesystem::path recipe;
+  UnknownKeys unknown = UnknownKeys::kRefused;
   PlanJob job;
   std::string max_memory;
   std::shared_ptr<CommonOptions> common;
@@ -150,10 +151,12 @@ std::string mergekit_note(const Recipe& recipe) {
 }
 
 void run_plan(PlanArguments& o) {
-  o.job.recipe = open_recipe(o.recipe);
+  o.job.recipe = open_recipe(o.recipe, o.unknown);
   if (!o.max_memory.empty()) o.job.guidance.max_memory = parse_bytes(o.max_memory, "--max-memory");
   ProgressPrinter progress(o.common->quiet);
   const PlanResult result = plan(o.job, run_context(*o.common, progress));
+  for (const std::string& note : result.recipe->notes)
+    fmt::print(stderr, "lewis: note: {}\n", note);
   if (o.common->json) {
     write_json_text(json_text(result));
     return;
@@ -183,6 +186,7 @@ void add_plan_verb(CLI::App& app) {
   verb->add_option("--max-memory", o->max_memory,
                    "Bytes of memory of the calibration (K, M, B: decimal)");
   add_compute_option(*verb, o->job.guidance.compute);
+  add_lenient_option(*verb, o->unknown);
   o->common = add_common_options(*verb);
   verb->callback([o] { run_plan(*o); });
 }

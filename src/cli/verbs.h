@@ -20,6 +20,9 @@ struct CommonOptions {
 };
 std::shared_ptr<CommonOptions> add_common_options(CLI::App& verb);
 
+// Adds --lenient: what becomes of a recipe's unknown keys. `unknown` must live as long as the verb.
+void add_lenient_option(CLI::App& verb, UnknownKeys& unknown);
+
 // The program's flag, which SIGINT and SIGTERM set (main).
 std::atomic<bool>& interrupt_flag();
 

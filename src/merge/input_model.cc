@@ -1,14 +1,19 @@
 #include "merge/input_model.h"
 
+#include <algorithm>
+
 #include "base/hash.h"
 #include "base/json.h"
 #include "base/model_files.h"
 #include "io/checkpoint.h"
+#include "io/model_writer.h"
+#include "io/tied_head.h"
 #include "merge/sources/adapter_source.h"
+#include "merge/sources/cast_source.h"
 #include "merge/sources/fp8_source.h"
 #include "merge/sources/merged_source.h"
 #include "merge/sources/quantization.h"
-#include "merge/sources/tied_source.h"
+#include "merge/sources/shown_source.h"
 
 namespace lewis {
 namespace {
@@ -17,11 +22,36 @@ namespace fs = std::filesystem;
 
 // Float8 weights become plain ones; config.json then no longer speaks of them.
 void widen(InputModel& model) {
+  CastModel plain = cast_odd_floats(std::move(model.source));
+  model.source = std::move(plain.source);
+  if (!plain.cast.empty()) {
+    model.notes.push_back(fmt::format(
+        "{}: {} tensor{} of a float type of their own widened or rounded ({} first)", model.label(),
+        plain.cast.size(), plain.cast.size() == 1 ? " is" : "s are", plain.cast.front()));
+  }
   WidenedSource widened = widen_fp8(model.source, *model.config);
   model.source = std::move(widened.source);
   if (widened.untrue_config_key.empty()) return;
   model.config->erase(widened.untrue_config_key);
   model.config_text = model.config->dump(2) + "\n";
+}
+
+// A head that config.json ties to the embeddings may be stored all the same. An equal copy must not
+// be merged: nobody reads it, and with random masks, which depend on names, it would come out
+// different. One with values of its own is what transformers uses.
+void settle_tied_head(InputModel& model) {
+  const HeadTensors found = find_head(model.source->tensors());
+  if (!found.head || !found.embedding || !config_ties_head(*model.config)) return;
+  const std::string head = found.head->name, embedding = found.embedding->name;
+  if (holds_own_head(*model.source, found, true)) {
+    model.notes.push_back(fmt::format(
+        "{}: config.json ties {} to {}, but they are stored with different values: they are two "
+        "tensors here, as in transformers",
+        model.label(), head, embedding));
+    return;
+  }
+  model.source =
+      without_tensors(std::move(model.source), [&](const TensorInfo& t) { return t.name == head; });
 }
 
 InputModel open_folder(const fs::path& folder) {
@@ -37,9 +67,77 @@ InputModel open_folder(const fs::path& folder) {
   }
   refuse_packed(*model.config, model.label());
   widen(model);
-  if (model.config->value("tie_word_embeddings", Json()) == true)
-    model.source = without_tied_head(std::move(model.source), model.vocab_size());
+  settle_tied_head(model);
   return model;
+}
+
+void note_spelling(InputModel& model, const AdaptedModel& adapted) {
+  if (adapted.renamed == 0) return;
+  model.notes.push_back(
+      fmt::format("{}: the adapter spells the names of {} tensor{} otherwise than the model: they "
+                  "are taken for "
+                  "the same",
+                  adapted.source->label(), adapted.renamed, adapted.renamed == 1 ? "" : "s"));
+}
+
+// A tied model gets its head shown while an adapter is applied, so that the adapter can change head
+// and embeddings apart, as it was trained to. If they are equal afterwards, they are one again.
+void apply_adapter(InputModel& model, const fs::path& folder) {
+  const SourcePtr plain = model.source;
+  const HeadTensors found = find_head(plain->tensors());
+  if (!found.embedding || found.head) {
+    AdaptedModel adapted = adapt(plain, folder);
+    note_spelling(model, adapted);
+    model.source = std::move(adapted.source);
+    return;
+  }
+  const std::string embedding = found.embedding->name, head = head_name_beside(embedding);
+  AdaptedModel adapted = adapt(with_copy(plain, *found.embedding, head), folder);
+  const auto changes = [&](const std::string& name) {
+    return std::ranges::find(adapted.changed, name) != adapted.changed.end();
+  };
+  note_spelling(model, adapted);
+  const bool of_head = changes(head), of_embedding = changes(embedding);
+  if (of_embedding && !of_head && adapted.keeps_ties) {
+    model.source = adapt(plain, folder).source;
+    return;
+  }
+  const TensorSource& all = *adapted.source;
+  const auto is_head = [&](const TensorInfo& t) { return t.name == head; };
+  if ((!of_head && !of_embedding) || same_values(all, all.get(embedding), all.get(head))) {
+    model.source = without_tensors(adapted.source, is_head);
+    return;
+  }
+  model.source = adapted.source;
+  model.notes.push_back(fmt::format(
+      "{}: the adapter changes {}{} of a model whose head is tied to its embeddings: head and "
+      "embeddings are two tensors here",
+      model.label(), of_embedding ? embedding : head,
+      of_embedding && of_head ? " and " + head + " in different ways" : ""));
+}
+
+// An adapter with a larger vocabulary brings the number of its rows and its own tokenizer.
+void take_vocabulary(InputModel& model, int64_t rows_before, const fs::path& adapter) {
+  const HeadTensors found = find_head(model.source->tensors());
+  if (!found.embedding || found.embedding->shape[0] == rows_before) return;
+  const int64_t rows = found.embedding->shape[0];
+  Json& text = model.config->contains("text_config") ? model.config->at("text_config")
+                                                     : static_cast<Json&>(*model.config);
+  if (text.contains("vocab_size")) text["vocab_size"] = rows;
+  model.config_text = model.config->dump(2) + "\n";
+  const ModelFiles own(adapter);
+  const bool has_tokenizer = own.read("tokenizer.json").has_value();
+  if (has_tokenizer) {
+    for (const std::string_view name : tokenizer_file_names()) {
+      if (auto content = own.read(std::string(name)))
+        model.changed_files[std::string(name)] = content;
+    }
+  }
+  model.notes.push_back(fmt::format(
+      "{}: the adapter has {} rows of embeddings, its base {}: the model has the adapter's{}",
+      model.label(), rows, rows_before,
+      has_tokenizer ? ", and its tokenizer"
+                    : "; the adapter brings no tokenizer.json, so the base's stays"));
 }
 
 InputModel in_memory(const std::string& name, std::shared_ptr<const TensorSource> source) {
@@ -52,9 +150,9 @@ InputModel in_memory(const std::string& name, std::shared_ptr<const TensorSource
 
 }  // namespace
 
-int64_t InputModel::vocab_size() const {
+int64_t InputModel::text_integer(std::string_view key) const {
   const Json& text = config->contains("text_config") ? config->at("text_config") : *config;
-  const Json size = text.is_object() ? text.value("vocab_size", Json()) : Json();
+  const Json size = text.is_object() ? text.value(std::string(key), Json()) : Json();
   return size.is_number_integer() ? size.get<int64_t>() : 0;
 }
 
@@ -71,11 +169,27 @@ InputModel open_input(const RecipeModel& model, const OpenOptions& options) {
   InputModel opened = model.stage ? open_stage(*model.stage, options) : open_folder(model.folder);
   opened.name = model.model;
   if (model.adapter.empty()) return opened;
-  opened.source = with_adapter(std::move(opened.source), model.adapter);
+  const HeadTensors before = find_head(opened.source->tensors());
+  const int64_t rows = before.embedding ? before.embedding->shape[0] : 0;
+  apply_adapter(opened, model.adapter);
+  take_vocabulary(opened, rows, model.adapter);
   opened.fingerprint = [base = opened.fingerprint, adapter = model.adapter] {
     return sha256_hex(base() + adapter_fingerprint(adapter));
   };
   return opened;
+}
+
+void respell(InputModel& model, const InputModel& main) {
+  Respelled result = respelled(model.source, *main.source);
+  if (result.renamed == 0) return;
+  model.source = std::move(result.source);
+  model.notes.push_back(
+      fmt::format("{}: {} tensor{} by other names than in {}: {} is taken for its {}",
+                  model.label(), result.renamed, result.renamed == 1 ? " goes" : "s go",
+                  main.label(), result.first, result.first_in_main));
+  model.fingerprint = [own = model.fingerprint, name = result.first_in_main] {
+    return sha256_hex(own() + name);
+  };
 }
 
 }  // namespace lewis

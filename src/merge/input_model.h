@@ -34,7 +34,9 @@ struct InputModel {
   const std::string& label() const { return source->label(); }
   ModelFiles files() const { return {folder, changed_files}; }
   // vocab_size of config.json (that of text_config, if it has one); 0 if it has none.
-  int64_t vocab_size() const;
+  int64_t vocab_size() const { return text_integer("vocab_size"); }
+  // A whole number of config.json (of its text_config, if it has one); 0 if it has none.
+  int64_t text_integer(std::string_view key) const;
 };
 
 // How the tokenizer settings of a recipe change the tokenizers of its models.
@@ -68,5 +70,9 @@ struct OpenOptions {
 // Opens what the recipe names and proves every header. Error(kInput) for a folder that is no model
 // or whose weights are packed integers, Error(kUsage) for a stage that cannot be merged.
 InputModel open_input(const RecipeModel& model, const OpenOptions& options);
+
+// Makes a model show its tensors by the names that they have in `main`, where those differ only in
+// spelling (io/tensor_names.h). A note says so.
+void respell(InputModel& model, const InputModel& main);
 
 }  // namespace lewis

@@ -48,6 +48,7 @@ MergeInputs::MergeInputs(const Recipe& recipe, const OpenOptions& options, Belon
             [](const auto& a, const auto& b) { return a.info.name < b.info.name; });
   if (!modules_.empty()) return;  // each has checked its own
   for (OutputTensor& t : tensors_) {
+    pass_base_through(t);
     check(t);
     t.merged = is_arithmetic(t.sources()[0].tensor->dtype);
     if (!t.merged) continue;
@@ -56,6 +57,11 @@ MergeInputs::MergeInputs(const Recipe& recipe, const OpenOptions& options, Belon
     task(t);  // every parameter is there
     if (options_.refined) take_refined(t);
   }
+}
+
+const MergeMethod& MergeInputs::method_of(const OutputTensor& t) const {
+  if (!modules_.empty()) return modules_[t.module]->method_of(t);
+  return t.base_alone ? find_merge_method("passthrough") : method_;
 }
 
 const OutputTensor& MergeInputs::tensor(std::string_view name) const {
@@ -69,7 +75,8 @@ const OutputTensor& MergeInputs::tensor(std::string_view name) const {
 bool MergeInputs::merge(const OutputTensor& t, const TensorInputs& sources, TensorOutput& out,
                         Threads& threads) const {
   if (t.merged) {
-    return merge_tensor(method_, task(t), sources, t.base.has_value(), t.info.dtype, out, threads);
+    return merge_tensor(method_of(t), task(t), sources, t.base.has_value(), t.info.dtype, out,
+                        threads);
   }
   copy_tensor(t.info.name, unit_count(t.info), sources, out);
   return true;

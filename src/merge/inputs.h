@@ -11,6 +11,7 @@
 
 #include "base/page_buffer.h"
 #include "base/threads.h"
+#include "io/layer_kinds.h"
 #include "merge/input_model.h"
 #include "merge/method.h"
 #include "merge/tensor/merge_tensor.h"
@@ -41,6 +42,7 @@ struct OutputTensor {
   double depth = 0;                 // place t of the tensor in gradients, 0 to 1
   bool merged = true;               // merged by arithmetic; false: copied
   bool refined = false;             // copied from OpenOptions::refined
+  bool base_alone = false;          // nothing is merged into the base: the base is passed through
 
   // All tensors that are read for it: those of the models, then that of the base.
   std::vector<MergeSource> sources() const;
@@ -71,6 +73,10 @@ class MergeInputs {
   // The number of layers of the output (form slices), or of main().
   int64_t layers() const { return layers_; }
 
+  // Where each layer of a stack of slices comes from: its slice's first source. Empty in the form
+  // models.
+  std::vector<LayerOrigin> layer_origins() const;
+
   // The parameters of a tensor. Error(kUsage) names tensor, model and parameter.
   TensorTask task(const OutputTensor& tensor) const;
   // Merges or copies a tensor; `sources` are its sources(), in their order. Returns whether the
@@ -86,21 +92,27 @@ class MergeInputs {
   using Belongs = std::function<bool(const std::string& tensor)>;
   MergeInputs(const Recipe& recipe, const OpenOptions& options, Belongs belongs);
 
+  const MergeMethod& method_of(const OutputTensor& tensor) const;
   void check_lewis() const;
   void open_models();
+  void settle_names();
+  void leave_out_buffers();
+  void settle_heads();
   void change_tokenizers();
   void open_modules();
   void take_over(size_t module);
   void choose_models();
   bool is_apart(size_t model, size_t slice) const;
   std::vector<const TensorInfo*> tensors_of(const InputModel& model) const;
-  int64_t count_layers(const InputModel& model) const;
+  LayerStacks stacks_of(const InputModel& model) const;
   std::string layer_prefix(const InputModel& model) const;
   void account() const;
   void add_tensors_of_models();
   void check_layer_ranges() const;
   void add_tensors_of_slices();
+  void check_layer_kinds();
   OutputTensor output_of_slice(size_t slice, int64_t offset, const TensorInfo& first) const;
+  void pass_base_through(OutputTensor& tensor) const;
   void take_refined(OutputTensor& tensor) const;
   void check(const OutputTensor& tensor) const;
   void check_counts(const OutputTensor& tensor) const;
@@ -122,6 +134,7 @@ class MergeInputs {
   std::vector<size_t> merged_;  // into Recipe::models
   std::vector<OutputTensor> tensors_;
   TokenizerChange tokenizer_;
+  std::vector<std::string> notes_;  // on what was done to make the models fit together
   int64_t layers_ = 0;
 };
 

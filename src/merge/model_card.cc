@@ -9,7 +9,9 @@
 #include "base/json.h"
 #include "base/markdown.h"
 #include "base/printable.h"
+#include "io/layer_kinds.h"
 #include "io/model_folder.h"
+#include "io/tied_head.h"
 
 namespace lewis {
 namespace {
@@ -28,24 +30,12 @@ std::optional<DType> output_dtype(const MergeInputs& inputs) {
   return dtype;
 }
 
-// config.json of a stack of slices: the number of layers, and what is listed layer by layer.
+// config.json of a stack of slices: the number of layers, and the kind of each.
 std::string stacked_config(const MergeInputs& inputs, const std::string& config) {
   Json json = parse_json(config, "config.json");
   Json& text = json.contains("text_config") ? json["text_config"] : json;
   if (!text.contains("num_hidden_layers")) return config;
-  for (const char* list : {"layer_types", "no_rope_layers", "mlp_layer_types"}) {
-    if (!text.contains(list) || !text[list].is_array()) continue;
-    Json layers = Json::array();
-    for (const OutputSlice& slice : inputs.recipe().slices) {
-      const SliceSource& source = slice.sources[0];
-      const Json& whole = *inputs.models()[source.model]->config;
-      const Json& own = whole.contains("text_config") ? whole["text_config"] : whole;
-      for (int64_t l = source.begin; l < source.end; ++l)
-        layers.push_back(own.at(list).at(static_cast<size_t>(l)));
-    }
-    text[list] = layers;
-  }
-  text["num_hidden_layers"] = inputs.layers();
+  stack_layer_kinds(inputs.layer_origins(), text);
   return json.dump(2) + "\n";
 }
 
@@ -92,6 +82,22 @@ std::string config_of_vocabulary(const TokenizerChange& change, const std::strin
   };
   set(json);
   if (json.contains("text_config") && json["text_config"].is_object()) set(json["text_config"]);
+  return json.dump(2) + "\n";
+}
+
+// Returns whether head and embeddings of the output are two tensors.
+bool holds_two(const MergeInputs& inputs) {
+  std::vector<TensorInfo> outputs;
+  for (const OutputTensor& t : inputs.tensors()) outputs.push_back(t.info);
+  const HeadTensors found = find_head(outputs);
+  return found.head && found.embedding;
+}
+
+// config.json of a model whose head is a tensor of its own.
+std::string untied_config(const std::string& config) {
+  Json json = parse_json(config, "config.json");
+  if (!config_ties_head(json)) return config;
+  untie_head(json);
   return json.dump(2) + "\n";
 }
 
@@ -161,6 +167,7 @@ std::string config_of(const MergeInputs& inputs) {
   const TokenizerChange& change = inputs.tokenizer();
   if (change.plan || !change.renumbered.empty() || change.eos)
     config = config_of_vocabulary(change, config);
+  if (holds_two(inputs)) config = untied_config(config);
   const auto dtype = output_dtype(inputs);
   return dtype ? patched_config(config, *dtype) : config;
 }

@@ -8,6 +8,8 @@
 
 #include "base/json.h"
 #include "base/suggest.h"
+#include "io/layer_kinds.h"
+#include "io/tied_head.h"
 #include "model/config_reader.h"
 #include "model/model_spec.h"
 #include "model/rope.h"
@@ -17,7 +19,8 @@ namespace {
 
 struct Family {
   std::string_view model_type;
-  // The values that transformers assumes where config.json is silent, beyond kDefaults.
+  // The values that transformers assumes where config.json is silent, beyond kDefaults. (The
+  // default of tie_word_embeddings is in io/tied_head.cc.)
   std::string_view defaults;
   // The keys of kMechanisms that the family reads, between blanks.
   std::string_view mechanisms;
@@ -30,44 +33,30 @@ struct Family {
 };
 
 constexpr std::string_view kDefaults = R"({"hidden_act": "silu", "rms_norm_eps": 1e-6,
-    "rope_theta": 10000, "tie_word_embeddings": false})";
+    "rope_theta": 10000})";
 
-// Windows: layer_types where the file has it, else those layers for which `slides` is true.
-template <typename Slides>
-void read_windows(const ConfigReader& config, ModelSpec& spec, const Slides& slides) {
+// Windows: layer_types where the file has it, else the family's rule (io/layer_kinds.h).
+void read_windows(const ConfigReader& config, ModelSpec& spec) {
   const Json* types = config.find("layer_types");
   if (types && (!types->is_array() || types->size() != spec.layer.size())) {
     throw config.refuse("layer_types", fmt::format("a list of {} layers", spec.layers));
   }
+  config.boolean("use_sliding_window", false);  // must be true or false, and a number
+  if (config.find("max_window_layers")) config.count("max_window_layers");
   for (size_t i = 0; i < spec.layer.size(); ++i) {
-    const bool sliding =
-        types ? (*types)[i] == "sliding_attention" : slides(static_cast<int64_t>(i));
-    if (types && !sliding && (*types)[i] != "full_attention") {
+    const Json type = layer_kind(config.json(), "layer_types", static_cast<int64_t>(i));
+    if (type != "sliding_attention" && type != "full_attention") {
       throw config.refuse("layer_types", fmt::format("full_attention or sliding_attention for "
                                                      "layer {}, not {}",
-                                                     i, (*types)[i].dump()));
+                                                     i, type.dump()));
     }
-    if (sliding) spec.layer[i].window = config.size("sliding_window");
+    if (type == "sliding_attention") spec.layer[i].window = config.size("sliding_window");
   }
 }
 
 void read_window_of_all(const ConfigReader& config, ModelSpec& spec) {
   if (!config.find("sliding_window")) return;
   for (LayerSpec& layer : spec.layer) layer.window = config.size("sliding_window");
-}
-
-// Qwen: sliding_window counts only where use_sliding_window says so.
-void read_upper_windows(const ConfigReader& config, ModelSpec& spec) {
-  const bool used = config.boolean("use_sliding_window", false) && config.find("sliding_window");
-  const int64_t first =
-      used && config.find("max_window_layers") ? config.count("max_window_layers") : 0;
-  read_windows(config, spec, [&](int64_t layer) { return used && layer >= first; });
-}
-
-// Every `sliding_window_pattern`th layer sees everything.
-void read_pattern_windows(const ConfigReader& config, ModelSpec& spec) {
-  const int64_t pattern = config.size("sliding_window_pattern");
-  read_windows(config, spec, [&](int64_t layer) { return (layer + 1) % pattern != 0; });
 }
 
 void read_llama(const ConfigReader& config, ModelSpec& spec) {
@@ -77,13 +66,13 @@ void read_llama(const ConfigReader& config, ModelSpec& spec) {
 
 void read_qwen2(const ConfigReader& config, ModelSpec& spec) {
   spec.qkv_bias = true;
-  read_upper_windows(config, spec);
+  read_windows(config, spec);
 }
 
 void read_qwen3(const ConfigReader& config, ModelSpec& spec) {
   spec.qkv_bias = spec.o_bias = config.boolean("attention_bias", false);
   spec.qk_norm = QkNorm::kHead;
-  read_upper_windows(config, spec);
+  read_windows(config, spec);
 }
 
 // Reads what Gemma 2 and 3 share. The scale of the embeddings is that of a float32 model; one that
@@ -102,14 +91,15 @@ void read_gemma(const ConfigReader& config, ModelSpec& spec) {
 void read_gemma2(const ConfigReader& config, ModelSpec& spec) {
   read_gemma(config, spec);
   spec.attention_softcap = static_cast<float>(config.positive_or("attn_logit_softcapping", 0));
-  read_windows(config, spec, [](int64_t layer) { return layer % 2 == 0; });
+  read_windows(config, spec);
 }
 
 // Layers with a window have a rope of their own, which rope_scaling does not touch.
 void read_gemma3(const ConfigReader& config, ModelSpec& spec) {
   read_gemma(config, spec);
   spec.qk_norm = QkNorm::kHead;
-  read_pattern_windows(config, spec);
+  config.size("sliding_window_pattern");  // must be a number
+  read_windows(config, spec);
   const auto rope = config.object("rope_parameters");
   const auto local = rope ? rope->object("sliding_attention") : std::nullopt;
   spec.ropes.push_back(
@@ -138,20 +128,16 @@ void read_granite(const ConfigReader& config, ModelSpec& spec) {
 
 void read_smollm3(const ConfigReader& config, ModelSpec& spec) {
   read_llama(config, spec);
-  const int64_t interval = config.size("no_rope_layer_interval");
+  config.size("no_rope_layer_interval");                                 // must be a number
   const std::vector<int64_t> listed = config.indices("no_rope_layers");  // 0: without rope
   if (!listed.empty() && static_cast<int64_t>(listed.size()) != spec.layers) {
     throw config.refuse("no_rope_layers", fmt::format("a list of {} layers", spec.layers));
   }
   for (size_t i = 0; i < spec.layer.size(); ++i) {
-    const bool has_rope =
-        listed.empty() ? (static_cast<int64_t>(i) + 1) % interval != 0 : listed[i] != 0;
-    spec.layer[i].rope = has_rope ? 0 : kNoRope;
+    const Json has_rope = layer_kind(config.json(), "no_rope_layers", static_cast<int64_t>(i));
+    spec.layer[i].rope = has_rope != 0 ? 0 : kNoRope;
   }
-  const bool used = config.boolean("use_sliding_window", false) && config.find("sliding_window");
-  read_windows(config, spec, [&](int64_t layer) {
-    return used && spec.layer[static_cast<size_t>(layer)].rope == kNoRope;
-  });
+  read_windows(config, spec);
 }
 
 void read_starcoder2(const ConfigReader& config, ModelSpec& spec) {
@@ -169,7 +155,8 @@ void read_cohere2(const ConfigReader& config, ModelSpec& spec) {
   spec.qkv_bias = spec.o_bias = config.boolean("attention_bias", false);
   spec.logit_multiplier = static_cast<float>(config.positive("logit_scale"));
   spec.ropes[0].pairs = RopePairs::kNeighbours;
-  read_pattern_windows(config, spec);
+  config.size("sliding_window_pattern");  // must be a number
+  read_windows(config, spec);
   for (LayerSpec& layer : spec.layer) layer.rope = layer.window ? 0 : kNoRope;
 }
 
@@ -221,9 +208,7 @@ void read_qwen2_moe(const ConfigReader& config, ModelSpec& spec) {
   read_qwen_experts(config, spec);
   spec.qkv_bias = config.boolean("qkv_bias", true);
   spec.experts.shared_intermediate = config.size("shared_expert_intermediate_size");
-  const int64_t end = config.count("max_window_layers");
-  const bool used = config.boolean("use_sliding_window", false);
-  read_windows(config, spec, [&](int64_t layer) { return used && layer % 2 == 0 && layer < end; });
+  read_windows(config, spec);
 }
 
 void read_qwen3_moe(const ConfigReader& config, ModelSpec& spec) {
@@ -239,15 +224,14 @@ constexpr Family kFamilies[] = {
      R"({"vocab_size": 256000, "hidden_size": 8192, "intermediate_size": 22528,
          "num_hidden_layers": 40, "num_attention_heads": 64, "max_position_embeddings": 8192,
          "layer_norm_eps": 1e-5, "logit_scale": 0.0625, "sliding_window": 4096,
-         "sliding_window_pattern": 4, "tie_word_embeddings": true})",
+         "sliding_window_pattern": 4})",
      "logit_scale sliding_window sliding_window_pattern", read_cohere2},
     {"gemma2",
      R"({"vocab_size": 256000, "hidden_size": 2304, "intermediate_size": 9216,
          "num_hidden_layers": 26, "num_attention_heads": 8, "num_key_value_heads": 4,
          "head_dim": 256, "hidden_activation": "gelu_pytorch_tanh",
          "max_position_embeddings": 8192, "query_pre_attn_scalar": 256, "sliding_window": 4096,
-         "final_logit_softcapping": 30, "attn_logit_softcapping": 50,
-         "tie_word_embeddings": true})",
+         "final_logit_softcapping": 30, "attn_logit_softcapping": 50})",
      "attn_logit_softcapping final_logit_softcapping query_pre_attn_scalar sliding_window",
      read_gemma2},
     {"gemma3_text",
@@ -255,8 +239,7 @@ constexpr Family kFamilies[] = {
          "num_hidden_layers": 26, "num_attention_heads": 8, "num_key_value_heads": 4,
          "head_dim": 256, "hidden_activation": "gelu_pytorch_tanh",
          "max_position_embeddings": 131072, "query_pre_attn_scalar": 256, "sliding_window": 4096,
-         "sliding_window_pattern": 6, "rope_theta": 1000000, "rope_local_base_freq": 10000,
-         "tie_word_embeddings": true})",
+         "sliding_window_pattern": 6, "rope_theta": 1000000, "rope_local_base_freq": 10000})",
      "final_logit_softcapping query_pre_attn_scalar rope_local_base_freq sliding_window "
      "sliding_window_pattern",
      read_gemma3},
@@ -332,14 +315,13 @@ constexpr Family kFamilies[] = {
     {"smollm3",
      R"({"vocab_size": 128256, "hidden_size": 2048, "intermediate_size": 11008,
          "num_hidden_layers": 36, "num_attention_heads": 16, "num_key_value_heads": 4,
-         "max_position_embeddings": 32768, "rope_theta": 2000000, "no_rope_layer_interval": 4,
-         "tie_word_embeddings": true})",
+         "max_position_embeddings": 32768, "rope_theta": 2000000, "no_rope_layer_interval": 4})",
      "no_rope_layer_interval no_rope_layers sliding_window use_sliding_window", read_smollm3},
     {"starcoder2",
      R"({"vocab_size": 49152, "hidden_size": 3072, "intermediate_size": 12288,
          "num_hidden_layers": 30, "num_attention_heads": 24, "num_key_value_heads": 2,
          "hidden_act": "gelu_pytorch_tanh", "max_position_embeddings": 4096,
-         "norm_epsilon": 1e-5, "tie_word_embeddings": true})",
+         "norm_epsilon": 1e-5})",
      "sliding_window", read_starcoder2},
 };
 
@@ -503,7 +485,7 @@ ModelSpec read_common(const ConfigReader& config, const Family& family) {
     spec.max_positions = static_cast<int64_t>(static_cast<double>(spec.max_positions) *
                                               spec.ropes[0].dynamic_factor);
   }
-  spec.tied_head = config.boolean("tie_word_embeddings", false);
+  spec.tied_head = config.boolean("tie_word_embeddings", config_ties_head(config.json()));
   spec.layer.resize(static_cast<size_t>(spec.layers));
   return spec;
 }

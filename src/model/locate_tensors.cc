@@ -1,23 +1,23 @@
 #include "base/error.h"
+#include "io/tensor_names.h"
 #include "io/tensor_source.h"
+#include "io/tied_head.h"
 #include "model/model_spec.h"
 
 namespace lewis {
 
 ModelSpec locate_tensors(ModelSpec spec, const TensorSource& source) {
-  struct Place {
-    std::string_view prefix, head;
+  // The text model is where the embeddings are, by any spelling of their name; the head likewise.
+  const NameIndex names(source);
+  const auto place = [&](std::string_view name, std::string& prefix, std::string_view after) {
+    const TensorInfo* found = names.find(name);
+    if (found && found->name.ends_with(after))
+      prefix = found->name.substr(0, found->name.size() - after.size());
   };
-  // Alone; multimodal models as transformers 4 and 5 store them.
-  static constexpr Place kPlaces[] = {{"model.", "lm_head."},
-                                      {"language_model.model.", "language_model.lm_head."},
-                                      {"model.language_model.", "lm_head."}};
-  for (const Place& place : kPlaces) {
-    if (!source.find(fmt::format("{}embed_tokens.weight", place.prefix))) continue;
-    spec.prefix = place.prefix;
-    spec.head = place.head;
-    break;
-  }
+  place("model.embed_tokens.weight", spec.prefix, "embed_tokens.weight");
+  spec.head = head_name_beside(spec.prefix + "embed_tokens.weight");
+  spec.head.resize(spec.head.size() - std::string_view("weight").size());
+  place("lm_head.weight", spec.head, "weight");
   for (int64_t i = 0; i < spec.layers; ++i) {
     if (!spec.layer[static_cast<size_t>(i)].routed) continue;
     const std::string experts = fmt::format("{}layers.{}.mlp.experts.", spec.prefix, i);

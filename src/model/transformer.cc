@@ -11,6 +11,8 @@
 
 #include "base/error.h"
 #include "base/page_buffer.h"
+#include "io/tensor_names.h"
+#include "io/tied_head.h"
 #include "model/block_weights.h"
 #include "model/mixer.h"
 
@@ -88,10 +90,12 @@ Transformer::Transformer(const TensorSource& source, ModelSpec spec, Backend& ba
       spec_(locate_tensors(std::move(spec), source)),
       backend_(backend),
       threads_(threads),
-      tied_head_(spec_.tied_head || !source.find(head_name(spec_))),
       ends_(std::make_unique<Ends>()),
       workspace_(std::make_unique<Workspace>()),
       ahead_(std::make_unique<Ahead>()) {
+  tied_head_ = !holds_own_head(
+      source_, {source_.find(embedding_name(spec_)), source_.find(head_name(spec_))},
+      spec_.tied_head);
   check_tensors();
 }
 
@@ -136,8 +140,7 @@ void Transformer::check_no_others(const std::set<std::string, std::less<>>& know
   for (const TensorInfo& tensor : source_.tensors()) {
     const std::string_view name = tensor.name;
     const bool ours = name.starts_with(spec_.prefix) || name.starts_with(spec_.head);
-    // Old checkpoints store what follows from config.json.
-    if (ours && !known.contains(name) && !name.ends_with("rotary_emb.inv_freq")) {
+    if (ours && !known.contains(name) && !is_buffer(tensor)) {
       throw input_error(
           "{}: tensor {} has no place in a {} of {} layers as config.json describes it",
           source_.label(), name, spec_.model_type, spec_.layers);

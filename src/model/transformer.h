@@ -78,7 +78,8 @@ class Transformer {
   // Looks where the tensors are (locate_tensors), checks that every one that the spec asks for is
   // there with its shape and an arithmetic type, and that the text model has no tensor that the
   // spec does not know: what is ignored would be computed wrongly. (Error(kInput) names it.) The
-  // head is tied when the spec says so or when there is no lm_head.weight.
+  // head is tied when there is no lm_head.weight, or when the spec ties it and the stored one has
+  // the values of the embeddings (io/tied_head.h).
   Transformer(const TensorSource& source, ModelSpec spec, Backend& backend, Threads& threads);
   ~Transformer();
 
@@ -192,7 +193,7 @@ class Transformer {
   ModelSpec spec_;
   Backend& backend_;
   Threads& threads_;
-  bool tied_head_;
+  bool tied_head_ = true;
   std::unique_ptr<Ends> ends_;
   std::unique_ptr<Workspace> workspace_;
   std::unique_ptr<Ahead> ahead_;

@@ -156,12 +156,11 @@ namespace {
 
 // `weight` of each tensor times its coefficient.
 void set_weights(Recipe& recipe, const ModelPlan& plan) {
-  int64_t layers = 0;
-  for (const std::string& t : plan.tensors)
-    layers = std::max(layers, tensor_layer(t).value_or(-1) + 1);
+  LayerStacks stacks;
+  for (const std::string& t : plan.tensors) stacks.add(t);
   std::vector<Condition> conditions;
   for (const std::string& t : plan.tensors) {
-    const auto weight = resolve(recipe, "weight", plan.model, t, tensor_depth(t, layers));
+    const auto weight = resolve(recipe, "weight", plan.model, t, stacks.depth(t));
     const auto factor = plan.coefficient.find(t);
     if (!weight) continue;  // the merge will say so
     conditions.push_back({filter_for(t, plan.tensors),

@@ -8,7 +8,8 @@ namespace lewis {
 
 // The documents as a recipe; as parse_recipe.
 Recipe recipe_of(std::vector<YamlNode> documents, const std::filesystem::path& file,
-                 std::vector<std::string> in_memory = {});
+                 std::vector<std::string> in_memory = {},
+                 UnknownKeys unknown = UnknownKeys::kRefused);
 
 // A number that is to be found: a map whose key `search` is a list.
 bool is_range(const YamlNode& node);

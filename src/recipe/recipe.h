@@ -1,6 +1,8 @@
 // The recipe: what to merge and how. mergekit's YAML plus the section `lewis:`.
 #pragma once
 
+#include <lewis/recipe.h>
+
 #include <cstdint>
 #include <filesystem>
 #include <map>
@@ -16,6 +18,7 @@
 #include "base/dtype.h"
 #include "base/protocol.h"
 #include "recipe/choices.h"
+#include "recipe/layer_stacks.h"
 #include "recipe/tokenizer_settings.h"
 
 namespace lewis {
@@ -150,6 +153,7 @@ struct Recipe {
   std::optional<TokenizerSettings> tokenizer;  // tokenizer_source, or tokenizer
   std::optional<std::string> chat_template;    // "auto", the name of a built-in one, or Jinja
   std::optional<LewisSection> lewis;
+  std::vector<std::string> notes;  // on keys that are ignored (UnknownKeys::kNoted), one line each
   // Planned recipes with lewis.aim: factors that the merged task vector is multiplied by.
   std::shared_ptr<const ColumnFactorMap> relaxation{};
 };
@@ -164,17 +168,13 @@ inline bool refines(const Recipe& recipe) {
 // "FILE:LINE:", names the key and the nearest known one. Model and data paths that do not exist are
 // refused too. Relative paths are resolved against the working directory first, as mergekit does,
 // then against the recipe's folder.
-Recipe read_recipe(const std::filesystem::path& file);
+// With UnknownKeys::kNoted, keys that mergekit ignores are lines of Recipe::notes.
+Recipe read_recipe(const std::filesystem::path& file, UnknownKeys unknown = UnknownKeys::kRefused);
 // `in_memory`: names of models that the caller opens (OpenOptions::in_memory). They have no folder,
 // and they come before folders of the same name.
 Recipe parse_recipe(std::string_view text, const std::filesystem::path& file,
-                    const std::vector<std::string>& in_memory = {});
-
-// Depth of a tensor for gradients: layer / (layers - 1); 1 if there is one layer; 0 for tensors
-// outside the layers (embeddings, final norm, head).
-double tensor_depth(std::string_view tensor_name, int64_t layers);
-// The layer number in a name ("model.layers.11.mlp.up_proj.weight": 11), if it has one.
-std::optional<int64_t> tensor_layer(std::string_view tensor_name);
+                    const std::vector<std::string>& in_memory = {},
+                    UnknownKeys unknown = UnknownKeys::kRefused);
 
 // The value of a setting for a tensor at depth t in [0, 1]; nullopt when no condition matches.
 std::optional<double> evaluate(const ParameterSetting& setting, std::string_view tensor_name,

@@ -1,7 +1,6 @@
 // The value of a parameter for a tensor, by mergekit's rules (docs/mergekit.md).
 #include <fmt/format.h>
 #include <algorithm>
-#include <charconv>
 
 #include "recipe/recipe.h"
 
@@ -20,30 +19,6 @@ double value_at(const SettingValue& value, double t) {
   if (const double* number = std::get_if<double>(&value)) return *number;
   return interpolate(std::get<Gradient>(value), t);
 }
-
-}  // namespace
-
-std::optional<int64_t> tensor_layer(std::string_view name) {
-  // The first part of the name that is a number: model.layers.11.mlp.experts.3 is in layer 11.
-  for (size_t begin = 0; begin < name.size();) {
-    const size_t end = std::min(name.find('.', begin), name.size());
-    int64_t number = 0;
-    const auto [stop, error] = std::from_chars(name.data() + begin, name.data() + end, number);
-    if (error == std::errc() && stop == name.data() + end && begin > 0 && number >= 0)
-      return number;
-    begin = end + 1;
-  }
-  return std::nullopt;
-}
-
-double tensor_depth(std::string_view name, int64_t layers) {
-  const auto layer = tensor_layer(name);
-  if (!layer) return 0;
-  return layers > 1 ? std::min(1.0, static_cast<double>(*layer) / static_cast<double>(layers - 1))
-                    : 1;
-}
-
-namespace {
 
 const Condition* first_match(const std::vector<Condition>& conditions, std::string_view name) {
   const auto it = std::find_if(conditions.begin(), conditions.end(), [&](const Condition& c) {

@@ -36,6 +36,13 @@ const YamlNode* YamlReader::given(const YamlNode& map, std::string_view key) {
   return node && !node->is_null() ? node : nullptr;
 }
 
+std::optional<YamlNode> YamlReader::section(const YamlNode& map, std::string_view key) {
+  const YamlNode* node = map.find(key);
+  if (!node) return std::nullopt;
+  if (!node->is_null()) return *node;
+  return YamlNode{.kind = Kind::kMap, .line = node->line};
+}
+
 const YamlNode& YamlReader::need(const YamlNode& map, std::string_view key) const {
   const YamlNode* node = map.find(key);
   if (!node) fail(map.line, fmt::format("'{}' is missing", key));

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -36,6 +37,9 @@ class YamlReader {
   }
   // The value of a key; null when the key is missing or its value is null.
   static const YamlNode* given(const YamlNode& map, std::string_view key);
+  // The value of a key that is a section: a map whose keys may all be missing. A section without
+  // any ("refine:") is a map without keys; nothing when the key itself is missing.
+  static std::optional<YamlNode> section(const YamlNode& map, std::string_view key);
   // The value of a key, which must be there.
   const YamlNode& need(const YamlNode& map, std::string_view key) const;
 

@@ -393,6 +393,7 @@ TEST(Adapter, RefusesTensorsThatDoNotFit) {
                      a.add("base_model.model.y.lora_A.weight", DType::kF32, {2, 5}, Matrix(10));
                      a.add("base_model.model.y.lora_B.weight", DType::kF32, {3, 2}, Matrix(6));
                      b.add("model.y.weight", DType::kF32, {3, 5}, Matrix(15));
+                     b.add("transformer.y.weight", DType::kF32, {3, 5}, Matrix(15));  // which one?
                    },
                    "y.lora_A.weight has nothing to change: memory has no tensor y.weight"},
            Refusal{"conv",

@@ -193,8 +193,6 @@ TEST_F(Engine, RecipesThatLackSomethingAreRefused) {
   expect_refused(
       "merge_method: tees\nbase_model: base\nmodels:\n- model: math\n  parameters: {weight: 1}\n",
       ExitCode::kUsage, {"did you mean 'ties'"});
-  expect_refused("merge_method: ties\nbase_model: base\nmodels:\n- model: base\n", ExitCode::kUsage,
-                 {"no model to merge"});
 }
 
 TEST_F(Engine, LinearTakesTheBaseOnlyWhenItHasAWeight) {

@@ -104,11 +104,15 @@ TEST_F(RecipeTest, WithoutAMatchTheNextLevelDecides) {
 TEST_F(RecipeTest, DepthOfTensors) {
   EXPECT_EQ(tensor_layer("model.layers.11.mlp.experts.3.w1.weight"), 11);
   EXPECT_EQ(tensor_layer("model.embed_tokens.weight"), std::nullopt);
-  EXPECT_EQ(tensor_depth("model.layers.0.a", 5), 0.0);
-  EXPECT_EQ(tensor_depth("model.layers.1.a", 5), 0.25);
-  EXPECT_EQ(tensor_depth("model.layers.4.a", 5), 1.0);
-  EXPECT_EQ(tensor_depth("model.layers.0.a", 1), 1.0);
-  EXPECT_EQ(tensor_depth("lm_head.weight", 5), 0.0);
+  LayerStacks five, one;
+  for (const char* name : {"model.layers.0.a", "model.layers.4.a", "lm_head.weight"})
+    five.add(name);
+  one.add("model.layers.0.a");
+  EXPECT_EQ(five.depth("model.layers.0.a"), 0.0);
+  EXPECT_EQ(five.depth("model.layers.1.a"), 0.25);
+  EXPECT_EQ(five.depth("model.layers.4.a"), 1.0);
+  EXPECT_EQ(one.depth("model.layers.0.a"), 1.0);
+  EXPECT_EQ(five.depth("lm_head.weight"), 0.0);
 }
 
 TEST_F(RecipeTest, BaseIsFoundOrAppended) {

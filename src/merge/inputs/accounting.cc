@@ -1,26 +1,16 @@
 // MergeInputs: accounts for every tensor, which is merged, copied or refused.
 #include <algorithm>
-#include <set>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "merge/inputs.h"
 
 namespace lewis {
 namespace {
 
-// "model.layers.", 3, ".mlp.up_proj.weight"; no layer: the name alone.
-struct NameParts {
-  std::string prefix, rest;
-  std::optional<int64_t> layer;
-};
-
-NameParts split_name(const std::string& name) {
-  const auto layer = tensor_layer(name);
-  if (!layer) return {name, "", std::nullopt};
-  const std::string number = std::to_string(*layer);
-  const size_t at = name.find("." + number + ".");
-  if (at == std::string::npos) return {name, "", std::nullopt};
-  return {name.substr(0, at + 1), name.substr(at + 1 + number.size()), layer};
+// The name of the same tensor in another layer.
+std::string layer_name(const LayerName& parts, int64_t layer) {
+  return fmt::format("{}{}{}", parts.prefix, layer, parts.rest);
 }
 
 // Embeddings come before the layers; all else outside of them (final norm, head) behind.
@@ -42,24 +32,27 @@ std::vector<const TensorInfo*> MergeInputs::tensors_of(const InputModel& model) 
   return tensors;
 }
 
-int64_t MergeInputs::count_layers(const InputModel& model) const {
-  int64_t layers = 0;
-  for (const TensorInfo* t : tensors_of(model)) {
-    layers = std::max(layers, tensor_layer(t->name).value_or(-1) + 1);
-  }
-  return layers;
+// The stacks of layers of a model. Heads that predict further tokens may lie behind the layers that
+// config.json counts, under the same prefix.
+LayerStacks MergeInputs::stacks_of(const InputModel& model) const {
+  LayerStacks stacks;
+  for (const TensorInfo* t : tensors_of(model)) stacks.add(t->name);
+  stacks.split_off(model.text_integer("num_hidden_layers"),
+                   model.text_integer("num_nextn_predict_layers"));
+  return stacks;
 }
 
 // The part of names before the number of a layer; the model must have one stack of layers.
 std::string MergeInputs::layer_prefix(const InputModel& model) const {
-  std::set<std::string> prefixes;
-  for (const TensorInfo* t : tensors_of(model)) {
-    const NameParts parts = split_name(t->name);
-    if (parts.layer) prefixes.insert(parts.prefix);
-  }
-  if (prefixes.size() == 1) return *prefixes.begin();
-  throw usage_error("{}: slices need a model with one stack of layers, found {}", model.label(),
-                    prefixes.size());
+  const LayerStacks stacks = stacks_of(model);
+  if (stacks.stacks().size() == 1) return stacks.stacks().begin()->first;
+  std::vector<std::string> prefixes;
+  for (const auto& [prefix, layers] : stacks.stacks())
+    prefixes.push_back(fmt::format("{} ({} layer{})", prefix, layers, layers == 1 ? "" : "s"));
+  throw usage_error(
+      "{}: slices need one stack of layers, found {}{}{}; give each part of the model a module "
+      "(`modules:`)",
+      model.label(), prefixes.size(), prefixes.empty() ? "" : ": ", fmt::join(prefixes, ", "));
 }
 
 void MergeInputs::account() const {
@@ -77,11 +70,12 @@ void MergeInputs::account() const {
 
 void MergeInputs::add_tensors_of_models() {
   account();
-  layers_ = count_layers(main());
+  const LayerStacks stacks = stacks_of(main());
+  layers_ = stacks.most_layers();
   for (const TensorInfo* t : tensors_of(main())) {
     OutputTensor out;
     out.info = *t;
-    out.depth = tensor_depth(t->name, layers_);
+    out.depth = stacks.depth(t->name);
     const auto source = [&](size_t m) {
       return MergeSource{models_[m], &models_[m]->source->get(t->name), m, 0};
     };
@@ -97,15 +91,13 @@ void MergeInputs::add_tensors_of_models() {
 OutputTensor MergeInputs::output_of_slice(size_t slice, int64_t offset,
                                           const TensorInfo& first) const {
   const OutputSlice& s = recipe_.slices[slice];
-  const NameParts parts = split_name(first.name);
+  const LayerName parts = split_layer(first.name);
   OutputTensor out;
   out.info = first;
   out.slice = slice;
   for (size_t place = 0; place < s.sources.size(); ++place) {
     const SliceSource& source = s.sources[place];
-    const std::string name = parts.layer
-                                 ? parts.prefix + std::to_string(source.begin + offset) + parts.rest
-                                 : first.name;
+    const std::string name = parts.layer ? layer_name(parts, source.begin + offset) : first.name;
     const InputModel& model = *models_[source.model];
     const MergeSource found{&model, &model.source->get(name), source.model, place};
     if (is_apart(source.model, slice)) {
@@ -124,7 +116,8 @@ OutputTensor MergeInputs::output_of_slice(size_t slice, int64_t offset,
 void MergeInputs::check_layer_ranges() const {
   for (const OutputSlice& s : recipe_.slices) {
     for (const SliceSource& source : s.sources) {
-      const int64_t layers = count_layers(*models_[source.model]);
+      const std::string prefix = layer_prefix(*models_[source.model]);
+      const int64_t layers = stacks_of(*models_[source.model]).layers(prefix);
       if (source.end <= layers) continue;
       throw usage_error("{}:{}: layer_range [{}, {}) of {}, which has {} layers", where(), s.line,
                         source.begin, source.end, models_[source.model]->label(), layers);
@@ -132,14 +125,51 @@ void MergeInputs::check_layer_ranges() const {
   }
 }
 
+std::vector<LayerOrigin> MergeInputs::layer_origins() const {
+  std::vector<LayerOrigin> layers;
+  for (const OutputSlice& slice : recipe_.slices) {
+    const SliceSource& source = slice.sources[0];
+    const InputModel& model = *models_[source.model];
+    for (int64_t l = source.begin; l < source.end; ++l)
+      layers.push_back({&text_part(*model.config), l, model.label()});
+  }
+  return layers;
+}
+
+// Refuses a stack whose config.json could not say of what kind its layers are. Layers of different
+// kinds may be merged; the result has the first one's.
+void MergeInputs::check_layer_kinds() {
+  Json text = text_part(*main().config);
+  if (text.contains("num_hidden_layers")) stack_layer_kinds(layer_origins(), text);
+  for (const OutputSlice& slice : recipe_.slices) {
+    const SliceSource& first = slice.sources[0];
+    const Json& own = text_part(*models_[first.model]->config);
+    for (const SliceSource& source : slice.sources) {
+      const Json& other = text_part(*models_[source.model]->config);
+      for (int64_t i = 0; i < slice.layers(); ++i) {
+        const Json kind = layer_kind(own, "layer_types", first.begin + i);
+        const Json its = layer_kind(other, "layer_types", source.begin + i);
+        if (kind == its) continue;
+        notes_.push_back(fmt::format(
+            "layer {} of {} ({}) is merged with layer {} of {} ({}): the result has the first "
+            "one's kind of attention",
+            first.begin + i, models_[first.model]->label(), kind.dump(), source.begin + i,
+            models_[source.model]->label(), its.dump()));
+        return;
+      }
+    }
+  }
+}
+
 void MergeInputs::add_tensors_of_slices() {
   check_layer_ranges();
+  check_layer_kinds();
   for (size_t slice = 0; slice < recipe_.slices.size(); ++slice) {
     const OutputSlice& s = recipe_.slices[slice];
     const InputModel& model = *models_[s.sources[0].model];
     const std::string prefix = layer_prefix(model);
     for (const TensorInfo* t : tensors_of(model)) {
-      const NameParts parts = split_name(t->name);
+      const LayerName parts = split_layer(t->name);
       if (!parts.layer) {
         const size_t wanted = is_before_layers(t->name) ? 0 : recipe_.slices.size() - 1;
         if (slice == wanted) tensors_.push_back(output_of_slice(slice, 0, *t));
@@ -148,7 +178,7 @@ void MergeInputs::add_tensors_of_slices() {
       const int64_t offset = *parts.layer - s.sources[0].begin;
       if (offset < 0 || offset >= s.layers()) continue;
       OutputTensor out = output_of_slice(slice, offset, *t);
-      out.info.name = prefix + std::to_string(layers_ + offset) + parts.rest;
+      out.info.name = layer_name(parts, layers_ + offset);
       out.depth =
           s.layers() > 1 ? static_cast<double>(offset) / static_cast<double>(s.layers() - 1) : 1;
       tensors_.push_back(std::move(out));
@@ -182,7 +212,16 @@ void MergeInputs::check(const OutputTensor& t) const {
   }
 }
 
+// A method of task vectors returns the base where no model is merged into it.
+void MergeInputs::pass_base_through(OutputTensor& t) const {
+  if (!t.base || !t.models.empty()) return;
+  t.models = {*t.base};
+  t.base.reset();
+  t.base_alone = true;
+}
+
 void MergeInputs::check_counts(const OutputTensor& t) const {
+  if (t.base_alone) return;
   const size_t n = t.models.size(), least = method_.min_models, most = method_.max_models;
   if (n >= least && n <= most) return;
   const size_t bound = n < least ? least : most;

@@ -36,6 +36,9 @@ void MergeInputs::open_models() {
   for (const RecipeModel& m : recipe_.models) opened_.push_back(open_input(m, within));
   for (const InputModel& model : opened_) models_.push_back(&model);
   main_ = models_[recipe_.base_index.value_or(0)];
+  settle_names();
+  leave_out_buffers();
+  settle_heads();
   if (recipe_.tokenizer || recipe_.chat_template) change_tokenizers();
 }
 
@@ -118,7 +121,9 @@ void MergeInputs::choose_models() {
     chosen.insert(i);
   }
   merged_.assign(chosen.begin(), chosen.end());
-  if (merged_.empty()) throw usage_error("{}: no model to merge into the base", where());
+  if (!merged_.empty()) return;
+  notes_.push_back(fmt::format("the base is the only model, so {} returns it: {}", method_.name,
+                               main().label()));
 }
 
 std::vector<std::string> MergeInputs::merged_names() const {

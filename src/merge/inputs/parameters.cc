@@ -30,6 +30,7 @@ std::vector<ParameterLevel> MergeInputs::levels(const OutputTensor& t,
 
 TensorTask MergeInputs::task(const OutputTensor& t) const {
   if (!modules_.empty()) return modules_[t.module]->task(t);
+  const MergeMethod& method = method_of(t);
   TensorTask task;
   if (t.base) task.relaxation = factors_of(recipe_.relaxation, *t.base->tensor);
   task.name = t.info.name;
@@ -39,12 +40,11 @@ TensorTask MergeInputs::task(const OutputTensor& t) const {
     ModelParameters values(TensorRandom(options_.seed, s.model, t.info.name));
     values.trim_factors = factors_of(recipe_.models[s.model].trim_factors, *s.tensor);
     const auto of_model = levels(t, &s);
-    for (const MethodParameter& p : method_.model_parameters)
-      take_value(p, of_model, t, &s, values);
+    for (const MethodParameter& p : method.model_parameters) take_value(p, of_model, t, &s, values);
     task.models.push_back(values);
   }
   const auto of_all = levels(t, nullptr);
-  for (const MethodParameter& p : method_.whole_parameters) take_value(p, of_all, t, nullptr, task);
+  for (const MethodParameter& p : method.whole_parameters) take_value(p, of_all, t, nullptr, task);
   return task;
 }
 
@@ -67,10 +67,12 @@ void MergeInputs::take_value(const MethodParameter& parameter,
 
 std::vector<std::string> MergeInputs::explain(const OutputTensor& t) const {
   if (!modules_.empty()) return modules_[t.module]->explain(t);
+  const MergeMethod& method = method_of(t);
   std::vector<std::string> lines = {
       fmt::format("{}: {} {}, {}", t.info.name, dtype_name(t.info.dtype), to_string(t.info.shape),
                   t.refined  ? "refined"
-                  : t.merged ? fmt::format("merged by {}", method_.name)
+                  : t.base_alone ? "the base, as no model is merged into it"
+                  : t.merged ? fmt::format("merged by {}", method.name)
                              : "copied"),
       fmt::format("depth t = {:.6g}", t.depth)};
   const auto value = [&](const MethodParameter& p, const MergeSource* s) {
@@ -91,10 +93,10 @@ std::vector<std::string> MergeInputs::explain(const OutputTensor& t) const {
     lines.push_back(fmt::format("model {} ({})", s.input->label(), s.tensor->name));
     if (tokenizer_.plan && is_embedding(*s.tensor, tokenizer_.plan->rows()))
       lines.push_back("  " + describe_rows(*tokenizer_.plan, s.model));
-    for (const MethodParameter& p : method_.model_parameters) lines.push_back(value(p, &s));
+    for (const MethodParameter& p : method.model_parameters) lines.push_back(value(p, &s));
   }
-  if (!method_.whole_parameters.empty()) lines.push_back("whole merge");
-  for (const MethodParameter& p : method_.whole_parameters) lines.push_back(value(p, nullptr));
+  if (!method.whole_parameters.empty()) lines.push_back("whole merge");
+  for (const MethodParameter& p : method.whole_parameters) lines.push_back(value(p, nullptr));
   return lines;
 }
 

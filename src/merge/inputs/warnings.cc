@@ -22,6 +22,26 @@ std::optional<std::string> differing_key(const InputModel& a, const InputModel& 
   return std::nullopt;
 }
 
+// A model most of whose tensors have the type of the main model's, but not all.
+std::optional<std::string> differing_types(const InputModel& main, const InputModel& model) {
+  size_t differing = 0, all = 0;
+  const TensorInfo *first = nullptr, *in_main = nullptr;
+  for (const TensorInfo& t : model.source->tensors()) {
+    const TensorInfo* other = main.source->find(t.name);
+    if (!other || !is_arithmetic(t.dtype) || !is_arithmetic(other->dtype)) continue;
+    ++all;
+    if (t.dtype == other->dtype) continue;
+    if (differing++ > 0) continue;
+    first = &t;
+    in_main = other;
+  }
+  if (differing == 0 || 2 * differing >= all) return std::nullopt;
+  return fmt::format("{} of {}{} {} but {} in {}: values are widened to F32 and rounded once",
+                     first->name, model.label(),
+                     differing == 1 ? " is" : fmt::format(" and {} more are", differing - 1),
+                     dtype_name(first->dtype), dtype_name(in_main->dtype), main.label());
+}
+
 }  // namespace
 
 std::vector<std::string> MergeInputs::warnings() const {
@@ -31,8 +51,12 @@ std::vector<std::string> MergeInputs::warnings() const {
       if (std::ranges::find(lines, line) == lines.end()) lines.push_back(line);
     }
   }
+  for (const std::string& line : recipe_.notes) {
+    if (std::ranges::find(lines, line) == lines.end()) lines.push_back(line);
+  }
   if (!modules_.empty()) return lines;
-  lines = tokenizer_.warnings;
+  std::ranges::copy(notes_, std::back_inserter(lines));
+  std::ranges::copy(tokenizer_.warnings, std::back_inserter(lines));
   if (recipe_.base_index && method_.base == BaseRole::kWeighted &&
       std::find(merged_.begin(), merged_.end(), *recipe_.base_index) == merged_.end()) {
     lines.push_back(fmt::format("{} takes no base: {} only gives config and tokenizer",
@@ -61,9 +85,7 @@ std::vector<std::string> MergeInputs::warnings() const {
     lines.push_back(fmt::format("{} does not read the parameter {}", method_.name, name));
   }
   for (const InputModel& model : opened_) {
-    for (const std::string& note : model.notes) {
-      if (std::ranges::find(lines, note) == lines.end()) lines.push_back(note);
-    }
+    if (auto types = differing_types(main(), model)) lines.push_back(std::move(*types));
     if (const auto key = differing_key(main(), model)) {
       lines.push_back(
           fmt::format("config.json: '{}' differs between {} and {}; the merge has that of {}", *key,

@@ -1,8 +1,11 @@
 #include "merge/sources/adapter_changes.h"
 
+#include <set>
 #include <tuple>
 
 #include "base/error.h"
+#include "io/tensor_names.h"
+#include "io/tied_head.h"
 
 namespace lewis {
 namespace {
@@ -19,7 +22,16 @@ struct ModuleParts {
 class AdapterReader {
  public:
   AdapterReader(const TensorSource& base, const AdapterConfig& config, const SafetensorsFile& file)
-      : base_(base), config_(config), file_(file), where_(file.path().string()) {}
+      : base_(base),
+        names_(base),
+        head_(find_head(base.tensors())),
+        config_(config),
+        file_(file),
+        where_(file.path().string()) {
+    check_adapter_names();
+  }
+
+  size_t renamed() const { return renamed_.size(); }
 
   AdapterChanges read() {
     if (file_.entries().empty()) throw input_error("{}: holds no tensors", where_);
@@ -29,6 +41,7 @@ class AdapterReader {
       add_low_rank_change(module, parts);
       if (parts.bias) add_bias(module, *parts.bias);
     }
+    check_rows();
     return std::move(changes_);
   }
 
@@ -37,22 +50,51 @@ class AdapterReader {
     return input_error("{}: tensor {} {}", where_, entry.info.name, why);
   }
 
-  // "base_model.model.X.lora_A[.default].weight" -> lora_A of module X; without ".lora_" the whole
-  // tensor X, which PEFT may call X.base_layer.
+  // "X.lora_A.NAME.weight" in parts; `kind` is empty for a whole tensor. PEFT leaves the adapter's
+  // name out when it saves, other programs leave it in.
+  struct Key {
+    std::string_view module, kind, adapter, tail;  // X, "lora_A", NAME, "weight"
+  };
+  static Key split_key(std::string_view name) {
+    const size_t at = name.rfind(".lora_");
+    if (at == std::string_view::npos) return {name, {}, {}, {}};
+    Key key{name.substr(0, at), name.substr(at + 1), {}, {}};
+    const size_t first = key.kind.find('.');
+    if (first == std::string_view::npos) return key;
+    key.adapter = key.kind.substr(first + 1);
+    key.kind = key.kind.substr(0, first);
+    const size_t last = key.adapter.rfind('.') + 1;  // 0 where there is no dot
+    const std::string_view end = key.adapter.substr(last);
+    if (end != "weight" && end != "bias") return key;
+    key.tail = end;
+    key.adapter = key.adapter.substr(0, last == 0 ? 0 : last - 1);
+    return key;
+  }
+
+  // All keys must be of one adapter.
+  void check_adapter_names() const {
+    std::set<std::string_view> names;
+    for (const Entry& entry : file_.entries()) names.insert(split_key(entry.info.name).adapter);
+    names.erase("");
+    if (names.size() < 2) return;
+    throw input_error("{}: holds several adapters ({}): save one of them by itself", where_,
+                      fmt::join(names, ", "));
+  }
+
+  // "base_model.model.X.lora_A[.NAME].weight" -> lora_A of module X; without ".lora_" the whole
+  // tensor X, which PEFT may call X.base_layer or X.modules_to_save.NAME.
   void sort_in(const Entry& entry) {
     std::string name = entry.info.name;
     constexpr std::string_view kPrefix = "base_model.model.";
     if (name.starts_with(kPrefix)) name.erase(0, kPrefix.size());
-    const size_t at = name.rfind(".lora_");
-    if (at == std::string::npos) {
+    const Key key = split_key(name);
+    if (key.kind.empty()) {
       const size_t layer = name.rfind(".base_layer.");
       if (layer != std::string::npos) name.erase(layer, std::string_view(".base_layer").size());
-      return add_replaced(name, entry);
+      return add_replaced(without_saved_module(name), entry);
     }
-    std::string part = name.substr(at + 1);
-    const size_t adapter = part.find(".default");
-    if (adapter != std::string::npos) part.erase(adapter, std::string_view(".default").size());
-    ModuleParts& parts = modules_[name.substr(0, at)];
+    const std::string part = fmt::format("{}{}{}", key.kind, key.tail.empty() ? "" : ".", key.tail);
+    ModuleParts& parts = modules_[std::string(key.module)];
     const Entry** place = part == "lora_A.weight"                  ? &parts.a
                           : part == "lora_B.weight"                ? &parts.b
                           : part == "lora_B.bias"                  ? &parts.bias
@@ -66,8 +108,26 @@ class AdapterReader {
     *place = &entry;
   }
 
+  // Returns whether an embedding or a head of the adapter has more rows than the base's: the
+  // vocabulary was enlarged before the adapter was trained.
+  bool has_more_rows(const TensorInfo& own, const TensorInfo& tensor) const {
+    const bool of_vocabulary = (head_.embedding && head_.embedding->name == tensor.name) ||
+                               (head_.head && head_.head->name == tensor.name);
+    return of_vocabulary && own.shape.size() == 2 && tensor.shape.size() == 2 &&
+           own.shape[1] == tensor.shape[1] && own.shape[0] > tensor.shape[0];
+  }
+
+  // "X.modules_to_save.NAME.weight" -> "X.weight".
+  static std::string without_saved_module(const std::string& name) {
+    constexpr std::string_view kSaved = ".modules_to_save.";
+    const size_t at = name.find(kSaved), last = name.rfind('.');
+    if (at == std::string::npos || last < at + kSaved.size()) return name;
+    return name.substr(0, at) + name.substr(last);
+  }
+
   void add_replaced(const std::string& name, const Entry& entry) {
-    const TensorInfo& tensor = target(name, entry);
+    TensorInfo tensor = target(name, entry);
+    if (has_more_rows(entry.info, tensor)) tensor.shape = entry.info.shape;
     if (entry.info.shape != tensor.shape) {
       throw refuse(entry, fmt::format("is {}, but {} of {} is {}", to_string(entry.info.shape),
                                       name, base_.label(), to_string(tensor.shape)));
@@ -83,11 +143,20 @@ class AdapterReader {
     change.replaced = &entry;
   }
 
-  // The tensor of the base that `entry` changes.
+  // The tensor of the base that `entry` changes, by any spelling of its name.
   const TensorInfo& target(const std::string& name, const Entry& entry) const {
-    if (const TensorInfo* tensor = base_.find(name)) return *tensor;
-    throw refuse(entry,
-                 fmt::format("has nothing to change: {} has no tensor {}", base_.label(), name));
+    if (const TensorInfo* tensor = names_.find(name)) {
+      if (tensor->name != name) renamed_.insert(tensor->name);
+      return *tensor;
+    }
+    std::string wrapper;
+    canonical_name(name, &wrapper);
+    throw refuse(
+        entry, fmt::format("has nothing to change: {} has no tensor {}{}", base_.label(), name,
+                           wrapper.empty()
+                               ? ""
+                               : fmt::format(" (the adapter was saved from a wrapped model, '{}')",
+                                             wrapper)));
   }
 
   const TensorInfo& arithmetic_target(const std::string& name, const Entry& entry) const {
@@ -98,9 +167,9 @@ class AdapterReader {
   }
 
   AdapterChange& change_of(const TensorInfo& tensor) {
-    AdapterChange& change = changes_[tensor.name];
-    change.tensor = tensor;
-    return change;
+    const auto [place, is_new] = changes_.try_emplace(tensor.name);
+    if (is_new) place->second.tensor = tensor;
+    return place->second;
   }
 
   void check_parts(const std::string& module, const ModuleParts& p) const {
@@ -129,7 +198,10 @@ class AdapterReader {
   void add_low_rank_change(const std::string& module, const ModuleParts& parts) {
     const Entry& a = parts.a ? *parts.a : *parts.embedding_a;
     const Entry& b = parts.b ? *parts.b : *parts.embedding_b;
-    const TensorInfo& tensor = arithmetic_target(module + ".weight", a);
+    AdapterChange& change = change_of(arithmetic_target(module + ".weight", a));
+    const TensorInfo tensor = change.tensor;
+    if (change.low_rank)
+      throw refuse(a, "changes " + tensor.name + ", which another key changes too");
     if (tensor.shape.size() != 2) {
       throw refuse(a, fmt::format("changes {}, which is {}: only matrices can be changed",
                                   tensor.name, to_string(tensor.shape)));
@@ -142,12 +214,26 @@ class AdapterReader {
     expect_shape(b, {out, rank}, tensor, hint);
     if (parts.magnitude) expect_shape(*parts.magnitude, {out}, tensor, "");
     const auto scale = static_cast<float>(config_.scale_of(module));
-    AdapterChange& change = change_of(tensor);
     change.outputs_are_columns = columns;
     change.low_rank = columns ? make_low_rank(transposed(floats(a), rank, in),
                                               transposed(floats(b), out, rank), rank, scale)
                               : make_low_rank(floats(b), floats(a), rank, scale);
     if (parts.magnitude) change.magnitude = floats(*parts.magnitude);
+  }
+
+  // Embeddings and head must keep the same number of rows.
+  void check_rows() const {
+    if (!head_.embedding || !head_.head) return;
+    const auto rows = [&](const TensorInfo& t) {
+      const auto change = changes_.find(t.name);
+      return (change == changes_.end() ? t : change->second.tensor).shape[0];
+    };
+    const int64_t embedding = rows(*head_.embedding), head = rows(*head_.head);
+    if (embedding == head || head_.embedding->shape[0] != head_.head->shape[0]) return;
+    throw input_error(
+        "{}: the adapter enlarges the vocabulary: {} gets {} rows, but {} has {}; save the adapter "
+        "with both (PEFT's save_embedding_layers=True)",
+        where_, head_.embedding->name, embedding, head_.head->name, head);
   }
 
   void add_bias(const std::string& module, const Entry& bias) {
@@ -181,9 +267,12 @@ class AdapterReader {
   }
 
   const TensorSource& base_;
+  NameIndex names_;
+  HeadTensors head_;  // of the base
   const AdapterConfig& config_;
   const SafetensorsFile& file_;
   std::string where_;
+  mutable std::set<std::string> renamed_;  // tensors of the base that are spelled otherwise
   std::map<std::string, ModuleParts> modules_;
   AdapterChanges changes_;
 };
@@ -191,8 +280,11 @@ class AdapterReader {
 }  // namespace
 
 AdapterChanges read_adapter_changes(const TensorSource& base, const AdapterConfig& config,
-                                    const SafetensorsFile& file) {
-  return AdapterReader(base, config, file).read();
+                                    const SafetensorsFile& file, size_t* renamed) {
+  AdapterReader reader(base, config, file);
+  AdapterChanges changes = reader.read();
+  if (renamed) *renamed = reader.renamed();
+  return changes;
 }
 
 }  // namespace lewis

@@ -15,7 +15,7 @@ namespace lewis {
 
 // The change of one tensor of the base.
 struct AdapterChange {
-  TensorInfo tensor;                                 // the tensor of the base
+  TensorInfo tensor;  // the tensor of the base; with more rows where the vocabulary was enlarged
   const SafetensorsFile::Entry* replaced = nullptr;  // the adapter's tensor that replaces it
   std::optional<LowRank> low_rank;                   // the product that is added to it
   std::vector<float> magnitude;                      // DoRA: a value per output; else empty
@@ -25,9 +25,10 @@ struct AdapterChange {
 using AdapterChanges = std::map<std::string, AdapterChange>;  // by the name in the base
 
 // Sorts the tensors of adapter_model.safetensors by what they change. Each must be used, belong to
-// a tensor of `base` by its exact name and have the shape that this asks for; else Error(kInput)
-// names it.
+// a tensor of `base` by any spelling of its name (io/tensor_names.h) and have the shape that this
+// asks for; else Error(kInput) names it. Whole embeddings and heads may have more rows.
+// `renamed`, where given, gets the number of tensors that are found by another spelling.
 AdapterChanges read_adapter_changes(const TensorSource& base, const AdapterConfig& config,
-                                    const SafetensorsFile& file);
+                                    const SafetensorsFile& file, size_t* renamed = nullptr);
 
 }  // namespace lewis

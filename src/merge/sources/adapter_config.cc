@@ -130,6 +130,13 @@ void check_keys(const Json& json, const std::string& file) {
         std::any_of(kRead.begin(), kRead.end(), is_key)) {
       continue;
     }
+    if (key == "target_parameters") {
+      throw input_error(
+          "{}: target_parameters is {}: the adapter changes parameters that transformers keeps as "
+          "one tensor for all experts, which is not supported here; merge it with PEFT's "
+          "merge_and_unload and name the result",
+          file, value.dump());
+    }
     throw input_error("{}: {} is {}: this variant of LoRA is not supported", file, key,
                       value.dump());
   }
@@ -165,6 +172,7 @@ AdapterConfig read_adapter_config(const std::filesystem::path& folder) {
   config.dora = flag(json, file, "use_dora");
   config.fan_in_fan_out = flag(json, file, "fan_in_fan_out");
   config.bias = flag(json, file, "lora_bias");
+  config.keeps_ties = flag(json, file, "ensure_weight_tying");
   return config;
 }
 

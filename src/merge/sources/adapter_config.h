@@ -24,6 +24,7 @@ struct AdapterConfig {
   bool dora = false;                   // use_dora
   bool fan_in_fan_out = false;         // weights are [in, out]
   bool bias = false;                   // lora_bias: lora_B has a bias
+  bool keeps_ties = false;             // ensure_weight_tying: head and embeddings stay one
 
   int64_t rank_of(const std::string& module) const;
   // alpha / rank, or alpha / sqrt(rank) when rank-stabilized (arXiv 2312.03732).

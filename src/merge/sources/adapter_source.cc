@@ -63,7 +63,12 @@ class AdapterSource final : public TensorSource {
       : base_(std::move(base)),
         file_(std::move(file)),
         changes_(std::move(changes)),
-        label_(base_->label() + "+" + folder.string()) {
+        label_(base_->label() + "+" + folder.string()),
+        tensors_(base_->tensors()) {
+    for (TensorInfo& t : tensors_) {
+      const auto change = changes_.find(t.name);
+      if (change != changes_.end()) t.shape = change->second.tensor.shape;
+    }
     for (const auto& [name, change] : changes_) {
       if (!change.magnitude.empty() && change.outputs_are_columns) column_factors_[name];
       if (change.low_rank)
@@ -73,7 +78,7 @@ class AdapterSource final : public TensorSource {
   }
 
   const std::string& label() const override { return label_; }
-  const std::vector<TensorInfo>& tensors() const override { return base_->tensors(); }
+  const std::vector<TensorInfo>& tensors() const override { return tensors_; }
 
   // The thin matrices of all tensors are held while any is read.
   ReadCost read_cost(const TensorInfo& tensor) const override {
@@ -212,6 +217,7 @@ class AdapterSource final : public TensorSource {
   AdapterChanges changes_;
   mutable std::map<std::string, Once> column_factors_;  // of every tensor that needs them
   std::string label_;
+  std::vector<TensorInfo> tensors_;
   uint64_t held_bytes_ = 0;
 };
 
@@ -232,13 +238,21 @@ fs::path adapter_file(const fs::path& folder) {
 
 }  // namespace
 
-std::shared_ptr<const TensorSource> with_adapter(std::shared_ptr<const TensorSource> base,
-                                                 const fs::path& adapter_folder) {
+AdaptedModel adapt(std::shared_ptr<const TensorSource> base, const fs::path& adapter_folder) {
   auto file = std::make_unique<SafetensorsFile>(adapter_file(adapter_folder));
   const AdapterConfig config = read_adapter_config(adapter_folder);
-  auto changes = read_adapter_changes(*base, config, *file);
-  return std::make_shared<AdapterSource>(std::move(base), std::move(file), std::move(changes),
-                                         adapter_folder);
+  AdaptedModel adapted;
+  auto changes = read_adapter_changes(*base, config, *file, &adapted.renamed);
+  adapted.keeps_ties = config.keeps_ties;
+  for (const auto& [name, _] : changes) adapted.changed.push_back(name);
+  adapted.source = std::make_shared<AdapterSource>(std::move(base), std::move(file),
+                                                   std::move(changes), adapter_folder);
+  return adapted;
+}
+
+std::shared_ptr<const TensorSource> with_adapter(std::shared_ptr<const TensorSource> base,
+                                                 const fs::path& adapter_folder) {
+  return adapt(std::move(base), adapter_folder).source;
 }
 
 std::string adapter_fingerprint(const fs::path& adapter_folder) {

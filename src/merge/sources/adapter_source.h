@@ -4,13 +4,15 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "io/tensor_source.h"
 
 namespace lewis {
 
-// Shows the tensors of `base` (same names, types, shapes) with the adapter applied while they are
-// read, in float, rounded once:
+// Shows the tensors of `base` (same names and types; same shapes, but for embeddings and a head
+// that the adapter gives more rows) with the adapter applied while they are read, in float, rounded
+// once:
 //   W' = W + scale B A               LoRA (arXiv 2106.09685), scale = alpha / r or alpha / sqrt(r)
 //   W' = m (W + scale B A) / |W + scale B A|   DoRA (arXiv 2402.09353), norm and m per output
 //   b' = b + scale lora_B.bias       lora_bias
@@ -23,6 +25,16 @@ namespace lewis {
 // Reading throws the same when a norm that DoRA divides by is 0.
 std::shared_ptr<const TensorSource> with_adapter(std::shared_ptr<const TensorSource> base,
                                                  const std::filesystem::path& adapter_folder);
+
+// The same with what the adapter does to the model as a whole.
+struct AdaptedModel {
+  std::shared_ptr<const TensorSource> source;
+  std::vector<std::string> changed;  // the names of the tensors of `base` that it changes
+  size_t renamed = 0;                // those that it spells otherwise (io/tensor_names.h)
+  bool keeps_ties = false;           // ensure_weight_tying of adapter_config.json
+};
+AdaptedModel adapt(std::shared_ptr<const TensorSource> base,
+                   const std::filesystem::path& adapter_folder);
 
 // A hash that changes when the adapter does, as Checkpoint::fingerprint: SHA-256 over the size,
 // time of change and header of adapter_model.safetensors and the bytes of adapter_config.json.

@@ -19,7 +19,7 @@ Recipe RecipeReader::recipe(const YamlNode& root) const {
   if (const YamlNode* n = given(root, "chat_template")) r.chat_template = text(*n, "chat_template");
   r.parameters = parameters_in(root, ParameterScope::kWhole);
   read_inputs(root, r);
-  if (const YamlNode* n = given(root, "lewis")) r.lewis = lewis_of(*n, r);
+  if (const auto n = section(root, "lewis")) r.lewis = lewis_of(*n, r);
   return r;
 }
 

@@ -12,11 +12,14 @@ namespace fs = std::filesystem;
 // The documents of a recipe file: each is parsed when the first other names it.
 class Documents {
  public:
-  Documents(const fs::path& file, std::vector<YamlNode> roots, std::vector<std::string> in_memory)
-      : yaml_(RecipeReader::where_of(file)),
+  Documents(const fs::path& file, std::vector<YamlNode> roots, std::vector<std::string> in_memory,
+            UnknownKeys unknown)
+      : ignored_(unknown == UnknownKeys::kNoted ? std::make_shared<std::vector<std::string>>()
+                                                : nullptr),
+        yaml_(RecipeReader::where_of(file)),
         reader_(
             file, [this](const std::string& name, int line) { return find(name, line); },
-            std::move(in_memory)) {
+            std::move(in_memory), ignored_) {
     for (YamlNode& root : roots) documents_.push_back({std::move(root), "", false, false, {}});
     for (Document& d : documents_) {
       const YamlNode* name = YamlReader::given(d.root, "name");
@@ -60,7 +63,9 @@ class Documents {
       }
       found = &d;
     }
-    return *found->recipe;  // there is one: no document is made from itself
+    Recipe recipe = *found->recipe;  // there is one: no document is made from itself
+    if (ignored_) recipe.notes = *ignored_;
+    return recipe;
   }
 
  private:
@@ -78,6 +83,7 @@ class Documents {
     return recipe;
   }
 
+  std::shared_ptr<std::vector<std::string>> ignored_;
   YamlReader yaml_;
   RecipeReader reader_;
   std::vector<Document> documents_;
@@ -86,8 +92,8 @@ class Documents {
 }  // namespace
 
 Recipe recipe_of(std::vector<YamlNode> documents, const fs::path& file,
-                 std::vector<std::string> in_memory) {
-  return Documents(file, std::move(documents), std::move(in_memory)).last();
+                 std::vector<std::string> in_memory, UnknownKeys unknown) {
+  return Documents(file, std::move(documents), std::move(in_memory), unknown).last();
 }
 
 namespace {
@@ -106,14 +112,16 @@ void refuse_ranges(const YamlNode& node, const std::string& key, const fs::path&
 }  // namespace
 
 Recipe parse_recipe(std::string_view text, const fs::path& file,
-                    const std::vector<std::string>& in_memory) {
+                    const std::vector<std::string>& in_memory, UnknownKeys unknown) {
   std::vector<YamlNode> documents = parse_yaml(text, RecipeReader::where_of(file));
   for (const YamlNode& root : documents) refuse_ranges(root, "", file);
-  Recipe recipe = recipe_of(std::move(documents), file, in_memory);
+  Recipe recipe = recipe_of(std::move(documents), file, in_memory, unknown);
   recipe.text = text;
   return recipe;
 }
 
-Recipe read_recipe(const fs::path& file) { return parse_recipe(read_text_file(file), file); }
+Recipe read_recipe(const fs::path& file, UnknownKeys unknown) {
+  return parse_recipe(read_text_file(file), file, {}, unknown);
+}
 
 }  // namespace lewis

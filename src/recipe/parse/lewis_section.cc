@@ -25,7 +25,7 @@ LewisSection RecipeReader::lewis_of(const YamlNode& node, const Recipe& r) const
   check_skip_first_token(node, s);
   if (const YamlNode* n = given(node, "seed")) s.seed = count(*n, "seed");
   read_extras(node, s);
-  if (const YamlNode* n = given(node, "refine")) s.refine = refine_of(*n, s, r);
+  if (const auto n = section(node, "refine")) s.refine = refine_of(*n, s, r);
   return s;
 }
 
@@ -69,7 +69,7 @@ void RecipeReader::read_extras(const YamlNode& node, LewisSection& s) const {
   }
   if (const YamlNode* n = given(node, "trim")) s.trim = choice<Trim>(*n, "lewis.trim");
   if (const YamlNode* n = given(node, "coefficient")) s.coefficient = coefficient_of(*n);
-  if (const YamlNode* n = given(node, "aim")) {
+  if (const auto n = section(node, "aim")) {
     check_keys(*n, {"omega"}, "lewis.aim");
     s.aim = share(need(*n, "omega"), "omega");
   }

@@ -62,11 +62,14 @@ Parameters RecipeReader::parameters_of(const YamlNode& map, ParameterScope scope
   check_keys(map, parameter_names(), "parameters");
   Parameters parameters;
   for (const auto& [key, value] : map.entries) {
-    const ParameterRow& row = *find_parameter(key.scalar);
+    const ParameterRow* found = find_parameter(key.scalar);
+    if (!found) continue;  // passed over
+    const ParameterRow& row = *found;
     if (scope == ParameterScope::kModel && row.scope == ParameterScope::kWhole) {
-      fail(key.line, fmt::format("'{}' is a parameter of the whole merge: write it under the "
-                                 "recipe's own parameters",
-                                 key.scalar));
+      const std::string whole = fmt::format("'{}' is a parameter of the whole merge", key.scalar);
+      if (!ignored_) fail(key.line, whole + ": write it under the recipe's own parameters");
+      pass_over(key.line, whole + ", not of a model,");
+      continue;
     }
     if (!value.is_null()) parameters[key.scalar] = setting_of(value, row);
   }

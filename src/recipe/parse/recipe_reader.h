@@ -19,13 +19,16 @@ using FindStage = std::function<std::shared_ptr<const Recipe>(const std::string&
 
 class RecipeReader : private YamlReader {
  public:
-  // `in_memory`: see parse_recipe.
+  // `in_memory`: see parse_recipe. `ignored`: gets a line for each unknown key that mergekit
+  // ignores; null: those are refused.
   RecipeReader(const std::filesystem::path& file, FindStage find_stage,
-               std::vector<std::string> in_memory)
+               std::vector<std::string> in_memory,
+               std::shared_ptr<std::vector<std::string>> ignored = nullptr)
       : YamlReader(where_of(file)),
         file_(file),
         find_stage_(std::move(find_stage)),
-        in_memory_(std::move(in_memory)) {}
+        in_memory_(std::move(in_memory)),
+        ignored_(std::move(ignored)) {}
 
   // How messages name a recipe's file.
   static std::string where_of(const std::filesystem::path& file) {
@@ -37,6 +40,15 @@ class RecipeReader : private YamlReader {
 
  private:
   using Path = std::filesystem::path;
+
+  // key_places.cc: as YamlReader's, but a key that is known at another place is told where that is.
+  void check_keys(const YamlNode& map, std::span<const std::string_view> known,
+                  std::string_view what) const;
+  void check_keys(const YamlNode& map, std::initializer_list<std::string_view> known,
+                  std::string_view what) const {
+    check_keys(map, std::span(known.begin(), known.size()), what);
+  }
+  void pass_over(int line, std::string_view message) const;
 
   // document.cc
   void read_inputs(const YamlNode& root, Recipe& r) const;
@@ -94,6 +106,7 @@ class RecipeReader : private YamlReader {
   Path file_;
   FindStage find_stage_;
   std::vector<std::string> in_memory_;
+  std::shared_ptr<std::vector<std::string>> ignored_;
 };
 
 // The place of the model in r.models, where it is put if it is not there yet.

@@ -13,7 +13,7 @@ class TokenizerParser : private YamlReader {
 
   std::optional<TokenizerSettings> settings(const YamlNode& root) const {
     const YamlNode* source = given(root, "tokenizer_source");
-    const YamlNode* map = given(root, "tokenizer");
+    const auto map = section(root, "tokenizer");
     if (source && map) fail(map->line, "a recipe has tokenizer_source or tokenizer, found both");
     TokenizerSettings s;
     if (source) {

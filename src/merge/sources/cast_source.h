@@ -1,0 +1,22 @@
+// A head, embeddings or norms that are stored in a float type of their own: float64, or float8
+// beside weights of another type, without scales.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "io/tensor_source.h"
+
+namespace lewis {
+
+struct CastModel {
+  std::shared_ptr<const TensorSource> source;
+  std::vector<std::string> cast;  // the names of the tensors that have another type now
+};
+
+// Shows float64 heads, embeddings and norms as F32, each value rounded once, and float8 ones that
+// have no scale as BF16, which has all their values. Everything else is passed through.
+CastModel cast_odd_floats(std::shared_ptr<const TensorSource> source);
+
+}  // namespace lewis

@@ -1,0 +1,161 @@
+// Stacks of layers that are of several kinds: each keeps its own, by lists in config.json.
+#include "io/layer_kinds.h"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "base/error.h"
+#include "base/json.h"
+
+namespace lewis {
+namespace {
+
+Json stacked(const Json& config, const std::vector<int64_t>& layers) {
+  Json result = config;
+  std::vector<LayerOrigin> origins;
+  for (const int64_t layer : layers) origins.push_back({&config, layer, "model"});
+  stack_layer_kinds(origins, result);
+  return result;
+}
+
+struct Member {
+  std::string what;
+  Json config;
+  std::vector<int64_t> layers;  // of the stack
+  Json expected;                // keys of the result
+};
+
+const Json S = "sliding_attention", F = "full_attention", L = "linear_attention";
+
+class LayerKinds : public testing::TestWithParam<Member> {};
+// The expected lists are written by hand from transformers' configuration_*.py.
+INSTANTIATE_TEST_SUITE_P(
+    Stacks, LayerKinds,
+    testing::Values(
+        Member{"gemma2_by_parity",
+               {{"model_type", "gemma2"}, {"num_hidden_layers", 4}},
+               {0, 1, 1, 2, 3},
+               {{"num_hidden_layers", 5}, {"layer_types", {S, F, F, S, F}}}},
+        Member{"gemma2_of_one_kind",
+               {{"model_type", "gemma2"}, {"num_hidden_layers", 4}},
+               {1, 3},
+               {{"layer_types", {F, F}}}},
+        Member{"gemma3_by_default",
+               {{"model_type", "gemma3_text"}, {"num_hidden_layers", 12}},
+               {4, 5, 5, 6},
+               {{"layer_types", {S, F, F, S}}}},
+        Member{"gemma3_by_pattern",
+               {{"model_type", "gemma3_text"},
+                {"num_hidden_layers", 4},
+                {"sliding_window_pattern", 2}},
+               {1, 2, 3, 3},
+               {{"layer_types", {F, S, F, F}}}},
+        Member{"cohere2",
+               {{"model_type", "cohere2"}, {"num_hidden_layers", 8}},
+               {2, 3, 4, 5},
+               {{"layer_types", {S, F, S, S}}}},
+        Member{"listed",
+               {{"model_type", "gemma2"}, {"num_hidden_layers", 3}, {"layer_types", {F, F, S}}},
+               {2, 0, 2},
+               {{"layer_types", {S, F, S}}}},
+        Member{"smollm3",
+               {{"model_type", "smollm3"}, {"num_hidden_layers", 8}},
+               {2, 3, 3, 4},
+               {{"no_rope_layers", {1, 0, 0, 1}}}},
+        Member{"smollm3_listed",
+               {{"model_type", "smollm3"}, {"num_hidden_layers", 2}, {"no_rope_layers", {0, 1}}},
+               {0, 0, 1},
+               {{"no_rope_layers", {0, 0, 1}}}},
+        Member{"qwen3_next",
+               {{"model_type", "qwen3_next"},
+                {"num_hidden_layers", 8},
+                {"full_attention_interval", 4}},
+               {2, 3, 6, 7},
+               {{"layer_types", {L, F, L, F}}}},
+        Member{"qwen2_with_windows",
+               {{"model_type", "qwen2"},
+                {"num_hidden_layers", 4},
+                {"use_sliding_window", true},
+                {"sliding_window", 32},
+                {"max_window_layers", 2}},
+               {1, 2, 1, 3},
+               {{"layer_types", {F, S, F, S}}}},
+        Member{"qwen3_moe_dense_layers",
+               {{"model_type", "qwen3_moe"},
+                {"num_hidden_layers", 4},
+                {"decoder_sparse_step", 2},
+                {"mlp_only_layers", {3}}},
+               {1, 1, 0, 3},
+               {{"decoder_sparse_step", 1}, {"mlp_only_layers", {2, 3}}}},
+        Member{
+            "deepseek_dense_layers",
+            {{"model_type", "deepseek_v3"}, {"num_hidden_layers", 6}, {"first_k_dense_replace", 1}},
+            {0, 0, 2, 3},
+            {{"first_k_dense_replace", 2}}},
+        Member{"gpt_neo",
+               {{"model_type", "gpt_neo"},
+                {"num_hidden_layers", 4},
+                {"attention_types", {{{"global", "local"}, 2}}}},
+               {0, 0, 1},
+               {{"attention_types", {{{"global", "global", "local"}, 1}}}}},
+        Member{"nemotron_h",
+               {{"model_type", "nemotron_h"},
+                {"num_hidden_layers", 4},
+                {"hybrid_override_pattern", "M-M*"}},
+               {0, 3, 3, 1},
+               {{"hybrid_override_pattern", "M**-"}}},
+        Member{"indices",
+               {{"model_type", "mllama_text_model"},
+                {"num_hidden_layers", 5},
+                {"cross_attention_layers", {1, 3}}},
+               {0, 1, 1, 4},
+               {{"cross_attention_layers", {1, 2}}}}),
+    [](const auto& test) { return test.param.what; });
+
+TEST_P(LayerKinds, AreKept) {
+  const Json result = stacked(GetParam().config, GetParam().layers);
+  EXPECT_EQ(result.at("num_hidden_layers"), GetParam().layers.size());
+  for (const auto& [key, value] : GetParam().expected.items())
+    EXPECT_EQ(result.value(key, Json()), value) << key;
+}
+
+// A model without kinds gets no list.
+TEST(Stacks, ModelsOfOneKindStayAsTheyAre) {
+  for (const Json& config :
+       {Json{{"model_type", "llama"}, {"num_hidden_layers", 4}},
+        Json{{"model_type", "qwen2"}, {"num_hidden_layers", 4}, {"max_window_layers", 2}},
+        Json{{"model_type", "mixtral"}, {"num_hidden_layers", 4}, {"sliding_window", 8}}}) {
+    Json expected = config;
+    expected["num_hidden_layers"] = 3;
+    EXPECT_EQ(stacked(config, {1, 1, 3}), expected);
+  }
+}
+
+// Where transformers has no list, a layer that would change its kind is refused; others are not.
+TEST(Stacks, RulesWithoutAListAreKeptOrRefused) {
+  const Json jamba = {{"model_type", "jamba"},
+                      {"num_hidden_layers", 8},
+                      {"attn_layer_period", 4},
+                      {"attn_layer_offset", 2}};
+  EXPECT_EQ(stacked(jamba, {0, 1, 2, 3, 0, 1, 2, 3}).at("num_hidden_layers"), 8);
+  for (const auto& [config, layers] : std::vector<std::pair<Json, std::vector<int64_t>>>{
+           {jamba, {0, 1, 1, 2}},
+           {{{"model_type", "new"}, {"num_hidden_layers", 4}, {"sliding_window_pattern", 2}},
+            {0, 2}},
+           {{{"model_type", "new"}, {"num_hidden_layers", 4}, {"first_k_dense_replace", 1}},
+            {0, 1, 0}},
+           {{{"model_type", "gemma3n_text"}, {"num_hidden_layers", 4}, {"num_kv_shared_layers", 2}},
+            {0, 1}}}) {
+    try {
+      stacked(config, layers);
+      ADD_FAILURE() << config.dump();
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), ExitCode::kUsage);
+      EXPECT_NE(std::string(e.what()).find("layer"), std::string::npos) << e.what();
+    }
+  }
+}
+
+}  // namespace
+}  // namespace lewis
