@@ -3,6 +3,7 @@
 #include "app/activation_errors.h"
 #include "app/running_model.h"
 #include "app/tokenizers.h"
+#include "base/current_error.h"
 #include "base/error.h"
 #include "base/json.h"
 
@@ -32,7 +33,8 @@ template <typename F>
 void attempt(std::vector<std::string>& missing, std::string_view what, const F& f) {
   try {
     f();
-  } catch (const Error& e) {
+  } catch (...) {
+    const Error e = current_error();
     if (e.code() == ExitCode::kInterrupted) throw;
     missing.push_back(fmt::format("{}: {}", what, e.what()));
   }

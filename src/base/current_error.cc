@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "base/error.h"
+#include "base/json.h"
 
 namespace lewis {
 
@@ -41,6 +42,8 @@ Error current_error() {
     return Error(exit_code_of(e.code()), fmt::format("{}: {}", where, e.code().message()));
   } catch (const std::system_error& e) {
     return Error(exit_code_of(e.code()), e.what());
+  } catch (const Json::exception& e) {
+    return input_error("a JSON file holds a value of a kind that is not expected: {}", e.what());
   } catch (const std::exception& e) {
     return failed_error("unexpected: {}", e.what());
   } catch (...) {

@@ -12,8 +12,8 @@ namespace lewis {
 ExitCode exit_code_of(const std::error_code& code);
 
 // The exception that is being handled, as an Error: itself; lack of memory and sizes that no memory
-// has, kResource; errors of the system by exit_code_of, with the paths that they name; all others,
-// kFailed. Call it in a catch block.
+// has, kResource; errors of the system by exit_code_of, with the paths that they name; a JSON value
+// of another kind, kInput; all others, kFailed. Call it in a catch block.
 Error current_error();
 
 }  // namespace lewis

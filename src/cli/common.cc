@@ -66,12 +66,12 @@ void add_compute_option(CLI::App& verb, ComputeType& type) {
 void refuse_negative_counts(CLI::App& app) {
   for (CLI::App* verb : app.get_subcommands({})) {
     for (CLI::Option* option : verb->get_options()) {
-      if (option->get_type_name() != "UINT") continue;
+      if (option->get_type_name() != "UINT" && option->get_type_name() != "INT") continue;
       option->check(CLI::Validator(
           [](const std::string& text) {
-            return text.find('-') == std::string::npos
+            return !text.empty() && text.find('-') == std::string::npos
                        ? ""
-                       : fmt::format("{}: expected a number from 0 on", text);
+                       : fmt::format("'{}': expected a number from 0 on", text);
           },
           ""));
     }

@@ -1,4 +1,5 @@
 // lewis: merges fine-tuned language models, guided by data.
+#include <execinfo.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
@@ -66,6 +67,10 @@ void end_after_exception() {
 void prepare_process() {
   open_standard_files();
   std::set_terminate(end_after_exception);
+  // The C library loads its unwinder at the first exception that goes through it, when memory may
+  // be what is lacking.
+  void* frame = nullptr;
+  backtrace(&frame, 1);
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);
   lewis::catch_interrupts(lewis::interrupt_flag(), {std::chrono::milliseconds(1500), end_late});

@@ -39,8 +39,8 @@ void add_compute_option(CLI::App& verb, ComputeType& type);
 // "5B", "500M", "1e9", "100K": mergekit's suffixes are decimal. Error(kUsage) names the option.
 uint64_t parse_bytes(const std::string& text, std::string_view option);
 
-// A whole number that is not negative must not be given as a negative one, which CLI11 would take
-// for a huge one. Call it when all verbs have been added.
+// Every whole number of the command line counts something: a negative one, which CLI11 may take for
+// a huge one, and an empty text are refused. Call it when all verbs have been added.
 void refuse_negative_counts(CLI::App& app);
 
 void add_calibrate_verb(CLI::App& app);

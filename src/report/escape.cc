@@ -1,5 +1,6 @@
 #include "report/escape.h"
 
+#include <algorithm>
 #include <cctype>
 
 #include "base/printable.h"
@@ -28,7 +29,7 @@ std::string_view entity_of(char c) {
 
 }  // namespace
 
-std::string escape_markup(std::string_view text) {
+std::string escape_markup_lines(std::string_view text) {
   std::string escaped;
   escaped.reserve(text.size());
   for (size_t i = 0; i < text.size();) {
@@ -42,6 +43,13 @@ std::string escape_markup(std::string_view text) {
     }
     i += c.bytes;
   }
+  return escaped;
+}
+
+std::string escape_markup(std::string_view text) {
+  std::string escaped = escape_markup_lines(text);
+  std::ranges::replace_if(
+      escaped, [](char c) { return c == '\t' || c == '\n'; }, ' ');
   return escaped;
 }
 

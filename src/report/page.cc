@@ -202,7 +202,7 @@ std::string provenance_of(const Report& r) {
   if (!r.models.empty()) html += facts_of(r.models);
   if (!r.provenance.empty()) html += "<h3>Made by</h3>\n" + facts_of(r.provenance);
   if (!r.recipe.empty()) {
-    html += "<details><summary>The recipe</summary><pre>" + escape_markup(r.recipe) +
+    html += "<details><summary>The recipe</summary><pre>" + escape_markup_lines(r.recipe) +
             "</pre></details>\n";
   }
   return html + "</section>\n";

@@ -256,7 +256,7 @@ TEST_F(SandboxTest, FilesOutsideAreOutOfReachWithoutMounts) {
 TEST_F(SandboxTest, AProgramThatEndsItsKeeperHasFailed) {
   for (const SandboxLayer layer :
        {SandboxLayer::kUser, SandboxLayer::kMounts, SandboxLayer::kPids, SandboxLayer::kNetwork,
-        SandboxLayer::kIpc, SandboxLayer::kFilter}) {
+        SandboxLayer::kIpc, SandboxLayer::kFilter, SandboxLayer::kNoNewPrivileges}) {
     sandbox_.leave_out(layer, "for this test");
   }
   for (const char* signal : {"9", "15", "11"}) {

@@ -37,12 +37,15 @@ std::vector<std::string> drawings(const std::string& html) {
 TEST(Escape, TextStaysText) {
   EXPECT_EQ(escape_markup("a<b>&\"'c"), "a&lt;b&gt;&amp;&quot;&#39;c");
   EXPECT_EQ(escape_markup("größer 層"), "größer 層");
-  EXPECT_EQ(escape_markup("tab\tline\nend"), "tab\tline\nend");
+  EXPECT_EQ(escape_markup("tab\tline\nend"), "tab line end") << "one line";
+  EXPECT_EQ(escape_markup_lines("tab\tline\n<end>"), "tab\tline\n&lt;end&gt;");
   EXPECT_EQ(escape_markup(std::string("a\0b\x1b\x7f", 5)),
             "a\xef\xbf\xbd"
             "b\xef\xbf\xbd\xef\xbf\xbd");
   EXPECT_EQ(escape_markup("a\xff\xc3"), "a\xef\xbf\xbd\xef\xbf\xbd") << "no UTF-8";
   EXPECT_EQ(escape_markup("a\u202e\u2066z"), "a\xef\xbf\xbd\xef\xbf\xbdz") << "turns text around";
+  EXPECT_EQ(escape_markup("a\u061c\u2028\U000e0041z"), "a\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbdz")
+      << "marks of direction, lines, tags";
 }
 
 TEST(Escape, SlugsAreFileNames) {

@@ -1,6 +1,8 @@
 #include "compute/cpu/matmul.h"
 
 #include <omp.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <iterator>
@@ -39,9 +41,25 @@ class OneOmpThread {
   int before_ = omp_get_max_threads();
 };
 
+// oneDNN writes to a null pointer where it finds no memory for the code that it generates. Where
+// the addresses of this process are limited, this makes sure of some before.
+void need_room_for_code() {
+  static const bool limited = [] {
+    rlimit limit = {};
+    return getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
+  }();
+  if (!limited) return;
+  constexpr size_t kRoom = size_t{16} << 20;
+  void* room = mmap(nullptr, kRoom, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (room == MAP_FAILED) throw resource_error("oneDNN: out of memory");
+  munmap(room, kRoom);
+}
+
 // Calls f with oneDNN on one thread and turns oneDNN's exceptions into Error (kFailed).
 template <typename F>
 decltype(auto) with_onednn(F&& f) {
+  need_room_for_code();
   const OneOmpThread one_thread;
   try {
     return f();
