@@ -6,7 +6,7 @@
 #include "base/json.h"
 #include "base/model_files.h"
 #include "io/checkpoint.h"
-#include "io/model_writer.h"
+#include "io/model_folder.h"
 #include "io/tied_head.h"
 #include "merge/sources/adapter_source.h"
 #include "merge/sources/cast_source.h"
@@ -128,9 +128,8 @@ void take_vocabulary(InputModel& model, int64_t rows_before, const fs::path& ada
   const ModelFiles own(adapter);
   const bool has_tokenizer = own.read("tokenizer.json").has_value();
   if (has_tokenizer) {
-    for (const std::string_view name : tokenizer_file_names()) {
-      if (auto content = own.read(std::string(name)))
-        model.changed_files[std::string(name)] = content;
+    for (const std::string& name : tokenizer_files_of(own)) {
+      if (auto content = own.read(name)) model.changed_files[name] = content;
     }
   }
   model.notes.push_back(fmt::format(

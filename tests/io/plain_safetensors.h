@@ -210,6 +210,8 @@ inline uint64_t bits_of(const std::string& dtype) {
   return found == bits.end() ? 0 : found->second;
 }
 
+__extension__ using Wide = unsigned __int128;
+
 // The tensors of a file's bytes, or nothing where it is not a safetensors file.
 inline std::optional<Tensors> read(const std::string& file) {
   if (file.size() < 8) return std::nullopt;
@@ -226,7 +228,7 @@ inline std::optional<Tensors> read(const std::string& file) {
   }
   std::multimap<std::pair<uint64_t, uint64_t>, int> places;
   for (const auto& [name, t] : tensors) {
-    unsigned __int128 bits = bits_of(t.dtype);
+    Wide bits = bits_of(t.dtype);
     bool empty = false;
     if (bits == 0) return std::nullopt;
     for (const uint64_t size : t.shape) {
