@@ -210,7 +210,7 @@ inline uint64_t bits_of(const std::string& dtype) {
   return found == bits.end() ? 0 : found->second;
 }
 
-__extension__ using Wide = unsigned __int128;
+__extension__ typedef unsigned __int128 Wide;
 
 // The tensors of a file's bytes, or nothing where it is not a safetensors file.
 inline std::optional<Tensors> read(const std::string& file) {
