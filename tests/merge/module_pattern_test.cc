@@ -11,13 +11,13 @@ namespace {
 
 // What Python 3.11 says of re.match(rf"(.*\\.)?({key})$", module).
 TEST(ModulePattern, MatchesAsPeft) {
-  struct Case {
+  struct PatternCase {
     const char* key;
     const char* module;
     bool matches;
   };
   for (const auto& [key, module, matches] :
-       std::initializer_list<Case>{{R"(q)", "h.0.q", true},
+       std::initializer_list<PatternCase>{{R"(q)", "h.0.q", true},
                                    {R"(q)", "h.0.xq", false},
                                    {R"(q)", "q", true},
                                    {R"(1.q)", "h.1.q", true},

@@ -68,8 +68,9 @@ TEST_F(TiedHead, OtherValuesAreAHeadOfTheirOwn) {
     EXPECT_TRUE(has_note("with different values"));
     EXPECT_TRUE(has_note("its embeddings are its head"));
     EXPECT_EQ(config_.value("tie_word_embeddings", Json()), false);
-    if (config.contains("text_config"))
+    if (config.contains("text_config")) {
       EXPECT_EQ(config_["text_config"].value("tie_word_embeddings", Json()), false);
+    }
   }
 }
 
