@@ -62,6 +62,9 @@ Compiled compile(const std::string& source, const std::string& where) {
   return Compiled(compiled, rust::FreeTemplate());
 }
 
+// Bytes that a template may write beside 64 per byte of the conversation.
+constexpr size_t kMostText = size_t{256} << 10;
+
 // A request is the time, in 8 bytes, and the context as JSON.
 std::string render_request(const Compiled& compiled, const std::string& where,
                            std::string_view request) {
@@ -72,6 +75,12 @@ std::string render_request(const Compiled& compiled, const std::string& where,
   if (!lewis_template_render(compiled.get(), context.data(), context.size(), now, text.out(),
                              error.out())) {
     throw rust::failure(error, "{}: cannot be rendered", where);
+  }
+  // Whoever gets the text spends time on every byte of it.
+  const size_t most = kMostText + 64 * context.size();
+  if (text.view().size() > most) {
+    throw input_error("{}: cannot be rendered: it writes {} bytes for a conversation of {}", where,
+                      text.view().size(), context.size());
   }
   return text.str();
 }

@@ -106,6 +106,25 @@ TEST_F(TokenizersTest, IdsInConfigsAreRenumbered) {
   EXPECT_EQ(file_text(out("tokenizer.json")), file_text(dir_.path / "a/tokenizer.json"));
 }
 
+// What ends a text is the new tokenizer's affair: a generation that waits for the base's EOS goes
+// on.
+TEST_F(TokenizersTest, ConfigsFollowTheEosOfAnotherModel) {
+  const std::string token = *Tokenizer::load(dir_.path / "a").id_to_token(7);
+  edit_json("a/tokenizer_config.json", [&](Json& json) { json["eos_token"] = token; });
+  edit_json("base/generation_config.json", [](Json& json) { json["eos_token_id"] = {36}; });
+  const auto run = merge(linear_ + "tokenizer_source: a\n");
+  ASSERT_EQ(run.code, 0) << run.err;
+  EXPECT_EQ(read_json(out("config.json"))["eos_token_id"], 7);
+  EXPECT_EQ(read_json(out("generation_config.json"))["eos_token_id"], Json::array({7, 37}));
+  const std::string note = "eos_token_id in config.json and generation_config.json becomes 7";
+  EXPECT_NE(run.err.find(note), std::string::npos) << run.err;
+  EXPECT_EQ(run.err.find(note), run.err.rfind(note)) << run.err;
+  const auto own = merge(linear_ + "tokenizer_source: base\n");
+  ASSERT_EQ(own.code, 0) << own.err;
+  EXPECT_EQ(read_json(out("config.json"))["eos_token_id"], 36);
+  EXPECT_EQ(own.err.find("eos_token_id"), std::string::npos) << own.err;
+}
+
 // A tokenizer of a folder that is not merged: tokens that no model has get zeros, and a note.
 TEST_F(TokenizersTest, ATokenizerOfAnotherModel) {
   fs::create_directories(dir_.path / "other");

@@ -150,6 +150,7 @@ const std::vector<Hostile>& templates() {
       {"a doubled text, escaped", doubled("'&'", "(ns.x|forceescape|string) ~ ns.x", "")},
       {"a doubled list, added", doubled("[1]", "ns.x + ns.x", "{{ ns.x|list|length }}")},
       // Huge at once.
+      {"a long text", text_of("{{ 'a' * 30000000 }}")},
       {"a wide format", text_of("{{ '{:>10000000000}'.format(1) }}")},
       {"a wide printf", text_of("{{ '%10000000000d'|format(1) }}")},
       {"a precise float", text_of("{{ '{:.10000000000f}'.format(1.5) }}")},
