@@ -12,6 +12,7 @@
 #include <array>
 #include <chrono>
 #include <thread>
+#include <utility>
 
 #include "run_lewis.h"
 
@@ -28,6 +29,24 @@ constexpr bool kSanitized = false;
 #endif
 
 constexpr int kClosed = -1;
+
+struct Pipe {
+  Pipe() { EXPECT_EQ(pipe2(ends.data(), O_CLOEXEC), 0); }
+  ~Pipe() {
+    close(ends[0]);
+    close(ends[1]);
+  }
+  void stop_reading() { close(std::exchange(ends[0], -1)); }
+  // Writes until nothing more goes in.
+  void fill() {
+    fcntl(ends[1], F_SETFL, O_NONBLOCK);
+    const std::string block(4096, 'x');
+    while (write(ends[1], block.data(), block.size()) > 0) {
+    }
+    fcntl(ends[1], F_SETFL, 0);
+  }
+  std::array<int, 2> ends{-1, -1};
+};
 
 class Process : public testing::Test {
  protected:
@@ -55,6 +74,25 @@ class Process : public testing::Test {
     _exit(127);
   }
 
+  // Starts it so that it waits for somebody to read its output, and has begun to catch signals.
+  pid_t start_waiting(const Pipe& full) {
+    const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    const pid_t child = start("inspect demo/models/base", {null, full.ends[1], null});
+    close(null);
+    const std::string status = "/proc/" + std::to_string(child) + "/status";
+    for (int i = 0; i < 3000; ++i) {
+      std::ifstream file(status);
+      uint64_t blocked = 0;
+      for (std::string word; file >> word;) {
+        if (word == "SigBlk:") file >> std::hex >> blocked;
+      }
+      if (blocked >> (SIGTERM - 1) & 1) break;
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    return child;
+  }
+
   // The exit code, or 128 + signal.
   static int end_of(pid_t child) {
     int status = 0;
@@ -74,24 +112,6 @@ class Process : public testing::Test {
   }
 
   TempDir dir_;
-};
-
-struct Pipe {
-  Pipe() { EXPECT_EQ(pipe2(ends.data(), O_CLOEXEC), 0); }
-  ~Pipe() {
-    close(ends[0]);
-    close(ends[1]);
-  }
-  void stop_reading() { close(std::exchange(ends[0], -1)); }
-  // Writes until nothing more goes in.
-  void fill() {
-    fcntl(ends[1], F_SETFL, O_NONBLOCK);
-    const std::string block(4096, 'x');
-    while (write(ends[1], block.data(), block.size()) > 0) {
-    }
-    fcntl(ends[1], F_SETFL, 0);
-  }
-  std::array<int, 2> ends{-1, -1};
 };
 
 const std::string kMerge = "merge demo/recipe.yml ";
@@ -193,13 +213,15 @@ TEST_F(Process, LackOfThreadsAndMemoryIsAnError) {
               4);
     expect_error_line("err");
   }
-  // From too little for the first thread to enough.
-  for (int kilobytes = 200'000; kilobytes <= 1'000'000; kilobytes += 50'000) {
+  // From too little for the program's libraries to enough.
+  for (int kilobytes = 60'000;; kilobytes += 5'000) {
     const int code = shell("(ulimit -v " + std::to_string(kilobytes) + "; {} " + kMerge +
-                           path("out") + " -q -j 3 --force >/dev/null 2>'" + path("err") + "')");
+                           path("out") + kPlain + " -j 3 --force >/dev/null 2>'" + path("err") +
+                           "')");
     EXPECT_TRUE(code == 0 || code == 4 || code == 127) << kilobytes << ": " << code << text("err");
     if (code == 4) expect_error_line("err");
     if (code == 0) break;
+    ASSERT_LT(kilobytes, 2'000'000);
   }
 }
 
@@ -216,47 +238,39 @@ TEST_F(Process, FilesThatMayNotGrowAreAnError) {
 
 // Ends within two seconds whatever it is doing: here it waits for somebody to read its output.
 TEST_F(Process, OneSignalIsEnough) {
+  signal(SIGHUP, SIG_DFL);  // as if the tests did not run under nohup
   for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
     Pipe full;
     full.fill();
-    const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    const pid_t child = start("inspect demo/models/base", {null, full.ends[1], null});
-    std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    const pid_t child = start_waiting(full);
     const auto begin = Clock::now();
     kill(child, signal);
     EXPECT_EQ(end_of(child), 130) << strsignal(signal);
-    EXPECT_LT(Clock::now() - begin, std::chrono::milliseconds(kSanitized ? 8000 : 2000));
-    close(null);
+    EXPECT_LT(Clock::now() - begin, std::chrono::milliseconds(kSanitized ? 8000 : 3000));
   }
 }
 
 TEST_F(Process, ASecondSignalEndsItAtOnce) {
   Pipe full;
   full.fill();
-  const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-  const pid_t child = start("inspect demo/models/base", {null, full.ends[1], null});
-  std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  const pid_t child = start_waiting(full);
   kill(child, SIGTERM);
   std::this_thread::sleep_for(std::chrono::milliseconds(200));
   kill(child, SIGTERM);
   EXPECT_EQ(end_of(child), 128 + SIGTERM);
-  close(null);
 }
 
 TEST_F(Process, NohupHolds) {
   Pipe full;
   full.fill();
-  const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
   signal(SIGHUP, SIG_IGN);
-  const pid_t child = start("inspect demo/models/base", {null, full.ends[1], null});
+  const pid_t child = start_waiting(full);
   signal(SIGHUP, SIG_DFL);
-  std::this_thread::sleep_for(std::chrono::milliseconds(500));
   kill(child, SIGHUP);
   std::this_thread::sleep_for(std::chrono::milliseconds(1800));
   EXPECT_EQ(waitpid(child, nullptr, WNOHANG), 0) << "it still waits for its reader";
   kill(child, SIGKILL);
   waitpid(child, nullptr, 0);
-  close(null);
 }
 
 // Names that no file system has, links in a circle, bytes that are not UTF-8: 2 or 3 and one line.

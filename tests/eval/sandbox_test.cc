@@ -266,6 +266,37 @@ TEST_F(SandboxTest, AProgramThatEndsItsKeeperHasFailed) {
   expect(Verdict::kPassed, "", kRight);
 }
 
+// Also where there is no pid namespace that would end with it.
+TEST_F(SandboxTest, TheEndOfThisProcessEndsThePrograms) {
+  for (const SandboxLayer layer : {SandboxLayer::kUser, SandboxLayer::kMounts, SandboxLayer::kPids,
+                                   SandboxLayer::kNetwork, SandboxLayer::kIpc}) {
+    sandbox_.leave_out(layer, "for this test");
+  }
+  const TempDir folder;
+  const ScopedEnv temporary("TMPDIR", folder.path.string());
+  const pid_t child = fork();
+  if (child == 0) {
+    sandbox_.run(
+        "import os, time\nopen('new', 'w').write(str(os.getpid()))\n"
+        "os.rename('new', 'pid')\ntime.sleep(1000)",
+        "");
+    _exit(0);
+  }
+  pid_t program = 0;
+  for (int i = 0; i < 1000 && program == 0; ++i) {
+    std::this_thread::sleep_for(20ms);
+    for (const auto& entry : std::filesystem::directory_iterator(folder.path))
+      std::ifstream(entry.path() / "pid") >> program;
+  }
+  ASSERT_GT(program, 0);
+  EXPECT_EQ(kill(program, 0), 0);
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  for (int i = 0; i < 250 && kill(program, 0) == 0; ++i) std::this_thread::sleep_for(20ms);
+  EXPECT_NE(kill(program, 0), 0) << "the program outlives lewis";
+  kill(program, SIGKILL);
+}
+
 TEST_F(SandboxTest, TheHostHasAnotherName) {
   if (!has(SandboxLayer::kIpc)) GTEST_SKIP() << sandbox_.missing_layers();
   expect(Verdict::kPassed, "",
