@@ -212,6 +212,7 @@ TEST_F(TokenizersTest, Refusals) {
   expect_refused(linear_ + "tokenizer_source: union\n", 3, "vocab_size is missing");
   edit_json("a/config.json", [](Json& json) { json["vocab_size"] = 38; });
   expect_refused(linear_ + "tokenizer_source: union\n", 3, "38");
+  edit_json("a/config.json", [](Json& json) { json["vocab_size"] = 39; });
   fs::remove(dir_.path / "a/tokenizer.json");
   expect_refused(linear_ + "tokenizer_source: union\n", 3, "tokenizer.json: missing");
 }
