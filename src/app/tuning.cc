@@ -11,8 +11,8 @@
 #include "base/build.h"
 #include "base/error.h"
 #include "base/hash.h"
-#include "base/text_file.h"
 #include "eval/tasks.h"
+#include "text/line_reader.h"
 #include "text/numpy_random.h"
 #include "tune/search.h"
 
@@ -296,7 +296,7 @@ std::string tuning_identity(const TunableRecipe& tunable, const TuneOptions& opt
   hash.add(compute_type_name(options.guidance.compute));
   for (const CalibrationEntry& e :
        recipe.lewis ? recipe.lewis->calibration : std::vector<CalibrationEntry>{}) {
-    if (!e.has_statistics()) hash.add(sha256_hex(read_text_file(e.data)));
+    if (!e.has_statistics()) hash.add(data_file_hash(e.data));
   }
   for (const auto& folder : source_folders(recipe)) {
     RecipeModel model;
