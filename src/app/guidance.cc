@@ -8,8 +8,6 @@
 #include "app/running_model.h"
 #include "app/tokenizers.h"
 #include "base/error.h"
-#include "base/hash.h"
-#include "base/text_file.h"
 #include "calibrate/cache.h"
 #include "calibrate/calibrate.h"
 #include "calibrate/imatrix.h"
@@ -17,6 +15,7 @@
 #include "io/disk.h"
 #include "io/gguf.h"
 #include "merge/method.h"
+#include "text/line_reader.h"
 
 namespace lewis {
 namespace {
@@ -34,7 +33,7 @@ StatisticsKey key_of(const CalibrationJob& job, const RunningModel& model) {
   if (format != DataFormat::kIds && model.tokenizer)
     key.tokenizer_hash = model.tokenizer->identity();
   key.data = job.text.data.string();
-  key.data_hash = sha256_hex(read_text_file(job.text.data));
+  key.data_hash = data_file_hash(job.text.data);
   key.prompt_field = job.text.prompt_field;
   key.answer_field = job.text.answer_field;
   key.samples = job.text.samples;

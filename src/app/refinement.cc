@@ -8,9 +8,9 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/json.h"
-#include "base/text_file.h"
 #include "io/disk.h"
 #include "merge/sources/merged_source.h"
+#include "text/line_reader.h"
 
 namespace lewis {
 namespace {
@@ -35,7 +35,7 @@ void check_tokenizer(const RunningModel& expert, const RunningModel& prior) {
 // Everything of one expert that decides the result.
 Json identity_of(const CalibrationEntry& entry, const RunningModel& expert) {
   return {{"model", expert.input.fingerprint()},
-          {"data", sha256_hex(read_text_file(entry.data))},
+          {"data", data_file_hash(entry.data)},
           {"format", name_of(format_of(entry.data, entry.format))},
           {"tokenizer", expert.tokenizer ? expert.tokenizer->identity() : ""}};
 }

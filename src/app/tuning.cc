@@ -13,8 +13,8 @@
 #include "base/build.h"
 #include "base/error.h"
 #include "base/hash.h"
-#include "base/text_file.h"
 #include "eval/tasks.h"
+#include "text/line_reader.h"
 #include "tune/search.h"
 
 namespace lewis {
@@ -36,7 +36,7 @@ void add_sources(const Recipe& recipe, const RunningModel& model,
     for (const CalibrationEntry& e : recipe.lewis->calibration) {
       if (e.has_statistics()) continue;
       ItemSource source{.name = e.data.string(),
-                        .content_hash = sha256_hex(read_text_file(e.data)),
+                        .content_hash = data_file_hash(e.data),
                         .format = std::string(name_of(format_of(e.data, e.format))),
                         .count = count_items(e, model),
                         .seed = e.seed};
@@ -336,7 +336,7 @@ std::string tuning_identity(const TunableRecipe& tunable, const TuneOptions& opt
   hash.add(compute_type_name(options.guidance.compute));
   for (const CalibrationEntry& e :
        recipe.lewis ? recipe.lewis->calibration : std::vector<CalibrationEntry>{}) {
-    if (!e.has_statistics()) hash.add(sha256_hex(read_text_file(e.data)));
+    if (!e.has_statistics()) hash.add(data_file_hash(e.data));
   }
   for (const auto& folder : source_folders(recipe)) {
     RecipeModel model;

@@ -13,9 +13,10 @@
 namespace lewis {
 
 struct ChatTemplate::Impl {
-  Impl(const Json& variables, ChildProcess process)
-      : special(variables), child(std::move(process)) {}
+  Impl(std::string name, const Json& variables, ChildProcess process)
+      : where(std::move(name)), special(variables), child(std::move(process)) {}
 
+  std::string where;  // for messages
   Json special;
   ChildProcess child;
 };
@@ -65,40 +66,66 @@ Compiled compile(const std::string& source, const std::string& where) {
 // Bytes that a template may write beside 64 per byte of the conversation.
 constexpr size_t kMostText = size_t{256} << 10;
 
-// A request is the time, in 8 bytes, and the context as JSON.
-std::string render_request(const Compiled& compiled, const std::string& where,
-                           std::string_view request) {
-  int64_t now = 0;
-  std::memcpy(&now, request.data(), sizeof now);
-  const std::string_view context = request.substr(sizeof now);
+// A list of texts as bytes: each behind its size.
+void append(std::string& bytes, std::string_view text) {
+  const uint64_t size = text.size();
+  bytes.append(reinterpret_cast<const char*>(&size), sizeof size);
+  bytes += text;
+}
+
+std::string_view take(std::string_view& bytes) {
+  uint64_t size = 0;
+  std::memcpy(&size, bytes.data(), sizeof size);
+  const std::string_view text = bytes.substr(sizeof size, size);
+  bytes.remove_prefix(sizeof size + size);
+  return text;
+}
+
+std::string render_one(const Compiled& compiled, int64_t now, std::string_view context) {
   rust::Text text, error;
   if (!lewis_template_render(compiled.get(), context.data(), context.size(), now, text.out(),
                              error.out())) {
-    throw rust::failure(error, "{}: cannot be rendered", where);
+    throw rust::failure(error, "cannot be rendered");
   }
   // Whoever gets the text spends time on every byte of it.
-  const size_t most = kMostText + 64 * context.size();
-  if (text.view().size() > most) {
-    throw input_error("{}: cannot be rendered: it writes {} bytes for a conversation of {}", where,
+  if (text.view().size() > kMostText + 64 * context.size()) {
+    throw input_error("cannot be rendered: it writes {} bytes for a conversation of {}",
                       text.view().size(), context.size());
   }
   return text.str();
 }
 
+// A request is a list of times and contexts as JSON; the reply is a list of texts, each behind "+"
+// or, for the message of an Error, behind "-".
+std::string render_request(const Compiled& compiled, std::string_view request) {
+  std::string reply;
+  while (!request.empty()) {
+    int64_t now = 0;
+    std::memcpy(&now, take(request).data(), sizeof now);
+    try {
+      append(reply, "+" + render_one(compiled, now, take(request)));
+    } catch (const Error& error) {
+      if (error.code() != ExitCode::kInput) throw;
+      append(reply, std::string("-") + error.what());
+    }
+  }
+  return reply;
+}
+
 // Templates of real models take 5 microseconds and 3 KB per KB of conversation and less than a
 // millisecond beside that; these are at least twenty times as much.
-Allowance rendering(size_t context) {
-  return {std::chrono::microseconds(20'000 + context), 64 * uint64_t{context}};
+Allowance rendering(size_t bytes, size_t texts) {
+  return {std::chrono::microseconds(10'000 * texts + bytes), 64 * uint64_t{bytes}};
 }
 constexpr uint64_t kMemory = uint64_t{128} << 20;
 
 ChildProcess start(const std::string& source, const std::string& where) {
-  Allowance begin = rendering(source.size());
+  Allowance begin = rendering(source.size(), 1);
   begin.memory += kMemory;
   return ChildProcess({where, begin, [&] {
                          const Compiled compiled = compile(source, where);
-                         return [compiled, where](std::string_view request) {
-                           return render_request(compiled, where, request);
+                         return [compiled](std::string_view request) {
+                           return render_request(compiled, request);
                          };
                        }});
 }
@@ -133,24 +160,44 @@ ChatTemplate::ChatTemplate(const std::string& source, std::string where)
     : ChatTemplate(source, std::move(where), Json::object()) {}
 
 ChatTemplate::ChatTemplate(const std::string& source, std::string where, const Json& special)
-    : impl_(std::make_unique<Impl>(special, start(source, where))) {}
+    : impl_(std::make_unique<Impl>(where, special, start(source, where))) {}
 
 ChatTemplate::ChatTemplate(ChatTemplate&&) noexcept = default;
 ChatTemplate& ChatTemplate::operator=(ChatTemplate&&) noexcept = default;
 ChatTemplate::~ChatTemplate() = default;
 
 std::string ChatTemplate::render(const Json& messages, const ChatOptions& options) const {
-  Json context = impl_->special;
-  for (const auto& [name, value] : options.variables->items()) context[name] = value;
-  context["messages"] = messages;
-  context["tools"] = *options.tools;
-  context["documents"] = nullptr;
-  context["add_generation_prompt"] = options.add_generation_prompt;
-  const int64_t now = options.now.value_or(local_now());
-  std::string request(sizeof now, '\0');
-  std::memcpy(request.data(), &now, sizeof now);
-  request += context.dump();
-  return impl_->child.ask(request, rendering(request.size()));
+  std::vector<Rendering> result = render_all(std::vector<Job>{Job{&messages, options}});
+  if (result.front().error) throw Error(*result.front().error);
+  return std::move(result.front().text);
+}
+
+std::vector<ChatTemplate::Rendering> ChatTemplate::render_all(const std::vector<Job>& jobs) const {
+  std::string request;
+  for (const Job& job : jobs) {
+    const int64_t now = job.options.now.value_or(local_now());
+    append(request, {reinterpret_cast<const char*>(&now), sizeof now});
+    Json context = impl_->special;
+    for (const auto& [name, value] : job.options.variables->items()) context[name] = value;
+    context["messages"] = *job.messages;
+    context["tools"] = *job.options.tools;
+    context["documents"] = nullptr;
+    context["add_generation_prompt"] = job.options.add_generation_prompt;
+    append(request, context.dump());
+  }
+  const std::string reply = impl_->child.ask(request, rendering(request.size(), jobs.size()));
+  std::string_view rest = reply;
+  std::vector<Rendering> result;
+  for (size_t i = 0; i < jobs.size(); ++i) {
+    const std::string_view text = take(rest);
+    Rendering& rendered = result.emplace_back();
+    if (text.front() == '+') {
+      rendered.text = text.substr(1);
+    } else {
+      rendered.error = input_error("{}: {}", impl_->where, text.substr(1));
+    }
+  }
+  return result;
 }
 
 bool ChatTemplate::has_ended() const { return impl_->child.has_ended(); }

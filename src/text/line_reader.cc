@@ -5,21 +5,45 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "base/hash.h"
 
 namespace lewis {
 namespace {
 
 constexpr size_t kPiece = size_t{1} << 20;
 
-}  // namespace
-
-LineReader::LineReader(const std::filesystem::path& file) : file_(file.string()) {
+void open_data(const std::filesystem::path& file, std::ifstream& in) {
   std::error_code ec;
   if (std::filesystem::is_directory(file, ec))
-    throw input_error("{}: expected a file, found a folder", file_);
+    throw input_error("{}: expected a file, found a folder", file.string());
   errno = 0;
-  in_.open(file, std::ios::binary);
-  if (!in_) throw input_error("{}: cannot be opened: {}", file_, std::strerror(errno));
+  in.open(file, std::ios::binary);
+  if (!in) throw input_error("{}: cannot be opened: {}", file.string(), std::strerror(errno));
+}
+
+}  // namespace
+
+std::string data_file_hash(const std::filesystem::path& file) {
+  constexpr size_t kMostLine = size_t{1} << 30;
+  std::ifstream in;
+  open_data(file, in);
+  Sha256 hash;
+  size_t line = 0;
+  for (std::string piece(kPiece, '\0');;) {
+    in.read(piece.data(), kPiece);
+    if (in.bad()) throw input_error("{}: cannot be read: {}", file.string(), std::strerror(errno));
+    const std::string_view read(piece.data(), static_cast<size_t>(in.gcount()));
+    if (read.empty()) return hash.hex();
+    hash.add(read);
+    const size_t end = read.rfind('\n');
+    line = end == read.npos ? line + read.size() : read.size() - end - 1;
+    if (line <= kMostLine) continue;
+    throw input_error("{}: a line has more than 1 GiB: is this a text file?", file.string());
+  }
+}
+
+LineReader::LineReader(const std::filesystem::path& file) : file_(file.string()) {
+  open_data(file, in_);
 }
 
 std::string LineReader::where() const { return fmt::format("{}:{}", file_, number_); }

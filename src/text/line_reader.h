@@ -10,6 +10,10 @@
 
 namespace lewis {
 
+// SHA-256 of a data file's bytes, in hexadecimal digits, in bounded memory. Throws Error(kInput)
+// that names the file when it cannot be read or has a line of more than 1 GiB, as a device can.
+std::string data_file_hash(const std::filesystem::path& file);
+
 class LineReader {
  public:
   static constexpr size_t kMostBytes = size_t{64} << 20;  // of a line

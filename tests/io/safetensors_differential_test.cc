@@ -96,7 +96,7 @@ class Mutator {
  public:
   std::string damaged() {
     auto [header, size] = kHeaders[below(kHeaders.size())];
-    for (size_t n = 1 + below(3); n > 0; --n) change(header);
+    for (size_t n = 1 + below(8) / 6; n > 0; --n) change(header);
     if (below(8) == 0) size += below(3);
     if (below(8) == 0) size -= std::min(size, below(3));
     std::string file = with_length(header, std::string(size, 'd'));
@@ -111,7 +111,7 @@ class Mutator {
   void change(std::string& s) {
     if (s.empty()) return;
     const size_t at = below(s.size()), length = 1 + below(std::min<size_t>(12, s.size() - at));
-    switch (below(7)) {
+    switch (below(9)) {
       case 0:
         s[at] = static_cast<char>(s[at] ^ 1 << below(8));
         break;
@@ -130,10 +130,21 @@ class Mutator {
       case 5:
         digit(s, at);
         break;
+      case 6:
+        letter(s, at);
+        break;
+      case 7:
+        s.insert(std::min(s.find_first_of("{}[]:,", at), s.size()), " ");
+        break;
       default:
         s.insert(at, s, 0, s.size() / 2);
         break;
     }
+  }
+
+  static void letter(std::string& s, size_t at) {
+    const size_t found = s.find_first_of("abwxyz", at);
+    if (found != s.npos) s[found] = 'k';
   }
 
   // Another digit in place of the next one.

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
+#include "base/hash.h"
 #include "base/text_file.h"
 #include "model_folder.h"
 #include "text/dataset.h"
@@ -34,6 +35,14 @@ TEST(LineReader, GivesTheLinesOfSplitLines) {
   EXPECT_EQ(reader.where(), (dir.path / "f").string() + ":2");
 }
 
+TEST(LineReader, HashesAWholeFile) {
+  TempDir dir;
+  for (const std::string& text : {std::string(), std::string("abc"), std::string(3'000'000, 'x')}) {
+    write_file(dir.path / "f", text);
+    EXPECT_EQ(data_file_hash(dir.path / "f"), sha256_hex(text));
+  }
+}
+
 TEST(LineReader, RefusesALineWithoutEnd) {
   const auto read = [](const std::filesystem::path& file) {
     return error_of([&] {
@@ -47,6 +56,7 @@ TEST(LineReader, RefusesALineWithoutEnd) {
   write_file(dir.path / "f", "{\"text\": \"a\"}\n");
   std::filesystem::resize_file(dir.path / "f", uintmax_t{10} << 30);  // takes no place
   EXPECT_TRUE(contains(read(dir.path / "f"), "f:2: the line has more than 64 MiB"));
+  EXPECT_TRUE(contains(error_of([] { data_file_hash("/dev/zero"); }), "more than 1 GiB"));
   EXPECT_TRUE(contains(read(dir.path), "expected a file, found a folder"));
   EXPECT_TRUE(contains(read(dir.path / "g"), "cannot be opened"));
   rusage usage = {};

@@ -121,66 +121,103 @@ size_t common_prefix(std::string_view a, std::string_view b) {
   return static_cast<size_t>(std::ranges::mismatch(a, b).in1 - a.begin());
 }
 
+// A line and its conversation.
+struct Line {
+  DataItem item;  // without a text yet
+  Conversation conversation;
+  std::string all, opened;     // the finished conversation, and the one before the answer
+  std::optional<Error> error;  // of one of the two
+};
+
+Error line_error(const Line& line, std::string_view problem) {
+  return input_error("{}: {}", line.item.where, problem);
+}
+
 // Reads the conversations of a file and counts what is to be said about them.
 class ChatReader {
  public:
   explicit ChatReader(const FormatInput& input) : input_(input) {}
 
-  // Nothing for a conversation that is left out.
-  std::optional<DataItem> read(const Row& row);
-  // Throws the error of the first conversation that was left out when `items` is empty.
-  void finish(const std::vector<DataItem>& items) const;
+  std::vector<DataItem> read();
 
  private:
   struct Count {
     size_t conversations = 0, first_line = 0;
-    void add(const Row& row) {
-      if (conversations++ == 0) first_line = row.line;
+    void add(const Line& line) {
+      if (conversations++ == 0) first_line = line.item.line;
     }
   };
 
-  std::string render(const Row& row, const Conversation& c, const Json& messages,
-                     bool prompt) const;
-  std::optional<DataItem> item_of(const Row& row, const Conversation& c) const;
-  std::optional<size_t> begin_of_answer(const Row& row, const Conversation& c,
-                                        const std::string& all) const;
-  std::optional<size_t> begin_by_change(const Row& row, const Conversation& c,
-                                        const std::string& all) const;
+  void read_lines();
+  void finish_lines();
+  void render_lines();
+  std::optional<DataItem> item_of(const Line& line);
+  std::optional<DataItem> changed(const Line& line);
+  ChatTemplate::Job job(const Conversation& c, const Json& messages, bool prompt) const;
+  std::string render(const Line& line, const Json& messages, bool prompt) const;
+  std::optional<size_t> begin_of_answer(const Line& line) const;
+  std::optional<size_t> begin_by_change(const Line& line) const;
+  void tell() const;
   void note(const Count& count, std::string_view what) const;
 
   const FormatInput& input_;
+  std::vector<Line> lines_;  // that are rendered together
+  std::vector<DataItem> items_;
   Count joined_, finished_, left_out_;
   std::optional<Error> first_error_;
 };
 
-std::string ChatReader::render(const Row& row, const Conversation& c, const Json& messages,
-                               bool prompt) const {
+ChatTemplate::Job ChatReader::job(const Conversation& c, const Json& messages, bool prompt) const {
   ChatOptions options;
   options.add_generation_prompt = prompt;
   options.tools = c.tools;
   options.now = kDate;
-  try {
-    return input_.chat->render(messages, options);
-  } catch (const Error& error) {
-    // What ends the template ends the reading, whatever the conversation.
-    if (error.code() != ExitCode::kInput || input_.chat->has_ended()) throw;
-    throw row_error(row, error.what());
+  return {&messages, options};
+}
+
+std::string ChatReader::render(const Line& line, const Json& messages, bool prompt) const {
+  auto rendered = input_.chat->render_all({job(line.conversation, messages, prompt)});
+  if (rendered[0].error) throw line_error(line, rendered[0].error->what());
+  return std::move(rendered[0].text);
+}
+
+Json before_answer(const Conversation& c) {
+  return Json(Json::array_t(c.messages.begin(), c.messages.end() - 1));
+}
+
+// The texts that every line needs, of all lines in one request.
+void ChatReader::render_lines() {
+  std::vector<Json> befores;
+  befores.reserve(lines_.size());
+  std::vector<ChatTemplate::Job> jobs;
+  for (const Line& line : lines_) {
+    befores.push_back(before_answer(line.conversation));
+    jobs.push_back(job(line.conversation, line.conversation.messages, false));
+    jobs.push_back(job(line.conversation, befores.back(), true));
+  }
+  auto rendered = input_.chat->render_all(jobs);
+  for (size_t i = 0; i < lines_.size(); ++i) {
+    ChatTemplate::Rendering& all = rendered[2 * i];
+    ChatTemplate::Rendering& opened = rendered[2 * i + 1];
+    lines_[i].all = std::move(all.text);
+    lines_[i].opened = std::move(opened.text);
+    for (const auto* r : {&all, &opened}) {
+      if (r->error && !lines_[i].error) lines_[i].error = line_error(lines_[i], r->error->what());
+    }
   }
 }
 
-// Where the answer begins in `all`, the text of the finished conversation; nothing where the
-// messages before it are written differently there.
-std::optional<size_t> ChatReader::begin_of_answer(const Row& row, const Conversation& c,
-                                                  const std::string& all) const {
-  const Json before(Json::array_t(c.messages.begin(), c.messages.end() - 1));
-  const std::string opened = render(row, c, before, true);
-  if (all.starts_with(opened)) return opened.size();
-  const std::string closed = render(row, c, before, false);
+// Where the answer begins in the text of the finished conversation; nothing where the messages
+// before it are written differently there.
+std::optional<size_t> ChatReader::begin_of_answer(const Line& line) const {
+  const std::string& all = line.all;
+  if (all.starts_with(line.opened)) return line.opened.size();
+  const std::string closed = render(line, before_answer(line.conversation), false);
   if (!all.starts_with(closed)) return std::nullopt;
   // Some templates open an answer with more than a finished answer has, a "<think>" for instance.
   // What both have is the header of the answer, unless the answer begins with the same letters.
-  size_t begin = std::max(closed.size(), common_prefix(all, opened));
-  const std::string content = content_of(c.answer());
+  size_t begin = std::max(closed.size(), common_prefix(all, line.opened));
+  const std::string content = content_of(line.conversation.answer());
   const size_t found = content.empty() ? std::string::npos : all.rfind(content, begin);
   if (found != std::string::npos && found >= closed.size()) begin = found;
   while (begin > closed.size() && (static_cast<unsigned char>(all[begin]) & 0xC0) == 0x80) --begin;
@@ -189,62 +226,97 @@ std::optional<size_t> ChatReader::begin_of_answer(const Row& row, const Conversa
 
 // The same for a template that writes earlier turns differently once the answer follows: where the
 // finished conversation changes with the answer.
-std::optional<size_t> ChatReader::begin_by_change(const Row& row, const Conversation& c,
-                                                  const std::string& all) const {
+std::optional<size_t> ChatReader::begin_by_change(const Line& line) const {
+  const Conversation& c = line.conversation;
   const std::string content = content_of(c.answer());
-  if (content.empty()) return std::nullopt;
+  if (content.empty() || c.has_system()) return std::nullopt;
   Json other = c.messages;
   other.back()["content"] = content.front() == 'x' ? "y" : "x";
-  const size_t begin = common_prefix(all, render(row, c, other, false));
-  const bool is_answer = begin > 0 && all.compare(begin, content.size(), content) == 0;
-  const bool is_whole = !c.has_system() || all.find(content_of(c.messages[0])) != std::string::npos;
-  return is_answer && is_whole ? std::optional(begin) : std::nullopt;
+  const size_t begin = common_prefix(line.all, render(line, other, false));
+  const bool is_answer = begin > 0 && line.all.compare(begin, content.size(), content) == 0;
+  return is_answer ? std::optional(begin) : std::nullopt;
 }
 
-std::optional<DataItem> ChatReader::item_of(const Row& row, const Conversation& c) const {
-  DataItem item = row.item(DataItem::Kind::kChat);
-  item.reference_text = render(row, c, c.messages, false);
-  const auto begin = begin_of_answer(row, c, item.reference_text);
-  if (!begin) return std::nullopt;
-  item.prompt = item.reference_text.substr(0, *begin);
-  item.answer = item.reference_text.substr(*begin);
+DataItem parted(const Line& line, size_t begin) {
+  DataItem item = line.item;
+  item.reference_text = line.all;
+  item.prompt = line.all.substr(0, begin);
+  item.answer = line.all.substr(begin);
   return item;
 }
 
-std::optional<DataItem> ChatReader::read(const Row& row) {
-  const Conversation c = conversation_of(row);
-  const auto other = c.has_system() ? joined(c) : std::nullopt;
-  std::optional<Error> error;
-  try {
-    if (auto item = item_of(row, c)) return item;
-    if (!c.has_system()) {
-      DataItem item = row.item(DataItem::Kind::kChat);
-      item.reference_text = render(row, c, c.messages, false);
-      if (const auto begin = begin_by_change(row, c, item.reference_text)) {
-        finished_.add(row);
-        item.prompt = item.reference_text.substr(0, *begin);
-        item.answer = item.reference_text.substr(*begin);
-        return item;
-      }
-    }
-    throw row_error(row,
-                    "the chat template writes the messages before the answer differently when the "
-                    "answer follows, so the answer cannot be told apart");
-  } catch (const Error& e) {
-    if (!c.has_system() || e.code() != ExitCode::kInput || input_.chat->has_ended()) throw;
-    error = e;
+// The item as the line has it; nothing for one that has to be changed. Throws what the template
+// says, or that the answer cannot be told apart.
+std::optional<DataItem> ChatReader::item_of(const Line& line) {
+  if (line.error) throw Error(*line.error);
+  if (const auto begin = begin_of_answer(line)) return parted(line, *begin);
+  if (const auto begin = begin_by_change(line)) {
+    finished_.add(line);
+    return parted(line, *begin);
   }
+  throw line_error(line,
+                   "the chat template writes the messages before the answer differently when the "
+                   "answer follows, so the answer cannot be told apart");
+}
+
+// The item of a line whose system message stands before the words of the user instead.
+std::optional<DataItem> ChatReader::changed(const Line& line) {
+  auto conversation = joined(line.conversation);
+  if (!conversation) return std::nullopt;
+  Line other{line.item, std::move(*conversation), "", "", std::nullopt};
   try {
-    if (auto item = other ? item_of(row, *other) : std::nullopt) {
-      joined_.add(row);
-      return item;
+    other.all = render(other, other.conversation.messages, false);
+    other.opened = render(other, before_answer(other.conversation), true);
+    if (const auto begin = begin_of_answer(other)) {
+      joined_.add(line);
+      return parted(other, *begin);
     }
   } catch (const Error& e) {
     if (e.code() != ExitCode::kInput || input_.chat->has_ended()) throw;
   }
-  left_out_.add(row);
-  if (!first_error_) first_error_ = error;
   return std::nullopt;
+}
+
+void ChatReader::finish_lines() {
+  if (lines_.empty()) return;
+  render_lines();
+  for (const Line& line : lines_) {
+    std::optional<DataItem> item;
+    try {
+      item = item_of(line);
+    } catch (const Error& e) {
+      // What ends the template ends the reading, whatever the conversation.
+      if (!line.conversation.has_system() || e.code() != ExitCode::kInput ||
+          input_.chat->has_ended())
+        throw;
+      item = changed(line);
+      if (!item) left_out_.add(line);
+      if (!item && !first_error_) first_error_ = e;
+    }
+    if (item) items_.push_back(std::move(*item));
+  }
+  lines_.clear();
+}
+
+void ChatReader::read_lines() {
+  constexpr size_t kTogether = 32;
+  read_rows(input_, [&](const Row& row) -> std::optional<DataItem> {
+    lines_.push_back({row.item(DataItem::Kind::kChat), conversation_of(row), "", "", std::nullopt});
+    if (lines_.size() == kTogether) finish_lines();
+    return std::nullopt;
+  });
+}
+
+std::vector<DataItem> ChatReader::read() {
+  try {
+    read_lines();
+  } catch (const Error&) {
+    finish_lines();  // an error of an earlier line comes first
+    throw;
+  }
+  finish_lines();
+  tell();
+  return std::move(items_);
 }
 
 void ChatReader::note(const Count& count, std::string_view what) const {
@@ -255,8 +327,8 @@ void ChatReader::note(const Count& count, std::string_view what) const {
                                   count.conversations == 1 ? "" : " first", what));
 }
 
-void ChatReader::finish(const std::vector<DataItem>& items) const {
-  if (items.empty() && first_error_) throw Error(*first_error_);
+void ChatReader::tell() const {
+  if (items_.empty() && first_error_) throw Error(*first_error_);
   note(joined_,
        "the chat template moves or forbids the system message, which stands before the first words "
        "of the user instead");
@@ -273,10 +345,7 @@ std::vector<DataItem> read_chat(const FormatInput& input) {
     throw usage_error("{}: format chat needs a model with a chat template",
                       input.options.file.string());
   }
-  ChatReader reader(input);
-  std::vector<DataItem> items = read_rows(input, [&](const Row& row) { return reader.read(row); });
-  reader.finish(items);
-  return items;
+  return ChatReader(input).read();
 }
 
 }  // namespace lewis
