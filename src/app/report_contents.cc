@@ -56,8 +56,8 @@ std::vector<ModuleValues> densities_of(const Findings& f, const ModelTitles& tit
   for (const OutputTensor& t : f.inputs->tensors()) {
     const MergeInputs& part =
         f.inputs->modules().empty() ? *f.inputs : *f.inputs->modules()[t.module];
-    if (!t.merged || t.info.shape.size() < 2 || !tensor_layer(t.info.name) ||
-        t.base_alone || !part.method().reads("density"))
+    if (!t.merged || t.info.shape.size() < 2 || !tensor_layer(t.info.name) || t.base_alone ||
+        !part.method().reads("density"))
       continue;
     const TensorTask task = f.inputs->task(t);
     for (size_t m = 0; m < t.models.size(); ++m) {

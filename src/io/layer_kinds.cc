@@ -381,6 +381,18 @@ void stack_attention_types(std::span<const LayerOrigin> layers, Json& text) {
   text["attention_types"] = Json::array({Json::array({kinds, 1})});
 }
 
+// Returns whether every layer is at its own place, and each of a model that is described alike.
+bool is_as_it_was(std::span<const LayerOrigin> layers, const Json& text) {
+  if (integer(text, "num_hidden_layers") != static_cast<int64_t>(layers.size())) return false;
+  const Json* last = nullptr;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    if (layers[i].layer != static_cast<int64_t>(i)) return false;
+    if (layers[i].text != last && *layers[i].text != text) return false;
+    last = layers[i].text;
+  }
+  return true;
+}
+
 }  // namespace
 
 const Json& text_part(const Json& config) {
@@ -400,10 +412,13 @@ void stack_layer_kinds(std::span<const LayerOrigin> layers, Json& text) {
   for (LayerOrigin& o : origins) {
     if (o.text == &text) o.text = &original;
   }
-  if (integer(text, "num_kv_shared_layers").value_or(0) > 0) {
+  if (is_as_it_was(origins, original)) return;
+  if (integer(text, "num_kv_shared_layers").value_or(0) > 0 ||
+      type_of(text).starts_with("gemma3n")) {
     throw usage_error(
-        "slices: config.json's num_kv_shared_layers lets the last layers use the keys and values "
-        "of earlier ones: layers of such a model cannot be stacked");
+        "slices: layers of a model of type '{}' cannot be stacked: its last layers use the keys "
+        "and values of earlier ones (num_kv_shared_layers)",
+        type_of(text));
   }
   std::vector<std::string> done;
   for (const std::string_view key : kLists) {

@@ -83,16 +83,15 @@ const TensorInfo* NameIndex::find(std::string_view name) const {
 }
 
 bool is_buffer(const TensorInfo& tensor) {
-  static constexpr std::array<std::string_view, 8> kNames = {
-      "rotary_emb.inv_freq",    "rotary_emb.cos_cached", "rotary_emb.sin_cached",
-      "attn.masked_bias",       "attention.masked_bias", "embeddings.position_ids",
-      "position_embedding_ids", "attn.causal_mask"};
-  const std::string dotted = "." + tensor.name;
-  const auto ends = [&](std::string_view end) { return dotted.ends_with("." + std::string(end)); };
-  if (std::ranges::any_of(kNames, ends) || tensor.name.ends_with("rotary_emb.inv_freq") ||
-      tensor.name.ends_with("rotary_pos_emb.inv_freq") || ends("position_ids")) {
-    return true;
-  }
+  static constexpr auto kNames = std::to_array<std::string_view>(
+      {"inv_freq", "original_inv_freq", "cos_cached", "sin_cached", "masked_bias", "causal_mask",
+       "position_ids", "embeddings.token_type_ids"});
+  const std::string_view name = tensor.name;
+  const auto ends = [&](std::string_view end) {
+    return name.ends_with(end) &&
+           (name.size() == end.size() || name[name.size() - end.size() - 1] == '.');
+  };
+  if (std::ranges::any_of(kNames, ends)) return true;
   // A causal mask [1, 1, n, n] is named as a bias would be.
   const bool mask = tensor.shape.size() == 4 && tensor.shape[0] == 1 && tensor.shape[1] == 1 &&
                     tensor.shape[2] == tensor.shape[3];

@@ -105,7 +105,7 @@ class MergeInputs {
   bool is_apart(size_t model, size_t slice) const;
   std::vector<const TensorInfo*> tensors_of(const InputModel& model) const;
   LayerStacks stacks_of(const InputModel& model) const;
-  std::string layer_prefix(const InputModel& model) const;
+  std::pair<std::string, int64_t> only_stack(const InputModel& model) const;
   void account() const;
   void add_tensors_of_models();
   void check_layer_ranges() const;

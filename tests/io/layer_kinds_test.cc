@@ -132,6 +132,17 @@ TEST(Stacks, ModelsOfOneKindStayAsTheyAre) {
   }
 }
 
+// A stack that is the model itself is described as before.
+TEST(Stacks, AModelAtItsOwnPlacesStaysAsItIs) {
+  for (const Json& config :
+       {Json{{"model_type", "gemma2"}, {"num_hidden_layers", 3}},
+        Json{{"model_type", "jamba"}, {"num_hidden_layers", 3}, {"attn_layer_period", 2}},
+        Json{{"model_type", "gemma3n_text"}, {"num_hidden_layers", 3}}}) {
+    EXPECT_EQ(stacked(config, {0, 1, 2}), config);
+    if (config["model_type"] == "gemma3n_text") EXPECT_THROW(stacked(config, {0, 1}), Error);
+  }
+}
+
 // Where transformers has no list, a layer that would change its kind is refused; others are not.
 TEST(Stacks, RulesWithoutAListAreKeptOrRefused) {
   const Json jamba = {{"model_type", "jamba"},

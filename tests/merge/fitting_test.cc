@@ -274,5 +274,62 @@ TEST_F(Fitting, ABaseAloneIsTheResult) {
   }
 }
 
+// ---- slices of models that spell names in different ways ----
+
+TEST_F(Fitting, SlicesTakeLayersByAnySpelling) {
+  Values short_one, long_one;
+  for (int i = 0; i < 2; ++i)
+    short_one[fmt::format("model.layers.{}.x", i)] = {1.0f + static_cast<float>(i)};
+  for (int i = 0; i < 4; ++i)
+    long_one[fmt::format("_orig_mod.model.layers.{}.x", i)] = {10.0f + static_cast<float>(i)};
+  write("a", short_one, {{"num_hidden_layers", 2}});
+  write("b", long_one, {{"num_hidden_layers", 4}});
+  const Values expected = {
+      {"model.layers.0.x", {1}}, {"model.layers.1.x", {12}}, {"model.layers.2.x", {13}}};
+  EXPECT_EQ(merged("merge_method: passthrough\nslices:\n- sources: [{model: a, layer_range: [0, "
+                   "1]}]\n- sources: [{model: b, layer_range: [2, 4]}]\n"),
+            expected);
+}
+
+// ---- head, embeddings and norms of another float type ----
+
+TEST_F(Fitting, OddFloatTypesAreWidened) {
+  const Values values = {{"model.embed_tokens.weight", {1, 2, 3, 4}},
+                         {"model.norm.weight", {0.5, 2}},
+                         {"model.layers.0.mlp.up_proj.weight", {1, 1, 1, 1}},
+                         {"lm_head.weight", {4, 3, 2, 1}}};
+  const std::map<std::string, Shape> shapes = {{"model.embed_tokens.weight", {2, 2}},
+                                               {"model.layers.0.mlp.up_proj.weight", {2, 2}},
+                                               {"lm_head.weight", {2, 2}}};
+  std::map<std::string, DType> bf16;
+  for (const auto& [name, _] : values) bf16[name] = DType::kBF16;
+  write("a", values, Json::object(), shapes, bf16);
+  for (const std::string odd :
+       {"model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"}) {
+    MemorySource source;
+    for (const auto& [name, of_name] : values) {
+      const Shape shape = shapes.contains(name) ? shapes.at(name) : Shape{2};
+      if (name != odd) {
+        source.add(name, DType::kBF16, shape, of_name);
+        continue;
+      }
+      const std::vector<double> wide(of_name.begin(), of_name.end());
+      const auto bytes = std::as_bytes(std::span(wide));
+      source.add_bytes(name, DType::kF64, shape, {bytes.begin(), bytes.end()});
+    }
+    std::filesystem::create_directories(dir_.path / "b");
+    source.write(dir_.path / "b/model.safetensors");
+    std::ofstream(dir_.path / "b/config.json") << "{}";
+    EXPECT_EQ(merged(kLinear), values) << odd;
+    EXPECT_TRUE(has_note("of a float type of their own")) << odd;
+    // F32 beside BF16 is widened by the merge itself.
+    auto types = bf16;
+    types[odd] = DType::kF32;
+    write("b", values, Json::object(), shapes, types);
+    EXPECT_EQ(merged(kLinear), values) << odd;
+    EXPECT_TRUE(has_note(odd + " of ")) << odd;
+  }
+}
+
 }  // namespace
 }  // namespace lewis

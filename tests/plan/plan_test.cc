@@ -70,6 +70,26 @@ TEST(RoundDecimals, AsPythonRounds) {             // round(x, 5) of CPython 3.11
   EXPECT_EQ(round_decimals(0.1, 5), 0.1);
 }
 
+// Each stack of layers has the whole line: a vision tower does not stretch that of the text model.
+TEST(Coefficients, LinesGoOverEachStack) {
+  const auto none = memory_source("none", {});
+  Threads threads(1);
+  const Statistics statistics;
+  const ImportanceInput input{*none, *none, statistics, statistics, threads};
+  ModelPlan plan;
+  plan.tensors = {"model.embed_tokens.weight", "model.norm.weight"};
+  for (int i = 0; i < 3; ++i) plan.tensors.push_back(fmt::format("model.layers.{}.x", i));
+  for (int i = 0; i < 9; ++i) plan.tensors.push_back(fmt::format("visual.blocks.{}.x", i));
+  const CoefficientSettings lines{.method = Coefficient::kLines, .first = 0, .last = 1};
+  const LayerValues factors = coefficient_lines(lines, input, plan);
+  EXPECT_EQ(factors.at("model.embed_tokens.weight"), 0);
+  EXPECT_EQ(factors.at("model.norm.weight"), 1);
+  for (int i = 0; i < 3; ++i)
+    EXPECT_DOUBLE_EQ(factors.at(fmt::format("model.layers.{}.x", i)), i / 2.0);
+  for (int i = 0; i < 9; ++i)
+    EXPECT_DOUBLE_EQ(factors.at(fmt::format("visual.blocks.{}.x", i)), i / 8.0);
+}
+
 // norms -> normalised deltas -> densities, from the authors' norms to the authors' densities.
 TEST(GoldenLewis, NormsToDensities) {
   for (const std::string expert : {"math", "code"}) {

@@ -1,5 +1,6 @@
 // MergeInputs: accounts for every tensor, which is merged, copied or refused.
 #include <algorithm>
+#include <map>
 
 #include "base/error.h"
 #include "base/json.h"
@@ -42,10 +43,10 @@ LayerStacks MergeInputs::stacks_of(const InputModel& model) const {
   return stacks;
 }
 
-// The part of names before the number of a layer; the model must have one stack of layers.
-std::string MergeInputs::layer_prefix(const InputModel& model) const {
+// The prefix and the number of layers of a model that must have one stack of layers.
+std::pair<std::string, int64_t> MergeInputs::only_stack(const InputModel& model) const {
   const LayerStacks stacks = stacks_of(model);
-  if (stacks.stacks().size() == 1) return stacks.stacks().begin()->first;
+  if (stacks.stacks().size() == 1) return *stacks.stacks().begin();
   std::vector<std::string> prefixes;
   for (const auto& [prefix, layers] : stacks.stacks())
     prefixes.push_back(fmt::format("{} ({} layer{})", prefix, layers, layers == 1 ? "" : "s"));
@@ -114,13 +115,15 @@ OutputTensor MergeInputs::output_of_slice(size_t slice, int64_t offset,
 }
 
 void MergeInputs::check_layer_ranges() const {
+  std::map<size_t, int64_t> counted;  // by model
   for (const OutputSlice& s : recipe_.slices) {
     for (const SliceSource& source : s.sources) {
-      const std::string prefix = layer_prefix(*models_[source.model]);
-      const int64_t layers = stacks_of(*models_[source.model]).layers(prefix);
-      if (source.end <= layers) continue;
+      const InputModel& model = *models_[source.model];
+      const auto [layers, is_new] = counted.try_emplace(source.model, 0);
+      if (is_new) layers->second = only_stack(model).second;
+      if (source.end <= layers->second) continue;
       throw usage_error("{}:{}: layer_range [{}, {}) of {}, which has {} layers", where(), s.line,
-                        source.begin, source.end, models_[source.model]->label(), layers);
+                        source.begin, source.end, model.label(), layers->second);
     }
   }
 }
@@ -167,7 +170,6 @@ void MergeInputs::add_tensors_of_slices() {
   for (size_t slice = 0; slice < recipe_.slices.size(); ++slice) {
     const OutputSlice& s = recipe_.slices[slice];
     const InputModel& model = *models_[s.sources[0].model];
-    const std::string prefix = layer_prefix(model);
     for (const TensorInfo* t : tensors_of(model)) {
       const LayerName parts = split_layer(t->name);
       if (!parts.layer) {

@@ -70,10 +70,10 @@ std::vector<std::string> MergeInputs::explain(const OutputTensor& t) const {
   const MergeMethod& method = method_of(t);
   std::vector<std::string> lines = {
       fmt::format("{}: {} {}, {}", t.info.name, dtype_name(t.info.dtype), to_string(t.info.shape),
-                  t.refined  ? "refined"
+                  t.refined      ? "refined"
                   : t.base_alone ? "the base, as no model is merged into it"
-                  : t.merged ? fmt::format("merged by {}", method.name)
-                             : "copied"),
+                  : t.merged     ? fmt::format("merged by {}", method.name)
+                                 : "copied"),
       fmt::format("depth t = {:.6g}", t.depth)};
   const auto value = [&](const MethodParameter& p, const MergeSource* s) {
     const auto all = levels(t, s);
