@@ -139,7 +139,9 @@ TEST(Stacks, AModelAtItsOwnPlacesStaysAsItIs) {
         Json{{"model_type", "jamba"}, {"num_hidden_layers", 3}, {"attn_layer_period", 2}},
         Json{{"model_type", "gemma3n_text"}, {"num_hidden_layers", 3}}}) {
     EXPECT_EQ(stacked(config, {0, 1, 2}), config);
-    if (config["model_type"] == "gemma3n_text") EXPECT_THROW(stacked(config, {0, 1}), Error);
+    if (config["model_type"] == "gemma3n_text") {
+      EXPECT_THROW(stacked(config, {0, 1}), Error);
+    }
   }
 }
 
