@@ -1,5 +1,7 @@
 #include "targets.h"
 
+#include <lewis/tensor_source.h>
+
 #include <algorithm>
 #include <array>
 #include <vector>
@@ -63,8 +65,13 @@ void read_gguf(std::string_view bytes, const FuzzFolder& folder) {
   if (is_gguf(file)) read_all(GgufFile(file));
 }
 
+// For a model with the weight that the seed names.
 void read_importance_matrix(std::string_view bytes, const FuzzFolder& folder) {
-  read_imatrix(folder.write("m.gguf", bytes));
+  static const std::array<float, 8> weight{};
+  static const auto model =
+      memory_source("model", {{{"model.layers.0.mlp.up_proj.weight", DType::kF32, {2, 4}},
+                               std::as_bytes(std::span(weight))}});
+  read_imatrix(folder.write("m.gguf", bytes), *model);
 }
 
 // Statistics that were read are written and read again as they are.
