@@ -259,7 +259,12 @@ TEST_F(SandboxTest, AProgramThatEndsItsKeeperHasFailed) {
         SandboxLayer::kIpc, SandboxLayer::kFilter, SandboxLayer::kNoNewPrivileges}) {
     sandbox_.leave_out(layer, "for this test");
   }
-  for (const char* signal : {"9", "15", "11"}) {
+#if defined(__SANITIZE_ADDRESS__)
+  const std::vector<std::string> signals = {"9", "15"};  // the sanitizer turns 11 into an exit
+#else
+  const std::vector<std::string> signals = {"9", "15", "11"};
+#endif
+  for (const std::string& signal : signals) {
     expect(Verdict::kFailed, "ended the process that watches it",
            std::string("import os, time\nos.kill(os.getppid(), ") + signal + ")\ntime.sleep(9)");
   }
