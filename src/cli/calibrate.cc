@@ -28,7 +28,8 @@ void run_calibrate(CalibrateArguments& o) {
   if (!o.common->json) o.job.finished = print;
   ProgressPrinter progress(o.common->quiet);
   const CalibrateResult result = calibrate(o.job, run_context(*o.common, progress));
-  if (o.common->json) write_json_text(whole_recipe ? json_text(result) : json_text(result.texts.at(0)));
+  if (o.common->json)
+    write_json_text(whole_recipe ? json_text(result) : json_text(result.texts.at(0)));
 }
 
 }  // namespace

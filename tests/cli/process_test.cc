@@ -215,9 +215,9 @@ TEST_F(Process, LackOfThreadsAndMemoryIsAnError) {
   }
   // From too little for the program's libraries to enough.
   for (int kilobytes = 60'000;; kilobytes += 5'000) {
-    const int code = shell("(ulimit -v " + std::to_string(kilobytes) + "; {} " + kMerge +
-                           path("out") + kPlain + " -j 3 --force >/dev/null 2>'" + path("err") +
-                           "')");
+    const int code =
+        shell("(ulimit -v " + std::to_string(kilobytes) + "; {} " + kMerge + path("out") + kPlain +
+              " -j 3 --force >/dev/null 2>'" + path("err") + "')");
     EXPECT_TRUE(code == 0 || code == 4 || code == 127) << kilobytes << ": " << code << text("err");
     if (code == 4) expect_error_line("err");
     if (code == 0) break;
