@@ -89,7 +89,9 @@ TEST(ChatTemplate, RunawayTemplatesEnd) {
   const std::string loops =
       "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}x"
       "{% endfor %}{% endfor %}{% endfor %}";
-  EXPECT_TRUE(contains(error_of([&] { render(loops); }), "cannot be rendered"));
+  // Its budget of steps ends it or, on a slow machine, that of time.
+  const std::string error = error_of([&] { render(loops); });
+  EXPECT_TRUE(contains(error, "cannot be rendered") || contains(error, "processor time")) << error;
   EXPECT_TRUE(contains(error_of([] { render("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}"); }),
                        "cannot be rendered"));
   EXPECT_TRUE(contains(error_of([] { render("{{ 'x' * 99999999999 }}"); }), "cannot be rendered"));
