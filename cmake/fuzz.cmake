@@ -41,9 +41,10 @@ function(lewis_add_fuzzing)
     list(APPEND names ${name})
     file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/fuzz/${name})
     add_test(NAME fuzz.${name}
-             COMMAND lewis_fuzz --target=${name} -max_total_time=3 -timeout=10 -detect_leaks=0 -rss_limit_mb=3000 -print_final_stats=1
+             COMMAND lewis_fuzz --target=${name} -max_total_time=3 -timeout=10 -rss_limit_mb=3000 -print_final_stats=1
                      -artifact_prefix=${CMAKE_BINARY_DIR}/fuzz/${name}- ${CMAKE_BINARY_DIR}/fuzz/${name} ${folder})
-    set_tests_properties(fuzz.${name} PROPERTIES LABELS fuzz)
+    # libfyaml leaks a kilobyte on some malformed inputs.
+    set_tests_properties(fuzz.${name} PROPERTIES LABELS fuzz ENVIRONMENT ASAN_OPTIONS=detect_leaks=0)
   endforeach()
   list(SORT names)
   list(JOIN names "\n" names)
