@@ -28,8 +28,8 @@ size_t count_items(const CalibrationEntry& entry, const RunningModel& model) {
   return read_data(data, chat ? &*chat : nullptr).size();
 }
 
-// Where the entries of `recipe` and then those of its stages draw from. The entries of one file may
-// count its items with any model that reads it, so the base does for all.
+// Where the entries of `recipe` and then those of its stages and modules draw from. The entries of
+// one file may count its items with any model that reads it, so the base does for all.
 void add_sources(const Recipe& recipe, const RunningModel& model,
                  std::vector<ItemSource>& sources) {
   if (recipe.lewis) {
@@ -52,6 +52,7 @@ void add_sources(const Recipe& recipe, const RunningModel& model,
   for (const RecipeModel& m : recipe.models) {
     if (m.stage) add_sources(*m.stage, model, sources);
   }
+  for (const RecipeModule& m : recipe.modules) add_sources(*m.recipe, model, sources);
 }
 
 double mean(const std::vector<double>& values) {
