@@ -73,7 +73,7 @@ lint: test-packages
 
 format:
 	@clang-format-14 -i $$(git ls-files 'src/*.cc' 'src/*.h' 'tests/*.cc' 'tests/*.h' 'bench/*.cc' 'bench/*.h' \
-	  'tools/*.cc' 'tools/*.h' 'include/*.h' 'examples/*.cc')
+	  'tools/*.cc' 'tools/*.h' 'include/*.h' 'examples/*.cc' 'fuzz/*.cc' 'fuzz/*.h')
 
 clean:
 	@rm -rf build demo/out

@@ -84,8 +84,8 @@ class SequentialWriter {
 // fsync of a folder: afterwards the names of its files are on the disk.
 void sync_folder(const std::filesystem::path& folder);
 
-// The error of a failed call for `path`, made from errno: Error(kResource) for a full disk or no
-// memory, else Error(kFailed).
+// The error of a failed call for `path`, made from errno: its code is that of exit_code_of
+// (base/current_error.h).
 Error write_error(const std::filesystem::path& path, const char* doing);
 
 // Writes a small file so that, whatever happens, PATH is the whole new file or what it was before;

@@ -64,12 +64,10 @@ std::optional<fs::path> find_in_hub_cache(std::string_view id) {
   const size_t at = std::min(id.find('@'), id.size());
   const std::string revision(at < id.size() ? id.substr(at + 1) : "main");
   const std::string_view name = id.substr(0, at);
-  const size_t slash = std::min(name.find('/'), name.size());
-  const std::string_view last = slash < name.size() ? name.substr(slash + 1) : "name";
-  if (!is_plain(name.substr(0, slash)) || !is_plain(last) || !is_plain_path(revision))
+  if (std::ranges::count(name, '/') > 1 || !is_plain_path(name) || !is_plain_path(revision))
     return std::nullopt;
   std::string folder = "models--" + std::string(name);
-  if (slash < name.size()) folder.replace(folder.find('/'), 1, "--");
+  if (const size_t slash = folder.find('/'); slash != folder.npos) folder.replace(slash, 1, "--");
   const fs::path entry = hub_cache_folder() / folder;
   const std::string commit = commit_of(entry, revision);
   if (!is_plain(commit)) return std::nullopt;
