@@ -7,6 +7,7 @@
 #include "app/run.h"
 #include "app/run_record.h"
 #include "app/tokenizers.h"
+#include "base/dump_json.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "io/checkpoint.h"
@@ -104,7 +105,7 @@ std::string record_text(const MergeJob& job, const Recipe& recipe, const Guidanc
          (entry->has_statistics() ? entry->model_statistics : entry->data).string(),
          plan.importance, plan.density});
   }
-  return to_json(record).dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
+  return dump_json(to_json(record), 1) + "\n";
 }
 
 // OUT is written as OUT.partial.

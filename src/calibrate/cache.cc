@@ -4,6 +4,7 @@
 #include <system_error>
 
 #include "base/build.h"
+#include "base/dump_json.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/json.h"
@@ -78,8 +79,7 @@ std::map<std::string, std::string> to_origin(const StatisticsKey& key) {
 
 std::filesystem::path cache_file(const std::filesystem::path& folder, const StatisticsKey& key) {
   // As JSON, so that no two different keys have the same text.
-  const std::string text =
-      Json(identity(cached_origin(key))).dump(-1, ' ', false, Json::error_handler_t::replace);
+  const std::string text = dump_json(identity(cached_origin(key)));
   return folder / (sha256_hex(text).substr(0, 32) + ".safetensors");
 }
 

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/build.h"
+#include "base/dump_json.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/json.h"
@@ -25,7 +26,7 @@ std::string chained_hash(std::string_view previous, std::string_view text) {
 
 // The line of a record, without '\n'. `hash` is that of the line before it and becomes its own.
 std::string line_of(const Json& record, std::string& hash) {
-  std::string line = record.dump(-1, ' ', false, Json::error_handler_t::replace);
+  std::string line = dump_json(record);
   line.back() = ',';  // instead of '}'
   hash = chained_hash(hash, line);
   return line.append(kHashBegin).append(hash).append(kHashEnd);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "base/dump_json.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/json.h"
@@ -59,8 +60,8 @@ std::string Manifest::text() const {
   Json all = {{"format", kFormat}, {"plan", plan}, {"about", *about}, {"files", files}};
   all["shards"] = Json::array();
   for (const ShardRecord& s : shards) all["shards"].push_back(to_json(s));
-  all["sha256"] = sha256_hex(all.dump(1, ' ', false, Json::error_handler_t::replace));
-  return all.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
+  all["sha256"] = sha256_hex(dump_json(all, 1));
+  return dump_json(all, 1) + "\n";
 }
 
 Manifest read_manifest(const fs::path& file) {

@@ -6,6 +6,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "base/dump_json.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "base/text_file.h"
@@ -295,7 +296,7 @@ SafetensorsLayout::SafetensorsLayout(std::vector<TensorInfo> tensors, const Meta
     entries_.push_back({std::move(t), at});
     at = end;
   }
-  std::string json = header.dump(-1, ' ', false, Json::error_handler_t::replace);
+  std::string json = dump_json(header);
   json.append((8 - json.size() % 8) % 8, ' ');
   static_assert(std::endian::native == std::endian::little, "safetensors is little-endian");
   const uint64_t length = json.size();

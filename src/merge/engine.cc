@@ -4,6 +4,7 @@
 #include <future>
 
 #include "base/build.h"
+#include "base/dump_json.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/json.h"
@@ -261,7 +262,7 @@ std::string plan_hash(const MergeInputs& inputs, const MergeOptions& options,
                      {"tokenizer", !options.no_tokenizer},
                      {"vocabulary", fingerprint(inputs.tokenizer())},
                      {"refined", options.refined ? options.refined->fingerprint() : ""}};
-  return sha256_hex(plan.dump(-1, ' ', false, Json::error_handler_t::replace));
+  return sha256_hex(dump_json(plan));
 }
 
 Json about(const MergeInputs& inputs, const MergeOptions& options,

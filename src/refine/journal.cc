@@ -4,6 +4,7 @@
 #include <charconv>
 #include <set>
 
+#include "base/dump_json.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "io/safetensors.h"
@@ -19,7 +20,7 @@ Metadata metadata_of(const BlockResult& r) {
                      {"error_prior", r.error_prior},
                      {"kept_prior", r.kept_prior},
                      {"notes", r.notes}};
-  return {{"lewis_refined", json.dump(-1, ' ', false, Json::error_handler_t::replace)}};
+  return {{"lewis_refined", dump_json(json)}};
 }
 
 BlockResult result_of(const SafetensorsFile& file) {

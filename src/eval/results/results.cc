@@ -6,16 +6,13 @@
 #include <cmath>
 #include <map>
 
+#include "base/dump_json.h"
 #include "base/hash.h"
 
 namespace lewis {
 namespace {
 
-constexpr auto kReplace = Json::error_handler_t::replace;  // of bytes that are not UTF-8
-
-std::string doc_hash(const TaskItem& item) {
-  return sha256_hex(item.doc.dump(2, ' ', false, kReplace));
-}
+std::string doc_hash(const TaskItem& item) { return sha256_hex(dump_json(item.doc, 2)); }
 
 std::vector<std::string> filters_of(const PreparedTask& task) {
   std::vector<std::string> filters;
@@ -310,7 +307,7 @@ std::string samples_lines(const PreparedTask& task, const std::vector<ItemResult
   std::string lines;
   for (const std::string& filter : filters_of(task)) {
     for (size_t i = 0; i < results.size(); ++i)
-      lines += sample_json(task, results[i], i, filter).dump(-1, ' ', false, kReplace) + "\n";
+      lines += dump_json(sample_json(task, results[i], i, filter)) + "\n";
   }
   return lines;
 }
