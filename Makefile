@@ -6,7 +6,7 @@ JOBS ?= $(shell nproc)
 # would start it last; ninja waits for it where it needs the library.
 define compile
 	@cmake --preset $(1) --log-level=WARNING $(2)
-	@cargo build --quiet --release --locked -j $$((($(JOBS) + 1) / 2)) --manifest-path rust/text/Cargo.toml \
+	@cargo build --quiet --release --locked -j $$((($(JOBS) + 1) / 2)) --manifest-path rust/Cargo.toml \
 	  --target-dir build/cargo & cmake --build --preset $(1) -j $(JOBS) $(3); status=$$?; wait; exit $$status
 endef
 
