@@ -1,4 +1,4 @@
-# lewis_fuzz: fuzz/targets.cc with libFuzzer, in the build with AddressSanitizer (docs/fuzzing.md).
+# lewis_fuzz: the targets of fuzz/ with libFuzzer, in the build with AddressSanitizer (docs/fuzzing.md).
 #
 # g++ has no libFuzzer of its own, but its -fsanitize-coverage=trace-pc feeds that of clang through
 # fuzz/coverage.cc. The rooms are instrumented in this build (lewis_count_coverage), so that no
@@ -30,7 +30,7 @@ function(lewis_add_fuzzing)
   if(NOT LEWIS_FUZZ)
     return()
   endif()
-  lewis_program(lewis_fuzz fuzz/main.cc fuzz/targets.cc fuzz/coverage.cc)
+  lewis_program(lewis_fuzz fuzz/main.cc fuzz/targets.cc fuzz/model_targets.cc fuzz/coverage.cc)
   target_link_libraries(lewis_fuzz PRIVATE lewis_app ${LEWIS_LIBFUZZER} ${CMAKE_DL_LIBS})
   # libFuzzer has a function of the same name as fuzz/coverage.cc, which only complains.
   target_link_options(lewis_fuzz PRIVATE LINKER:-z,muldefs)

@@ -21,7 +21,7 @@
 #include "io/manifest.h"
 #include "io/safetensors.h"
 #include "merge/sources/adapter_config.h"
-#include "model/model_spec.h"
+#include "model_targets.h"
 #include "recipe/recipe.h"
 #include "recipe/tunable.h"
 #include "report/escape.h"
@@ -90,6 +90,7 @@ void read_yaml(std::string_view bytes, const FuzzFolder&) { parse_yaml(bytes, "i
 // A recipe that was read is printed as one that means the same.
 void read_recipe_text(std::string_view bytes, const FuzzFolder& folder) {
   const std::vector<std::string> models = {"base", "math", "code"};
+  for (const char* data : {"math.jsonl", "code.jsonl"}) folder.write(data, "{}\n");
   const Recipe recipe = parse_recipe(bytes, folder.path() / "r.yml", models);
   const std::string text = to_yaml(recipe, false);
   const Recipe again = parse_recipe(text, folder.path() / "r.yml", models);
@@ -97,6 +98,8 @@ void read_recipe_text(std::string_view bytes, const FuzzFolder& folder) {
 }
 
 void read_tunable_recipe(std::string_view bytes, const FuzzFolder& folder) {
+  for (const char* model : {"base", "math", "code"})
+    std::filesystem::create_directory(folder.path() / model);
   TunableRecipe::parse(bytes, folder.path() / "r.yml");
 }
 
@@ -126,10 +129,6 @@ void read_adapter(std::string_view bytes, const FuzzFolder& folder) {
   config.scale_of("model.layers.0.self_attn.q_proj");
 }
 
-void read_config(std::string_view bytes, const FuzzFolder&) {
-  read_model_spec(parse_json(bytes, "config.json"), "config.json");
-}
-
 void read_tokenizer(std::string_view bytes, const FuzzFolder&) {
   const Tokenizer tokenizer = Tokenizer::from_json(std::string(bytes), "tokenizer.json");
   tokenizer.encode("Hello, world 123! \xc3\xa9", true);
@@ -149,9 +148,11 @@ void read_data_file(std::string_view bytes, const FuzzFolder& folder) {
   constexpr size_t kFormats = kEnumNames<DataFormat>.size();
   const DataFormat format =
       kEnumNames<DataFormat>[static_cast<unsigned char>(bytes[0]) % kFormats].value;
-  if (format == DataFormat::kChat) return;  // needs a template
+  static const ChatTemplate chat(
+      "{% for m in messages %}<{{ m.role }}>{{ m.content }}</{{ m.role }}>{% endfor %}",
+      "template");
   DataOptions options{folder.write("data.jsonl", bytes.substr(1)), format, "question", "answer"};
-  read_data(options, nullptr);
+  read_data(options, &chat);
 }
 
 void read_task(std::string_view bytes, const FuzzFolder& folder) {
@@ -198,12 +199,15 @@ constexpr auto kTargets = std::to_array<FuzzTarget>({{"safetensors", read_safete
                                                      {"journal", read_journal},
                                                      {"json", read_json_text},
                                                      {"adapter_config", read_adapter},
+                                                     {"adapter", apply_adapter},
                                                      {"config", read_config},
                                                      {"tokenizer", read_tokenizer},
+                                                     {"tokenizers", unite_tokenizers},
                                                      {"template", render_template},
                                                      {"data", read_data_file},
                                                      {"task", read_task},
                                                      {"results", read_results_file},
+                                                     {"answer", judge_answer},
                                                      {"regex", match_regex},
                                                      {"escaping", escape_text}});
 

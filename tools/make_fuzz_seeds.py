@@ -62,6 +62,12 @@ def binary_seeds():
     seed("safetensors", "two_dtypes", safetensors({"a": ("F32", [2, 1], bytes(8)), "b": ("BF16", [3], bytes(6))}, {"format": "pt"}))
     seed("safetensors", "scalar_and_empty", safetensors({"s": ("I64", [], bytes(8)), "e": ("U8", [0, 4], b"")}))
     seed("safetensors", "float8_and_complex", safetensors({"f": ("F8_E4M3", [4], bytes(4)), "c": ("C64", [1], bytes(8))}))
+    half = struct.pack("<8f", *range(8))
+    prefix = "base_model.model.model."
+    seed("adapter", "lora", safetensors({prefix + "layers.0.self_attn.q_proj.lora_A.weight": ("F32", [2, 4], half),
+                                         prefix + "layers.0.self_attn.q_proj.lora_B.weight": ("F32", [4, 2], half)}))
+    seed("adapter", "embeddings_and_head", safetensors({prefix + "embed_tokens.lora_embedding_A": ("F32", [2, 4], half), prefix + "embed_tokens.lora_embedding_B": ("F32", [4, 2], half),
+                                                        "base_model.model.lm_head.weight": ("F32", [5, 4], struct.pack("<20f", *range(20)))}))
     meta = {"format": "lewis-statistics-1", "tokens": "7", "sequences": "2", "protocol": "clean"}
     seed("statistics", "dense", safetensors({"model.layers.0.mlp.up_proj.sum_squares": ("F64", [3], f64(1, 2, 3))}, meta))
     experts = {"m.experts.expert_tokens": ("I64", [2], struct.pack("<2q", 3, 4)), "m.experts.expert_in": ("F64", [2, 1], f64(1, 2)),
@@ -93,9 +99,39 @@ base_model: base
 models: [{model: math, parameters: {weight: 1}}, {model: code, parameters: {weight: 1}}]
 lewis:
   importance: norm_shift
-  allocation: {method: budget, budget: 0.4}
-  refine: {samples: 8, ridge: 0.1}
+  allocation: budget
+  budget: 0.4
 tokenizer_source: union
+""",
+    "lewis_whole": """merge_method: dare_ties
+base_model: base
+models:
+  - {model: math, parameters: {weight: 1, density: 0.5}}
+  - {model: code, parameters: {weight: 1, density: 0.5}}
+tokenizer:
+  source: union
+  tokens: {"<a>": {source: math, force: true}, "<b>": {source: {kind: zero}}, "<c>": {source: {kind: model_token, model: code, token_id: 3}}}
+  pad_to_multiple_of: 8
+chat_template: chatml
+out_dtype: float16
+lewis:
+  calibration:
+    - {model: math, data: math.jsonl, format: gsm8k, samples: 8}
+    - {model: code, data: code.jsonl, format: chat, samples: 4, max_tokens: 256}
+  protocol: clean
+  allocation: min_max
+  gamma: 0.3
+  epsilon: 0.8
+  coefficient: lines
+  refine: {samples: 16, ridge: 0.01, question_weight: 0.1, held_out: 0.2, biases: true}
+""",
+    "modules": """merge_method: linear
+modules:
+  text_decoder:
+    slices:
+      - sources: [{model: base, layer_range: [0, 2], parameters: {weight: 1}}, {model: math, layer_range: [0, 2], parameters: {weight: 0.5}}]
+parameters: {int8_mask: true}
+dtype: float32
 """,
     "stages": """name: first
 merge_method: slerp
@@ -135,11 +171,24 @@ def text_seeds():
     word_level = tokenizer | {"normalizer": {"type": "Replace", "pattern": {"Regex": "[0-9]+"}, "content": "#"}, "pre_tokenizer": {"type": "Whitespace"},
                               "decoder": None, "model": {"type": "WordLevel", "vocab": {"Hello": 0, "<unk>": 1}, "unk_token": "<unk>"}}
     seed("tokenizer", "word_level", json.dumps(word_level))
+    seed("tokenizers", "bpe", json.dumps(tokenizer))
+    seed("tokenizers", "whitespace", json.dumps(tokenizer | {"normalizer": None, "pre_tokenizer": {"type": "Whitespace"}, "decoder": None}))
+    seed("tokenizers", "unigram", json.dumps(tokenizer | {"normalizer": None, "pre_tokenizer": None, "decoder": None, "model": {"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0], ["a", -1.5], ["b", -2.0]]}}))
     seed("template", "chatml", "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m['content'] | trim }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
     seed("template", "macros", "{%- macro show(x, n=2) -%}{{ x.upper()[:n] ~ n }}{%- endmacro -%}{% set ns = namespace(i=0) %}{% for m in messages if m.role != 'system' %}{% set ns.i = ns.i + 1 %}{{ show(m.content, ns.i) }}{{ loop.index0 }}{% else %}none{% endfor %}{{ messages | map(attribute='role') | join(', ') }}{{ {'a': 1e-5} | tojson(indent=2) }}")
     rows = ['{"question": "1 + 1?", "answer": "2 #### 2"}\n', '{"text": "a", "code": "b", "task_id": 11, "test_list": ["assert 1"]}\n',
             '{"key": 1, "prompt": "p", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}\n', '{"messages": []}\n',
             '{"question": "q", "answer": "a"}\n', "plain text\n", '{"ids": [0, 17, 4]}\n']
+    conversations = ['{"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n',
+                     '{"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}, {"from": "human", "value": "c"}]}\n']
+    for i, row in enumerate(conversations):
+        seed("data", f"conversation_{i}", bytes([3]) + row.encode() * 2)
+    rules = ['{"instruction_id_list": ["length_constraints:number_words", "keywords:existence", "punctuation:no_comma"], "kwargs": [{"relation": "at least", "num_words": 3}, {"keywords": ["a.b", "c"]}, {}]}',
+             '{"instruction_id_list": ["detectable_format:json_format", "language:response_language", "change_case:english_capital", "startend:end_checker"], "kwargs": [{}, {"language": "de"}, {}, {"end_phrase": "end"}]}',
+             '{"instruction_id_list": ["length_constraints:number_sentences", "length_constraints:number_paragraphs", "length_constraints:nth_paragraph_first_word", "keywords:letter_frequency"], "kwargs": [{"relation": "less than", "num_sentences": 3}, {"num_paragraphs": 2}, {"num_paragraphs": 2, "nth_paragraph": 1, "first_word": "a"}, {"letter": "e", "let_frequency": 2, "let_relation": "at least"}]}',
+             '{"instruction_id_list": ["detectable_content:postscript", "detectable_content:number_placeholders", "detectable_format:number_bullet_lists", "detectable_format:multiple_sections", "detectable_format:title", "combination:two_responses", "keywords:forbidden_words", "keywords:frequency"], "kwargs": [{"postscript_marker": "P.S."}, {"num_placeholders": 1}, {"num_bullets": 2}, {"section_spliter": "Section", "num_sections": 2}, {}, {}, {"forbidden_words": ["x"]}, {"keyword": "a", "frequency": 1, "relation": "at least"}]}']
+    for i, row in enumerate(rules):
+        seed("answer", f"rules_{i}", row + "\n<<A title>>\n\nThe answer is 3. #### 3\n\n***\n\n* one\n* two [place]\n\nSection 1\nP.S. a.b c, end\n")
     for i, row in enumerate(rows):
         seed("data", f"format_{i}", bytes([i]) + row.encode() * 2)
     seed("task", "gsm8k", "task: my\ndata: q.jsonl\nprompt: \"Q: {question} {list[0]} {{\"\ntarget: \"{answer}\"\nstops: [\"Q:\"]\nshots: 1\nshots_data: q.jsonl\n"
