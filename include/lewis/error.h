@@ -20,10 +20,11 @@ enum class ExitCode : int {
 };
 
 // what() is one line. It says what failed, where (file, tensor or key), what was expected and what
-// was found, and if possible what to do.
+// was found, and if possible what to do. Names from files may be in it, so what cannot be shown is
+// escaped: it can be printed as it is.
 class LEWIS_API Error : public std::runtime_error {
  public:
-  Error(ExitCode code, const std::string& message) : std::runtime_error(message), code_(code) {}
+  Error(ExitCode code, const std::string& message);
   ExitCode code() const { return code_; }
 
  private:

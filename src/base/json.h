@@ -15,7 +15,7 @@
 namespace lewis {
 
 // Parses one JSON value. Refuses duplicate keys, nesting deeper than 64, more than 4,000,000 values
-// (which need about 600 MB), text that is not UTF-8 or holds a NUL or a byte order mark, and
+// (600 MB) or 1,500,000 keys, text that is not UTF-8 or holds a NUL or a byte order mark, and
 // anything after the value. `where` (a file, "file:line") begins the message of the Error (kInput).
 Json parse_json(std::string_view text, std::string_view where);
 

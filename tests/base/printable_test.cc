@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/error.h"
 #include "base/json.h"
 
 namespace lewis {
@@ -73,6 +74,14 @@ TEST(Printable, JsonKeepsItsValue) {
   EXPECT_EQ(printable(shown).find("\\u{"), std::string::npos) << "nothing is left to escape";
   EXPECT_EQ(parse_json(shown, "test"), (Json{{text, text}}));
   EXPECT_NE(shown.find("é"), std::string::npos);
+}
+
+// Users of the library print messages as they are; a message may hold another one.
+TEST(Printable, MessagesOfErrors) {
+  const Error inner = input_error("{}: no tensor", "a\x1b[2J\nb\u202e\xff");
+  EXPECT_STREQ(inner.what(), "a\\u{1b}[2J\\nb\\u{202e}\\xff: no tensor");
+  EXPECT_STREQ(input_error("x: {}", inner.what()).what(),
+               ("x: " + std::string(inner.what())).c_str());
 }
 
 }  // namespace
