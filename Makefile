@@ -11,7 +11,7 @@ define compile
 endef
 
 .PHONY: all build demo study test test-ci test-asan test-dev aarch64-check bench fuzz install lint format clean \
-	packages test-packages
+	packages test-packages python test-python
 all: build
 
 packages:
@@ -62,6 +62,17 @@ aarch64-check: test-packages
 bench: packages
 	$(call compile,release,-DLEWIS_BENCH=ON)
 	@bench/run.sh build/release
+
+# The wheel with the Python module and the program, for PYTHON, in build/dist (docs/python.md).
+python: packages
+	@tools/python_venv.sh build/venv
+	@build/venv/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/dist .
+
+# The tests of the Python module against the library and the program of build/ci.
+test-python: test-packages
+	$(call compile,ci,,--target lewis lewis_library)
+	@tools/python_venv.sh build/venv
+	@tools/check_python.sh build/ci build/venv
 
 # The program, and the library with its headers (docs/library.md).
 install: packages
