@@ -88,7 +88,7 @@ def write_model(folder: pathlib.Path, tensors: Mapping[str, numpy.ndarray]) -> p
     """Writes a model's folder by hand, so that no code of lewis is trusted."""
     folder.mkdir(parents=True)
     header: dict[str, object] = {}
-    data = b""
+    data = bytearray()
     for name in sorted(tensors):
         array = numpy.ascontiguousarray(tensors[name])
         begin = len(data)

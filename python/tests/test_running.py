@@ -187,7 +187,7 @@ import lewis, sys, time
 def progress(p):
     if p.what == 'merging' and p.done > p.total / 4: print('now')
 try:
-    lewis.merge(sys.argv[1], sys.argv[2], progress=progress, threads=1, shard_size='4MB')
+    lewis.merge(sys.argv[1], sys.argv[2], progress=progress, threads=1, shard_size='2MB')
     print('finished')
 except KeyboardInterrupt:
     print('stopped')
@@ -196,7 +196,7 @@ except KeyboardInterrupt:
 
 def folders(tmp_path: pathlib.Path) -> pathlib.Path:
     method = recipe()
-    for name, tensors in large_models(rows=512).items():
+    for name, tensors in large_models(rows=256).items():
         write_model(tmp_path / name, tensors)
     method["base_model"] = str(tmp_path / "base")
     for entry in method["models"]:
@@ -213,10 +213,10 @@ def test_ctrl_c_stops_a_merge_which_then_resumes(tmp_path):
     assert seconds < 2  # a second, and the interpreter's end
     assert not (tmp_path / "out").exists()
     assert (tmp_path / "out.partial").is_dir()
-    result = lewis.merge(file, tmp_path / "out", resume=True, shard_size="4MB")
+    result = lewis.merge(file, tmp_path / "out", resume=True, shard_size="2MB")
     assert result.tensors.resumed > 0
     assert result.tensors.resumed + result.tensors.merged == 24
-    lewis.merge(file, tmp_path / "whole", shard_size="4MB")
+    lewis.merge(file, tmp_path / "whole", shard_size="2MB")
     names = sorted(p.name for p in (tmp_path / "whole").glob("*.safetensors"))
     assert len(names) > 1
     for name in names:
@@ -231,9 +231,9 @@ def test_an_exception_of_progress_leaves_what_resuming_needs(tmp_path):
             raise Stop
 
     with pytest.raises(Stop):
-        lewis.merge(file, tmp_path / "out", progress=progress, threads=1, shard_size="4MB")
+        lewis.merge(file, tmp_path / "out", progress=progress, threads=1, shard_size="2MB")
     assert not (tmp_path / "out").exists()
-    result = lewis.merge(file, tmp_path / "out", resume=True, shard_size="4MB")
+    result = lewis.merge(file, tmp_path / "out", resume=True, shard_size="2MB")
     assert result.tensors.resumed > 0
 
 

@@ -184,7 +184,7 @@ def test_evaluate(cli):
     result = lewis.evaluate(models, task, baseline=models[0], limit=4)
     found = lewis.to_dict(result)
     assert [m["results"] for m in found["models"]] == [m["results"] for m in expected["models"]]
-    assert [score.model for score in result.scores] == [str(m) for m in models]
+    assert [score.model for score in result.scores] == ["base", "math"]
     assert result.scores[1].items == 4
     assert result.scores[0].difference is None
     assert result.scores[1].difference is not None
