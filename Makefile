@@ -36,6 +36,7 @@ test: test-asan test-ci
 
 # The release build with all tests, benchmarks, the study and the checks of cmake (`ctest -L check`).
 test-ci: test-packages
+	@tools/python_venv.sh build/venv
 	$(call compile,ci)
 	@ctest --test-dir build/ci -j $(JOBS) --output-on-failure --no-tests=error
 
@@ -84,7 +85,7 @@ lint: test-packages
 
 format:
 	@clang-format-14 -i $$(git ls-files 'src/*.cc' 'src/*.h' 'tests/*.cc' 'tests/*.h' 'bench/*.cc' 'bench/*.h' \
-	  'tools/*.cc' 'tools/*.h' 'include/*.h' 'examples/*.cc' 'fuzz/*.cc' 'fuzz/*.h')
+	  'tools/*.cc' 'tools/*.h' 'include/*.h' 'examples/*.cc' 'fuzz/*.cc' 'fuzz/*.h' 'python/*.cc' 'python/*.h')
 
 clean:
 	@rm -rf build demo/out

@@ -6,10 +6,10 @@ cd "$(dirname "$0")/.."
 build=$(realpath "$1") venv=$(realpath "$2")
 shift 2
 work=$build/python
-cmake --install "$build" --prefix "$work/prefix" > "$build/python_install.log"
+mkdir -p "$work"
 cmake -S python -B "$work/build" -G Ninja --log-level=WARNING -DCMAKE_BUILD_TYPE=Release \
-  -DCMAKE_PREFIX_PATH="$work/prefix" -DPython_EXECUTABLE="$venv/bin/python" > "$build/python_build.log"
-cmake --build "$work/build" >> "$build/python_build.log" || { cat "$build/python_build.log"; exit 1; }
+  -Dlewis_DIR="$build" -DPython_EXECUTABLE="$venv/bin/python" > "$work/build.log"
+cmake --build "$work/build" >> "$work/build.log" || { cat "$work/build.log"; exit 1; }
 
 package=$work/package
 rm -rf "$package"
