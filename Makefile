@@ -11,7 +11,7 @@ define compile
 endef
 
 .PHONY: all build demo study test test-ci test-asan test-dev aarch64-check bench fuzz install lint format clean \
-	packages test-packages
+	packages test-packages python test-python
 all: build
 
 packages:
@@ -36,6 +36,7 @@ test: test-asan test-ci
 
 # The release build with all tests, benchmarks, the study and the checks of cmake (`ctest -L check`).
 test-ci: test-packages
+	@tools/python_venv.sh build/venv
 	$(call compile,ci)
 	@ctest --test-dir build/ci -j $(JOBS) --output-on-failure --no-tests=error
 
@@ -63,6 +64,17 @@ bench: packages
 	$(call compile,release,-DLEWIS_BENCH=ON)
 	@bench/run.sh build/release
 
+# The wheel with the Python module and the program, for PYTHON, in build/dist (docs/python.md).
+python: packages
+	@tools/python_venv.sh build/venv
+	@build/venv/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/dist .
+
+# The tests of the Python module against the library and the program of build/ci.
+test-python: test-packages
+	$(call compile,ci,,--target lewis lewis_library)
+	@tools/python_venv.sh build/venv
+	@tools/check_python.sh build/ci build/venv
+
 # The program, and the library with its headers (docs/library.md).
 install: packages
 	$(call compile,release,-DLEWIS_LIBRARY=ON)
@@ -73,7 +85,7 @@ lint: test-packages
 
 format:
 	@clang-format-14 -i $$(git ls-files 'src/*.cc' 'src/*.h' 'tests/*.cc' 'tests/*.h' 'bench/*.cc' 'bench/*.h' \
-	  'tools/*.cc' 'tools/*.h' 'include/*.h' 'examples/*.cc' 'fuzz/*.cc' 'fuzz/*.h')
+	  'tools/*.cc' 'tools/*.h' 'include/*.h' 'examples/*.cc' 'fuzz/*.cc' 'fuzz/*.h' 'python/*.cc' 'python/*.h')
 
 clean:
 	@rm -rf build demo/out

@@ -35,6 +35,7 @@ install(CODE "
 install(FILES ${CMAKE_BINARY_DIR}/lewis.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 install(TARGETS lewis_library EXPORT lewisTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(DIRECTORY include/lewis DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+export(EXPORT lewisTargets NAMESPACE lewis::)  # find_package(lewis) finds the build folder, too
 install(EXPORT lewisTargets NAMESPACE lewis:: DESTINATION ${package_folder})
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/lewisConfig.cmake
               ${CMAKE_CURRENT_BINARY_DIR}/lewisConfigVersion.cmake DESTINATION ${package_folder})

@@ -4,7 +4,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 sources=$(git ls-files 'src/*.cc' 'src/*.h' 'tests/*.cc' 'tests/*.h' 'bench/*.cc' 'bench/*.h' \
-  'tools/*.cc' 'tools/*.h' 'include/*.h' 'examples/*.cc' 'fuzz/*.cc' 'fuzz/*.h')
+  'tools/*.cc' 'tools/*.h' 'include/*.h' 'examples/*.cc' 'fuzz/*.cc' 'fuzz/*.h' \
+  'python/*.cc' 'python/*.h')
 echo "$sources" | xargs clang-format-14 --dry-run -Werror
 scripts=$(git ls-files '*.sh' .ci/run)
 echo "$scripts" | xargs shellcheck

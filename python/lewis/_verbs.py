@@ -1,0 +1,566 @@
+"""The verbs of lewis as functions."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Optional, TypeVar, Union
+
+from . import _lewis
+from ._error import Error, ExitCode
+from ._lewis import (
+    CalibrateResult,
+    EvaluateResult,
+    MergeForecast,
+    MergeResult,
+    PlanResult,
+    ReportResult,
+    TuneResult,
+)
+from ._progress import ProgressOption, notice, reporter
+from ._recipe import RecipeLike, read_recipe, recipe_files
+
+PathLike = Union[str, "os.PathLike[str]"]
+Compute = Literal["f32", "bf16", "auto"]
+Bytes = Union[int, str]
+ModelLike = Union[RecipeLike, PathLike]
+
+_Job = TypeVar("_Job")
+_Result = TypeVar("_Result")
+
+
+def _path(path: Optional[PathLike]) -> PathLike:
+    """An unset path is the empty one, which pathlib does not have."""
+    return "" if path is None else path
+
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9}
+
+
+def _bytes(value: Optional[Bytes], option: str) -> int:
+    """Bytes of 5000000000, "500M" or "5GB"; the units are decimal. 0 for None."""
+    if value is None:
+        return 0
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([kmbg]?)b?\s*", value.lower())
+        try:
+            number = float(match[1]) * _UNITS[match[2]] if match else 0.0
+        except ValueError:
+            number = 0.0
+    else:
+        number = value
+    if not 1 <= number < 1e18:
+        raise Error(
+            f"{option}: {value!r} is not a size, expected a number of bytes, as 5000000000 or '5GB'",
+            ExitCode.USAGE,
+        )
+    return int(number)
+
+
+def _choice(value: str, option: str, choices: Sequence[str]) -> str:
+    if value not in choices:
+        expected = ", ".join(choices[:-1]) + " or " + choices[-1]
+        raise Error(f"{option}: is {value!r}, expected {expected}", ExitCode.USAGE)
+    return value
+
+
+def _guidance(
+    compute: str, cache: Union[None, Literal[False], PathLike], max_memory: Optional[Bytes]
+) -> _lewis.GuidanceOptions:
+    options = _lewis.GuidanceOptions()
+    if cache is False:
+        options.cache = ""
+    elif cache is not None:
+        options.cache = pathlib.Path(cache)
+    options.compute = {
+        "f32": lambda: _lewis.ComputeType.F32,
+        "bf16": lambda: _lewis.ComputeType.BF16,
+        "auto": _lewis.faster_compute_type,
+    }[_choice(compute, "compute", ("f32", "bf16", "auto"))]()
+    options.max_memory = _bytes(max_memory, "max_memory")
+    return options
+
+
+def _threads(threads: int) -> int:
+    if threads < 0:
+        raise Error(f"threads: is {threads}, expected a number from 0 on", ExitCode.USAGE)
+    return threads
+
+
+def _run(
+    verb: Callable[[Any, int, Any, Any], _Result], job: object, threads: int, progress: ProgressOption
+) -> _Result:
+    with reporter(progress) as report_progress:
+        return verb(job, _threads(threads), report_progress, notice)
+
+
+def _paths(paths: Union[PathLike, Sequence[PathLike]]) -> list[pathlib.Path]:
+    if isinstance(paths, (str, os.PathLike)):
+        return [pathlib.Path(paths)]
+    return [pathlib.Path(path) for path in paths]
+
+
+def _merge_job(
+    recipe: RecipeLike,
+    out: PathLike,
+    lenient: bool,
+    guidance: bool,
+    compute: str,
+    cache: Union[None, Literal[False], PathLike],
+    max_memory: Optional[Bytes],
+    seed: int,
+) -> _lewis.MergeJob:
+    job = _lewis.MergeJob()
+    job.recipe = read_recipe(recipe, lenient=lenient)
+    job.out = pathlib.Path(out)
+    job.no_guidance = not guidance
+    job.seed = seed
+    job.guidance = _guidance(compute, cache, max_memory)
+    return job
+
+
+def merge(
+    recipe: RecipeLike,
+    out: PathLike,
+    *,
+    force: bool = False,
+    resume: bool = False,
+    guidance: bool = True,
+    tokenizer: bool = True,
+    shard_size: Bytes = 5_000_000_000,
+    report: Union[bool, PathLike] = False,
+    compute: Compute = "f32",
+    cache: Union[None, Literal[False], PathLike] = None,
+    max_memory: Optional[Bytes] = None,
+    seed: int = 0,
+    lenient: bool = False,
+    threads: int = 0,
+    progress: ProgressOption = None,
+) -> MergeResult:
+    """Merges the models of a recipe into the folder ``out``: what ``lewis merge`` does.
+
+    Calibrates, plans and refines if the recipe asks for it. The merged model has the bytes that
+    the command line writes.
+
+    Args:
+        recipe: a dict, YAML text or a file; see :func:`read_recipe`.
+        out: the folder of the merged model. It appears when it is complete.
+        force: replace ``out`` if it exists.
+        resume: go on with ``OUT.partial``, which an interrupted call has left.
+        guidance: False ignores the section ``lewis:`` of the recipe: densities as written.
+        tokenizer: False does not copy the tokenizer's files.
+        shard_size: the largest shard in bytes, or ``"5GB"`` (decimal).
+        report: True writes ``OUT/report.html``, a path another file.
+        compute: type of the inputs and weights of linear layers in calibration: ``"f32"`` (the
+            same numbers on every machine), ``"bf16"``, or ``"auto"``, which is faster here.
+        cache: the folder of statistics; None: as the command line; False: no cache.
+        max_memory: bytes, or ``"8GB"``: kept, or refused before any work. None: no limit.
+        seed: of random masks (dare).
+        lenient: keys that mergekit ignores become notes.
+        threads: 0 means one per core.
+        progress: a function that gets a :class:`Progress`; True: a bar of tqdm; False: nothing;
+            None: a bar in notebooks and terminals where tqdm is installed.
+
+    Returns:
+        ``out``, ``tensors`` (numbers and names of merged and copied tensors, and warnings),
+        ``seconds`` and more.
+
+    Raises:
+        Error: ``USAGE``: a wrong recipe, ``out`` exists; ``INPUT``: models that do not fit
+            together, a value that is not finite; ``RESOURCE``: disk or ``max_memory`` is too
+            little. Nothing named ``out`` has changed.
+        KeyboardInterrupt: within a second or so after Ctrl-C. ``OUT.partial`` stays for
+            ``resume=True``. So it does after an exception of ``progress``, which is raised.
+
+    The GIL is free while this works. Warnings go to the logger ``lewis``.
+
+    Source: docs/methods.md has the formulas of the methods, docs/lewis.md those of the guidance.
+    """
+    job = _merge_job(recipe, out, lenient, guidance, compute, cache, max_memory, seed)
+    job.force = force
+    job.resume = resume
+    job.no_tokenizer = not tokenizer
+    job.shard_bytes = _bytes(shard_size, "shard_size")
+    job.report = None if report is False else "" if report is True else report
+    result = _run(_lewis.merge, job, threads, progress)
+    for warning in result.tensors.warnings:
+        notice(True, warning)
+    return result
+
+
+def forecast(
+    recipe: RecipeLike,
+    out: PathLike,
+    *,
+    guidance: bool = True,
+    max_memory: Optional[Bytes] = None,
+    seed: int = 0,
+    lenient: bool = False,
+    threads: int = 0,
+) -> MergeForecast:
+    """Says what :func:`merge` would take, and checks all that it can check before it reads weights:
+    ``lewis merge --dry-run``.
+
+    Returns:
+        ``cost`` (bytes, tensors, parameters), ``seconds``, ``disk_free`` in bytes, and the speed of
+        this disk in bytes per second.
+
+    Raises:
+        Error: as :func:`merge`.
+    """
+    job = _merge_job(recipe, out, lenient, guidance, "f32", None, max_memory, seed)
+    return _run(_lewis.forecast, job, threads, False)
+
+
+def explain(
+    recipe: RecipeLike,
+    tensor: str,
+    *,
+    compute: Compute = "f32",
+    cache: Union[None, Literal[False], PathLike] = None,
+    seed: int = 0,
+    lenient: bool = False,
+    threads: int = 0,
+    progress: ProgressOption = None,
+) -> list[str]:
+    """The value of each parameter for one tensor of the merge, and the line of the recipe that says
+    so: ``lewis merge --explain``. Runs the calibrations that the recipe asks for.
+
+    Returns:
+        One line per parameter.
+
+    Raises:
+        Error: as :func:`merge`, and where the merge has no such tensor.
+    """
+    job = _merge_job(recipe, "explained", lenient, True, compute, cache, None, seed)
+    with reporter(progress) as report_progress:
+        return _lewis.explain(job, tensor, _threads(threads), report_progress, notice)
+
+
+def plan(
+    recipe: RecipeLike,
+    out: Optional[PathLike] = None,
+    *,
+    diagnostics: bool = False,
+    compute: Compute = "f32",
+    cache: Union[None, Literal[False], PathLike] = None,
+    max_memory: Optional[Bytes] = None,
+    lenient: bool = False,
+    threads: int = 0,
+    progress: ProgressOption = None,
+) -> PlanResult:
+    """Finds a density for every layer, as the section ``lewis:`` of the recipe says: ``lewis plan``.
+
+    Args:
+        recipe: a dict, YAML text or a file; see :func:`read_recipe`.
+        out: a file for the recipe with densities, which mergekit reads; None: nowhere.
+        diagnostics: read all weights and run the merge: size, share kept and conflict of task
+            vectors, and activation errors. They are in ``to_dict(result)``.
+        compute, cache, max_memory, lenient, threads, progress: as for :func:`merge`.
+
+    Returns:
+        ``planned``: the recipe with densities, which :func:`merge` takes; ``yaml``: its text;
+        ``models``: for each calibrated model ``layers.importance`` and ``layers.density`` (a share,
+        0 to 1) by the layer's name; ``cost`` of the merge.
+
+    Raises:
+        Error: ``USAGE``: settings that do not fit together; ``INPUT``: a model or text that cannot
+            be read.
+
+    Source: docs/lewis.md.
+    """
+    job = _lewis.PlanJob()
+    job.recipe = read_recipe(recipe, lenient=lenient)
+    job.out = _path(out)
+    job.diagnostics = diagnostics
+    job.guidance = _guidance(compute, cache, max_memory)
+    return _run(_lewis.plan, job, threads, progress)
+
+
+def calibrate(
+    model: ModelLike,
+    data: Optional[PathLike] = None,
+    *,
+    out: Optional[PathLike] = None,
+    format: str = "",
+    prompt_field: str = "",
+    answer_field: str = "",
+    samples: int = 0,
+    seed: int = 42,
+    max_tokens: int = 0,
+    protocol: Literal["clean", "reference"] = "clean",
+    skip_first_token: bool = False,
+    compute: Compute = "f32",
+    cache: Union[None, Literal[False], PathLike] = None,
+    max_memory: Optional[Bytes] = None,
+    threads: int = 0,
+    progress: ProgressOption = None,
+) -> CalibrateResult:
+    """Runs a text through a model and keeps the sums of squares of its layers' inputs and outputs:
+    ``lewis calibrate``.
+
+    Args:
+        model: a model's folder; or a recipe: its own models on the texts of its section ``lewis:``,
+            or with ``data`` the merge, which is not written.
+        data: the text.
+        out: the file of the statistics (safetensors; ``.gguf``: an importance matrix of llama.cpp);
+            None: the cache.
+        format: gsm8k, mbpp, chat, jsonl, text or ids; "": by the file's ending.
+        prompt_field, answer_field: names of the fields (format jsonl).
+        samples: 0 means all.
+        seed: of the choice of samples.
+        max_tokens: the longest sequence; 0: 512 of text, no limit for ids.
+        protocol: ``"reference"`` feeds and counts as the paper's program.
+        skip_first_token: do not count the first token of a sequence.
+        compute, cache, max_memory, threads, progress: as for :func:`merge`.
+
+    Returns:
+        ``texts``: for each ``file``, ``tokens``, ``sequences`` and ``origin``.
+
+    Raises:
+        Error: ``USAGE``: no data, a format that cannot be told; ``INPUT``: a model or data that
+            cannot be read; ``RESOURCE``: ``max_memory`` is too little.
+
+    Source: docs/lewis.md.
+    """
+    job = _lewis.CalibrateJob()
+    job.data = _path(data)
+    job.out = _path(out)
+    job.format = format
+    job.prompt_field = prompt_field
+    job.answer_field = answer_field
+    job.samples = samples
+    job.seed = seed
+    job.max_tokens = max_tokens
+    job.reference_protocol = (
+        _choice(protocol, "protocol", ("clean", "reference")) == "reference"
+    )
+    job.skip_first_token = skip_first_token
+    job.guidance = _guidance(compute, cache, max_memory)
+    with recipe_files([model]) as (job.model,):
+        return _run(_lewis.calibrate, job, threads, progress)
+
+
+def evaluate(
+    models: Union[ModelLike, Sequence[ModelLike]],
+    tasks: Union[str, Sequence[str]] = (),
+    *,
+    baseline: Optional[ModelLike] = None,
+    output: Optional[PathLike] = None,
+    results: Union[PathLike, Sequence[PathLike]] = (),
+    kl_to: Optional[PathLike] = None,
+    layers: Optional[RecipeLike] = None,
+    data: Optional[PathLike] = None,
+    data_folder: Optional[PathLike] = None,
+    format: str = "",
+    prompt_field: str = "",
+    answer_field: str = "",
+    limit: int = 0,
+    shots: Optional[int] = None,
+    shots_data: Optional[PathLike] = None,
+    max_new_tokens: Optional[int] = None,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    window: Optional[int] = None,
+    stride: Optional[int] = None,
+    log_samples: bool = False,
+    resume: bool = True,
+    allow_unsandboxed: bool = False,
+    compute: Compute = "f32",
+    cache: Union[None, Literal[False], PathLike] = None,
+    max_memory: Optional[Bytes] = None,
+    threads: int = 0,
+    progress: ProgressOption = None,
+) -> EvaluateResult:
+    """Runs tasks on models, with standard errors and paired differences to a baseline: ``lewis
+    eval``.
+
+    Args:
+        models: one or several model folders or recipes; a recipe is merged while it is read, and
+            no merge is written. A recipe that is no file has a temporary name in the results.
+        tasks: one or several of ``NAME``, ``NAME:FILE`` or ``NAME:FILE:FORMAT`` of loss,
+            perplexity, kl, gsm8k, gsm8k_cot, mbpp, humaneval, ifeval; or ``FILE.yaml``.
+        baseline: one of ``models`` or ``results``, which the others are compared with.
+        output: a folder for the results, in lm-evaluation-harness's shape. A call that was stopped
+            goes on there.
+        results: results of other runs to compare with.
+        kl_to: the model whose distributions are the reference of the task kl.
+        layers: a recipe with ``lewis.calibration``: activation errors against its experts, which
+            ``to_dict(result)`` has.
+        data, data_folder, format, prompt_field, answer_field: where the tasks' items are.
+        limit: the first items only; 0: all.
+        shots, shots_data: examples before each question.
+        max_new_tokens, temperature, top_p, seed: of generation.
+        window, stride: of perplexity, in tokens.
+        log_samples: write every item into ``output`` as well.
+        resume: False runs all items, whatever an earlier call has finished.
+        allow_unsandboxed: run programs even where a layer of the sandbox is missing.
+        compute, cache, max_memory, threads, progress: as for :func:`merge`.
+
+    Returns:
+        ``scores``: for each model, task and metric ``value``, ``standard_error``, ``items`` and
+        ``difference`` to the baseline (with a 95 % interval); ``files`` that were written. Values
+        are in the metric's own unit; losses are in nats per token.
+
+    Raises:
+        Error: ``USAGE``: nothing to do, an unknown task or baseline, programs without a sandbox;
+            ``INPUT``: a model, data or results that cannot be read.
+
+    Source: docs/evaluation.md and docs/tasks.md.
+    """
+    given: list[Any] = (
+        list(models)
+        if isinstance(models, Sequence) and not isinstance(models, str)
+        else [models]
+    )
+    job = _lewis.EvaluateJob()
+    job.tasks = [tasks] if isinstance(tasks, str) else list(tasks)
+    job.other_results = _paths(results)
+    job.expert = _path(kl_to)
+    job.output = _path(output)
+    job.log_samples = log_samples
+    job.no_resume = not resume
+    job.allow_unsandboxed = allow_unsandboxed
+    job.guidance = _guidance(compute, cache, max_memory)
+    settings = _lewis.TaskSettings()
+    settings.data = _path(data)
+    settings.data_folder = _path(data_folder)
+    settings.format = format
+    settings.prompt_field = prompt_field
+    settings.answer_field = answer_field
+    settings.limit = limit
+    settings.shots = shots
+    settings.shots_data = _path(shots_data)
+    settings.max_new_tokens = max_new_tokens
+    settings.temperature = temperature
+    settings.top_p = top_p
+    settings.seed = seed
+    settings.window = window
+    settings.stride = stride
+    job.settings = settings
+    with recipe_files(given) as paths, recipe_files([] if layers is None else [layers]) as extra:
+        job.models = paths
+        if extra:
+            job.layers = extra[0]
+        if baseline is not None:
+            same = [path for path, model in zip(paths, given) if model is baseline]
+            job.baseline = str(same[0] if same else baseline)
+        return _run(_lewis.evaluate, job, threads, progress)
+
+
+def report(
+    out: PathLike,
+    file: Optional[PathLike] = None,
+    *,
+    figures: Optional[PathLike] = None,
+    eval: Union[PathLike, Sequence[PathLike]] = (),
+    diagnostics: bool = True,
+    compute: Compute = "f32",
+    cache: Union[None, Literal[False], PathLike] = None,
+    max_memory: Optional[Bytes] = None,
+    threads: int = 0,
+    progress: ProgressOption = None,
+) -> ReportResult:
+    """Writes one HTML page about a merge: ``lewis report``.
+
+    Args:
+        out: the merged model.
+        file: of the page; None: ``OUT/report.html``.
+        figures: a folder for the figures as SVG.
+        eval: results of :func:`evaluate` or of lm-evaluation-harness.
+        diagnostics: read the weights and run the models once more.
+        compute, cache, max_memory, threads, progress: as for :func:`merge`.
+
+    Returns:
+        ``report`` (the page), its ``bytes``, ``figures``, and ``missing``: what the page cannot
+        show, and why.
+
+    Raises:
+        Error: ``INPUT``: ``out`` was not written by lewis, or a file is not what it must be.
+
+    Source: docs/report.md.
+    """
+    job = _lewis.ReportJob()
+    job.out = pathlib.Path(out)
+    job.file = _path(file)
+    job.figures = _path(figures)
+    job.eval = _paths(eval)
+    job.diagnostics = diagnostics
+    job.guidance = _guidance(compute, cache, max_memory)
+    return _run(_lewis.report, job, threads, progress)
+
+
+def tune(
+    recipe: RecipeLike,
+    out: PathLike,
+    *,
+    evaluations: int = 24,
+    samples: int = 96,
+    held_out: float = 1.0 / 3,
+    seed: int = 0,
+    objective: Literal["relative", "mean"] = "relative",
+    force: bool = False,
+    compute: Compute = "f32",
+    cache: Union[None, Literal[False], PathLike] = None,
+    max_memory: Optional[Bytes] = None,
+    threads: int = 0,
+    progress: ProgressOption = None,
+) -> TuneResult:
+    """Searches the numbers that a recipe leaves open, written ``{search: [LOW, HIGH]}``: ``lewis
+    tune``.
+
+    Args:
+        recipe: a dict, YAML text or a file with ranges and ``lewis.calibration``.
+        out: the recipe with plain values; ``OUT.journal.jsonl`` beside it keeps the answers, from
+            which the same call goes on after an interrupt.
+        evaluations: merges that are scored while searching.
+        samples: items of each calibration text; 0: all.
+        held_out: the share of them that the search does not see.
+        seed: decides which items those are.
+        objective: ``"relative"``: loss between each expert's (0) and the base's (1); ``"mean"``.
+        force: take data that is named as a test set.
+        compute, cache, max_memory, threads, progress: as for :func:`merge`.
+
+    Returns:
+        ``values`` that were found, ``losses`` on held-out items in nats per token, and ``gain``
+        with its 95 % interval (below 0 is better).
+
+    Raises:
+        Error: ``USAGE``: no range, no calibration data, data that is named as a test set, an
+            expert that is no better than the base on its own text.
+
+    Source: docs/recipes.md.
+    """
+    job = _lewis.TuneJob()
+    job.out = pathlib.Path(out)
+    options = _lewis.TuneOptions()
+    options.evaluations = evaluations
+    options.samples = samples
+    options.held_out = held_out
+    options.seed = seed
+    options.plain_mean = _choice(objective, "objective", ("relative", "mean")) == "mean"
+    options.force = force
+    options.guidance = _guidance(compute, cache, max_memory)
+    job.options = options
+    with recipe_files([recipe]) as (job.recipe,):
+        return _run(_lewis.tune, job, threads, progress)
+
+
+def to_dict(
+    result: Union[
+        CalibrateResult,
+        PlanResult,
+        MergeResult,
+        MergeForecast,
+        EvaluateResult,
+        ReportResult,
+        TuneResult,
+    ],
+) -> dict[str, Any]:
+    """A result as the object that ``lewis VERB --json`` prints."""
+    value: dict[str, Any] = json.loads(result.json())
+    return value

@@ -1,0 +1,145 @@
+// The jobs: plain structs whose members the package sets.
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <nanobind/stl/filesystem.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include "run.h"
+#include "verbs.h"
+
+namespace lewis_python {
+namespace {
+
+// A struct with a default constructor, whose members are read and written.
+template <typename T>
+class Struct {
+ public:
+  Struct(nb::module_& module, const char* name) : class_(module, name) { class_.def(nb::init<>()); }
+  template <typename M>
+  Struct& rw(const char* name, M T::*member) {
+    class_.def_rw(name, member);
+    return *this;
+  }
+  // A recipe is wrapped for Python.
+  Struct& recipe(lewis::RecipePtr T::*member) {
+    class_.def_prop_rw(
+        "recipe", [member](const T& t) { return Recipe{t.*member}; },
+        [member](T& t, const Recipe& recipe) { t.*member = recipe.pointer; });
+    return *this;
+  }
+
+ private:
+  nb::class_<T> class_;
+};
+
+void bind_options(nb::module_& m) {
+  nb::enum_<lewis::ComputeType>(m, "ComputeType")
+      .value("F32", lewis::ComputeType::kF32)
+      .value("BF16", lewis::ComputeType::kBF16);
+  using lewis::GuidanceOptions;
+  Struct<GuidanceOptions>(m, "GuidanceOptions")
+      .rw("cache", &GuidanceOptions::cache)
+      .rw("compute", &GuidanceOptions::compute)
+      .rw("max_memory", &GuidanceOptions::max_memory);
+  using lewis::TaskSettings;
+  Struct<TaskSettings>(m, "TaskSettings")
+      .rw("data", &TaskSettings::data)
+      .rw("data_folder", &TaskSettings::data_folder)
+      .rw("format", &TaskSettings::format)
+      .rw("prompt_field", &TaskSettings::prompt_field)
+      .rw("answer_field", &TaskSettings::answer_field)
+      .rw("limit", &TaskSettings::limit)
+      .rw("shots", &TaskSettings::shots)
+      .rw("shots_data", &TaskSettings::shots_data)
+      .rw("max_new_tokens", &TaskSettings::max_new_tokens)
+      .rw("temperature", &TaskSettings::temperature)
+      .rw("top_p", &TaskSettings::top_p)
+      .rw("seed", &TaskSettings::seed)
+      .rw("window", &TaskSettings::window)
+      .rw("stride", &TaskSettings::stride);
+}
+
+void bind_merge_jobs(nb::module_& m) {
+  using lewis::MergeJob, lewis::PlanJob, lewis::CalibrateJob;
+  Struct<MergeJob>(m, "MergeJob")
+      .recipe(&MergeJob::recipe)
+      .rw("out", &MergeJob::out)
+      .rw("force", &MergeJob::force)
+      .rw("resume", &MergeJob::resume)
+      .rw("no_guidance", &MergeJob::no_guidance)
+      .rw("no_tokenizer", &MergeJob::no_tokenizer)
+      .rw("shard_bytes", &MergeJob::shard_bytes)
+      .rw("seed", &MergeJob::seed)
+      .rw("report", &MergeJob::report)
+      .rw("guidance", &MergeJob::guidance);
+  Struct<PlanJob>(m, "PlanJob")
+      .recipe(&PlanJob::recipe)
+      .rw("out", &PlanJob::out)
+      .rw("diagnostics", &PlanJob::diagnostics)
+      .rw("guidance", &PlanJob::guidance);
+  Struct<CalibrateJob>(m, "CalibrateJob")
+      .rw("model", &CalibrateJob::model)
+      .rw("data", &CalibrateJob::data)
+      .rw("format", &CalibrateJob::format)
+      .rw("prompt_field", &CalibrateJob::prompt_field)
+      .rw("answer_field", &CalibrateJob::answer_field)
+      .rw("samples", &CalibrateJob::samples)
+      .rw("seed", &CalibrateJob::seed)
+      .rw("max_tokens", &CalibrateJob::max_tokens)
+      .rw("reference_protocol", &CalibrateJob::reference_protocol)
+      .rw("skip_first_token", &CalibrateJob::skip_first_token)
+      .rw("out", &CalibrateJob::out)
+      .rw("guidance", &CalibrateJob::guidance);
+}
+
+void bind_judging_jobs(nb::module_& m) {
+  using lewis::EvaluateJob, lewis::ReportJob, lewis::TuneJob, lewis::TuneOptions;
+  Struct<EvaluateJob>(m, "EvaluateJob")
+      .rw("models", &EvaluateJob::models)
+      .rw("tasks", &EvaluateJob::tasks)
+      .rw("settings", &EvaluateJob::settings)
+      .rw("other_results", &EvaluateJob::other_results)
+      .rw("baseline", &EvaluateJob::baseline)
+      .rw("expert", &EvaluateJob::expert)
+      .rw("layers", &EvaluateJob::layers)
+      .rw("output", &EvaluateJob::output)
+      .rw("log_samples", &EvaluateJob::log_samples)
+      .rw("no_resume", &EvaluateJob::no_resume)
+      .rw("allow_unsandboxed", &EvaluateJob::allow_unsandboxed)
+      .rw("guidance", &EvaluateJob::guidance);
+  Struct<ReportJob>(m, "ReportJob")
+      .rw("out", &ReportJob::out)
+      .rw("file", &ReportJob::file)
+      .rw("figures", &ReportJob::figures)
+      .rw("eval", &ReportJob::eval)
+      .rw("diagnostics", &ReportJob::diagnostics)
+      .rw("guidance", &ReportJob::guidance);
+  Struct<TuneOptions>(m, "TuneOptions")
+      .rw("evaluations", &TuneOptions::evaluations)
+      .rw("samples", &TuneOptions::samples)
+      .rw("held_out", &TuneOptions::held_out)
+      .rw("seed", &TuneOptions::seed)
+      .rw("plain_mean", &TuneOptions::plain_mean)
+      .rw("force", &TuneOptions::force)
+      .rw("guidance", &TuneOptions::guidance);
+  Struct<TuneJob>(m, "TuneJob")
+      .rw("recipe", &TuneJob::recipe)
+      .rw("out", &TuneJob::out)
+      .rw("options", &TuneJob::options);
+}
+
+}  // namespace
+
+void bind_jobs(nb::module_& module) {
+  bind_options(module);
+  bind_merge_jobs(module);
+  bind_judging_jobs(module);
+}
+
+}  // namespace lewis_python
