@@ -41,15 +41,19 @@ if(LEWIS_PORTABLE)
   # libfyaml's archive holds an xxhash of its own. Only its own names stay visible.
   pkg_get_variable(fyaml_folder libfyaml libdir)
   add_custom_command(
-    OUTPUT ${portable}/fyaml.o
+    OUTPUT ${portable}/libfyaml.a
     COMMAND ${CMAKE_LINKER} -r --whole-archive ${fyaml_folder}/libfyaml.a -o ${portable}/fyaml.o
-    COMMAND ${CMAKE_OBJCOPY} -w --keep-global-symbol=fy_* ${portable}/fyaml.o
+    COMMAND ${CMAKE_OBJCOPY} -w --keep-global-symbol=fy_* --redefine-sym stdin=lewis_stdin
+            --redefine-sym stdout=lewis_stdout --redefine-sym stderr=lewis_stderr ${portable}/fyaml.o
+    COMMAND ${CMAKE_COMMAND} -E rm -f ${portable}/libfyaml.a
+    COMMAND ${CMAKE_AR} qc ${portable}/libfyaml.a ${portable}/fyaml.o
     DEPENDS ${fyaml_folder}/libfyaml.a VERBATIM)
-  add_custom_target(lewis_portable_files DEPENDS ${portable}/libc.so ${portable}/Scrt1.o ${portable}/fyaml.o)
+  add_custom_target(lewis_portable_files DEPENDS ${portable}/libc.so ${portable}/Scrt1.o ${portable}/libfyaml.a)
 
   find_library(CRYPTO_STATIC libcrypto.a REQUIRED)
   find_library(XXHASH_STATIC libxxhash.a REQUIRED)
-  set(static_sources ${packaging}/static/fmt.cc ${packaging}/static/one_thread.c)
+  set(static_sources ${packaging}/static/fmt.cc ${packaging}/static/one_thread.c
+      ${packaging}/static/standard_files.c)
   if(CMAKE_SYSTEM_PROCESSOR STREQUAL "x86_64")
     list(APPEND static_sources ${packaging}/static/xxhash_dispatch.c)
   endif()
@@ -69,7 +73,7 @@ if(LEWIS_PORTABLE)
   add_library(lewis_static_xxhash INTERFACE)
   target_link_libraries(lewis_static_xxhash INTERFACE lewis_static ${XXHASH_STATIC})
   add_library(lewis_static_fyaml INTERFACE)
-  target_link_libraries(lewis_static_fyaml INTERFACE ${portable}/fyaml.o)
+  target_link_libraries(lewis_static_fyaml INTERFACE ${portable}/libfyaml.a lewis_static)
   add_library(lewis_static_onednn INTERFACE)
   target_link_libraries(lewis_static_onednn INTERFACE ${LEWIS_ONEDNN_STATIC})
   add_library(lewis_static_openmp INTERFACE)
@@ -80,7 +84,7 @@ endif()
 # supported glibc and with no other library. Exceptions, threads and the C++ library are inside.
 function(lewis_make_portable target)
   set_target_properties(${target} PROPERTIES LEWIS_PORTABLE ON LINK_DEPENDS
-    "${portable}/libc.so;${portable}/Scrt1.o;${portable}/fyaml.o;${LEWIS_ONEDNN_STATIC}")
+    "${portable}/libc.so;${portable}/Scrt1.o;${portable}/libfyaml.a;${LEWIS_ONEDNN_STATIC}")
   add_dependencies(${target} lewis_portable_files)
   target_link_libraries(${target} PRIVATE lewis_glibc_shims)
   target_link_options(${target} PRIVATE -B${portable}/ -static-libstdc++ -static-libgcc

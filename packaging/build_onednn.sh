@@ -14,7 +14,7 @@ out=${1:-build/onednn}
 version=2.6.3
 sha256=fd47d2470000b5015f6e34134f799683050f81cbc04f53a3b0d323df1bb900bc
 archive=onednn_$version.orig.tar.gz
-stamp="$version ${CXX:-g++} $(cksum <packaging/build_onednn.sh)"
+stamp="$version ${CXX:-g++} $(cat packaging/build_onednn.sh packaging/onednn/* | cksum)"
 [ "$(cat "$out/stamp" 2>/dev/null)" != "$stamp" ] || exit 0
 mkdir -p "$out"
 out=$(realpath "$out")
@@ -43,20 +43,10 @@ cmake -S "$out/source" -B "$out/build" -G Ninja -Wno-dev --log-level=ERROR \
   -DDNNL_LIBRARY_TYPE=STATIC -DDNNL_CPU_RUNTIME=SEQ -DDNNL_GPU_RUNTIME=NONE -DDNNL_ARCH_OPT_FLAGS= \
   -DDNNL_BUILD_EXAMPLES=OFF -DDNNL_BUILD_TESTS=OFF -DDNNL_ENABLE_JIT_PROFILING=OFF \
   -DDNNL_ENABLE_ITT_TASKS=OFF -DDNNL_ENABLE_WORKLOAD=INFERENCE \
-  -DDNNL_ENABLE_PRIMITIVE="MATMUL;REORDER"
+  -DDNNL_ENABLE_PRIMITIVE="MATMUL;REORDER" -DCMAKE_PROJECT_INCLUDE="$PWD/packaging/onednn/select.cmake"
 
-# Sources of other primitives are compiled to nothing that a multiplication needs, so only these are.
-common='/dnnl_common\.dir/'
-cpu='/dnnl_cpu\.dir/(bfloat16|binary_injector_utils|cpu_.*|platform|primitive_attr_postops|zero_point_utils|(gemm|matmul|reorder|jit_utils)/.*|rnn/rnn_utils)\.cpp'
-x64='/dnnl_cpu_x64\.dir/(amx_tile_configure|cpu_barrier|cpu_isa_traits|jit_uni_reorder.*|jit_avx512_core_bf16cvt|(brgemm|gemm|injectors|matmul|utils|jit_utils)/.*)\.cpp'
-aarch64='/dnnl_cpu_aarch64\.dir/(cpu_barrier|cpu_isa_traits|jit_uni_reorder.*|(injectors|matmul|utils|jit_utils|xbyak_aarch64)/.*)\.cpp'
-objects=$(ninja -C "$out/build" -t targets all | sed -n 's|^\(src/.*\.o\): CXX_COMPILER.*|\1|p' |
-  grep -E "$common|$cpu|$x64|$aarch64")
-# shellcheck disable=SC2086  # a list of words
-ninja -C "$out/build" -j "${JOBS:-$(nproc)}" $objects
-rm -f "$out/libdnnl.a"
-# shellcheck disable=SC2086
-(cd "$out/build" && ${AR:-ar} rcs "$out/libdnnl.a" $objects)
+ninja -C "$out/build" -j "${JOBS:-$(nproc)}" dnnl
+cp "$out/build/src/libdnnl.a" "$out/libdnnl.a"
 cp "$out/source/LICENSE" "$out/LICENSE"
 cp "$out/source/THIRD-PARTY-PROGRAMS" "$out/THIRD-PARTY-PROGRAMS"
 rm -rf "$out/source" "$out/build"
