@@ -11,7 +11,7 @@ define compile
 endef
 
 .PHONY: all build demo study test test-ci test-asan test-dev aarch64-check bench fuzz install lint format clean \
-	packages test-packages python test-python
+	packages test-packages python test-python dist test-dist
 all: build
 
 packages:
@@ -79,6 +79,18 @@ test-python: test-packages
 install: packages
 	$(call compile,release,-DLEWIS_LIBRARY=ON)
 	@cmake --install build/release --prefix $(PREFIX)
+
+# Packages for other machines: tarball, wheel, .deb and Containerfile in build/dist (docs/packaging.md).
+dist: packages
+	@tools/install_packages.sh dist
+	@JOBS=$(JOBS) packaging/build_onednn.sh
+	@cmake --preset dist --log-level=WARNING
+	@cmake --build --preset dist -j $(JOBS)
+
+# Installs and uses the packages on clean systems, which it makes in build/systems. Needs root and Debian's mirror.
+test-dist:
+	@tools/install_packages.sh dist debootstrap
+	@packaging/test_dist.sh build/dist $(SYSTEMS)
 
 lint: test-packages
 	@tools/lint.sh

@@ -1,12 +1,13 @@
 #!/bin/sh
 # Installs what the build needs and is missing, on Debian 12 or later. Says what it installs; does
 # nothing (and asks for nothing) when everything is there. Extra packages may be given as arguments;
-# "tests" stands for all that `make test` needs beside the build.
+# "tests" stands for all that `make test` needs beside the build, "dist" for what `make dist` does.
 set -eu
 packages="g++ cmake ninja-build pkg-config ca-certificates libdnnl-dev libfyaml-dev nlohmann-json3-dev
 libcli11-dev libeigen3-dev libfmt-dev libssl-dev libxxhash-dev"
 for extra; do
   [ "$extra" != tests ] || extra="libgtest-dev mold clang-format-14 shellcheck g++-aarch64-linux-gnu libclang-rt-14-dev git python3-dev python3-venv"
+  [ "$extra" != dist ] || extra="python3"
   packages="$packages $extra"
 done
 command -v cargo >/dev/null || packages="$packages cargo-web rustc-web"
