@@ -26,30 +26,15 @@
 
 #include <lewis/error.h>
 #include <lewis/export.h>
+#include <lewis/hub.h>
 #include <lewis/options.h>
 #include <lewis/progress.h>
 #include <lewis/recipe.h>
 #include <lewis/results.h>
+#include <lewis/run_context.h>
 #include <lewis/tensor_source.h>
 
 namespace lewis {
-
-// ---- how a verb runs ----
-
-// A line for people.
-struct Notice {
-  bool warning = false;  // else it is only for information
-  std::string text;
-};
-
-struct RunContext {
-  size_t threads = 0;                           // 0: one per core
-  ProgressFn progress{};                        // may be empty
-  std::function<void(const Notice&)> notice{};  // called as soon as a notice is known; may be empty
-  // A flag that the caller owns and may set from any thread or signal handler: the work then ends
-  // within a second or so with Error(kInterrupted), and leaves on disk what resuming needs.
-  const std::atomic<bool>* interrupted = nullptr;
-};
 
 // Values of linear layers under a title: usually the name of a model.
 struct ModuleValues {

@@ -5,6 +5,7 @@
 mod border;
 mod chat;
 mod find;
+mod http;
 mod memory;
 mod python;
 mod tokens;

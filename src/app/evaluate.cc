@@ -16,6 +16,7 @@
 #include "base/json.h"
 #include "eval/results/journal.h"
 #include "eval/results/results.h"
+#include "io/hub_cache.h"
 
 namespace lewis {
 namespace {
@@ -30,11 +31,21 @@ struct EvaluatedModel {
   std::vector<std::vector<ItemResult>> items;  // per task
 };
 
-// The path as the job names it, without a '/' at its end.
+// The path as the job names it, without a '/' at its end; a snapshot of the hub's cache by its id.
 std::string model_name(const fs::path& path) {
+  if (std::string id = hub_id_of(path); !id.empty()) return id;
   std::string name = path.lexically_normal().string();
   if (name.size() > 1 && name.ends_with('/')) name.pop_back();
   return name;
+}
+
+std::vector<fs::path> model_names_of(const EvaluateJob& job) {
+  std::vector<fs::path> names;
+  for (const fs::path& path : job.models) {
+    const std::string id = hub_id_of(path);
+    names.push_back(id.empty() ? path : fs::path(id));
+  }
+  return names;
 }
 
 void check_job(const EvaluateJob& job) {
@@ -125,7 +136,7 @@ struct Evaluation {
 };
 
 std::vector<EvaluatedModel> Evaluation::prepare(const std::vector<TaskOptions>& tasks) const {
-  const std::vector<std::string> names = short_names(job.models);
+  const std::vector<std::string> names = short_names(model_names_of(job));
   PreparedTasks prepared;
   std::vector<EvaluatedModel> models;
   for (size_t i = 0; i < job.models.size(); ++i) {
@@ -251,7 +262,7 @@ std::vector<LayerErrors> layer_errors(const EvaluateJob& job, RunResources& run)
   if (job.layers.empty()) return errors;
   const Recipe recipe = read_recipe(job.layers, job.unknown_keys);
   tell_all(run.note, recipe.notes);
-  const std::vector<std::string> names = short_names(job.models);
+  const std::vector<std::string> names = short_names(model_names_of(job));
   for (size_t i = 0; i < job.models.size(); ++i) {
     const RecipeModel model = guided(model_in(job.models[i], job.unknown_keys), job.guidance,
                                      run.threads, run.progress, run.note);

@@ -56,6 +56,7 @@ void add_check_verb(CLI::App& app) {
   add_lenient_option(*verb, o->unknown);
   o->common = add_common_options(*verb);
   verb->callback([o] {
+    make_local(o->recipe, *o->common);
     Threads threads(o->common->threads);
     const RecipeCheck check = check_recipe(*open_recipe(o->recipe, o->unknown), threads);
     if (o->common->json) {

@@ -46,6 +46,11 @@ RunContext run_context(const CommonOptions& options, ProgressPrinter& progress) 
           .interrupted = &interrupt_flag()};
 }
 
+void make_local(std::filesystem::path& model, const CommonOptions& options) {
+  ProgressPrinter progress(options.quiet);
+  model = local_model(model, hub_options(), run_context(options, progress));
+}
+
 void add_compute_option(CLI::App& verb, ComputeType& type) {
   const auto take = [&type](const std::string& name) {
     static constexpr std::array<std::string_view, 3> kNames = {"f32", "bf16", "auto"};

@@ -75,6 +75,8 @@ void add_diff_verb(CLI::App& app) {
   verb->add_option("--top", o->top, "Tensors to show, most changed first (0: all)");
   o->common = add_common_options(*verb);
   verb->callback([o] {
+    make_local(o->a, *o->common);
+    make_local(o->b, *o->common);
     Threads threads(o->common->threads);
     ProgressPrinter progress(o->common->quiet);
     const ModelDifference d = compare_models(Checkpoint::open(o->a), Checkpoint::open(o->b),

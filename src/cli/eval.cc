@@ -24,6 +24,9 @@ void print_layers(const LayerErrors& errors, const Terminal& terminal) {
 
 void run_eval(EvalArguments& o) {
   if (!o.max_memory.empty()) o.job.guidance.max_memory = parse_bytes(o.max_memory, "--max-memory");
+  for (auto& model : o.job.models) make_local(model, *o.common);
+  if (!o.job.expert.empty()) make_local(o.job.expert, *o.common);
+  if (!o.job.layers.empty()) make_local(o.job.layers, *o.common);
   ProgressPrinter progress(o.common->quiet);
   const EvaluateResult result = evaluate(o.job, run_context(*o.common, progress));
   if (o.common->json) {

@@ -108,6 +108,7 @@ void add_inspect_verb(CLI::App& app) {
   verb->add_option("TENSOR", o->tensor, "Name of a tensor");
   o->common = add_common_options(*verb);
   verb->callback([o] {
+    make_local(o->model, *o->common);
     Threads threads(o->common->threads);
     const Checkpoint model = Checkpoint::open(o->model);
     if (o->tensor.empty()) {

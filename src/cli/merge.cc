@@ -113,6 +113,7 @@ void fill_job(MergeArguments& o) {
 }
 
 void run_merge(MergeArguments& o) {
+  make_local(o.recipe, *o.common);
   fill_job(o);
   ProgressPrinter progress(o.common->quiet);
   const RunContext run = run_context(*o.common, progress);

@@ -151,6 +151,7 @@ std::string mergekit_note(const Recipe& recipe) {
 }
 
 void run_plan(PlanArguments& o) {
+  make_local(o.recipe, *o.common);
   o.job.recipe = open_recipe(o.recipe, o.unknown);
   if (!o.max_memory.empty()) o.job.guidance.max_memory = parse_bytes(o.max_memory, "--max-memory");
   ProgressPrinter progress(o.common->quiet);

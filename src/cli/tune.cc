@@ -72,6 +72,7 @@ void run_tune(TuneArguments& o) {
   options.plain_mean = o.objective == "mean";
   if (!o.max_memory.empty())
     options.guidance.max_memory = parse_bytes(o.max_memory, "--max-memory");
+  make_local(o.job.recipe, *o.common);
   ProgressPrinter progress(o.common->quiet);
   const TuneResult result = tune(o.job, run_context(*o.common, progress));
   if (o.common->json) {

@@ -32,6 +32,10 @@ RunContext run_context(const CommonOptions& options, ProgressPrinter& progress);
 // The same progress for functions below the facade: it throws once the flag is set.
 ProgressFn interruptible(ProgressPrinter& progress);
 
+// A model or recipe that the command line names: an id of the hub becomes its folder, and what a
+// recipe names is pulled (local_model of lewis/hub.h).
+void make_local(std::filesystem::path& model, const CommonOptions& options);
+
 // Adds --compute; `auto` becomes the type that it stands for. `type` stays as it is where the
 // option is not given. The type must live as long as the verb.
 void add_compute_option(CLI::App& verb, ComputeType& type);
@@ -53,5 +57,6 @@ void add_diff_verb(CLI::App& app);
 void add_inspect_verb(CLI::App& app);
 void add_verify_verb(CLI::App& app);
 void add_report_verb(CLI::App& app);
+void add_pull_verb(CLI::App& app);
 
 }  // namespace lewis

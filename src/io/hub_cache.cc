@@ -60,12 +60,18 @@ fs::path hub_cache_folder() {
   return variable("HOME") / ".cache/huggingface/hub";
 }
 
+bool is_hub_id(std::string_view id) {
+  const size_t at = std::min(id.find('@'), id.size());
+  const std::string_view name = id.substr(0, at);
+  return std::ranges::count(name, '/') <= 1 && is_plain_path(name) &&
+         (at == id.size() || is_plain_path(id.substr(at + 1)));
+}
+
 std::optional<fs::path> find_in_hub_cache(std::string_view id) {
+  if (!is_hub_id(id)) return std::nullopt;
   const size_t at = std::min(id.find('@'), id.size());
   const std::string revision(at < id.size() ? id.substr(at + 1) : "main");
   const std::string_view name = id.substr(0, at);
-  if (std::ranges::count(name, '/') > 1 || !is_plain_path(name) || !is_plain_path(revision))
-    return std::nullopt;
   std::string folder = "models--" + std::string(name);
   if (const size_t slash = folder.find('/'); slash != folder.npos) folder.replace(slash, 1, "--");
   const fs::path entry = hub_cache_folder() / folder;
@@ -74,6 +80,15 @@ std::optional<fs::path> find_in_hub_cache(std::string_view id) {
   const fs::path snapshot = entry / "snapshots" / commit;
   std::error_code error;
   return fs::is_directory(snapshot, error) ? std::optional(snapshot) : std::nullopt;
+}
+
+std::string hub_id_of(const fs::path& folder) {
+  const fs::path snapshot = (folder / "").parent_path();
+  const std::string entry = snapshot.parent_path().parent_path().filename().string();
+  if (snapshot.parent_path().filename() != "snapshots" || !entry.starts_with("models--")) return "";
+  std::string id = entry.substr(std::string_view("models--").size());
+  if (const size_t dashes = id.find("--"); dashes != id.npos) id.replace(dashes, 2, "/");
+  return is_hub_id(id) ? id : "";
 }
 
 }  // namespace lewis

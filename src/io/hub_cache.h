@@ -1,8 +1,10 @@
-// Models that Hugging Face's tools have already downloaded. Nothing is fetched.
+// The hub's cache on disk, which Hugging Face's tools fill, and src/hub too. Nothing is fetched
+// here.
 #pragma once
 
 #include <filesystem>
 #include <optional>
+#include <string>
 #include <string_view>
 
 namespace lewis {
@@ -11,9 +13,16 @@ namespace lewis {
 // XDG_CACHE_HOME/huggingface/hub, else ~/.cache/huggingface/hub.
 std::filesystem::path hub_cache_folder();
 
+// True for "owner/name" or "name", or either with "@revision", whose parts have letters, digits,
+// '-', '_' and '.' and lead out of no folder.
+bool is_hub_id(std::string_view id);
+
 // The folder of "owner/name" or "name", or of either with "@revision" (a branch, a tag, a commit or
 // "refs/pr/7"; main if not given): models--owner--name/snapshots/COMMIT. Nothing when the cache has
 // no such model or revision, or when the id leads out of the cache.
 std::optional<std::filesystem::path> find_in_hub_cache(std::string_view id);
+
+// The "owner/name" or "name" of a snapshot's folder in a cache; "" for any other folder.
+std::string hub_id_of(const std::filesystem::path& folder);
 
 }  // namespace lewis

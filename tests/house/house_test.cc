@@ -19,6 +19,7 @@ namespace {
 const Rooms kArrows = {
     {"base", {}},
     {"io", {"base"}},
+    {"hub", {"io"}},
     {"yaml", {"base"}},
     {"recipe", {"io", "yaml"}},
     {"merge", {"recipe", "text"}},
@@ -33,7 +34,7 @@ const Rooms kArrows = {
     {"tune", {"io"}},
     {"app",
      {"base", "io", "yaml", "recipe", "text", "compute", "model", "calibrate", "plan", "merge",
-      "refine", "eval", "report", "tune"}},
+      "refine", "eval", "report", "tune", "hub"}},
     {"cli", {"app"}},
 };
 
@@ -101,6 +102,7 @@ TEST(House, LibrariesStayBehindTheirDoor) {
       {std::regex("^libfyaml"), "yaml/"},
       {std::regex("^(oneapi/)?dnnl|^omp\\.h|^cuda|^Eigen/|^lapacke?"), "compute/"},
       {std::regex("^lewis_text\\.h"), "text/"},
+      {std::regex("^lewis_http\\.h"), "hub/"},
       {std::regex("^CLI/"), "cli/"},
   };
   for (const Include& i : read_includes()) {

@@ -1,0 +1,62 @@
+// The hub that models come from and go to: Hugging Face's, or another that speaks its protocol.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include <lewis/export.h>
+#include <lewis/run_context.h>
+
+namespace lewis {
+
+// Where the hub is and how it is asked. The defaults are those of a program without environment.
+struct HubOptions {
+  std::string endpoint = "https://huggingface.co";  // without a slash at its end
+  std::string token;            // "": none. It is sent to the endpoint alone, never to another host
+  std::string token_source;     // how messages name it: a variable or a file
+  std::filesystem::path cache;  // the hub's cache; empty: as the environment says
+  bool offline = false;         // no request is made
+  size_t connections = 4;       // files that are downloaded at once
+  // The longest wait for a connection, an answer or more bytes.
+  std::chrono::milliseconds patience{30'000};
+  // Before the first retry; it doubles with each. Retry-After of the hub comes before it.
+  std::chrono::milliseconds pause{1'000};
+};
+
+// HF_ENDPOINT, HF_TOKEN (else the file HF_TOKEN_PATH, else HF_HOME/token), HF_HUB_CACHE and its
+// relatives, HF_HUB_OFFLINE: what huggingface_hub reads.
+LEWIS_API HubOptions hub_options();
+
+// ---- pull: models of the hub as folders in its cache ----
+
+struct PullJob {
+  std::vector<std::string> names;  // ids ("owner/name", "name@revision"), or files of recipes
+  HubOptions hub = hub_options();
+};
+struct PulledModel {
+  std::string id, commit;
+  std::filesystem::path folder;   // the snapshot in the cache
+  uint64_t files = 0, bytes = 0;  // that came over the network
+};
+struct PullResult {
+  std::vector<PulledModel> models;
+};
+
+// Downloads what the cache lacks of each model: safetensors, index, configuration, tokenizer and
+// templates, never code or pickles. Every file has the size and the hash that the hub states before
+// it is used. What was complete stays in the cache after an error, and an interrupted download goes
+// on where it ended. Throws Error(kUsage): no such model or revision, access that the token does
+// not have; Error(kInput): other bytes than the hub states; Error(kResource): the network, the
+// hub's answers or the disk.
+LEWIS_API PullResult pull(const PullJob& job, const RunContext& run = {});
+
+// A model or recipe as the other verbs take it: a folder or file as it is, an id of the hub as its
+// folder, pulled where the cache lacks it. The models that a recipe names are pulled, too. A name
+// that is neither stays as it is.
+LEWIS_API std::filesystem::path local_model(const std::filesystem::path& name,
+                                            const HubOptions& hub, const RunContext& run = {});
+
+}  // namespace lewis

@@ -1,0 +1,51 @@
+// Models of the hub as folders on disk: from the cache, else downloaded into it.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "hub/download.h"
+
+namespace lewis {
+
+enum class ModelPart { kWhole, kTokenizer };
+
+struct FetchedModel {
+  std::string commit;
+  std::filesystem::path folder;  // the snapshot in the cache
+  Downloaded downloaded;
+};
+
+// Fetches models, each at most once.
+class ModelFetcher {
+ public:
+  ModelFetcher(HubOptions options, StopFn stop, std::function<void(const std::string&)> note,
+               ProgressFn progress);
+
+  const HubClient& client() const { return client_; }
+
+  // The model of an id ("owner/name@revision"). A commit that is in the cache, and anything while
+  // the options say offline, needs no request. A branch is asked for its commit each time; where
+  // that cannot be had, the cache's serves, with a note. Nothing when `id` can be no id, or offline
+  // when the cache has no such model. Throws HubFailure and as download() and weight_files() do.
+  std::optional<FetchedModel> fetch(const std::string& id, ModelPart part = ModelPart::kWhole);
+
+ private:
+  FetchedModel fetch_anew(const RepoId& id, ModelPart part, bool cached);
+  std::optional<FetchedModel> cached_model(const RepoId& id, ModelPart part) const;
+
+  HubClient client_;
+  ProgressFn progress_;
+  std::mutex mutex_;
+  std::map<std::pair<std::string, ModelPart>, FetchedModel> known_;
+  bool silent_ = false;  // the hub did not answer: what is in the cache is not asked for again
+};
+
+// True when a snapshot has config.json or adapter_config.json and all weights that it names.
+bool is_whole_model(const std::filesystem::path& snapshot);
+
+}  // namespace lewis
