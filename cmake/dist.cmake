@@ -43,6 +43,14 @@ add_custom_target(packages
   WORKING_DIRECTORY ${CMAKE_SOURCE_DIR} VERBATIM)
 add_dependencies(packages lewis_stage)
 
+if(LEWIS_TESTS)
+  lewis_program(runtime_test ${packaging}/runtime_test.cc)
+  target_link_libraries(runtime_test PRIVATE lewis_static_fmt)
+  lewis_make_portable(runtime_test)
+  add_test(NAME check.portable_runtime COMMAND runtime_test argument)
+  set_tests_properties(check.portable_runtime PROPERTIES LABELS check)
+endif()
+
 # Without a static oneDNN, everything is checked but that one library, and nothing can be packaged.
 if(LEWIS_CHECKS)
   get_filename_component(onednn ${LEWIS_ONEDNN_STATIC} REALPATH)
