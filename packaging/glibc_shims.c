@@ -6,9 +6,11 @@
 #include <elf.h>
 #include <errno.h>
 #include <link.h>
+#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/random.h>
+#include <time.h>
 #include <unistd.h>
 
 #pragma GCC visibility push(hidden)
@@ -52,6 +54,22 @@ int atexit(void (*function)(void)) {
 }
 int pthread_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void)) {
   return __register_atfork(prepare, parent, child, __dso_handle);
+}
+
+// Since glibc 2.30. Older versions wait by the clock of the condition alone, which is the one of the
+// wall: what is left of the time is added to that. Who waits looks at its own clock afterwards.
+int pthread_cond_clockwait(pthread_cond_t* condition, pthread_mutex_t* mutex, clockid_t clock,
+                           const struct timespec* until) {
+  if (clock == CLOCK_REALTIME) return pthread_cond_timedwait(condition, mutex, until);
+  struct timespec now, wall;
+  clock_gettime(clock, &now);
+  clock_gettime(CLOCK_REALTIME, &wall);
+  const long billion = 1000000000;
+  wall.tv_sec += until->tv_sec - now.tv_sec;
+  wall.tv_nsec += until->tv_nsec - now.tv_nsec;
+  if (wall.tv_nsec < 0) wall.tv_nsec += billion, --wall.tv_sec;
+  if (wall.tv_nsec >= billion) wall.tv_nsec -= billion, ++wall.tv_sec;
+  return pthread_cond_timedwait(condition, mutex, &wall);
 }
 
 // Since glibc 2.32: whether the process has one thread. The C++ library counts references without
