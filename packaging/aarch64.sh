@@ -10,20 +10,20 @@ libraries="libssl-dev libssl3 libfyaml-dev libfyaml0 libxxhash-dev libxxhash0 li
 libdnnl2 libgtest-dev nlohmann-json3-dev libcli11-dev libeigen3-dev"
 if [ "$(cat "$root/stamp" 2>/dev/null)" != "$libraries" ]; then
   # Lists of arm64 in a folder of their own, from the mirror and for the release of this system.
-  apt=build/aarch64-apt
+  apt=$PWD/build/aarch64-apt
   rm -rf "$root" "$apt"
   mkdir -p "$root" "$apt/lists/partial" "$apt/cache/archives/partial"
   mirror=$(apt-get --print-uris download libdnnl-dev | sed -n "s|^'\(.*\)/pool/.*|\1|p")
   release=$(sed -n "s/^VERSION_CODENAME=//p" /etc/os-release)
   echo "deb [arch=arm64 signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $release main" >"$apt/list"
   get() {
-    apt-get -q -o APT::Architecture=arm64 -o APT::Architectures=arm64 -o Dir::State::lists="$PWD/$apt/lists" \
-      -o Dir::Cache="$PWD/$apt/cache" -o Dir::Etc::sourceparts=/dev/null -o Dir::Etc::sourcelist="$PWD/$apt/list" \
+    apt-get -q -o APT::Architecture=arm64 -o APT::Architectures=arm64 -o Dir::State::lists="$apt/lists" \
+      -o Dir::Cache="$apt/cache" -o Dir::Etc::sourceparts=/dev/null -o Dir::Etc::sourcelist="$apt/list" \
       -o APT::Sandbox::User=root "$@"
   }
   get update
   # shellcheck disable=SC2086  # a list of words
-  (apt=. && cd build/aarch64-apt && get download $libraries)
+  (cd "$apt" && get download $libraries)
   for package in "$apt"/*.deb; do dpkg -x "$package" "$root"; done
   echo "$libraries" >"$root/stamp"
 fi

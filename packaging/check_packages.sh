@@ -20,6 +20,10 @@ tar -xzf "$work"/first/lewis-*.tar.gz -C "$work/tar" --strip-components=1
 python3 -m zipfile -e "$work"/first/lewis_merge-*.whl "$work/wheel"
 "$work/tar/bin/lewis" --version
 cmp "$program" "$work"/wheel/lewis_merge-*.data/scripts/lewis
+# The system's configuration of OpenSSL, here one that provides nothing, must not matter.
+printf 'openssl_conf = all\n[all]\nproviders = list\n[list]\nnull = on\n[on]\nactivate = 1\n' >"$work/openssl.cnf"
+OPENSSL_CONF="$work/openssl.cnf" "$work/tar/bin/lewis" merge demo/recipe.yml "$work/merged" --no-guidance 2>"$work/error" ||
+  { cat "$work/error" >&2; exit 1; }
 [ -s "$work/tar/share/doc/lewis/NOTICE" ]
 cd "$work/wheel"
 python3 - lewis_merge-*.dist-info/RECORD <<'END'

@@ -1,5 +1,6 @@
 #include "base/hash.h"
 
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <xxhash.h>
 #if defined(__x86_64__)
@@ -11,9 +12,23 @@
 #include "base/error.h"
 
 namespace lewis {
+namespace {
+
+// SHA-256 in a context of our own: the system's configuration of OpenSSL may switch it off in the
+// default one, or ask for modules that do not fit the OpenSSL inside this program.
+const EVP_MD* sha256() {
+  static OSSL_LIB_CTX* const context = OSSL_LIB_CTX_new();
+  static const EVP_MD* const method =
+      context ? EVP_MD_fetch(context, "SHA2-256", nullptr) : nullptr;
+  return method;
+}
+
+}  // namespace
 
 Sha256::Sha256() : state_(EVP_MD_CTX_new()) {
-  if (!state_ || EVP_DigestInit_ex(static_cast<EVP_MD_CTX*>(state_), EVP_sha256(), nullptr) != 1) {
+  const EVP_MD* method = sha256();
+  if (!state_ || !method ||
+      EVP_DigestInit_ex(static_cast<EVP_MD_CTX*>(state_), method, nullptr) != 1) {
     throw failed_error("OpenSSL cannot compute SHA-256 here");
   }
 }
