@@ -59,4 +59,25 @@ LEWIS_API PullResult pull(const PullJob& job, const RunContext& run = {});
 LEWIS_API std::filesystem::path local_model(const std::filesystem::path& name,
                                             const HubOptions& hub, const RunContext& run = {});
 
+// ---- push: a merged model as a repository of the hub ----
+
+struct PushJob {
+  std::filesystem::path out;  // a folder that merge() has written
+  std::string id;             // "owner/name"; "owner/name@branch" for another branch than main
+  bool is_private = false;    // of a repository that does not exist yet
+  bool force = false;         // also when a text in `out` names a folder of this machine
+  HubOptions hub = hub_options();
+};
+struct PushResult {
+  std::string url, commit;
+  uint64_t files = 0, bytes = 0;  // bytes that went over the network
+};
+
+// Verifies `out`, then uploads what its manifest names, and the report if there is one, as one
+// commit; readers see nothing of it before. The same job again goes on after an error: large files
+// that have arrived are not sent again. Throws Error(kVerify): `out` is not what was written;
+// Error(kUsage): no token, or no right to write, or a text that names a folder of this machine;
+// Error(kResource): the network or the hub's answers.
+LEWIS_API PushResult push(const PushJob& job, const RunContext& run = {});
+
 }  // namespace lewis

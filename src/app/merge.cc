@@ -14,6 +14,7 @@
 #include "io/disk.h"
 #include "merge/engine.h"
 #include "merge/inputs.h"
+#include "merge/model_origin.h"
 
 namespace lewis {
 namespace {
@@ -112,6 +113,13 @@ std::string record_text(const MergeJob& job, const Recipe& recipe, const Guidanc
   return dump_json(to_json(record), 1) + "\n";
 }
 
+// Licences that contradict each other are said before hours of work.
+void tell_licence(const Recipe& recipe, const RunContext& context) {
+  const Licence licence = derived_licence(model_origins(recipe));
+  if (context.notice && licence.verdict == LicenceVerdict::kContradiction)
+    context.notice({true, "lewis: note: " + licence.why});
+}
+
 // OUT is written as OUT.partial.
 void check_outputs(const MergeJob& job) {
   const std::string partial =
@@ -128,6 +136,7 @@ MergeResult merge(const MergeJob& job, const RunContext& context) {
   RunResources run(context);
   const Recipe recipe = checked(job, run).recipe;
   clock.end_phase("open the models and check");
+  tell_licence(recipe, context);
   const ProgressFn watched = clock.watch(run.progress);
   const Guidance guidance = guide(recipe, job.guidance, run.threads, watched, run.note);
   MergeOptions options = options_of(job);

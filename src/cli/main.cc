@@ -103,6 +103,7 @@ void run(int argc, char** argv) {
   lewis::add_verify_verb(app);
   lewis::add_report_verb(app);
   lewis::add_pull_verb(app);
+  lewis::add_push_verb(app);
   lewis::refuse_negative_counts(app);
   app.footer(
       "Exit codes: 0 done, 1 failed, 2 wrong usage or recipe, 3 input refused, 4 out of space or "

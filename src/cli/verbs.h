@@ -58,5 +58,6 @@ void add_inspect_verb(CLI::App& app);
 void add_verify_verb(CLI::App& app);
 void add_report_verb(CLI::App& app);
 void add_pull_verb(CLI::App& app);
+void add_push_verb(CLI::App& app);
 
 }  // namespace lewis

@@ -1,6 +1,7 @@
 #include "hub/hub_client.h"
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <ctime>
 #include <thread>

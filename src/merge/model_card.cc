@@ -12,6 +12,7 @@
 #include "io/layer_kinds.h"
 #include "io/model_folder.h"
 #include "io/tied_head.h"
+#include "merge/model_origin.h"
 
 namespace lewis {
 namespace {
@@ -107,15 +108,24 @@ std::string recipe_text(const Recipe& recipe) {
   return recipe.text.empty() ? to_yaml(recipe, false) : recipe.text;
 }
 
-// The models that the merge is made from in the end, without the stages between.
-void add_model_names(const Recipe& recipe, std::vector<std::string>& names) {
-  for (const RecipeModel& m : recipe.models) {
-    if (m.stage) {
-      add_model_names(*m.stage, names);
-    } else if (std::ranges::find(names, m.model) == names.end()) {
-      names.push_back(m.model);
-    }
-  }
+// How the card names a model of the recipe: without paths of this machine.
+std::string name_on_card(const RecipeModel& model) {
+  Recipe alone;
+  alone.models.push_back(model);
+  std::string name;
+  for (const ModelOrigin& origin : model_origins(alone))
+    name += (name.empty() ? "" : "+") + origin.id;
+  return model.stage ? model.model : name;
+}
+std::string name_on_card(const Recipe& recipe, const std::string& written) {
+  const auto model = std::ranges::find(recipe.models, written, &RecipeModel::model);
+  return model == recipe.models.end() ? written : name_on_card(*model);
+}
+
+// "Licence: mit. All models have this licence."
+std::string licence_words(const Licence& licence) {
+  return fmt::format("Licence: {}. {}", licence.name.empty() ? "not derived" : licence.name,
+                     licence.why);
 }
 
 }  // namespace
@@ -123,17 +133,25 @@ void add_model_names(const Recipe& recipe, std::vector<std::string>& names) {
 std::string model_card(const MergeInputs& inputs, const std::string& name) {
   const Recipe& recipe = inputs.recipe();
   std::string card = "---\nbase_model:\n";
-  std::vector<std::string> models;
-  add_model_names(recipe, models);
-  for (const std::string& model : models) card += fmt::format("- {}\n", quoted(model));
+  const auto origins = model_origins(recipe);
+  for (const ModelOrigin& origin : origins) card += fmt::format("- {}\n", quoted(origin.id));
+  const Licence licence = derived_licence(origins);
+  card += "base_model_relation: merge\n";
+  if (!licence.name.empty()) {
+    card += is_known_licence(licence.name) ? "license: " : "license: other\nlicense_name: ";
+    card += quoted(licence.name) + "\n";
+  }
   card += "library_name: transformers\ntags:\n- mergekit\n- merge\n- lewis\n---\n";
   card += fmt::format("# {}\n\nA merge of language models, made with lewis {}.\n\n",
                       markdown_text(name), version_and_build());
-  card += fmt::format(
-      "Merge method: {}{}.\n\nModels:\n\n", recipe.merge_method,
-      recipe.base_model ? fmt::format(", with {} as base", markdown_text(*recipe.base_model)) : "");
+  card += fmt::format("Merge method: {}{}.\n\nModels:\n\n", recipe.merge_method,
+                      recipe.base_model
+                          ? fmt::format(", with {} as base",
+                                        markdown_text(name_on_card(recipe, *recipe.base_model)))
+                          : "");
   for (const std::string& model : inputs.merged_names())
-    card += fmt::format("- {}\n", markdown_text(model));
+    card += fmt::format("- {}\n", markdown_text(name_on_card(recipe, model)));
+  card += "\n" + markdown_text(licence_words(licence)) + "\n";
   std::string text = printable_lines(recipe_text(recipe));
   if (!text.ends_with('\n')) text += '\n';
   std::string fence = "```";

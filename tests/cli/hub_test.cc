@@ -94,6 +94,38 @@ TEST_F(HubCommands, WithoutANetworkANameIsOnlyAName) {
   EXPECT_NE(silent.err.find("no such folder"), std::string::npos) << silent.err;
 }
 
+TEST_F(HubCommands, PushThenPull) {
+  write_recipe();
+  // Where the model's texts name no folder of this machine.
+  ASSERT_EQ(run_lewis(dir_.path, "merge -q r.yml out", dir_.path).code, 0);
+  const ScopedEnv writer("HF_TOKEN", "writer");
+  const lewis::Run pushed = run_lewis(dir_.path, "push out me/merge --private", dir_.path);
+  ASSERT_EQ(pushed.code, 0) << pushed.err;
+  EXPECT_NE(pushed.out.find("/me/merge: "), std::string::npos) << pushed.out;
+  EXPECT_EQ(lewis("pull me/merge -q").code, 0);
+  const std::string commit(40, 'c');
+  EXPECT_TRUE(file_text(cache() / "models--me--merge/snapshots" / commit / "model.safetensors") ==
+              file_text(dir_.path / "out/model.safetensors"));
+  std::ofstream(dir_.path / "out/config.json", std::ios::app) << " ";
+  server_.forget_requests();
+  EXPECT_EQ(run_lewis(dir_.path, "push out me/merge", dir_.path).code, 5);
+  EXPECT_EQ(run_lewis(dir_.path, "push out merge", dir_.path).code, 2);
+  EXPECT_TRUE(server_.requests().empty());
+}
+
+TEST_F(HubCommands, FoldersOfThisMachineAreNotPushed) {
+  std::ofstream(dir_.path / "r.yml")
+      << "merge_method: linear\nmodels:\n  - model: " << fs::path(LEWIS_DEMO) / "models/base"
+      << "\n";
+  ASSERT_EQ(lewis("merge -q " + recipe() + " " + out()).code, 0);
+  const ScopedEnv home("HOME", LEWIS_DEMO), writer("HF_TOKEN", "writer");
+  const lewis::Run refused = lewis("push " + out() + " me/merge");
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_NE(refused.err.find("a folder of this machine"), std::string::npos) << refused.err;
+  EXPECT_TRUE(server_.requests().empty());
+  EXPECT_EQ(lewis("push --force " + out() + " me/merge").code, 0);
+}
+
 TEST_F(HubCommands, AFolderComesBeforeAnId) {
   fs::create_directories(dir_.path / "tiny");
   fs::copy(fs::path(LEWIS_DEMO) / "models/base", dir_.path / "tiny/base");

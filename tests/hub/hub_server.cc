@@ -12,6 +12,7 @@
 #include <chrono>
 #include <stdexcept>
 
+#include "base/base64.h"
 #include "base/git_hash.h"
 #include "base/hash.h"
 #include "base/json.h"
@@ -311,9 +312,123 @@ HubServer::Answer HubServer::resolved(const ServedRequest& request, const Served
   return answer;
 }
 
+// PUT of a large file, or of one of its parts, at the other host.
+HubServer::Answer HubServer::stored_part(const ServedRequest& request) {
+  const size_t question = request.path.find('?');
+  const std::string oid = request.path.substr(8, question - 8);  // behind "/upload/"
+  const std::lock_guard lock(mutex_);
+  if (question == std::string::npos) {
+    if (large_name(request.body) != oid) return {400, {}, ""};
+    stored[oid] = request.body;
+    return {200, {}, ""};
+  }
+  const std::string number = request.path.substr(question + 6);  // behind "?part="
+  parts_[oid][std::stoul(number)] = request.body;
+  return {200, {{"ETag", "\"part" + number + "\""}}, ""};
+}
+
+HubServer::Answer HubServer::uploads(const ServedRequest& request) {
+  Json objects = Json::array();
+  const Json all = parse_json(request.body, "");
+  for (const Json& wish : all.at("objects")) {
+    const std::string oid = wish["oid"].get<std::string>();
+    Json object = {{"oid", oid}, {"size", wish["size"]}};
+    if (!stored.contains(oid)) {
+      Json upload = {{"href", storage_address() + "/upload/" + oid}};
+      if (part_bytes > 0) {
+        upload = {{"href", address() + "/complete/" + oid},
+                  {"header", {{"chunk_size", std::to_string(part_bytes)}}}};
+        const size_t count = (wish["size"].get<size_t>() + part_bytes - 1) / part_bytes;
+        for (size_t i = 1; i <= count; ++i)
+          upload["header"][fmt::format("{:05}", i)] =
+              fmt::format("{}/upload/{}?part={}", storage_address(), oid, i);
+      }
+      object["actions"] = {{"upload", upload},
+                           {"verify", {{"href", address() + "/verify/" + oid}}}};
+    }
+    objects.push_back(object);
+  }
+  return {
+      200, {{"Content-Type", "application/vnd.git-lfs+json"}}, Json{{"objects", objects}}.dump()};
+}
+
+HubServer::Answer HubServer::committed(const ServedRequest& request, const std::string& id) {
+  ServedRepo& repo = models[id];
+  for (size_t begin = 0; begin < request.body.size();) {
+    const size_t end = std::min(request.body.find('\n', begin), request.body.size());
+    const Json line = parse_json(request.body.substr(begin, end - begin), "commit");
+    begin = end + 1;
+    if (line["key"] == "header") continue;
+    const Json& value = line["value"];
+    const std::string path = value["path"].get<std::string>();
+    if (line["key"] == "file") {
+      repo.files[path] = {base64_decoded(value["content"].get<std::string>()), false};
+    } else {
+      const auto content = stored.find(value["oid"].get<std::string>());
+      if (content == stored.end()) return {400, {}, R"({"error": "no such object"})"};
+      repo.files[path] = {content->second, true};
+    }
+  }
+  repo.commit = std::string(40, 'c');
+  for (auto& [name, commit] : repo.refs) commit = repo.commit;
+  return {200, {}, Json{{"commitOid", repo.commit}, {"commitUrl", address()}}.dump()};
+}
+
+// Requests that change something.
+HubServer::Answer HubServer::written(const ServedRequest& request) {
+  const std::string& path = request.path;
+  const auto token = request.headers.find("authorization");
+  if (token == request.headers.end() || token->second != "Bearer " + write_token)
+    return {token == request.headers.end() ? 401u : 403u,
+            {{"X-Error-Message", "You don't have the rights"}},
+            ""};
+  const std::lock_guard lock(mutex_);
+  if (path == "/api/repos/create") {
+    const Json wish = parse_json(request.body, "");
+    const std::string id =
+        wish["organization"].get<std::string>() + "/" + wish["name"].get<std::string>();
+    if (models.contains(id)) return {409, {}, "{}"};
+    models[id].token = wish["private"].get<bool>() ? write_token : "";
+    return {200, {}, Json{{"url", address() + "/" + id}}.dump()};
+  }
+  if (path.ends_with(".git/info/lfs/objects/batch")) return uploads(request);
+  if (path.starts_with("/verify/"))
+    return {stored.contains(path.substr(8)) ? 200u : 404u, {}, "{}"};
+  if (path.starts_with("/complete/")) {
+    std::string whole;
+    for (const auto& [number, part] : parts_[path.substr(10)]) whole += part;
+    if (large_name(whole) != path.substr(10)) return {400, {}, "{}"};
+    stored[path.substr(10)] = whole;
+    return {200, {}, "{}"};
+  }
+  for (const auto& [id, repo] : models) {
+    const std::string api = "/api/models/" + id;
+    if (path.starts_with(api + "/branch/")) {
+      const std::string branch = path.substr(api.size() + 8);
+      models[id].refs[branch] = repo.commit;
+      return {200, {}, "{}"};
+    }
+    if (path.starts_with(api + "/preupload/")) {
+      Json files = Json::array();
+      const Json wish = parse_json(request.body, "");
+      for (const Json& file : wish.at("files")) {
+        const std::string name = file["path"].get<std::string>();
+        const bool large = name.ends_with(".safetensors") || file["size"].get<size_t>() > 50'000;
+        files.push_back(
+            {{"path", name}, {"uploadMode", large ? "lfs" : "regular"}, {"shouldIgnore", false}});
+      }
+      return {200, {}, Json{{"files", files}}.dump()};
+    }
+    if (path.starts_with(api + "/commit/")) return committed(request, id);
+  }
+  return {404, {{"X-Error-Code", "RepoNotFound"}}, ""};
+}
+
 HubServer::Answer HubServer::routed(const ServedRequest& request, const Fault& wrong) {
   const std::string path = request.path.substr(0, request.path.find('?'));
   Answer missing{404, {{"X-Error-Code", "RepoNotFound"}}, ""};
+  if (request.method == "PUT" && request.at_storage) return stored_part(request);
+  if (request.method == "POST") return written(request);
   if (request.at_storage) {
     for (const auto* repos : {&models, &datasets}) {
       for (const auto& [id, repo] : *repos) {

@@ -67,6 +67,9 @@ class HubServer {
   std::map<std::string, ServedRepo> models;  // by id; not to be changed while requests run
   std::map<std::string, ServedRepo> datasets;
   std::function<Fault(const ServedRequest&)> fault;  // asked for every request; may be empty
+  std::string write_token = "writer";                // who creates and commits must send it
+  size_t part_bytes = 0;                             // of uploads in parts; 0: they come whole
+  std::map<std::string, std::string> stored;         // contents that were uploaded, by SHA-256
   std::atomic<double> bytes_per_second = 0;          // of all bodies together; 0: no limit
 
   std::vector<ServedRequest> requests() const;
@@ -81,6 +84,10 @@ class HubServer {
   bool send_answer(int socket, const ServedRequest& request, Answer& answer, const Fault& fault);
   bool send_body(int socket, const std::string& body, const Fault& fault);
   Answer routed(const ServedRequest& request, const Fault& fault);
+  Answer written(const ServedRequest& request);
+  Answer stored_part(const ServedRequest& request);
+  Answer uploads(const ServedRequest& request);
+  Answer committed(const ServedRequest& request, const std::string& id);
   Answer listing(const ServedRepo& repo, const std::string& id, const std::string& rest);
   Answer resolved(const ServedRequest& request, const ServedRepo& repo, const std::string& rest,
                   const Fault& fault);
@@ -95,7 +102,8 @@ class HubServer {
   std::map<std::string, size_t> times_;  // by method and path
   std::vector<std::thread> threads_;
   std::mutex rate_mutex_;
-  double paid_until_ = 0;  // seconds of the steady clock
+  std::map<std::string, std::map<size_t, std::string>> parts_;  // by SHA-256 and number
+  double paid_until_ = 0;                                       // seconds of the steady clock
 };
 
 // The names of contents: SHA-256, and git's SHA-1.

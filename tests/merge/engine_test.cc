@@ -86,7 +86,7 @@ TEST_F(Engine, WritesAWholeModelFolder) {
   EXPECT_EQ(file_text(out_ / "mergekit_config.yml"), kHead + "dtype: bfloat16\n");
   const std::string card = file_text(out_ / "README.md");
   EXPECT_TRUE(
-      card.starts_with("---\nbase_model:\n- \"math\"\n- \"code\"\n- \"base\"\nlibrary_name: "
+      card.starts_with("---\nbase_model:\n- \"math\"\n- \"code\"\n- \"base\"\nbase_model_relation: merge\nlibrary_name: "
                        "transformers\ntags:\n- mergekit\n- merge\n- lewis\n---\n"))
       << card;
   EXPECT_NE(card.find("```yaml\n" + kHead), std::string::npos);
