@@ -6,7 +6,7 @@ set -eu
 packages="g++ cmake ninja-build pkg-config ca-certificates libdnnl-dev libfyaml-dev nlohmann-json3-dev
 libcli11-dev libeigen3-dev libfmt-dev libssl-dev libxxhash-dev"
 for extra; do
-  [ "$extra" != tests ] || extra="libgtest-dev mold clang-format-14 shellcheck g++-aarch64-linux-gnu libclang-rt-14-dev git"
+  [ "$extra" != tests ] || extra="libgtest-dev mold clang-format-14 shellcheck g++-aarch64-linux-gnu libclang-rt-14-dev git zsh fish mandoc"
   packages="$packages $extra"
 done
 command -v cargo >/dev/null || packages="$packages cargo-web rustc-web"

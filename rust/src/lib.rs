@@ -4,10 +4,14 @@
 
 mod border;
 mod chat;
+mod data;
 mod find;
 mod memory;
+mod parquet;
 mod python;
+mod table;
 mod tokens;
+mod unpack;
 
 use border::{guard, str_arg, take, Ids, Text};
 use chat::Template;
