@@ -26,7 +26,9 @@
 #include "recipe/tunable.h"
 #include "report/escape.h"
 #include "text/chat_template.h"
+#include "text/data_set.h"
 #include "text/dataset.h"
+#include "text/line_reader.h"
 #include "text/regex.h"
 #include "text/tokenizer.h"
 #include "yaml/yaml.h"
@@ -155,6 +157,36 @@ void read_data_file(std::string_view bytes, const FuzzFolder& folder) {
   read_data(options, &chat);
 }
 
+// What becomes of a row does not matter here, but all of them must come.
+void read_lines(std::string_view bytes, const FuzzFolder& folder, std::string_view name) {
+  LineReader lines(folder.write(name, bytes));
+  while (const auto line = lines.next()) {
+    if (!name.ends_with(".csv")) continue;
+    parse_json(*line, lines.where());  // throws nothing but Error: names of columns may be anything
+  }
+}
+
+void read_parquet(std::string_view bytes, const FuzzFolder& folder) {
+  if (bytes.starts_with("PAR1")) read_lines(bytes, folder, "data.parquet");
+}
+
+void read_csv(std::string_view bytes, const FuzzFolder& folder) {
+  read_lines(bytes, folder, "data.csv");
+}
+
+// gzip and Zstandard.
+void read_packed(std::string_view bytes, const FuzzFolder& folder) {
+  read_lines(bytes, folder, "data.jsonl");
+}
+
+// The front matter of a data set's README.md, beside three files.
+void read_data_set(std::string_view bytes, const FuzzFolder& folder) {
+  folder.write("train.jsonl", "{}");
+  folder.write("test.csv", "a");
+  folder.write("README.md", bytes);
+  data_files(folder.path());
+}
+
 void read_task(std::string_view bytes, const FuzzFolder& folder) {
   const OwnTask task = read_own_task(folder.write("task.yml", bytes));
   const Json row = {{"question", "2 + 3"}, {"answer", 5}, {"list", {"a", "b"}}};
@@ -205,6 +237,10 @@ constexpr auto kTargets = std::to_array<FuzzTarget>({{"safetensors", read_safete
                                                      {"tokenizers", unite_tokenizers},
                                                      {"template", render_template},
                                                      {"data", read_data_file},
+                                                     {"parquet", read_parquet},
+                                                     {"csv", read_csv},
+                                                     {"packed", read_packed},
+                                                     {"data_set", read_data_set},
                                                      {"task", read_task},
                                                      {"results", read_results_file},
                                                      {"answer", judge_answer},

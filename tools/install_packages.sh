@@ -6,7 +6,8 @@ set -eu
 packages="g++ cmake ninja-build pkg-config ca-certificates libdnnl-dev libfyaml-dev nlohmann-json3-dev
 libcli11-dev libeigen3-dev libfmt-dev libssl-dev libxxhash-dev"
 for extra; do
-  [ "$extra" != tests ] || extra="libgtest-dev mold clang-format-14 shellcheck g++-aarch64-linux-gnu libclang-rt-14-dev git python3-dev python3-venv"
+  [ "$extra" != tests ] || extra="libgtest-dev mold clang-format-14 shellcheck g++-aarch64-linux-gnu libclang-rt-14-dev
+    git python3-dev python3-venv zsh fish mandoc"
   [ "$extra" != dist ] || extra="python3"
   packages="$packages $extra"
 done

@@ -3,6 +3,7 @@
     python3 tools/make_fuzz_seeds.py LEWIS
 
 LEWIS is the program, which writes the manifest. Seeds that fuzzing has found are added by hand."""
+import gzip
 import json
 import pathlib
 import struct
@@ -213,8 +214,22 @@ def program_seeds(lewis):
         seed("manifest", "shard", json.dumps(manifest["shards"][0] if isinstance(manifest.get("shards"), list) else manifest))
 
 
+def table_seeds():
+    tables = HERE / "tests" / "data" / "tables"  # tools/make_parquet_samples.py
+    for name in ("snappy_v1", "zstd_v2", "gzip_v1", "lz4_v2", "values"):
+        seed("parquet", name, (tables / f"{name}.parquet").read_bytes())
+    seed("csv", "quotes", 'q,a\r\n"two\r\nlines, ""quoted""",4\r\nx,\n')
+    lines = b'{"a": 1}\n' * 3
+    seed("packed", "gzip", gzip.compress(lines, mtime=0))
+    block = (len(lines) << 3 | 1).to_bytes(3, "little")  # the last block, raw
+    seed("packed", "zstd", b"\x28\xb5\x2f\xfd\x00\x58" + block + lines)
+    seed("data_set", "configs", "---\nconfigs:\n- config_name: a\n  default: true\n  data_files:\n"
+         "  - split: train\n    path: tra*.jsonl\n- config_name: b\n  data_dir: x\n---\n")
+
+
 def main():
     binary_seeds()
+    table_seeds()
     text_seeds()
     program_seeds(sys.argv[1])
 

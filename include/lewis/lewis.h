@@ -126,9 +126,11 @@ struct MergeJob {
   RecipePtr recipe;
   std::filesystem::path out;  // folder of the merged model; it appears when it is complete
   bool force = false;         // replace `out` if it exists
-  bool resume = false;        // go on with OUT.partial, which an interrupted run has left
-  bool no_guidance = false;   // ignore the lewis: section: densities as written
-  bool no_tokenizer = false;  // do not copy the tokenizer's files
+  // Go on with OUT.partial, which an interrupted run has left; begin anew where there is none.
+  bool resume = false;
+  bool require_partial = false;          // with `resume`: Error(kUsage) where there is none
+  bool no_guidance = false;              // ignore the lewis: section: densities as written
+  bool no_tokenizer = false;             // do not copy the tokenizer's files
   uint64_t shard_bytes = 5'000'000'000;  // largest shard
   uint64_t seed = 0;                     // of random masks (dare)
   // Where the page about the merge is written; unset: no page; empty: OUT/report.html.

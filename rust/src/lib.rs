@@ -4,11 +4,15 @@
 
 mod border;
 mod chat;
+mod data;
 mod find;
 mod http;
 mod memory;
+mod parquet;
 mod python;
+mod table;
 mod tokens;
+mod unpack;
 
 use border::{guard, str_arg, take, Ids, Text};
 use chat::Template;

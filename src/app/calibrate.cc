@@ -5,6 +5,7 @@
 #include "app/running_model.h"
 #include "base/error.h"
 #include "calibrate/imatrix.h"
+#include "io/hub_cache.h"
 
 namespace lewis {
 namespace {
@@ -48,9 +49,10 @@ bool is_imatrix_name(const std::filesystem::path& file) { return file.extension(
 
 CalibrationEntry text_of_job(const CalibrateJob& job) {
   CalibrationEntry text;
-  text.data = job.data;
+  text.data = resolved_data(job.data);
   if (!job.format.empty()) text.format = value_of<DataFormat>(job.format, "--format");
-  text.format = format_of(job.data, text.format);
+  if (!text.format && !job.answer_field.empty()) text.format = DataFormat::kJsonl;
+  text.format = format_of(text.data, text.format);
   text.prompt_field = job.prompt_field;
   text.answer_field = job.answer_field;
   text.samples = job.samples;

@@ -30,7 +30,8 @@ TaskOptions parse_task(const std::string& text, const TaskSettings& settings) {
 }
 
 bool needs_tokenizer(const std::vector<TaskOptions>& tasks) {
-  return !std::ranges::all_of(tasks, [](const TaskOptions& t) { return t.format == "ids"; });
+  return !std::ranges::all_of(tasks,
+                              [](const TaskOptions& t) { return data_format_of(t) == "ids"; });
 }
 
 namespace {
@@ -71,7 +72,7 @@ std::shared_ptr<const PreparedTask> PreparedTasks::get(size_t index, const TaskO
                                                        const RunningModel& model) {
   const Tokenizer* tokenizer = model.tokenizer ? &*model.tokenizer : nullptr;
   const ModelSpec& spec = model.transformer->spec();
-  if (options.format == "chat") {  // a template is the model's own
+  if (data_format_of(options) == "chat") {  // a template is the model's own
     TaskOptions own = options;
     const ChatTemplate chat = ChatTemplate::load(model.input.files());
     own.chat = &chat;

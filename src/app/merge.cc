@@ -21,7 +21,8 @@ namespace {
 
 MergeOptions options_of(const MergeJob& job) {
   return {.out = job.out,
-          .resume = job.resume,
+          .resume = job.resume || job.require_partial,
+          .require_partial = job.require_partial,
           .force = job.force,
           .shard_bytes = job.shard_bytes,
           .seed = job.seed,
@@ -29,6 +30,14 @@ MergeOptions options_of(const MergeJob& job) {
           .max_memory = job.guidance.max_memory,
           .tokenizers = change_tokenizer};
 }
+
+std::filesystem::path beside(const std::filesystem::path& out, std::string_view suffix) {
+  const std::filesystem::path normal = out.lexically_normal();
+  return (normal.has_filename() ? normal : normal.parent_path()).string() + std::string(suffix);
+}
+
+// What an interrupted run leaves: the refined blocks, and the shards that are finished.
+constexpr std::string_view kRefinedPartial = ".refined.partial", kPartial = ".partial";
 
 // The recipe as this job wants it, with everything checked that can be before weights are read.
 struct CheckedRecipe {
@@ -41,6 +50,10 @@ CheckedRecipe checked(const MergeJob& job, RunResources& run) {
   CheckedRecipe c{needed(job.recipe), {}};
   if (job.no_guidance) c.recipe.lewis.reset();
   check_plan_settings(c.recipe);
+  if (job.require_partial && !std::filesystem::exists(beside(job.out, kPartial)) &&
+      !std::filesystem::exists(beside(job.out, kRefinedPartial))) {
+    throw usage_error("{}: there is nothing to resume", beside(job.out, kPartial).string());
+  }
   const MergeOptions options = options_of(job);
   const MergePreview preview = preview_merge(c.recipe, options, run.threads);
   c.cost = preview.cost;
@@ -49,24 +62,17 @@ CheckedRecipe checked(const MergeJob& job, RunResources& run) {
   return c;
 }
 
-std::filesystem::path beside(const std::filesystem::path& out, std::string_view suffix) {
-  const std::filesystem::path normal = out.lexically_normal();
-  return (normal.has_filename() ? normal : normal.parent_path()).string() + std::string(suffix);
-}
-
 // Refines into a folder beside OUT.partial, which stays until the model is written.
 std::optional<Refinement> refine_if_asked(MergeOptions& options, const Recipe& recipe,
                                           RunResources& run) {
   if (!refines(recipe)) return std::nullopt;
-  const std::filesystem::path scratch = beside(options.out, ".refined.partial");
-  const bool written = std::filesystem::exists(beside(options.out, ".partial"));
-  if (options.resume && !written && !std::filesystem::exists(scratch))
-    throw usage_error("{}: there is nothing to resume", scratch.string());
+  const std::filesystem::path scratch = beside(options.out, kRefinedPartial);
+  const bool written = std::filesystem::exists(beside(options.out, kPartial));
   Refinement refinement =
       run_refinement(recipe, {scratch, options.resume, options.seed, options.max_memory},
                      run.threads, options.progress, run.note);
   options.refined = refinement.refined;
-  if (!written) options.resume = false;  // it was interrupted before it wrote
+  if (!written) options.resume = options.require_partial = false;  // interrupted before it wrote
   return refinement;
 }
 

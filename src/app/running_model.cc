@@ -3,6 +3,7 @@
 #include "app/tokenizers.h"
 #include "base/error.h"
 #include "plan/plan.h"
+#include "text/formats/guess.h"
 
 namespace lewis {
 
@@ -50,10 +51,7 @@ ModelSpec spec_of(const InputModel& model) {
 
 DataFormat format_of(const std::filesystem::path& data, std::optional<DataFormat> format) {
   if (format) return *format;
-  if (data.extension() == ".txt" || data.extension() == ".md") return DataFormat::kText;
-  throw usage_error(
-      "{}: the format cannot be told from the ending; give --format (or `format:` in the recipe)",
-      data.string());
+  return guess_format(data);
 }
 
 }  // namespace lewis

@@ -7,7 +7,8 @@
 
 namespace lewis {
 
-// Levenshtein distance with unit costs, in bytes.
+// The fewest single bytes to insert, delete or replace, and neighbours to swap, that turn one text
+// into the other; what was swapped is not changed again (optimal string alignment).
 size_t edit_distance(std::string_view a, std::string_view b);
 
 // The known name with the smallest edit distance (the first of equals); empty when `known` is.

@@ -34,12 +34,12 @@ Json check_json(const std::filesystem::path& recipe, const RecipeCheck& check) {
 
 void print_check(const std::filesystem::path& recipe, const RecipeCheck& check) {
   for (const RecipeCheck::Model& m : check.models) {
-    write_out("{}: {}", m.name, human_bytes(m.bytes));
+    TerminalText line = terminal_text("{}: {}", m.name, human_bytes(m.bytes));
     if (m.cosine_to_base) {
-      write_out(", cosine to the base {:.6f}, task vector {:.2f} % of its length",
-                *m.cosine_to_base, 100 * *m.relative_task_vector);
+      line += terminal_text(", cosine to the base {:.6f}, task vector {:.2f} % of its length",
+                            *m.cosine_to_base, 100 * *m.relative_task_vector);
     }
-    write_out("\n");
+    write_out("{}\n", line);
   }
   if (check.vocabulary > 0)
     write_out("another tokenizer, with {} rows of embeddings\n", check.vocabulary);

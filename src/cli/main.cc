@@ -16,6 +16,8 @@
 #include "base/build.h"
 #include "base/current_error.h"
 #include "base/error.h"
+#include "cli/help.h"
+#include "cli/usage.h"
 #include "cli/verbs.h"
 #include "compute/cpu/bf16_kernels.h"
 
@@ -104,10 +106,11 @@ void run(int argc, char** argv) {
   lewis::add_report_verb(app);
   lewis::add_pull_verb(app);
   lewis::add_push_verb(app);
+  lewis::add_new_verb(app);
+  lewis::add_completion_verb(app);
+  lewis::add_man_verb(app);
   lewis::refuse_negative_counts(app);
-  app.footer(
-      "Exit codes: 0 done, 1 failed, 2 wrong usage or recipe, 3 input refused, 4 out of space or "
-      "memory, 5 verification failed, 130 interrupted.");
+  lewis::set_up_help(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& e) {
@@ -115,7 +118,7 @@ void run(int argc, char** argv) {
     app.exit(e, text, unused);
     lewis::write_out(lewis::TerminalText::ready(text.str()));
   } catch (const CLI::ParseError& e) {
-    throw lewis::usage_error("{} (see lewis --help)", e.what());
+    throw lewis::usage_error_of(app, e);
   }
 }
 

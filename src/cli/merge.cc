@@ -58,10 +58,9 @@ void add_mergekit_flags(CLI::App& verb, bool& copy_tokenizer_off) {
         ->group("mergekit");
   }
   verb.add_flag(
-          "--copy-tokenizer,!--no-copy-tokenizer",
-          [&copy_tokenizer_off](int64_t on) { copy_tokenizer_off = on < 0; },
-          "Copy the tokenizer's files (default)")
-      ->group("mergekit");
+      "--copy-tokenizer,!--no-copy-tokenizer",
+      [&copy_tokenizer_off](int64_t on) { copy_tokenizer_off = on < 0; },
+      "Copy the tokenizer's files (default)");
 }
 
 void print_refinement_cost(const MergeForecast& f) {
@@ -142,8 +141,12 @@ void add_merge_verb(CLI::App& app) {
       ->required();
   verb->add_option("OUT", o->job.out, "Folder of the merged model")->required();
   verb->add_flag("--force", o->job.force, "Replace OUT if it exists");
-  verb->add_flag("--resume", o->job.resume,
-                 "Go on with OUT.partial, which an interrupted run of the same merge has left");
+  verb->add_flag(
+      "--resume", o->job.resume,
+      "Go on with OUT.partial, which an interrupted run of the same merge has left; begin "
+      "where there is none");
+  verb->add_flag("--require-partial", o->job.require_partial,
+                 "As --resume, but fail where there is nothing to go on with");
   verb->add_flag("--dry-run", o->dry_run, "Check everything, say what would be done, do nothing");
   verb->add_flag("--no-guidance", o->job.no_guidance,
                  "Ignore the lewis: section: densities as written");

@@ -65,6 +65,11 @@ TerminalText terminal_text(fmt::format_string<Shown<Args>...> format, const Args
 // Writes to standard output. A failure is kept for output_error(), so that work which prints on its
 // way goes on.
 void write_out(const TerminalText& text);
+// A text of the program itself, as it is.
+template <size_t size>
+void write_out(const char (&text)[size]) {
+  write_out(TerminalText::ready(text));
+}
 template <typename... Args>
 void write_out(fmt::format_string<Shown<Args>...> format, const Args&... args) {
   write_out(terminal_text(format, args...));
@@ -72,6 +77,10 @@ void write_out(fmt::format_string<Shown<Args>...> format, const Args&... args) {
 
 // Writes to standard error and takes no notice of failures: nobody is left to be told.
 void write_err(const TerminalText& text);
+template <size_t size>
+void write_err(const char (&text)[size]) {
+  write_err(TerminalText::ready(text));
+}
 template <typename... Args>
 void write_err(fmt::format_string<Shown<Args>...> format, const Args&... args) {
   write_err(terminal_text(format, args...));

@@ -59,5 +59,8 @@ void add_verify_verb(CLI::App& app);
 void add_report_verb(CLI::App& app);
 void add_pull_verb(CLI::App& app);
 void add_push_verb(CLI::App& app);
+void add_new_verb(CLI::App& app);
+void add_completion_verb(CLI::App& app);  // and what the shells' scripts ask
+void add_man_verb(CLI::App& app);
 
 }  // namespace lewis

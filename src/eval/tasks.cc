@@ -9,18 +9,20 @@
 #include "base/hash.h"
 #include "base/suggest.h"
 #include "eval/tasks/task.h"
+#include "io/hub_cache.h"
+#include "text/formats/guess.h"
 
 namespace lewis {
 namespace {
 
 constexpr TaskData kGsm8kTest = {
     "gsm8k_test.jsonl", "openai/gsm8k", "test",
-    "github.com/openai/grade-school-math, grade_school_math/data/test.jsonl"};
+    "github.com/openai/grade-school-math, grade_school_math/data/test.jsonl", "main"};
 constexpr TaskData kGsm8kTrain = {
     "gsm8k_train.jsonl", "openai/gsm8k", "train",
-    "github.com/openai/grade-school-math, grade_school_math/data/train.jsonl"};
+    "github.com/openai/grade-school-math, grade_school_math/data/train.jsonl", "main"};
 constexpr TaskData kMbpp = {"mbpp.jsonl", "google-research-datasets/mbpp", "test",
-                            "github.com/google-research/google-research, mbpp/mbpp.jsonl"};
+                            "github.com/google-research/google-research, mbpp/mbpp.jsonl", "full"};
 constexpr TaskData kHumaneval = {"humaneval.jsonl", "openai/openai_humaneval", "test",
                                  "github.com/openai/human-eval, data/HumanEval.jsonl.gz, unpacked"};
 constexpr TaskData kIfeval = {
@@ -54,7 +56,9 @@ const Task& task_of(const TaskOptions& options) {
 // Where the data are, and the examples of a task that draws them: those of a file of the user's own
 // must be named.
 void settle_data(TaskOptions& o, const Task& task) {
+  if (!o.shots_data.empty()) o.shots_data = resolved_data(o.shots_data);
   if (!o.data.empty()) {
+    o.data = resolved_data(o.data);
     if (!o.shots) o.shots = task.train.name.empty() || !o.shots_data.empty() ? task.shots : 0;
     return;
   }
@@ -81,9 +85,8 @@ void settle_own(TaskOptions& o) {
 std::string format_of(const TaskOptions& options, const Task& task) {
   if (!options.format.empty()) return options.format;
   if (!task.format.empty()) return std::string(task.format);
-  if (options.data.extension() == ".txt") return "text";
-  throw usage_error("task {}: the format of {} cannot be told from its ending; give one of: {}",
-                    task.name, options.data.string(), fmt::join(names_of<DataFormat>(), ", "));
+  if (!options.answer_field.empty()) return "jsonl";
+  return std::string(name_of(guess_format(options.data)));
 }
 
 }  // namespace
@@ -92,6 +95,16 @@ std::vector<std::string_view> task_names() {
   std::vector<std::string_view> names;
   for (const Task& task : kTasks) names.push_back(task.name);
   return names;
+}
+
+std::string data_format_of(const TaskOptions& options) {
+  if (options.own) return "own";
+  const Task& task = task_of(options);
+  if (options.data.empty())
+    return options.format.empty() ? std::string(task.format) : options.format;
+  TaskOptions resolved = options;
+  resolved.data = resolved_data(options.data);
+  return format_of(resolved, task);
 }
 
 bool runs_programs(const TaskOptions& options) {

@@ -110,4 +110,8 @@ std::vector<ItemScore> scores_of(const std::vector<ItemResult>& results, size_t 
 
 std::vector<std::string_view> task_names();
 
+// The format of a task's data: the one that is given, the task's own, or what its columns say
+// (guess_format). "" for a task that names no data yet.
+std::string data_format_of(const TaskOptions& options);
+
 }  // namespace lewis

@@ -67,12 +67,15 @@ bool is_hub_id(std::string_view id) {
          (at == id.size() || is_plain_path(id.substr(at + 1)));
 }
 
-std::optional<fs::path> find_in_hub_cache(std::string_view id) {
+namespace {
+
+// The snapshot of an id; kind: "models" or "datasets".
+std::optional<fs::path> find_snapshot(std::string_view id, std::string_view kind) {
   if (!is_hub_id(id)) return std::nullopt;
   const size_t at = std::min(id.find('@'), id.size());
   const std::string revision(at < id.size() ? id.substr(at + 1) : "main");
   const std::string_view name = id.substr(0, at);
-  std::string folder = "models--" + std::string(name);
+  std::string folder = std::string(kind) + "--" + std::string(name);
   if (const size_t slash = folder.find('/'); slash != folder.npos) folder.replace(slash, 1, "--");
   const fs::path entry = hub_cache_folder() / folder;
   const std::string commit = commit_of(entry, revision);
@@ -80,6 +83,26 @@ std::optional<fs::path> find_in_hub_cache(std::string_view id) {
   const fs::path snapshot = entry / "snapshots" / commit;
   std::error_code error;
   return fs::is_directory(snapshot, error) ? std::optional(snapshot) : std::nullopt;
+}
+
+}  // namespace
+
+std::optional<fs::path> find_in_hub_cache(std::string_view id) {
+  return find_snapshot(id, "models");
+}
+
+std::optional<fs::path> find_data_set_in_hub_cache(std::string_view id) {
+  return find_snapshot(id, "datasets");
+}
+
+fs::path resolved_data(const fs::path& data) {
+  std::error_code error;
+  const std::string text = data.string();
+  const size_t mark = std::min(text.rfind('#'), text.size());
+  const std::string name = text.substr(0, mark);
+  if (fs::exists(data, error) || fs::exists(name, error)) return data;
+  const auto cached = find_data_set_in_hub_cache(name);
+  return cached ? fs::path(cached->string() + text.substr(mark)) : data;
 }
 
 std::string hub_id_of(const fs::path& folder) {

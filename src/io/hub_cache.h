@@ -21,6 +21,13 @@ bool is_hub_id(std::string_view id);
 // "refs/pr/7"; main if not given): models--owner--name/snapshots/COMMIT. Nothing when the cache has
 // no such model or revision, or when the id leads out of the cache.
 std::optional<std::filesystem::path> find_in_hub_cache(std::string_view id);
+// The same of a data set: datasets--owner--name/snapshots/COMMIT.
+std::optional<std::filesystem::path> find_data_set_in_hub_cache(std::string_view id);
+
+// Data as a user names them: a file, a folder, or the id of a data set, the last two also with
+// "#CONFIG/SPLIT" behind them (text/data_set.h). An id becomes its folder in the cache; what exists
+// is returned as it is, and so is what is not found.
+std::filesystem::path resolved_data(const std::filesystem::path& data);
 
 // The "owner/name" or "name" of a snapshot's folder in a cache; "" for any other folder.
 std::string hub_id_of(const std::filesystem::path& folder);

@@ -82,7 +82,11 @@ ModelWriter::ModelWriter(fs::path out, std::vector<TensorInfo> tensors,
     }
     tensor_bytes_ += shards_.back()->missing;
   }
-  if (options.resume) {
+  const bool begun = fs::exists(partial_ / kJournalName) || fs::exists(partial_ / kManifestName);
+  if (options.resume && options.require_partial && !begun)
+    throw usage_error("{}: there is nothing to resume", partial_.string());
+  const bool taken_over = options.resume && begun;
+  if (taken_over) {
     take_over();
   } else {
     make_partial();
@@ -90,7 +94,7 @@ ModelWriter::ModelWriter(fs::path out, std::vector<TensorInfo> tensors,
   try {
     open_shards();
   } catch (...) {
-    if (!options.resume) remove_quietly(partial_);
+    if (!taken_over) remove_quietly(partial_);
     throw;
   }
 }
@@ -133,9 +137,6 @@ std::vector<ShardRecord> ModelWriter::finished_shards() const {
 }
 
 void ModelWriter::take_over() {
-  if (!fs::exists(partial_ / kJournalName) && !fs::exists(partial_ / kManifestName)) {
-    throw usage_error("{}: there is nothing to resume", partial_.string());
-  }
   refuse_partial_of_others(partial_);
   marker_ = File::open_append(partial_ / kPartialMarker);
   if (!marker_->try_lock())

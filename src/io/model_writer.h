@@ -25,8 +25,9 @@ namespace lewis {
 struct WriterOptions {
   uint64_t shard_bytes = 5'000'000'000;  // largest shard; a larger tensor gets one of its own
   bool force = false;                    // replace an existing OUT
-  bool resume = false;                   // take over the finished shards of OUT.partial
-  std::string plan;                      // hash of all that decides the bytes; "" with no resume
+  bool resume = false;           // take over the finished shards of OUT.partial, if it is there
+  bool require_partial = false;  // with `resume`: Error(kUsage) where it is not
+  std::string plan;              // hash of all that decides the bytes; "" with no resume
 };
 
 // Writes a model folder in safetensors, crash-safe. Everything is written to OUT.partial: each
@@ -37,8 +38,8 @@ struct WriterOptions {
 class ModelWriter final : public TensorWriter {
  public:
   // Makes OUT.partial and allocates the shards' space. Error(kResource) when it does not fit;
-  // Error(kUsage) when another process writes there, or when there is nothing of the same plan to
-  // resume.
+  // Error(kUsage) when another process writes there, or when what is to be resumed is of another
+  // plan.
   ModelWriter(std::filesystem::path out, std::vector<TensorInfo> tensors,
               const WriterOptions& options);
   ~ModelWriter() override;

@@ -294,6 +294,7 @@ MergeReport merge(const Recipe& recipe, const MergeOptions& options, Threads& th
                      {.shard_bytes = options.shard_bytes,
                       .force = options.force,
                       .resume = options.resume,
+                      .require_partial = options.require_partial,
                       .plan = plan_hash(inputs, options, models)});
   try {
     Merge(inputs, options.progress, memory, writer, threads).run(report);

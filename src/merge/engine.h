@@ -21,8 +21,9 @@ constexpr std::string_view kRunRecordName = "lewis_run.json";
 
 struct MergeOptions {
   std::filesystem::path out;
-  bool resume = false;  // continue with OUT.partial
-  bool force = false;   // replace an existing OUT
+  bool resume = false;           // continue with OUT.partial, or begin where there is none
+  bool require_partial = false;  // with `resume`: Error(kUsage) where there is none
+  bool force = false;            // replace an existing OUT
   uint64_t shard_bytes = 5'000'000'000;
   uint64_t seed = 0;              // seed of random masks
   bool no_tokenizer = false;      // do not copy tokenizer and chat template files

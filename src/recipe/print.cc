@@ -1,5 +1,7 @@
 // Recipe -> YAML. Written by hand: the forms are few, and YAML 1.1 readers (PyYAML) must read every
 // number as a number.
+#include "recipe/print.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -9,18 +11,7 @@
 #include "recipe/recipe.h"
 
 namespace lewis {
-namespace {
-
-// Shortest text that reads back as the same double; YAML 1.1 wants a '.' before an exponent.
-std::string number(double value) {
-  std::string text = fmt::format("{}", value);
-  const size_t e = text.find('e');
-  if (e != std::string::npos && text.find('.') == std::string::npos) text.insert(e, ".0");
-  return text;
-}
-
-// A text as a YAML scalar: plain where nothing can go wrong, else in double quotes.
-std::string scalar(const std::string& text) {
+std::string yaml_scalar(const std::string& text) {
   const auto harmless = [](char c) {
     return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '/' || c == '.' ||
            c == '-';
@@ -55,6 +46,16 @@ std::string scalar(const std::string& text) {
   return quoted + "\"";
 }
 
+namespace {
+
+// Shortest text that reads back as the same double; YAML 1.1 wants a '.' before an exponent.
+std::string number(double value) {
+  std::string text = fmt::format("{}", value);
+  const size_t e = text.find('e');
+  if (e != std::string::npos && text.find('.') == std::string::npos) text.insert(e, ".0");
+  return text;
+}
+
 std::string value_text(const SettingValue& value) {
   if (const double* single = std::get_if<double>(&value)) return number(*single);
   std::string text;
@@ -69,7 +70,8 @@ std::string parameters_text(const Parameters& parameters, const std::string& ind
     if (const auto* conditions = std::get_if<std::vector<Condition>>(&setting)) {
       text += "\n";
       for (const Condition& c : *conditions) {
-        text += indent + "  - {" + (c.filter.empty() ? "" : "filter: " + scalar(c.filter) + ", ") +
+        text += indent + "  - {" +
+                (c.filter.empty() ? "" : "filter: " + yaml_scalar(c.filter) + ", ") +
                 "value: " + value_text(c.value) + "}\n";
       }
     } else if (const double* single = std::get_if<double>(&setting)) {
@@ -86,13 +88,13 @@ std::string slices_text(const Recipe& recipe) {
   for (const OutputSlice& slice : recipe.slices) {
     text += "  - sources:\n";
     for (const SliceSource& s : slice.sources) {
-      text += "      - model: " + scalar(recipe.models[s.model].model) + "\n";
+      text += "      - model: " + yaml_scalar(recipe.models[s.model].model) + "\n";
       text += fmt::format("        layer_range: [{}, {}]\n", s.begin, s.end);
       if (!s.parameters.empty())
         text += "        parameters:\n" + parameters_text(s.parameters, "          ");
     }
     if (slice.base_index)
-      text += "    base_model: " + scalar(recipe.models[*slice.base_index].model) + "\n";
+      text += "    base_model: " + yaml_scalar(recipe.models[*slice.base_index].model) + "\n";
     if (!slice.parameters.empty())
       text += "    parameters:\n" + parameters_text(slice.parameters, "      ");
   }
@@ -103,7 +105,7 @@ std::string models_text(const Recipe& recipe) {
   std::string text = "models:\n";
   for (const RecipeModel& m : recipe.models) {
     if (!m.listed) continue;
-    text += "  - model: " + scalar(m.model) + "\n";
+    text += "  - model: " + yaml_scalar(m.model) + "\n";
     if (!m.parameters.empty())
       text += "    parameters:\n" + parameters_text(m.parameters, "      ");
   }
@@ -134,7 +136,7 @@ std::string module_text(const Recipe& recipe) {
 std::string modules_text(const Recipe& recipe) {
   std::string text = "modules:\n";
   for (const RecipeModule& m : recipe.modules)
-    text += "  " + scalar(m.name) + ":\n" + indented(module_text(*m.recipe), "    ");
+    text += "  " + yaml_scalar(m.name) + ":\n" + indented(module_text(*m.recipe), "    ");
   return text;
 }
 
@@ -149,20 +151,21 @@ void collect_stages(const Recipe& recipe, std::vector<const Recipe*>& stages) {
 
 std::string source_text(const TokenSource& s) {
   if (s.kind == TokenSource::Kind::kZero) return "{kind: zero}";
-  if (!s.token && !s.token_id) return scalar(s.model);
-  return "{kind: model_token, model: " + scalar(s.model) +
-         (s.token ? ", token: " + scalar(*s.token) : fmt::format(", token_id: {}", *s.token_id)) +
+  if (!s.token && !s.token_id) return yaml_scalar(s.model);
+  return "{kind: model_token, model: " + yaml_scalar(s.model) +
+         (s.token ? ", token: " + yaml_scalar(*s.token)
+                  : fmt::format(", token_id: {}", *s.token_id)) +
          "}";
 }
 
 std::string tokenizer_text(const TokenizerSettings& s) {
   if (s.tokens.empty() && s.pad_to_multiple_of == 0)
-    return "tokenizer_source: " + scalar(s.source) + "\n";
-  std::string text = "tokenizer:\n  source: " + scalar(s.source) + "\n";
+    return "tokenizer_source: " + yaml_scalar(s.source) + "\n";
+  std::string text = "tokenizer:\n  source: " + yaml_scalar(s.source) + "\n";
   if (s.pad_to_multiple_of) text += fmt::format("  pad_to_multiple_of: {}\n", s.pad_to_multiple_of);
   if (!s.tokens.empty()) text += "  tokens:\n";
   for (const TokenSetting& t : s.tokens) {
-    text += "    " + scalar(t.token) + ":\n";
+    text += "    " + yaml_scalar(t.token) + ":\n";
     if (t.source.kind != TokenSource::Kind::kDefault)
       text += "      source: " + source_text(t.source) + "\n";
     text += fmt::format("      force: {}\n", t.force);
@@ -171,15 +174,15 @@ std::string tokenizer_text(const TokenizerSettings& s) {
 }
 
 std::string calibration_text(const CalibrationEntry& e) {
-  std::string text = "    - model: " + scalar(e.model) + "\n";
+  std::string text = "    - model: " + yaml_scalar(e.model) + "\n";
   if (e.has_statistics()) {
-    return text + "      statistics:\n        base: " + scalar(e.base_statistics.string()) +
-           "\n        model: " + scalar(e.model_statistics.string()) + "\n";
+    return text + "      statistics:\n        base: " + yaml_scalar(e.base_statistics.string()) +
+           "\n        model: " + yaml_scalar(e.model_statistics.string()) + "\n";
   }
-  text += "      data: " + scalar(e.data.string()) + "\n";
+  text += "      data: " + yaml_scalar(e.data.string()) + "\n";
   if (e.format) text += fmt::format("      format: {}\n", name_of(*e.format));
-  if (!e.prompt_field.empty()) text += "      prompt_field: " + scalar(e.prompt_field) + "\n";
-  if (!e.answer_field.empty()) text += "      answer_field: " + scalar(e.answer_field) + "\n";
+  if (!e.prompt_field.empty()) text += "      prompt_field: " + yaml_scalar(e.prompt_field) + "\n";
+  if (!e.answer_field.empty()) text += "      answer_field: " + yaml_scalar(e.answer_field) + "\n";
   return text + fmt::format("      samples: {}\n      seed: {}\n      max_tokens: {}\n", e.samples,
                             e.seed, e.max_tokens);
 }
@@ -192,7 +195,8 @@ std::string extras_text(const LewisSection& s) {
     text += "  budget: " + number(s.budget) + "\n";
   if (by_deviation) text += "  kappa: " + number(s.kappa) + "\n";
   for (size_t i = 0; i < s.scope.size(); ++i)
-    text += (i ? ", " : "  scope: [") + scalar(s.scope[i]) + (i + 1 < s.scope.size() ? "" : "]\n");
+    text +=
+        (i ? ", " : "  scope: [") + yaml_scalar(s.scope[i]) + (i + 1 < s.scope.size() ? "" : "]\n");
   if (s.trim != Trim::kMagnitude) text += fmt::format("  trim: {}\n", name_of(s.trim));
   const CoefficientSettings& c = s.coefficient;
   if (c.method != Coefficient::kNone) {
@@ -232,9 +236,9 @@ std::string lewis_text(const LewisSection& s) {
 
 std::string document_text(const Recipe& recipe, bool stock) {
   std::string text;
-  if (!recipe.name.empty()) text += "name: " + scalar(recipe.name) + "\n";
-  text += "merge_method: " + scalar(recipe.merge_method) + "\n";
-  if (recipe.base_model) text += "base_model: " + scalar(*recipe.base_model) + "\n";
+  if (!recipe.name.empty()) text += "name: " + yaml_scalar(recipe.name) + "\n";
+  text += "merge_method: " + yaml_scalar(recipe.merge_method) + "\n";
+  if (recipe.base_model) text += "base_model: " + yaml_scalar(*recipe.base_model) + "\n";
   if (!recipe.modules.empty()) {
     text += modules_text(recipe);
   } else if (!recipe.module_parameters.empty()) {
@@ -247,7 +251,7 @@ std::string document_text(const Recipe& recipe, bool stock) {
   if (recipe.dtype) text += fmt::format("dtype: {}\n", dtype_torch_name(*recipe.dtype));
   if (recipe.out_dtype) text += fmt::format("out_dtype: {}\n", dtype_torch_name(*recipe.out_dtype));
   if (recipe.tokenizer) text += tokenizer_text(*recipe.tokenizer);
-  if (recipe.chat_template) text += "chat_template: " + scalar(*recipe.chat_template) + "\n";
+  if (recipe.chat_template) text += "chat_template: " + yaml_scalar(*recipe.chat_template) + "\n";
   if (recipe.lewis && !stock) text += lewis_text(*recipe.lewis);
   return text;
 }

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <fstream>
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "text/data_set.h"
 
 namespace lewis {
 namespace {
@@ -21,19 +23,16 @@ void open_data(const std::filesystem::path& file, std::ifstream& in) {
   if (!in) throw input_error("{}: cannot be opened: {}", file.string(), std::strerror(errno));
 }
 
-}  // namespace
-
-std::string data_file_hash(const std::filesystem::path& file) {
+void add_file(const std::filesystem::path& file, Sha256& hash) {
   constexpr size_t kMostLine = size_t{1} << 30;
   std::ifstream in;
   open_data(file, in);
-  Sha256 hash;
   size_t line = 0;
   for (std::string piece(kPiece, '\0');;) {
     in.read(piece.data(), kPiece);
     if (in.bad()) throw input_error("{}: cannot be read: {}", file.string(), std::strerror(errno));
     const std::string_view read(piece.data(), static_cast<size_t>(in.gcount()));
-    if (read.empty()) return hash.hex();
+    if (read.empty()) return;
     hash.add(read);
     const size_t end = read.rfind('\n');
     line = end == read.npos ? line + read.size() : read.size() - end - 1;
@@ -42,11 +41,31 @@ std::string data_file_hash(const std::filesystem::path& file) {
   }
 }
 
-LineReader::LineReader(const std::filesystem::path& file) : file_(file.string()) {
-  open_data(file, in_);
+}  // namespace
+
+std::string data_file_hash(const std::filesystem::path& data) {
+  const auto files = data_files(data);
+  Sha256 hash;
+  for (const auto& file : files) {
+    add_file(file, hash);
+    if (files.size() > 1) hash.add(std::string_view("\0", 1));
+  }
+  return hash.hex();
 }
 
-std::string LineReader::where() const { return fmt::format("{}:{}", file_, number_); }
+LineReader::LineReader(const std::filesystem::path& data) : files_(data_files(data)) { open(); }
+
+void LineReader::open() {
+  bytes_.emplace(files_[file_]);
+  buffer_.clear();
+  begin_ = number_ = 0;
+  ended_ = false;
+}
+
+std::string LineReader::where() const {
+  return fmt::format("{}{}{}", files_[file_].string(), bytes_->is_table() ? ", row " : ":",
+                     number_);
+}
 
 // Reads one more piece behind what is left in the buffer; false at the end of the file.
 bool LineReader::fill() {
@@ -55,15 +74,12 @@ bool LineReader::fill() {
   begin_ = 0;
   const size_t old = buffer_.size();
   buffer_.resize(old + kPiece);
-  errno = 0;
-  in_.read(buffer_.data() + old, kPiece);
-  if (in_.bad()) throw input_error("{}: cannot be read: {}", file_, std::strerror(errno));
-  buffer_.resize(old + static_cast<size_t>(in_.gcount()));
+  buffer_.resize(old + bytes_->read(buffer_.data() + old, kPiece));
   ended_ = buffer_.size() == old;
   return !ended_;
 }
 
-std::optional<std::string_view> LineReader::next() {
+std::optional<std::string_view> LineReader::next_of_file() {
   ++number_;
   size_t end = buffer_.find('\n', begin_);
   while (end == std::string::npos) {
@@ -81,6 +97,15 @@ std::optional<std::string_view> LineReader::next() {
   begin_ = std::min(begin_ + size + 1, buffer_.size());
   if (line.ends_with('\r')) line.remove_suffix(1);
   return line;
+}
+
+std::optional<std::string_view> LineReader::next() {
+  for (;;) {
+    if (const auto line = next_of_file()) return line;
+    if (file_ + 1 == files_.size()) return std::nullopt;
+    ++file_;
+    open();
+  }
 }
 
 }  // namespace lewis

@@ -197,7 +197,7 @@ TEST_F(Verbs, RefinementGoesOnAfterAnInterrupt) {
   const std::string recipe = (dir_.path / "r.yml").string(), peace = (dir_.path / "peace").string();
   std::ofstream(recipe) << kRefined;
   EXPECT_EQ(lewis("merge " + recipe + " " + peace).code, 0);
-  EXPECT_EQ(lewis("merge " + recipe + " " + out() + " --resume").code, 2) << "nothing to resume";
+  EXPECT_EQ(lewis("merge " + recipe + " " + out() + " --require-partial").code, 2);
   const lewis::Run stopped = run_lewis(
       dir_.path, "merge " + recipe + " " + out() +
                      " & pid=$!; while kill -0 $pid 2>/dev/null && ! [ -e '" + out() +

@@ -139,9 +139,8 @@ TEST_F(Tasks, ErrorsSayWhatIsWrong) {
   expect_error(with_data("loss", "gsm8k", "{\"question\": \"a\", \"answer\": \"b\"}\n"),
                ExitCode::kInput, "data.gsm8k:1: a text needs a tokenizer");
   expect_error(with_data("gsm8k", "ids", ids_lines()), ExitCode::kUsage, "format gsm8k");
-  TaskOptions unsaid = ids_task("loss");
-  unsaid.format = "";
-  expect_error(unsaid, ExitCode::kUsage, "cannot be told from its ending");
+  expect_error(with_data("loss", "", "{\"x\": 1}\n"), ExitCode::kUsage,
+               "no format has its columns, x");
   TaskOptions missing = ids_task("loss");
   missing.data = dir_.path / "none.jsonl";
   expect_error(missing, ExitCode::kInput, "none.jsonl");

@@ -23,7 +23,7 @@ const Rooms kArrows = {
     {"yaml", {"base"}},
     {"recipe", {"io", "yaml"}},
     {"merge", {"recipe", "text"}},
-    {"text", {"base"}},
+    {"text", {"base", "yaml"}},
     {"compute", {"base"}},
     {"model", {"io", "compute", "text"}},
     {"calibrate", {"model"}},
@@ -101,7 +101,7 @@ TEST(House, LibrariesStayBehindTheirDoor) {
       {std::regex("^nlohmann/"), "base/json"},
       {std::regex("^libfyaml"), "yaml/"},
       {std::regex("^(oneapi/)?dnnl|^omp\\.h|^cuda|^Eigen/|^lapacke?"), "compute/"},
-      {std::regex("^lewis_text\\.h"), "text/"},
+      {std::regex("^lewis_(text|data)\\.h"), "text/"},
       {std::regex("^lewis_http\\.h"), "hub/"},
       {std::regex("^CLI/"), "cli/"},
   };

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "io/hub_cache.h"
+#include "text/data_set.h"
 
 namespace lewis {
 namespace {
@@ -37,20 +38,20 @@ std::vector<fs::path> snapshot_files(const fs::path& folder) {
 fs::path find_task_data(const TaskData& data, const fs::path& folder) {
   if (!folder.empty() && fs::exists(folder / data.name)) return folder / data.name;
   const fs::path cache = dataset_folder(data.dataset);
-  bool other_kind = false;
   for (const fs::path& file : snapshot_files(cache)) {
     const fs::path name = file.filename();
     if (name == data.name || name == std::string(data.split) + ".jsonl") return file;
-    other_kind |= name.extension() == ".parquet" || name.extension() == ".arrow";
+  }
+  if (const auto set = find_data_set_in_hub_cache(data.dataset)) {
+    const fs::path part = path_of({*set, std::string(data.config), std::string(data.split)});
+    data_files(part);  // throws what is missing
+    return part;
   }
   throw input_error(
-      "{} is neither in {} nor, as a .jsonl file, in {}{}; it is {} (Hugging Face dataset {}): put "
-      "it "
-      "into a folder and give --data-dir FOLDER",
+      "{} is neither in {} nor in {}; it is {} (Hugging Face dataset {}): put it into a folder and "
+      "give --data-dir FOLDER",
       data.name, folder.empty() ? "a data folder (no --data-dir is given)" : folder.string(),
-      cache.string(),
-      other_kind ? " (what is there is .parquet or .arrow, which lewis cannot read)" : "",
-      data.source, data.dataset);
+      cache.string(), data.source, data.dataset);
 }
 
 }  // namespace lewis

@@ -22,8 +22,8 @@ std::vector<CalibrationEntry> RecipeReader::calibration_list(const YamlNode& lis
 
 CalibrationEntry RecipeReader::calibration_of(const YamlNode& node, const Recipe& r) const {
   check_keys(node,
-             {"model", "statistics", "data", "format", "prompt_field", "answer_field", "samples",
-              "seed", "max_tokens"},
+             {"model", "statistics", "data", "config", "split", "format", "prompt_field",
+              "answer_field", "samples", "seed", "max_tokens"},
              "lewis.calibration");
   CalibrationEntry e;
   e.line = node.line;
@@ -65,11 +65,15 @@ void RecipeReader::read_statistics(const YamlNode& node, CalibrationEntry& e) co
 void RecipeReader::read_data(const YamlNode& node, CalibrationEntry& e) const {
   const YamlNode* data = given(node, "data");
   if (!data) fail(node.line, "'data' is missing (or statistics)");
-  e.data = file_path(text(*data, "data"), data->line, "data");
+  std::string part;
+  if (const YamlNode* n = given(node, "config")) part = text(*n, "config") + "/";
+  if (const YamlNode* n = given(node, "split")) part += text(*n, "split");
+  e.data = data_path(text(*data, "data") + (part.empty() ? "" : "#" + part), data->line);
   if (const YamlNode* n = given(node, "format"))
     e.format = choice<DataFormat>(*n, "lewis.calibration format");
   if (const YamlNode* n = given(node, "prompt_field")) e.prompt_field = text(*n, "prompt_field");
   if (const YamlNode* n = given(node, "answer_field")) e.answer_field = text(*n, "answer_field");
+  if (!e.format && !e.answer_field.empty()) e.format = DataFormat::kJsonl;
   if (const YamlNode* n = given(node, "samples")) e.samples = count(*n, "samples");
   if (const YamlNode* n = given(node, "seed")) e.seed = count(*n, "seed");
   if (const YamlNode* n = given(node, "max_tokens")) e.max_tokens = count(*n, "max_tokens");

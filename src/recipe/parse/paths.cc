@@ -1,5 +1,7 @@
-// Where the files and folders that a recipe names are: as written, then beside the recipe; a model
-// also in the local cache of the Hugging Face hub.
+// Where the files and folders that a recipe names are: as written, then beside the recipe;
+// models and data sets also in the local cache of the Hugging Face hub.
+#include <algorithm>
+
 #include "io/hub_cache.h"
 #include "recipe/parse/recipe_reader.h"
 
@@ -33,6 +35,27 @@ fs::path RecipeReader::folder_path(const std::string& written, int line,
   fail(line, fmt::format("{} {}: no such folder (looked from the working directory, beside the "
                          "recipe and in the hub cache {})",
                          what, written, hub_cache_folder().string()));
+}
+
+namespace {
+
+bool is_file_or_folder(const fs::path& path) {
+  return fs::is_regular_file(path) || fs::is_directory(path);
+}
+
+}  // namespace
+
+fs::path RecipeReader::data_path(const std::string& written, int line) const {
+  if (const auto found = find_path(written, is_file_or_folder)) return *found;
+  const size_t mark = std::min(written.rfind('#'), written.size());
+  const std::string name = written.substr(0, mark), part = written.substr(mark);
+  if (const auto found = find_folder(name)) return found->string() + part;
+  if (const auto cached = find_data_set_in_hub_cache(name)) return cached->string() + part;
+  if (!part.empty() && find_path(name, is_file_or_folder))
+    fail(line, fmt::format("data {}: a single file has neither config nor split", name));
+  fail(line, fmt::format("data {}: no such file (looked from the working directory and beside the "
+                         "recipe), and no data set of this id in the hub cache {}",
+                         written, hub_cache_folder().string()));
 }
 
 }  // namespace lewis

@@ -56,6 +56,8 @@ class RecipeReader : private RecipeKeys {
   std::optional<Path> find_path(const std::string& written, bool (*fits)(const Path& path)) const;
   std::optional<Path> find_folder(const std::string& written) const;
   Path file_path(const std::string& written, int line, std::string_view what) const;
+  // A file, a folder or the id of a data set, with "#CONFIG/SPLIT" behind it if a part is meant.
+  std::filesystem::path data_path(const std::string& written, int line) const;
   Path folder_path(const std::string& written, int line, std::string_view what) const;
 
   // models.cc

@@ -62,10 +62,48 @@ struct Conversation {
   const Json& answer() const { return messages.back(); }
 };
 
+// A list of messages, which a table may hold as a text of JSON.
+Json messages_in(const Row& row, const std::string& key) {
+  const Json& list = row.field(key);
+  const bool is_json = list.is_string() && list.get_ref<const std::string&>().starts_with('[');
+  return is_json ? parse_json(list.get<std::string>(), row.where) : list;
+}
+
+// True for a column that has something to say.
+bool says(const Row& row, const char* name) {
+  return row.has(name) && !row.field(name).is_null() && row.field(name) != "";
+}
+
+// A question and an answer in columns of their own, each a text or a list of messages.
+Json messages_of_columns(const Row& row, const ChatColumns& columns) {
+  Json messages = Json::array();
+  if (says(row, "system"))
+    messages.push_back({{"role", "system"}, {"content", row.text("system")}});
+  const auto add = [&](const char* name, const char* role, const std::string& more) {
+    const Json& column = row.field(name);
+    if (column.is_array()) {
+      messages.insert(messages.end(), column.begin(), column.end());
+    } else {
+      messages.push_back({{"role", role}, {"content", row.text(name) + more}});
+    }
+  };
+  const bool more = columns.more && says(row, columns.more);
+  add(columns.question, "user", more ? "\n\n" + row.text(columns.more) : "");
+  add(columns.answer, "assistant", "");
+  return messages;
+}
+
 Conversation conversation_of(const Row& row) {
   const bool sharegpt = !row.has("messages") && row.has("conversations");
   const std::string key = sharegpt ? "conversations" : "messages";
-  const Json& list = row.field(key);
+  const auto columns = row.has(key) ? std::nullopt : chat_columns(row.object);
+  if (!columns && !row.has(key)) {
+    throw row_error(row,
+                    fmt::format("no columns of a conversation (messages, conversations, prompt "
+                                "and response, or instruction and output); there are: {}",
+                                column_names(row.object)));
+  }
+  const Json list = columns ? messages_of_columns(row, *columns) : messages_in(row, key);
   if (!list.is_array() || list.empty()) {
     throw row_error(
         row, fmt::format("the field '{}' must be a list of messages with at least one", key));
@@ -339,6 +377,23 @@ void ChatReader::tell() const {
 }
 
 }  // namespace
+
+std::optional<ChatColumns> chat_columns(const Json& row) {
+  static constexpr ChatColumns kShapes[] = {
+      {"prompt", nullptr, "response"},        {"prompt", nullptr, "completion"},
+      {"instruction", "input", "output"},     {"instruction", "input", "response"},
+      {"instruction", "context", "response"}, {"question", nullptr, "answer"},
+      {"question", nullptr, "response"},      {"query", nullptr, "response"},
+      {"problem", nullptr, "solution"},       {"input", nullptr, "output"}};
+  // A shape with all its columns comes before one that lacks the column in the middle.
+  for (const bool whole : {true, false}) {
+    for (const ChatColumns& shape : kShapes) {
+      const bool fits = row.contains(shape.question) && row.contains(shape.answer);
+      if (fits && (!whole || (shape.more && row.contains(shape.more)))) return shape;
+    }
+  }
+  return std::nullopt;
+}
 
 std::vector<DataItem> read_chat(const FormatInput& input) {
   if (input.chat == nullptr) {

@@ -5,13 +5,17 @@
 
 namespace lewis {
 
+std::string column_names(const Json& row) {
+  std::string names;
+  for (const auto& [key, _] : row.items()) names += (names.empty() ? "" : ", ") + key;
+  return names.empty() ? "nothing" : names;
+}
+
 const Json& Row::field(std::string_view name) const {
   const auto found = object.find(name);
   if (found != object.end()) return *found;
-  std::string keys;
-  for (const auto& [key, value] : object.items()) keys += (keys.empty() ? "" : ", ") + key;
   throw input_error("{}: the field '{}' is missing; the line has: {}", where, name,
-                    keys.empty() ? "nothing" : keys);
+                    column_names(object));
 }
 
 const std::string& Row::text(std::string_view name) const {

@@ -57,6 +57,19 @@ struct Row {
 std::vector<DataItem> read_rows(const FormatInput& input,
                                 const std::function<std::optional<DataItem>(const Row&)>& read_row);
 
+// The names of a row's columns, "a, b, c"; "nothing" for an empty row.
+std::string column_names(const Json& row);
+
+// The columns of a conversation that is not written as a list of messages.
+struct ChatColumns {
+  const char* question;
+  const char* more;  // stands behind the question where it is not empty; null: nothing
+  const char* answer;
+};
+// Those of this row: prompt and response, instruction, input and output, and their likes; nothing
+// for any other row.
+std::optional<ChatColumns> chat_columns(const Json& row);
+
 // An Error(kInput) that names the file and the line.
 Error row_error(const Row& row, std::string_view problem);
 

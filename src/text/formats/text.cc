@@ -1,18 +1,32 @@
 // Plain text: the whole file is one item without a prompt, cut into windows when it is used.
 #include "base/text_file.h"
+#include "text/data_bytes.h"
+#include "text/data_set.h"
 #include "text/formats/format.h"
 
 namespace lewis {
 
 std::vector<DataItem> read_text(const FormatInput& input) {
-  constexpr uintmax_t kMostBytes = uintmax_t{1} << 30;
+  constexpr size_t kMostBytes = size_t{1} << 30, kPiece = size_t{1} << 20;
   const std::string file = input.options.file.string();
-  std::error_code no_size;
-  if (std::filesystem::is_regular_file(input.options.file, no_size) &&
-      std::filesystem::file_size(input.options.file, no_size) > kMostBytes && !no_size) {
-    throw input_error("{}: the text has more than 1 GiB; split it", file);
+  std::string text;
+  for (const std::filesystem::path& part : data_files(input.options.file)) {
+    DataBytes bytes(part);
+    if (bytes.is_table()) {
+      throw input_error(
+          "{}: a table is no plain text; name its column: format: jsonl, and "
+          "answer_field",
+          part.string());
+    }
+    for (size_t size = text.size();; size = text.size()) {
+      text.resize(size + kPiece);
+      text.resize(size + bytes.read(text.data() + size, kPiece));
+      if (text.size() == size) break;
+      if (text.size() > kMostBytes)
+        throw input_error("{}: the text has more than 1 GiB; split it", file);
+    }
   }
-  const std::string text = read_text_file(input.options.file);
+  if (is_lfs_pointer(text)) throw lfs_pointer_error(input.options.file);
   if (!is_utf8(text)) throw input_error("{}: the text is not UTF-8", file);
   if (text.empty()) return {};
   DataItem item;
