@@ -121,7 +121,7 @@ void run(const fs::path& folder) {
       "- {model: b, parameters: {weight: 1, density: 0.3}}\n",
       folder / "recipe.yml");
   Threads threads(0);
-  const MergeCost cost = merge_cost(recipe, threads.count());
+  const MergeCost cost = preview_merge(recipe, {}, threads).cost;
   fmt::print(
       "ties, bf16, base and 2 experts of {:.2f} G parameters: reads {:.1f} GB, writes {:.1f} GB; "
       "best of 3\n\n",

@@ -80,6 +80,7 @@ struct CalibrateJob {
   uint64_t max_tokens = 0;                 // longest sequence; 0: 512 of text, no limit for ids
   bool reference_protocol = false;         // as the paper's program feeds and counts
   bool skip_first_token = false;           // do not count the first token of a sequence
+  UnknownKeys unknown_keys = UnknownKeys::kRefused;  // of a recipe
   // The statistics' file, an importance matrix of llama.cpp if it ends in .gguf; empty: the cache.
   std::filesystem::path out;
   GuidanceOptions guidance{};
@@ -126,6 +127,7 @@ struct PlanResult {
   std::string compute;     // "f32" or "bf16": the type of the calibrations; "": there were none
   std::string refinement;  // one line about how the merge will be refined; "": it will not
   std::shared_ptr<const MergeDiagnostics> diagnostics;  // null unless they were asked for
+  std::vector<std::string> warnings;  // on recipe, models and texts, one line each
   // By expert: how far each layer's output in the merge is from the expert's, relative to it.
   std::vector<ModuleValues> activation_errors;
 };
@@ -171,6 +173,7 @@ struct MergeForecast {
   MergeCost cost;
   std::optional<RefineCost> refinement;    // before the merge, not at once with it
   std::string refinement_words;            // one line; "" without refinement
+  std::vector<std::string> warnings;       // that merge() would give before it writes
   double read_speed = 0, write_speed = 0;  // bytes per second
   double seconds = 0;                      // of the merge, without calibration and refinement
   uint64_t disk_free = 0;
@@ -217,6 +220,7 @@ struct EvaluateJob {
   std::filesystem::path expert;  // task kl: the model whose distributions are the reference
   // A recipe with lewis.calibration: activation errors of each model against its experts.
   std::filesystem::path layers;
+  UnknownKeys unknown_keys = UnknownKeys::kRefused;  // of all these recipes
   std::filesystem::path output;    // folder of the results; empty: nothing is written
   bool log_samples = false;        // write every item there as well
   bool no_resume = false;          // run all items, whatever an earlier run has finished
@@ -297,6 +301,7 @@ struct TuneOptions {
 struct TuneJob {
   std::filesystem::path recipe;  // its open numbers are written {search: [LOW, HIGH]}
   std::filesystem::path out;     // the recipe with plain values; OUT.journal.jsonl beside it
+  UnknownKeys unknown_keys = UnknownKeys::kRefused;
   TuneOptions options{};
 };
 
@@ -315,8 +320,9 @@ struct TuneResult {
   std::filesystem::path out;
   std::vector<TunedValue> values;
   std::vector<TunedLoss> losses;
-  size_t evaluations = 0;  // merges that the search scored, those of the journal too
-  size_t taken_over = 0;   // answers that the journal held
+  size_t evaluations = 0;             // merges that the search scored, those of the journal too
+  size_t taken_over = 0;              // answers that the journal held
+  std::vector<std::string> warnings;  // on models and texts, one line each
   double start_objective = 0, objective = 0;  // on the items that the search sees
   // found - start on the held-out items with its 95 % interval; below 0 is better.
   double gain = 0, gain_low = 0, gain_high = 0;

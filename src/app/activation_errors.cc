@@ -28,7 +28,7 @@ CalibrationEntry held_out(CalibrationEntry entry) {
 
 std::vector<ModuleValues> activation_errors(const Recipe& recipe, const RecipeModel& merged,
                                             const GuidanceOptions& options, Threads& threads,
-                                            const ProgressFn& progress) {
+                                            const ProgressFn& progress, const NoteFn& note) {
   if (merged.stage && refines(*merged.stage)) {
     throw usage_error("{}: activations of a refined merge are compared when it is written",
                       merged.model);
@@ -40,6 +40,7 @@ std::vector<ModuleValues> activation_errors(const Recipe& recipe, const RecipeMo
     const CalibrationJob job = {.model = merged, .text = held_out(entry)};
     const RecipeModel& expert = recipe.models.at(entry.index);
     const CalibrationResult result = run_comparison(job, expert, options, threads, progress);
+    tell_all(note, result.notes);
     errors.push_back({expert.model, errors_of(result.statistics)});
   }
   if (errors.empty()) {

@@ -17,6 +17,6 @@ namespace lewis {
 // refinement and is not written; Error(kInput): no item is left, other layers or tokenizers.
 std::vector<ModuleValues> activation_errors(const Recipe& recipe, const RecipeModel& merged,
                                             const GuidanceOptions& options, Threads& threads,
-                                            const ProgressFn& progress);
+                                            const ProgressFn& progress, const NoteFn& note = {});
 
 }  // namespace lewis

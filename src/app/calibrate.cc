@@ -26,14 +26,9 @@ void add(CalibrateResult& all, CalibratedText text, const CalibrateJob& job) {
   all.texts.push_back(std::move(text));
 }
 
-void tell_notes(const CalibrationResult& result, const RunContext& context) {
-  if (!context.notice) return;
-  for (const std::string& note : result.notes) context.notice({true, "lewis: note: " + note});
-}
-
-CalibrateResult calibrate_recipe(const CalibrateJob& job, RunResources& run,
-                                 const RunContext& context) {
-  const Recipe recipe = read_recipe(job.model);
+CalibrateResult calibrate_recipe(const CalibrateJob& job, RunResources& run) {
+  const Recipe recipe = read_recipe(job.model, job.unknown_keys);
+  tell_all(run.note, recipe.notes);
   const auto jobs = calibration_jobs(recipe);
   if (jobs.empty()) {
     throw usage_error("{}: lewis.calibration names no data, so there is nothing to calibrate",
@@ -42,7 +37,7 @@ CalibrateResult calibrate_recipe(const CalibrateJob& job, RunResources& run,
   CalibrateResult all;
   for (const CalibrationJob& one : jobs) {
     const auto result = run_calibration(one, job.guidance, run.threads, run.progress);
-    tell_notes(result, context);
+    tell_all(run.note, result.notes);
     add(all, text_result(result, one.model.model, result.file), job);
   }
   return all;
@@ -65,9 +60,8 @@ CalibrationEntry text_of_job(const CalibrateJob& job) {
   return text;
 }
 
-CalibrateResult calibrate_model(const CalibrateJob& job, RunResources& run,
-                                const RunContext& context) {
-  const RecipeModel named = model_in(job.model);
+CalibrateResult calibrate_model(const CalibrateJob& job, RunResources& run) {
+  const RecipeModel named = model_in(job.model, job.unknown_keys);
   if (named.stage && refines(*named.stage)) {
     throw usage_error("{}: calibrate does not refine; merge the recipe and calibrate the result",
                       job.model.string());
@@ -75,7 +69,7 @@ CalibrateResult calibrate_model(const CalibrateJob& job, RunResources& run,
   if (job.data.empty())
     throw usage_error("--data is needed: the text that shows the model's skill");
   CalibrationJob one;
-  one.model = guided(named, job.guidance, run.threads, run.progress);
+  one.model = guided(named, job.guidance, run.threads, run.progress, run.note);
   one.protocol = job.reference_protocol ? Protocol::kReference : Protocol::kClean;
   if (is_imatrix_name(job.out) && job.reference_protocol)
     throw usage_error("-o {}: an importance matrix needs the protocol clean", job.out.string());
@@ -84,7 +78,7 @@ CalibrateResult calibrate_model(const CalibrateJob& job, RunResources& run,
   GuidanceOptions guidance = job.guidance;
   if (!job.out.empty()) guidance.cache.clear();
   const auto result = run_calibration(one, guidance, run.threads, run.progress);
-  tell_notes(result, context);
+  tell_all(run.note, result.notes);
   if (!job.out.empty())
     (is_imatrix_name(job.out) ? write_imatrix : write_statistics)(job.out, result.statistics);
   CalibrateResult all;
@@ -98,8 +92,8 @@ CalibrateResult calibrate(const CalibrateJob& job, const RunContext& context) {
   if (!job.out.empty()) check_output(job.out);
   RunResources run(context);
   if (std::filesystem::is_regular_file(job.model) && job.data.empty())
-    return calibrate_recipe(job, run, context);
-  return calibrate_model(job, run, context);
+    return calibrate_recipe(job, run);
+  return calibrate_model(job, run);
 }
 
 }  // namespace lewis

@@ -3,8 +3,11 @@
 #include <fmt/format.h>
 
 #include "app/tokenizers.h"
+#include "base/error.h"
 #include "io/compare.h"
+#include "io/model_folder.h"
 #include "merge/inputs.h"
+#include "merge/model_card.h"
 #include "plan/plan.h"
 
 namespace lewis {
@@ -46,11 +49,30 @@ std::string kinship(const TensorDifference& d, const std::string& model, const s
 
 }  // namespace
 
+std::vector<std::string> notes_on_model(const Checkpoint& checkpoint, const Threads& threads) {
+  RecipeModel model;
+  model.model = checkpoint.label();
+  model.folder = checkpoint.label();
+  try {
+    const InputModel opened = open_input(model, open_options(threads));
+    std::vector<std::string> notes = opened.notes;
+    for (std::string& line : companions_of(opened.files(), true).notes)
+      notes.push_back(std::move(line));
+    return notes;
+  } catch (const Error& e) {
+    std::vector<std::string> notes = checkpoint.notes();
+    notes.push_back(fmt::format("a merge refuses this model: {}", e.what()));
+    return notes;
+  }
+}
+
 RecipeCheck check_recipe(const Recipe& recipe, Threads& threads) {
   check_plan_settings(recipe);
   const MergeInputs inputs(recipe, open_options(threads));
   RecipeCheck check;
   check.warnings = inputs.warnings();
+  for (std::string& line : check_companions(inputs, true))
+    check.warnings.push_back(std::move(line));
   check.tensors = inputs.tensors().size();
   if (inputs.tokenizer().plan) check.vocabulary = inputs.tokenizer().plan->rows();
   for (const InputModel* model : inputs.models()) {

@@ -4,7 +4,12 @@
 
 #include <lewis/lewis.h>
 
+#include <optional>
+#include <string>
+#include <vector>
+
 #include "base/threads.h"
+#include "io/checkpoint.h"
 
 namespace lewis {
 
@@ -20,6 +25,9 @@ struct RecipeCheck {
   int64_t vocabulary = 0;  // rows of the embeddings, where a tokenizer setting changes them
   std::vector<std::string> warnings;  // one line each
 };
+
+// The notes that a merge of the model tells, and why a merge refuses it if it does.
+std::vector<std::string> notes_on_model(const Checkpoint& checkpoint, const Threads& threads);
 
 // Throws as merge() does for a recipe that cannot be merged.
 RecipeCheck check_recipe(const Recipe& recipe, Threads& threads);

@@ -71,8 +71,8 @@ std::unique_ptr<RunningModel> open_expert(const EvaluateJob& job, std::vector<Ta
   const bool wanted = std::ranges::any_of(tasks, is_kl);
   if (!wanted && !job.expert.empty()) throw usage_error("--kl-to is given, but no task kl");
   if (!wanted || job.expert.empty()) return nullptr;  // without, the task says what it needs
-  auto expert =
-      open_named(job.expert, needs_tokenizer(tasks), job.guidance, run.threads, run.progress);
+  auto expert = open_named(model_in(job.expert, job.unknown_keys), needs_tokenizer(tasks),
+                           job.guidance, run.threads, run.progress, run.note);
   for (TaskOptions& task : tasks) {
     if (is_kl(task)) task.expert = expert->input.fingerprint();
   }
@@ -136,9 +136,9 @@ std::vector<EvaluatedModel> Evaluation::prepare(const std::vector<TaskOptions>& 
     model.results.program = fmt::format("lewis {}", version_and_build());
     model.results.compute = compute_type_name(job.guidance.compute);
     // A recipe is opened without its guidance, which changes none of its prompts.
-    const auto running = RunningModel::open(model_in(model.path), run.threads,
+    const auto running = RunningModel::open(model_in(model.path, job.unknown_keys), run.threads,
                                             needs_tokenizer(tasks), job.guidance.compute);
-    for (const std::string& note : running->input.notes) tell({true, "lewis: note: " + note});
+    tell_all(run.note, running->input.notes);
     if (expert) check_expert(*expert, *running, model.path);
     for (size_t t = 0; t < tasks.size(); ++t)
       model.tasks.push_back(prepared.get(t, tasks[t], *running));
@@ -177,7 +177,8 @@ void Evaluation::run_task_on(EvaluatedModel& model, const PreparedTask& task,
 void Evaluation::run_model(EvaluatedModel& model) const {
   const bool tokenizer = std::ranges::any_of(
       model.tasks, [](const auto& task) { return task->options.format != "ids"; });
-  const auto running = open_named(model.path, tokenizer, job.guidance, run.threads, run.progress);
+  const auto running = open_named(model_in(model.path, job.unknown_keys), tokenizer, job.guidance,
+                                  run.threads, run.progress, run.note);
   model.results.fingerprint = running->input.fingerprint();
   const double begin = now();
   for (const auto& task : model.tasks) run_task_on(model, *task, *running);
@@ -248,13 +249,14 @@ std::vector<TaskScore> flat_scores(const std::vector<ModelResults>& models) {
 std::vector<LayerErrors> layer_errors(const EvaluateJob& job, RunResources& run) {
   std::vector<LayerErrors> errors;
   if (job.layers.empty()) return errors;
-  const Recipe recipe = read_recipe(job.layers);
+  const Recipe recipe = read_recipe(job.layers, job.unknown_keys);
+  tell_all(run.note, recipe.notes);
   const std::vector<std::string> names = short_names(job.models);
   for (size_t i = 0; i < job.models.size(); ++i) {
-    const RecipeModel model =
-        guided(model_in(job.models[i]), job.guidance, run.threads, run.progress);
-    errors.push_back(
-        {names[i], activation_errors(recipe, model, job.guidance, run.threads, run.progress)});
+    const RecipeModel model = guided(model_in(job.models[i], job.unknown_keys), job.guidance,
+                                     run.threads, run.progress, run.note);
+    errors.push_back({names[i], activation_errors(recipe, model, job.guidance, run.threads,
+                                                  run.progress, run.note)});
   }
   return errors;
 }
@@ -263,18 +265,19 @@ std::vector<LayerErrors> layer_errors(const EvaluateJob& job, RunResources& run)
 
 EvaluateResult evaluate(const EvaluateJob& job, const RunContext& context) {
   check_job(job);
-  RunResources run(context);
   EvaluateResult result;
   const NoticeFn tell = [&](const Notice& notice) {
     result.notices.push_back(notice);
     if (context.notice) context.notice(notice);
   };
+  RunContext telling = context;
+  telling.notice = tell;
+  RunResources run(telling);
   const double date = now();
   std::vector<TaskOptions> tasks;
   for (const std::string& text : job.tasks) tasks.push_back(parse_task(text, job.settings));
   add_sandbox(tasks, job.allow_unsandboxed, tell);
-  for (TaskOptions& task : tasks)
-    task.note = [&tell](const std::string& note) { tell({true, "lewis: note: " + note}); };
+  for (TaskOptions& task : tasks) task.note = run.note;
   const auto expert = open_expert(job, tasks, run);
   const Evaluation evaluation{job, run, tell, expert.get()};
   // Broken models, data and files are refused before the first hour of work.

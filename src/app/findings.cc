@@ -67,7 +67,8 @@ Findings look_into(const ReportJob& o, RunResources& run) {
         fmt::format("Times, memory and importance: {} has no {}", o.out.string(), kRunRecordName));
   }
   attempt(f.missing, "Size, share kept and sign conflict of the task vectors", [&] {
-    f.recipe = read_recipe(o.out / "mergekit_config.yml");
+    // The merge has passed over unknown keys, or there are none.
+    f.recipe = read_recipe(o.out / "mergekit_config.yml", UnknownKeys::kNoted);
     f.inputs = std::make_unique<MergeInputs>(*f.recipe, open_options(run.threads, f.about.seed));
     check_models(f);
     if (!o.diagnostics) throw usage_error("left out by --no-diagnostics");

@@ -47,9 +47,9 @@ StatisticsKey key_of(const CalibrationJob& job, const RunningModel& model) {
 }
 
 std::vector<std::vector<int32_t>> sequences_of(const CalibrationJob& job, const RunningModel& model,
-                                               std::vector<std::string>* notes = nullptr) {
+                                               const NoteFn& note = {}) {
   std::vector<std::vector<int32_t>> sequences;
-  for (TokenSequence& s : text_of(job.text, model, job.protocol == Protocol::kReference, notes)) {
+  for (TokenSequence& s : text_of(job.text, model, job.protocol == Protocol::kReference, note)) {
     sequences.push_back(std::move(s.ids));
   }
   return sequences;
@@ -66,14 +66,33 @@ ProgressFn named(const ProgressFn& progress, std::string_view what, const Calibr
 }
 
 Statistics compute(const CalibrationJob& job, const RunningModel& model, uint64_t max_memory,
-                   const ProgressFn& progress, std::vector<std::string>& notes) {
+                   const ProgressFn& progress) {
   CalibrateOptions options;
   options.max_memory = max_memory;
   options.protocol = job.protocol;
   options.skip_first_token = job.skip_first_token;
   options.magnitudes = job.magnitudes;
   options.progress = named(progress, "calibrate", job);
-  return calibrate(*model.transformer, sequences_of(job, model, &notes), options);
+  std::vector<std::string> notes;
+  const auto sequences =
+      sequences_of(job, model, [&](const std::string& line) { notes.push_back(line); });
+  Statistics statistics = calibrate(*model.transformer, sequences, options);
+  statistics.notes = std::move(notes);
+  return statistics;
+}
+
+// The notes on the text. Those from the cache may name its file as an earlier run did.
+std::vector<std::string> notes_of(const Statistics& statistics, const std::string& data) {
+  std::vector<std::string> notes = statistics.notes;
+  const auto origin = statistics.origin.find("data");
+  if (origin == statistics.origin.end() || origin->second.empty()) return notes;
+  const std::string& before = origin->second;
+  for (std::string& line : notes) {
+    for (size_t at = line.find(before); at != std::string::npos;
+         at = line.find(before, at + data.size()))
+      line.replace(at, before.size(), data);
+  }
+  return notes;
 }
 
 // The result from the cache, or else from `work`.
@@ -91,7 +110,7 @@ CalibrationResult kept(const StatisticsKey& key, const std::filesystem::path& ca
 }  // namespace
 
 std::vector<TokenSequence> text_of(const CalibrationEntry& text, const RunningModel& model,
-                                   bool reference, std::vector<std::string>* notes) {
+                                   bool reference, const NoteFn& note) {
   const DataFormat format = format_of(text.data, text.format);
   std::optional<ChatTemplate> chat;
   if (format == DataFormat::kChat) chat = ChatTemplate::load(model.input.files());
@@ -100,7 +119,7 @@ std::vector<TokenSequence> text_of(const CalibrationEntry& text, const RunningMo
   options.format = format;
   options.prompt_field = text.prompt_field;
   options.answer_field = text.answer_field;
-  if (notes) options.note = [notes](const std::string& note) { notes->push_back(note); };
+  options.note = note;
   CalibrationText choice;
   choice.samples = text.samples;
   choice.skip = text.skip;
@@ -137,34 +156,40 @@ InputModel opened(const CalibrationJob& job, Threads& threads) {
   return open_input(job.model, open_options(threads));
 }
 
+bool needs_tokenizer(const CalibrationJob& job) {
+  return format_of(job.text.data, job.text.format) != DataFormat::kIds;
+}
+
 }  // namespace
 
 CalibrationResult run_calibration(const CalibrationJob& job, const GuidanceOptions& options,
                                   Threads& threads, const ProgressFn& progress) {
-  const bool ids = format_of(job.text.data, job.text.format) == DataFormat::kIds;
-  const auto model = RunningModel::open(opened(job, threads), threads, !ids,
+  const auto model = RunningModel::open(opened(job, threads), threads, needs_tokenizer(job),
                                         compute_type_of(job.protocol, options));
-  std::vector<std::string> notes;
-  const auto work = [&] { return compute(job, *model, options.max_memory, progress, notes); };
+  const auto work = [&] { return compute(job, *model, options.max_memory, progress); };
   CalibrationResult result = kept(key_of(job, *model), options.cache, work);
-  result.notes.insert(result.notes.end(), model->input.notes.begin(), model->input.notes.end());
-  result.notes.insert(result.notes.end(), notes.begin(), notes.end());
+  result.notes = model->input.notes;
+  std::ranges::copy(notes_of(result.statistics, job.text.data.string()),
+                    std::back_inserter(result.notes));
   return result;
 }
 
 CalibrationResult run_comparison(const CalibrationJob& job, const RecipeModel& base,
                                  const GuidanceOptions& options, Threads& threads,
                                  const ProgressFn& progress) {
-  const bool ids = format_of(job.text.data, job.text.format) == DataFormat::kIds;
-  const auto b = RunningModel::open(base, threads, !ids, options.compute);
-  const auto e = RunningModel::open(opened(job, threads), threads, !ids, options.compute);
-  if (sequences_of(job, *b) != sequences_of(job, *e)) {
+  const bool tokenizer = needs_tokenizer(job);
+  const auto b = RunningModel::open(base, threads, tokenizer, options.compute);
+  const auto e = RunningModel::open(opened(job, threads), threads, tokenizer, options.compute);
+  std::vector<std::string> notes = b->input.notes;
+  const NoteFn note = [&](const std::string& line) { notes.push_back(line); };
+  tell_all(note, e->input.notes);
+  if (sequences_of(job, *b, note) != sequences_of(job, *e, note)) {
     throw input_error("{} and {} read {} as other tokens: their outputs cannot be compared",
                       b->input.label(), e->input.label(), job.text.data.string());
   }
   StatisticsKey key = key_of(job, *b);
   key.expert_hash = e->input.fingerprint();
-  return kept(key, options.cache, [&] {
+  CalibrationResult result = kept(key, options.cache, [&] {
     CalibrateOptions how;
     how.max_memory = options.max_memory;
     how.protocol = job.protocol;
@@ -175,6 +200,8 @@ CalibrationResult run_comparison(const CalibrationJob& job, const RecipeModel& b
     return output_changes(*b->transformer, *e->transformer, *e->backend, sequences_of(job, *e),
                           how);
   });
+  result.notes = std::move(notes);
+  return result;
 }
 
 namespace {
@@ -262,35 +289,42 @@ void reconcile(StatisticsPair& pair, const CalibrationEntry& entry) {
 StatisticsPair statistics_of(const Recipe& recipe, const CalibrationEntry& entry,
                              const TensorSource& base, const TensorSource& expert,
                              const GuidanceOptions& options, Threads& threads,
-                             const ProgressFn& progress) {
+                             const ProgressFn& progress, const NoteFn& note) {
   if (entry.has_statistics()) {
     StatisticsPair pair{read_given(entry.base_statistics, base, recipe),
                         read_given(entry.model_statistics, expert, recipe)};
     reconcile(pair, entry);
+    tell_all(note, pair.base.notes);
+    tell_all(note, pair.expert.notes);
     return pair;
   }
   const auto run = [&](size_t model) {
-    return run_calibration(job_of(recipe, entry, model), options, threads, progress).statistics;
+    CalibrationResult result =
+        run_calibration(job_of(recipe, entry, model), options, threads, progress);
+    tell_all(note, result.notes);
+    return std::move(result.statistics);
   };
   Statistics on_base = run(recipe.base_index.value());
   return {std::move(on_base), run(entry.index)};
 }
 
 ModelPlan plan_entry(const Recipe& recipe, const CalibrationEntry& entry,
-                     const GuidanceOptions& options, Threads& threads, const ProgressFn& progress) {
+                     const GuidanceOptions& options, Threads& threads, const ProgressFn& progress,
+                     const NoteFn& note) {
   const OpenOptions open = open_options(threads);
   const InputModel base = open_input(recipe.models.at(recipe.base_index.value()), open);
   InputModel expert = open_input(recipe.models.at(entry.index), open);
   respell(expert, base);
   const StatisticsPair pair =
-      statistics_of(recipe, entry, *base.source, *expert.source, options, threads, progress);
+      statistics_of(recipe, entry, *base.source, *expert.source, options, threads, progress, note);
   ImportanceInput input{*base.source, *expert.source, pair.base, pair.expert, threads, progress};
   Statistics changes;
   if (needs_output_changes(recipe)) {
-    changes =
+    CalibrationResult compared =
         run_comparison(job_of(recipe, entry, entry.index),
-                       recipe.models.at(recipe.base_index.value()), options, threads, progress)
-            .statistics;
+                       recipe.models.at(recipe.base_index.value()), options, threads, progress);
+    tell_all(note, compared.notes);
+    changes = std::move(compared.statistics);
     input.output_changes = &changes;
   }
   return plan_model(recipe, entry.index, input);
@@ -309,33 +343,58 @@ void replace_stages(Recipe& recipe, const std::function<Stage(const Recipe&)>& r
   }
 }
 
+// Whether densities are found by calibration. Refinement alone may be the reason for the section.
+bool needs_densities(const Recipe& recipe) {
+  if (!recipe.lewis || recipe.lewis->calibration.empty()) return false;
+  const auto& refine = recipe.lewis->refine;
+  return !refine || (refine->prior != RefinePrior::kPlain &&
+                     find_merge_method(recipe.merge_method).reads("density"));
+}
+
 }  // namespace
 
 Guidance guide(const Recipe& recipe, const GuidanceOptions& options, Threads& threads,
-               const ProgressFn& progress) {
+               const ProgressFn& progress, const NoteFn& note) {
   std::map<const Recipe*, Stage> guided;
   Guidance guidance{recipe, {}};
   replace_stages(guidance.recipe, [&](const Recipe& stage) {
     auto& result = guided[&stage];
     if (!result)
-      result = std::make_shared<const Recipe>(guide(stage, options, threads, progress).recipe);
+      result =
+          std::make_shared<const Recipe>(guide(stage, options, threads, progress, note).recipe);
     return result;
   });
-  if (!recipe.lewis || recipe.lewis->calibration.empty()) return guidance;
-  // Refinement alone may be the reason for the calibration.
-  const auto& refine = recipe.lewis->refine;
-  if (refine && (refine->prior == RefinePrior::kPlain ||
-                 !find_merge_method(recipe.merge_method).reads("density"))) {
-    return guidance;
-  }
+  if (!needs_densities(recipe)) return guidance;
   if (!recipe.base_index) {
     throw usage_error("{}: lewis.calibration needs base_model: importance is the distance from it",
                       recipe.file.string());
   }
   for (const CalibrationEntry& entry : guidance.recipe.lewis->calibration)
-    guidance.plans.push_back(plan_entry(guidance.recipe, entry, options, threads, progress));
+    guidance.plans.push_back(plan_entry(guidance.recipe, entry, options, threads, progress, note));
   guidance.recipe = apply_plans(guidance.recipe, guidance.plans);
   return guidance;
+}
+
+void read_texts(const Recipe& recipe, const GuidanceOptions& options, Threads& threads,
+                const NoteFn& note) {
+  Recipe stages = recipe;
+  replace_stages(stages, [&](const Recipe& stage) {
+    read_texts(stage, options, threads, note);
+    return std::make_shared<const Recipe>(stage);
+  });
+  if (!needs_densities(recipe) || !recipe.base_index) return;
+  for (const CalibrationEntry& entry : recipe.lewis->calibration) {
+    if (!entry.has_statistics()) continue;
+    for (const auto& file : {entry.base_statistics, entry.model_statistics}) {
+      if (file.extension() == ".safetensors") tell_all(note, read_statistics(file).notes);
+    }
+  }
+  for (const CalibrationJob& job : calibration_jobs(recipe)) {
+    const auto model = RunningModel::open(opened(job, threads), threads, needs_tokenizer(job),
+                                          compute_type_of(job.protocol, options));
+    tell_all(note, model->input.notes);
+    sequences_of(job, *model, note);
+  }
 }
 
 std::string calibration_type(const Guidance& guidance, const Recipe& recipe,
@@ -345,10 +404,10 @@ std::string calibration_type(const Guidance& guidance, const Recipe& recipe,
 }
 
 RecipeModel guided(RecipeModel model, const GuidanceOptions& options, Threads& threads,
-                   const ProgressFn& progress) {
+                   const ProgressFn& progress, const NoteFn& note) {
   if (model.stage) {
-    model.stage =
-        std::make_shared<const Recipe>(guide(*model.stage, options, threads, progress).recipe);
+    model.stage = std::make_shared<const Recipe>(
+        guide(*model.stage, options, threads, progress, note).recipe);
   }
   return model;
 }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "app/running_model.h"
+#include "base/notes.h"
 #include "base/progress.h"
 #include "base/threads.h"
 #include "calibrate/statistics.h"
@@ -37,10 +38,9 @@ struct CalibrationResult {
 };
 
 // The token sequences of a calibration entry, as that model reads them. `reference`: as the paper's
-// protocol feeds them. notes: gets the lines of DataOptions::note; may be null.
+// protocol feeds them. `note`: see DataOptions::note.
 std::vector<TokenSequence> text_of(const CalibrationEntry& text, const RunningModel& model,
-                                   bool reference = false,
-                                   std::vector<std::string>* notes = nullptr);
+                                   bool reference = false, const NoteFn& note = {});
 
 // Opens a model with the names of tensors that `main` has, where they differ only in spelling.
 InputModel opened_like(const RecipeModel& model, const RecipeModel& main, Threads& threads);
@@ -58,19 +58,25 @@ CalibrationResult run_comparison(const CalibrationJob& job, const RecipeModel& b
 // base on the entry's text. Entries with statistics need none.
 std::vector<CalibrationJob> calibration_jobs(const Recipe& recipe);
 
+// Reads every text that guide() calibrates on, with each model that it is for, only to tell the
+// notes on models and texts that guide() tells.
+void read_texts(const Recipe& recipe, const GuidanceOptions& options, Threads& threads,
+                const NoteFn& note);
+
 struct Guidance {
   Recipe recipe;                 // with densities
   std::vector<ModelPlan> plans;  // one for each calibrated model
 };
 // A recipe without calibration comes back as it is, without plans. Its stages are guided as well.
+// `note` gets what CalibrationResult::notes holds.
 Guidance guide(const Recipe& recipe, const GuidanceOptions& options, Threads& threads,
-               const ProgressFn& progress);
+               const ProgressFn& progress, const NoteFn& note = {});
 // "f32" or "bf16": the type that the statistics were computed in; empty if none were computed. The
 // reference protocol always uses float32.
 std::string calibration_type(const Guidance& guidance, const Recipe& recipe,
                              const GuidanceOptions& options);
 // The model; if it is a recipe (model_in), that recipe is guided.
 RecipeModel guided(RecipeModel model, const GuidanceOptions& options, Threads& threads,
-                   const ProgressFn& progress);
+                   const ProgressFn& progress, const NoteFn& note = {});
 
 }  // namespace lewis

@@ -124,6 +124,7 @@ std::string json_text(const PlanResult& r) {
                  {"bytes_written", r.cost.bytes_written},
                  {"peak_memory", r.cost.peak_memory}}}};
   json["compute"] = r.compute;
+  if (!r.warnings.empty()) json["warnings"] = r.warnings;
   if (r.diagnostics) json["diagnostics"] = to_json(*r.diagnostics);
   if (!r.activation_errors.empty()) json["activation_errors"] = to_json(r.activation_errors);
   if (!r.refinement.empty()) json["refinement"] = r.refinement;
@@ -153,6 +154,7 @@ std::string json_text(const MergeForecast& f) {
                {"disk_free", f.disk_free},
                {"seconds", f.seconds}};
   if (f.refinement) json["refinement"] = to_json(*f.refinement);
+  if (!f.warnings.empty()) json["warnings"] = f.warnings;
   return dump_json(json, 2);
 }
 
@@ -185,17 +187,18 @@ std::string json_text(const TuneResult& r) {
                        {"start", l.start},
                        {"found", l.found}});
   }
-  const Json json = {{"out", r.out.string()},
-                     {"values", values},
-                     {"evaluations", r.evaluations},
-                     {"taken_over", r.taken_over},
-                     {"objective", {{"start", r.start_objective}, {"found", r.objective}}},
-                     {"held_out",
-                      {{"gain", r.gain},
-                       {"low", r.gain_low},
-                       {"high", r.gain_high},
-                       {"shown", r.gain_low > 0 || r.gain_high < 0},
-                       {"entries", entries}}}};
+  Json json = {{"out", r.out.string()},
+               {"values", values},
+               {"evaluations", r.evaluations},
+               {"taken_over", r.taken_over},
+               {"objective", {{"start", r.start_objective}, {"found", r.objective}}},
+               {"held_out",
+                {{"gain", r.gain},
+                 {"low", r.gain_low},
+                 {"high", r.gain_high},
+                 {"shown", r.gain_low > 0 || r.gain_high < 0},
+                 {"entries", entries}}}};
+  if (!r.warnings.empty()) json["warnings"] = r.warnings;
   return dump_json(json, 2);
 }
 

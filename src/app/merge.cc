@@ -35,13 +35,16 @@ struct CheckedRecipe {
   MergeCost cost;
 };
 
-CheckedRecipe checked(const MergeJob& job, const Threads& threads) {
+// Before the calibration, which may take an hour. Tells the notes on the merge.
+CheckedRecipe checked(const MergeJob& job, RunResources& run) {
   CheckedRecipe c{needed(job.recipe), {}};
   if (job.no_guidance) c.recipe.lewis.reset();
   check_plan_settings(c.recipe);
-  c.cost = merge_cost(c.recipe, threads.count(), job.guidance.max_memory, change_tokenizer);
-  check_merge_target(c.recipe,
-                     options_of(job));  // before the calibration, which may take an hour
+  const MergeOptions options = options_of(job);
+  const MergePreview preview = preview_merge(c.recipe, options, run.threads);
+  c.cost = preview.cost;
+  check_merge_target(c.recipe, options);
+  tell_all(run.note, preview.notes);
   return c;
 }
 
@@ -60,7 +63,7 @@ std::optional<Refinement> refine_if_asked(MergeOptions& options, const Recipe& r
     throw usage_error("{}: there is nothing to resume", scratch.string());
   Refinement refinement =
       run_refinement(recipe, {scratch, options.resume, options.seed, options.max_memory},
-                     run.threads, options.progress);
+                     run.threads, options.progress, run.note);
   options.refined = refinement.refined;
   if (!written) options.resume = false;  // it was interrupted before it wrote
   return refinement;
@@ -86,15 +89,16 @@ std::string settings_of(const LewisSection& s) {
 
 // The text of OUT/lewis_run.json. `recipe`: as the user wrote it.
 std::string record_text(const MergeJob& job, const Recipe& recipe, const Guidance& guidance,
-                        const MergeReport& report, size_t threads, RunClock& clock) {
+                        const MergeReport& report, const RunResources& run, RunClock& clock) {
   RunRecord record;
   clock.end_phase("write the small files");
   clock.fill(record);
   record.recipe_file = recipe.file.string();
   record.recipe = recipe.text;
-  record.threads = threads;
+  record.threads = run.threads.count();
   record.chart.memory_budget = job.guidance.max_memory;
   record.merge = report;
+  record.merge.warnings = *run.notes;
   record.compute = calibration_type(guidance, recipe, job.guidance);
   if (!guidance.plans.empty()) record.settings = settings_of(*recipe.lewis);
   for (const ModelPlan& plan : guidance.plans) {
@@ -122,21 +126,22 @@ MergeResult merge(const MergeJob& job, const RunContext& context) {
   RunClock clock;
   check_outputs(job);
   RunResources run(context);
-  const Recipe recipe = checked(job, run.threads).recipe;
+  const Recipe recipe = checked(job, run).recipe;
   clock.end_phase("open the models and check");
   const ProgressFn watched = clock.watch(run.progress);
-  const Guidance guidance = guide(recipe, job.guidance, run.threads, watched);
+  const Guidance guidance = guide(recipe, job.guidance, run.threads, watched, run.note);
   MergeOptions options = options_of(job);
   options.progress = watched;
   options.run_record = [&](const MergeReport& so_far) {
-    return record_text(job, recipe, guidance, so_far, run.threads.count(), clock);
+    tell_all(run.note, so_far.warnings);
+    return record_text(job, recipe, guidance, so_far, run, clock);
   };
   const auto refinement = refine_if_asked(options, guidance.recipe, run);
+  if (refinement) tell_all(run.note, describe(refinement->report));
   MergeResult result;
   result.out = job.out;
   result.tensors = merge_keeping(refinement, guidance.recipe, options, run.threads);
-  if (refinement)
-    std::ranges::copy(describe(refinement->report), std::back_inserter(result.tensors.warnings));
+  result.tensors.warnings = *run.notes;
   result.guided_models = guidance.plans.size();
   result.compute = calibration_type(guidance, recipe, job.guidance);
   result.seconds = clock.now();
@@ -149,12 +154,14 @@ MergeResult merge(const MergeJob& job, const RunContext& context) {
 
 MergeForecast forecast(const MergeJob& job, const RunContext& context) {
   RunResources run(context);
-  const auto [recipe, cost] = checked(job, run.threads);
+  const auto [recipe, cost] = checked(job, run);
+  read_texts(recipe, job.guidance, run.threads, run.note);
   MergeForecast f;
   f.out = job.out;
   f.cost = cost;
   if (refines(recipe)) {
-    f.refinement = refinement_cost(recipe, job.seed, job.guidance.max_memory, run.threads);
+    f.refinement =
+        refinement_cost(recipe, job.seed, job.guidance.max_memory, run.threads, run.note);
     f.refinement_words = describe_refinement(recipe);
   }
   const auto folder = existing_folder(job.out);
@@ -165,14 +172,15 @@ MergeForecast forecast(const MergeJob& job, const RunContext& context) {
   f.seconds = std::max(static_cast<double>(cost.bytes_read) / disk.read,
                        static_cast<double>(cost.bytes_written) / disk.write);
   f.disk_free = std::filesystem::space(folder).available;
+  f.warnings = *run.notes;
   return f;
 }
 
 std::vector<std::string> explain(const MergeJob& job, const std::string& tensor,
                                  const RunContext& context) {
   RunResources run(context);
-  const Recipe recipe = checked(job, run.threads).recipe;
-  const Guidance guidance = guide(recipe, job.guidance, run.threads, run.progress);
+  const Recipe recipe = checked(job, run).recipe;
+  const Guidance guidance = guide(recipe, job.guidance, run.threads, run.progress, run.note);
   const MergeInputs inputs(guidance.recipe, open_options(run.threads, job.seed));
   std::vector<std::string> lines = inputs.explain(inputs.tensor(tensor));
   if (refines(recipe))

@@ -56,7 +56,7 @@ std::vector<ModuleValues> errors_of_plan(const PlanJob& job, const Recipe& plann
   RecipeModel merged;
   merged.model = planned.file.string();
   merged.stage = std::move(plain);
-  return activation_errors(planned, merged, job.guidance, run.threads, run.progress);
+  return activation_errors(planned, merged, job.guidance, run.threads, run.progress, run.note);
 }
 
 }  // namespace
@@ -69,8 +69,10 @@ PlanResult plan(const PlanJob& job, const RunContext& context) {
   PlanResult result;
   result.recipe = job.recipe;
   // The cost comes first, since it checks what can be checked early.
-  result.cost = merge_cost(recipe, run.threads.count(), 0, change_tokenizer);
-  const Guidance guidance = guide(recipe, job.guidance, run.threads, run.progress);
+  MergePreview preview = preview_merge(recipe, {.tokenizers = change_tokenizer}, run.threads);
+  tell_all(run.note, preview.notes);
+  result.cost = preview.cost;
+  const Guidance guidance = guide(recipe, job.guidance, run.threads, run.progress, run.note);
   if (job.diagnostics) {
     result.diagnostics = std::make_shared<const MergeDiagnostics>(diagnose(
         MergeInputs(guidance.recipe, open_options(run.threads)), run.threads, run.progress));
@@ -82,6 +84,7 @@ PlanResult plan(const PlanJob& job, const RunContext& context) {
   for (const ModelPlan& plan : guidance.plans) result.models.push_back(planned_model(recipe, plan));
   if (refines(recipe)) result.refinement = describe_refinement(recipe);
   result.planned = std::make_shared<const Recipe>(guidance.recipe);
+  result.warnings = *run.notes;
   return result;
 }
 

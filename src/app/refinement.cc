@@ -53,7 +53,8 @@ struct RefinementInputs {
   }
 };
 
-RefinementInputs open_refinement(const Recipe& recipe, uint64_t seed, Threads& threads) {
+RefinementInputs open_refinement(const Recipe& recipe, uint64_t seed, Threads& threads,
+                                 const NoteFn& note) {
   RefinementInputs inputs;
   inputs.prior = open_prior(recipe, seed, threads);
   for (CalibrationEntry entry : recipe.lewis->calibration) {
@@ -65,7 +66,8 @@ RefinementInputs open_refinement(const Recipe& recipe, uint64_t seed, Threads& t
     const RunningModel& expert = *inputs.experts.back();
     check_tokenizer(expert, *inputs.prior);
     entry.samples = recipe.lewis->refine->samples;
-    inputs.texts.push_back(text_of(entry, expert));
+    tell_all(note, expert.input.notes);
+    inputs.texts.push_back(text_of(entry, expert, false, note));
     inputs.identities.push_back(identity_of(entry, expert));
   }
   return inputs;
@@ -74,15 +76,15 @@ RefinementInputs open_refinement(const Recipe& recipe, uint64_t seed, Threads& t
 }  // namespace
 
 RefineCost refinement_cost(const Recipe& recipe, uint64_t seed, uint64_t max_memory,
-                           Threads& threads) {
-  const RefinementInputs inputs = open_refinement(recipe, seed, threads);
+                           Threads& threads, const NoteFn& note) {
+  const RefinementInputs inputs = open_refinement(recipe, seed, threads, note);
   return refine_cost(inputs.models(), inputs.texts, recipe.lewis->refine.value(), max_memory);
 }
 
 Refinement run_refinement(const Recipe& recipe, const RefinementOptions& options, Threads& threads,
-                          const ProgressFn& progress) {
+                          const ProgressFn& progress, const NoteFn& note) {
   const RefineSettings& settings = recipe.lewis->refine.value();
-  const RefinementInputs inputs = open_refinement(recipe, options.seed, threads);
+  const RefinementInputs inputs = open_refinement(recipe, options.seed, threads, note);
   const Json plan = {{"lewis", version_and_build()},
                      {"recipe", to_yaml(recipe, false)},
                      {"prior", inputs.prior->input.fingerprint()},
@@ -124,15 +126,15 @@ namespace {
 // resume.
 std::shared_ptr<const InputModel> refine_for_this_run(const Recipe& recipe,
                                                       const GuidanceOptions& guidance,
-                                                      Threads& threads,
-                                                      const ProgressFn& progress) {
+                                                      Threads& threads, const ProgressFn& progress,
+                                                      const NoteFn& note) {
   const auto folder =
       guidance.cache.empty() ? std::filesystem::temp_directory_path() : guidance.cache;
   remove_abandoned_folders(folder, "refine", kRefineMarker);
   const auto scratch = make_unique_folder(folder, "refine");
   try {
     return run_refinement(recipe, {.scratch = scratch, .max_memory = guidance.max_memory}, threads,
-                          progress)
+                          progress, note)
         .refined;
   } catch (const Error& e) {
     std::filesystem::remove_all(scratch);
@@ -142,25 +144,21 @@ std::shared_ptr<const InputModel> refine_for_this_run(const Recipe& recipe,
 
 }  // namespace
 
-std::unique_ptr<RunningModel> open_named(const std::filesystem::path& path, bool needs_tokenizer,
-                                         const GuidanceOptions& guidance, Threads& threads,
-                                         const ProgressFn& progress) {
-  return open_named(model_in(path), needs_tokenizer, guidance, threads, progress);
-}
-
 std::unique_ptr<RunningModel> open_named(const RecipeModel& model, bool needs_tokenizer,
                                          const GuidanceOptions& guidance, Threads& threads,
-                                         const ProgressFn& progress) {
-  return open_prepared(prepare_named(model, guidance, threads, progress), needs_tokenizer, guidance,
-                       threads);
+                                         const ProgressFn& progress, const NoteFn& note) {
+  auto opened = open_prepared(prepare_named(model, guidance, threads, progress, note),
+                              needs_tokenizer, guidance, threads);
+  tell_all(note, opened->input.notes);
+  return opened;
 }
 
 PreparedModel prepare_named(const RecipeModel& model, const GuidanceOptions& guidance,
-                            Threads& threads, const ProgressFn& progress) {
-  PreparedModel prepared{guided(model, guidance, threads, progress), nullptr};
+                            Threads& threads, const ProgressFn& progress, const NoteFn& note) {
+  PreparedModel prepared{guided(model, guidance, threads, progress, note), nullptr};
   const auto& stage = prepared.model.stage;
   if (stage && refines(*stage))
-    prepared.refined = refine_for_this_run(*stage, guidance, threads, progress);
+    prepared.refined = refine_for_this_run(*stage, guidance, threads, progress, note);
   return prepared;
 }
 

@@ -24,28 +24,24 @@ struct Refinement {
 };
 
 // Refines as lewis.refine asks; `recipe` has its densities already (guide). Error(kInput) where the
-// tokenizers of an expert and of the merge differ.
+// tokenizers of an expert and of the merge differ. `note` gets the notes on experts and texts.
 Refinement run_refinement(const Recipe& recipe, const RefinementOptions& options, Threads& threads,
-                          const ProgressFn& progress);
+                          const ProgressFn& progress, const NoteFn& note = {});
 
 // The cost of run_refinement (refine_cost); `recipe` needs no densities yet.
 RefineCost refinement_cost(const Recipe& recipe, uint64_t seed, uint64_t max_memory,
-                           Threads& threads);
+                           Threads& threads, const NoteFn& note = {});
 
 // One line for people that describes lewis.refine: method, prior, texts, what is held out.
 std::string describe_refinement(const Recipe& recipe);
 
-// Opens a model that a user names, ready to run: a folder, or a recipe, which is guided and refined
-// as it asks, and merged while it is read. Up to 256 MiB of merged tensors stay in memory, and at
-// most a quarter of guidance.max_memory.
-std::unique_ptr<RunningModel> open_named(const std::filesystem::path& path, bool needs_tokenizer,
-                                         const GuidanceOptions& guidance, Threads& threads,
-                                         const ProgressFn& progress);
-
-// The same for a recipe in memory (RecipeModel::stage), or for any other model of a recipe.
+// Opens a model of a recipe, or one that a user names (model_in), ready to run. A recipe is guided
+// and refined as it asks, and merged while it is read. Up to 256 MiB of merged tensors stay in
+// memory, and at most a quarter of guidance.max_memory. `note` gets the notes on all of its models
+// and texts.
 std::unique_ptr<RunningModel> open_named(const RecipeModel& model, bool needs_tokenizer,
                                          const GuidanceOptions& guidance, Threads& threads,
-                                         const ProgressFn& progress);
+                                         const ProgressFn& progress, const NoteFn& note = {});
 
 // open_named in two steps, for a model that is opened more than once: the first guides and refines.
 // Refined tensors lie in a folder of their own, which goes with the last copy of this.
@@ -54,7 +50,7 @@ struct PreparedModel {
   std::shared_ptr<const InputModel> refined;  // null where nothing is refined
 };
 PreparedModel prepare_named(const RecipeModel& model, const GuidanceOptions& guidance,
-                            Threads& threads, const ProgressFn& progress);
+                            Threads& threads, const ProgressFn& progress, const NoteFn& note = {});
 std::unique_ptr<RunningModel> open_prepared(const PreparedModel& prepared, bool needs_tokenizer,
                                             const GuidanceOptions& guidance, Threads& threads);
 

@@ -30,11 +30,11 @@ std::unique_ptr<RunningModel> RunningModel::open(InputModel input, Threads& thre
   return model;
 }
 
-RecipeModel model_in(const std::filesystem::path& path) {
+RecipeModel model_in(const std::filesystem::path& path, UnknownKeys unknown) {
   RecipeModel model;
   model.model = path.string();
   if (std::filesystem::is_regular_file(path)) {
-    model.stage = std::make_shared<const Recipe>(read_recipe(path));
+    model.stage = std::make_shared<const Recipe>(read_recipe(path, unknown));
     check_plan_settings(*model.stage);
   } else {
     model.folder = path;

@@ -31,7 +31,8 @@ struct RunningModel {
 
 // A model that a user names, in the form of a recipe's model: a folder, or a recipe's file, which
 // is merged while it is read. See guided() for a recipe that asks for guidance.
-RecipeModel model_in(const std::filesystem::path& path);
+RecipeModel model_in(const std::filesystem::path& path,
+                     UnknownKeys unknown = UnknownKeys::kRefused);
 
 // config.json as a ModelSpec; Error(kInput) when the model has none.
 ModelSpec spec_of(const InputModel& model);

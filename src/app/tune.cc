@@ -24,6 +24,12 @@ double mean(const std::vector<double>& values) {
 void check_out(const TuneJob& job) {
   if (std::filesystem::is_directory(job.out))
     throw usage_error("-o {}: is a folder, expected a recipe's file", job.out.string());
+  if (std::filesystem::exists(job.out) && !std::filesystem::is_regular_file(job.out)) {
+    throw usage_error(
+        "-o {}: is no regular file, expected a recipe's file: the journal, from which an "
+        "interrupted search goes on, is kept beside it",
+        job.out.string());
+  }
   if (std::filesystem::exists(job.out) && std::filesystem::equivalent(job.out, job.recipe))
     throw usage_error("-o {}: is the recipe itself", job.out.string());
 }
@@ -34,7 +40,7 @@ TuneReport search(const TunableRecipe& tunable, const TuneJob& job, RunResources
     // Refuses what can be refused before the journal is touched.
     check_tuning(tunable, job.options);
     TuneJournal journal(file, tuning_identity(tunable, job.options));
-    return tune(tunable, job.options, &journal, run.threads, run.progress);
+    return tune(tunable, job.options, &journal, run.threads, run.progress, run.note);
   } catch (const Error& e) {
     if (e.code() != ExitCode::kInterrupted) throw;
     throw Error(e.code(), fmt::format("{}; what is known so far stays in {}, the same command goes "
@@ -85,13 +91,15 @@ TuneResult result_of(const TunableRecipe& tunable, const TuneJob& job, const Tun
 TuneResult tune(const TuneJob& job, const RunContext& context) {
   if (job.options.evaluations == 0) throw usage_error("--evaluations must be at least 1");
   RunResources run(context);
-  const TunableRecipe tunable = TunableRecipe::read(job.recipe);
+  const TunableRecipe tunable = TunableRecipe::read(job.recipe, job.unknown_keys);
   check_out(job);
   check_output(job.out);
   check_output(journal_of(job.out));
   const TuneReport report = search(tunable, job, run);
   write_file_durably(job.out, tuned_text(tunable, report));
-  return result_of(tunable, job, report);
+  TuneResult result = result_of(tunable, job, report);
+  result.warnings = *run.notes;
+  return result;
 }
 
 }  // namespace lewis

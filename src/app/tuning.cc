@@ -9,6 +9,7 @@
 #include <fmt/ranges.h>
 
 #include "app/refinement.h"
+#include "app/tokenizers.h"
 #include "app/tuning_items.h"
 #include "base/build.h"
 #include "base/error.h"
@@ -67,17 +68,19 @@ struct Scale {
 class Tuning {
  public:
   Tuning(const TunableRecipe& recipe, const TuneOptions& options, TuneJournal* journal,
-         Threads& threads, const ProgressFn& progress)
+         Threads& threads, const ProgressFn& progress, const NoteFn& note)
       : tunable_(recipe),
         options_(options),
         journal_(journal),
         threads_(threads),
-        progress_(progress) {
+        progress_(progress),
+        note_(note) {
     for (const SearchRange& r : recipe.ranges()) start_.push_back(r.start);
     recipe_ = recipe.with(start_);
   }
 
   TuneReport run() {
+    tell_notes();
     make_parts();
     const EntryLosses base = reference(true, false), expert = reference(false, false);
     const std::vector<Scale> scales = scales_of(base, expert);
@@ -109,6 +112,12 @@ class Tuning {
 
  private:
   const std::vector<CalibrationEntry>& entries() const { return recipe_.lewis->calibration; }
+
+  // The same for all points of the search, and whatever the journal knows.
+  void tell_notes() const {
+    tell_all(note_, open_input(stage_of(recipe_), open_options(threads_)).notes);
+    read_texts(recipe_, options_.guidance, threads_, note_);
+  }
 
   void make_parts() {
     const auto model = run(base_model());
@@ -192,10 +201,14 @@ class Tuning {
   }
 
   PreparedModel prepare(std::span<const double> point) const {
+    return prepare_named(stage_of(tunable_.with(point)), options_.guidance, threads_, quietly());
+  }
+
+  RecipeModel stage_of(Recipe recipe) const {
     RecipeModel merged;
     merged.model = recipe_.file.string();
-    merged.stage = std::make_shared<const Recipe>(tunable_.with(point));
-    return prepare_named(merged, options_.guidance, threads_, quietly());
+    merged.stage = std::make_shared<const Recipe>(std::move(recipe));
+    return merged;
   }
 
   // The start and the best point are scored on the held-out part at the end, so that they stay
@@ -280,6 +293,7 @@ class Tuning {
   TuneJournal* journal_;
   Threads& threads_;
   const ProgressFn& progress_;
+  const NoteFn& note_;
   std::vector<double> start_;
   Recipe recipe_;  // at the starts
   std::vector<ItemParts> parts_;
@@ -321,9 +335,9 @@ void check_tuning(const TunableRecipe& tunable, const TuneOptions& options) {
 }
 
 TuneReport tune(const TunableRecipe& recipe, const TuneOptions& options, TuneJournal* journal,
-                Threads& threads, const ProgressFn& progress) {
+                Threads& threads, const ProgressFn& progress, const NoteFn& note) {
   check_tuning(recipe, options);
-  return Tuning(recipe, options, journal, threads, progress).run();
+  return Tuning(recipe, options, journal, threads, progress, note).run();
 }
 
 std::string tuning_identity(const TunableRecipe& tunable, const TuneOptions& options) {

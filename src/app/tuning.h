@@ -35,12 +35,12 @@ struct TuneReport {
 // good as each expert and 1 as the base; or the plain mean of losses. Fitting and held-out parts
 // are drawn from the first `samples` of the entry's own order of items; items that the recipe
 // calibrates on are fitted to. The result does not depend on threads. Answers go to the journal,
-// which may be null.
+// which may be null. `note` gets the notes on recipe, models and texts, before the search.
 // Throws Error(kUsage): no calibration data, data named as a test set, parts that are empty, an
 // expert that is no better than the base on its own text (unless plain_mean); kInterrupted by
 // `progress`.
 TuneReport tune(const TunableRecipe& recipe, const TuneOptions& options, TuneJournal* journal,
-                Threads& threads, const ProgressFn& progress);
+                Threads& threads, const ProgressFn& progress, const NoteFn& note = {});
 
 // Throws what tune() throws before any work.
 void check_tuning(const TunableRecipe& recipe, const TuneOptions& options);

@@ -16,6 +16,8 @@ namespace {
 
 constexpr size_t kMaxDepth = 64;
 constexpr size_t kMaxValues = 4'000'000;
+// Keys cost several times what values of a list do. The largest vocabularies have a million.
+constexpr size_t kMaxKeys = 1'500'000;
 
 // Builds a value from the events of nlohmann's parser. nlohmann itself keeps the last of two equal
 // keys, has no limits, and with a callback goes through all members at the end of each.
@@ -47,10 +49,11 @@ class StrictBuilder {
   bool key(std::string& key) {
     if (open_.size() == stream_depth_) {
       member_key_ = std::move(key);
-      values_ = 0;
+      values_ = keys_ = 0;
       place_ = &member_;
       return true;
     }
+    if (++keys_ > kMaxKeys) throw std::runtime_error(fmt::format("more than {} keys", kMaxKeys));
     if (take_ && open_.size() == 1) in_streamed_ = key == streamed_;
     auto& object = open_.back()->template get_ref<typename AnyJson::object_t&>();
     const auto [place, is_new] = object.emplace(std::move(key), AnyJson());
@@ -111,7 +114,7 @@ class StrictBuilder {
   AnyJson root_, member_;
   std::vector<AnyJson*> open_;  // the containers around the next value, outermost first
   AnyJson* place_ = &root_;     // of the next value, unless it is an element of an array
-  size_t values_ = 0;
+  size_t values_ = 0, keys_ = 0;
   std::string_view streamed_;
   const TakeMember* take_;
   bool in_streamed_ = false;

@@ -1,8 +1,10 @@
 #include "calibrate/statistics.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 
+#include "base/dump_json.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/json.h"
@@ -131,6 +133,14 @@ FusedParts fused_from_text(const std::string& text, const std::string& file) {
 
 namespace {
 
+std::vector<std::string> notes_from_text(const std::string& text, const std::string& file) {
+  const Json json = parse_json(text, file);
+  const auto is_text = [](const Json& line) { return line.is_string(); };
+  if (!json.is_array() || !std::ranges::all_of(json, is_text))
+    throw input_error("{}: metadata 'notes' is {}, expected a list of texts", file, text);
+  return json.get<std::vector<std::string>>();
+}
+
 // Statistics as a file holds them. The data points into the statistics and into `changes`.
 struct Contents {
   std::vector<TensorInfo> tensors;
@@ -191,6 +201,7 @@ Contents contents_of(const Statistics& s) {
   c.metadata["sequences"] = std::to_string(s.sequences);
   c.metadata["protocol"] = name_of(s.protocol);
   if (!s.fused.empty()) c.metadata["fused"] = fused_to_text(s.fused);
+  if (!s.notes.empty()) c.metadata["notes"] = dump_json(Json(s.notes));
   return c;
 }
 
@@ -226,9 +237,10 @@ Statistics read_statistics(const std::filesystem::path& path) {
   }
   s.protocol = *protocol;
   if (metadata.contains("fused")) s.fused = fused_from_text(metadata["fused"], path.string());
+  if (metadata.contains("notes")) s.notes = notes_from_text(metadata["notes"], path.string());
   for (const auto& entry : file.entries()) read_entry(file, entry, path, s);
   check_experts(s, path);
-  for (const char* own : {"format", "tokens", "sequences", "protocol", "fused", kHash}) {
+  for (const char* own : {"format", "tokens", "sequences", "protocol", "fused", "notes", kHash}) {
     metadata.erase(own);
   }
   s.origin.insert(metadata.begin(), metadata.end());

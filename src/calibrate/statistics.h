@@ -58,6 +58,8 @@ struct Statistics {
   // Where they come from: "model", "model_hash", "data", "data_hash", "format", ...; for people and
   // for deciding whether a file can be used again.
   std::map<std::string, std::string> origin;
+  // How the text was read (DataOptions::note), one line each; they name it as origin["data"] does.
+  std::vector<std::string> notes{};
 
   // The number that a sum is divided by to become the s_j of the protocol: tokens (clean),
   // sequences (reference). For an expert clean divides by the tokens that it saw.
@@ -71,7 +73,8 @@ struct Statistics {
 // "X.expert_mid", F64 [experts, ffn]; where there are, "X.sum_magnitudes", F64 [in_features] and
 // "X.output_change", F64 [3] (changed, base, tokens); metadata: format "lewis-statistics-2",
 // tokens, sequences, protocol ("clean", "reference"), the origin, "xxh3", and where weights are
-// fused "fused", a JSON object like {"qkv_proj": [["q_proj", 64], ["k_proj", 32], ["v_proj", 32]]}.
+// fused "fused", a JSON object like {"qkv_proj": [["q_proj", 64], ["k_proj", 32], ["v_proj", 32]]},
+// and where there are notes "notes", a JSON list of texts.
 // "xxh3" is a hash over the names, shapes and data of all tensors and over the other metadata. A
 // file of format "lewis-statistics-1" has no hash and is otherwise the same; it can be read.
 void write_statistics(const std::filesystem::path& file, const Statistics& statistics);

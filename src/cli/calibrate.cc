@@ -15,9 +15,11 @@ struct CalibrateArguments {
 };
 
 void print(const CalibratedText& text) {
+  const std::string file =
+      text.file.empty() ? "nowhere: the cache is off (-o FILE keeps it)" : text.file.string();
   write_out("{}: {} tokens in {} sequences, {} linear layers in {} -> {}{}\n", text.model,
             with_commas(text.tokens), with_commas(text.sequences), text.linear_layers,
-            text.origin.at("compute"), text.file.string(), text.reused ? " (from the cache)" : "");
+            text.origin.at("compute"), file, text.reused ? " (from the cache)" : "");
 }
 
 void run_calibrate(CalibrateArguments& o) {
@@ -60,6 +62,7 @@ void add_calibrate_verb(CLI::App& app) {
                    "Longest sequence (0: 512 for text, no limit for ids)");
   verb->add_flag("--skip-first-token", o->job.skip_first_token,
                  "Do not count the first token of a sequence");
+  add_lenient_option(*verb, o->job.unknown_keys);
   o->common = add_common_options(*verb);
   verb->callback([o] { run_calibrate(*o); });
 }

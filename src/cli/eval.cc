@@ -98,6 +98,7 @@ void add_eval_verb(CLI::App& app) {
   verb->add_option("--max-memory", o->max_memory,
                    "Bytes of memory of a recipe's calibration and refinement (K, M, B: decimal)");
   add_compute_option(*verb, o->job.guidance.compute);
+  add_lenient_option(*verb, o->job.unknown_keys);
   o->common = add_common_options(*verb);
   verb->callback([o] { run_eval(*o); });
 }

@@ -4,6 +4,7 @@
 
 #include <map>
 
+#include "app/check.h"
 #include "base/json.h"
 #include "base/threads.h"
 #include "cli/table.h"
@@ -33,7 +34,7 @@ std::string pattern_of(const std::string& name) {
   return pattern;
 }
 
-void inspect_model(const Checkpoint& model, bool json) {
+void inspect_model(const Checkpoint& model, const std::vector<std::string>& notes, bool json) {
   uint64_t parameters = 0;
   std::map<std::string, uint64_t> of_dtype;
   for (const TensorInfo& t : model.tensors()) {
@@ -49,6 +50,7 @@ void inspect_model(const Checkpoint& model, bool json) {
                     {"parameters", parameters},
                     {"bytes", model.total_bytes()},
                     {"parameters_of_dtype", of_dtype},
+                    {"notes", notes},
                     {"tensors", tensors}});
     return;
   }
@@ -109,7 +111,9 @@ void add_inspect_verb(CLI::App& app) {
     Threads threads(o->common->threads);
     const Checkpoint model = Checkpoint::open(o->model);
     if (o->tensor.empty()) {
-      inspect_model(model, o->common->json);
+      const std::vector<std::string> notes = notes_on_model(model, threads);
+      for (const std::string& note : notes) write_err("lewis: note: {}\n", note);
+      inspect_model(model, notes, o->common->json);
     } else {
       inspect_tensor(model, o->tensor, o->common->json, threads);
     }

@@ -126,8 +126,6 @@ void run_merge(MergeArguments& o) {
     return;
   }
   const MergeResult result = merge(o.job, run);
-  for (const std::string& warning : result.tensors.warnings)
-    write_err("lewis: note: {}\n", warning);
   o.common->json ? write_json_text(json_text(result)) : print_merge(result);
 }
 

@@ -155,8 +155,6 @@ void run_plan(PlanArguments& o) {
   if (!o.max_memory.empty()) o.job.guidance.max_memory = parse_bytes(o.max_memory, "--max-memory");
   ProgressPrinter progress(o.common->quiet);
   const PlanResult result = plan(o.job, run_context(*o.common, progress));
-  for (const std::string& note : result.recipe->notes)
-    fmt::print(stderr, "lewis: note: {}\n", note);
   if (o.common->json) {
     write_json_text(json_text(result));
     return;

@@ -104,6 +104,7 @@ void add_tune_verb(CLI::App& app) {
   verb->add_option("--max-memory", o->max_memory,
                    "Bytes of memory of calibration and refinement (K, M, B: decimal)");
   add_compute_option(*verb, o->job.options.guidance.compute);
+  add_lenient_option(*verb, o->job.unknown_keys);
   o->common = add_common_options(*verb);
   verb->callback([o] { run_tune(*o); });
 }

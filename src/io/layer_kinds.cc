@@ -400,6 +400,10 @@ const Json& text_part(const Json& config) {
   return text != config.end() && text->is_object() ? *text : config;
 }
 
+Json& text_part(Json& config) {
+  return const_cast<Json&>(text_part(static_cast<const Json&>(config)));
+}
+
 Json layer_kind(const Json& text, std::string_view key, int64_t layer) {
   if (Json kind = listed(text, key, layer); !kind.is_null()) return kind;
   const Rule* rule = find_rule(text, key);

@@ -14,6 +14,7 @@ namespace lewis {
 
 // The part of config.json that describes the text model: its text_config, or all of it.
 const Json& text_part(const Json& config);
+Json& text_part(Json& config);
 
 // What config.json says of one layer under `key` ("layer_types", "no_rope_layers"), or what
 // transformers' rule for the model_type makes of its number where the file has no list. Null where

@@ -235,10 +235,14 @@ MergeCost cost_of(const MergeInputs& inputs, size_t threads, uint64_t max_memory
 
 }  // namespace
 
-MergeCost merge_cost(const Recipe& recipe, size_t threads, uint64_t max_memory,
-                     const TokenizerBuilder& tokenizers) {
-  const MergeInputs inputs(recipe, {.threads = threads, .tokenizers = tokenizers});
-  return cost_of(inputs, threads, max_memory);
+MergePreview preview_merge(const Recipe& recipe, const MergeOptions& options,
+                           const Threads& threads) {
+  const MergeInputs inputs(
+      recipe, {.seed = options.seed, .threads = threads.count(), .tokenizers = options.tokenizers});
+  MergePreview preview{cost_of(inputs, threads.count(), options.max_memory), inputs.warnings()};
+  std::ranges::copy(check_companions(inputs, !options.no_tokenizer),
+                    std::back_inserter(preview.notes));
+  return preview;
 }
 
 namespace {
@@ -286,7 +290,6 @@ MergeReport merge(const Recipe& recipe, const MergeOptions& options, Threads& th
   const std::vector<std::string> models = fingerprints(inputs);
   MergeReport report;
   report.warnings = inputs.warnings();
-  check_companions(inputs, !options.no_tokenizer);
   ModelWriter writer(options.out, outputs_of(inputs),
                      {.shard_bytes = options.shard_bytes,
                       .force = options.force,

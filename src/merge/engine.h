@@ -40,9 +40,15 @@ struct MergeOptions {
 // first.
 void check_merge_target(const Recipe& recipe, const MergeOptions& options);
 
-// `max_memory`: 0, or the limit that peak_memory is for; Error(kResource) when it cannot be kept.
-MergeCost merge_cost(const Recipe& recipe, size_t threads, uint64_t max_memory = 0,
-                     const TokenizerBuilder& tokenizers = {});
+// What is known of a merge before weights are read.
+struct MergePreview {
+  MergeCost cost;
+  std::vector<std::string> notes;  // that merge() gives, one line each
+};
+// Opens all models and checks all that merge() checks before it writes, except for OUT itself: the
+// files beside the weights, too. Error(kResource) when options.max_memory cannot be kept.
+MergePreview preview_merge(const Recipe& recipe, const MergeOptions& options,
+                           const Threads& threads);
 
 // Merges a recipe: opens and checks all models (same tensors, same shapes; Error(kInput) names the
 // first that differs), writes OUT.partial and renames it to OUT. On any error nothing named OUT has

@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "base/model_files.h"
 #include "io/checkpoint.h"
+#include "io/layer_kinds.h"
 #include "io/model_folder.h"
 #include "io/tied_head.h"
 #include "merge/sources/adapter_source.h"
@@ -50,6 +51,10 @@ void settle_tied_head(InputModel& model) {
         model.label(), head, embedding));
     return;
   }
+  model.notes.push_back(
+      fmt::format("{}: {} is stored with the values of {}, to which config.json ties it: they are "
+                  "one tensor here",
+                  model.label(), head, embedding));
   model.source =
       without_tensors(std::move(model.source), [&](const TensorInfo& t) { return t.name == head; });
 }
@@ -121,8 +126,7 @@ void take_vocabulary(InputModel& model, int64_t rows_before, const fs::path& ada
   const HeadTensors found = find_head(model.source->tensors());
   if (!found.embedding || found.embedding->shape[0] == rows_before) return;
   const int64_t rows = found.embedding->shape[0];
-  Json& text = model.config->contains("text_config") ? model.config->at("text_config")
-                                                     : static_cast<Json&>(*model.config);
+  Json& text = text_part(*model.config);
   if (text.contains("vocab_size")) text["vocab_size"] = rows;
   model.config_text = model.config->dump(2) + "\n";
   const ModelFiles own(adapter);
@@ -150,9 +154,9 @@ InputModel in_memory(const std::string& name, std::shared_ptr<const TensorSource
 }  // namespace
 
 int64_t InputModel::text_integer(std::string_view key) const {
-  const Json& text = config->contains("text_config") ? config->at("text_config") : *config;
-  const Json size = text.is_object() ? text.value(std::string(key), Json()) : Json();
-  return size.is_number_integer() ? size.get<int64_t>() : 0;
+  const Json& text = text_part(*config);
+  const auto size = text.find(std::string(key));
+  return size != text.end() && size->is_number_integer() ? size->get<int64_t>() : 0;
 }
 
 std::string fingerprint(const TokenizerChange& change) {

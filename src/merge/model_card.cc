@@ -16,6 +16,8 @@
 namespace lewis {
 namespace {
 
+constexpr const char* kGeneration = "generation_config.json";
+
 // A YAML text in double quotes.
 std::string quoted(const std::string& text) { return printable_json(dump_json(text)); }
 
@@ -33,7 +35,7 @@ std::optional<DType> output_dtype(const MergeInputs& inputs) {
 // config.json of a stack of slices: the number of layers, and the kind of each.
 std::string stacked_config(const MergeInputs& inputs, const std::string& config) {
   Json json = parse_json(config, "config.json");
-  Json& text = json.contains("text_config") ? json["text_config"] : json;
+  Json& text = text_part(json);
   if (!text.contains("num_hidden_layers")) return config;
   stack_layer_kinds(inputs.layer_origins(), text);
   return json.dump(2) + "\n";
@@ -176,20 +178,23 @@ ChangedFiles changed_files_of(const MergeInputs& inputs) {
   ChangedFiles changed = inputs.main().changed_files;
   const TokenizerChange& change = inputs.tokenizer();
   for (const auto& [name, content] : change.files) changed[name] = content;
-  const std::string name = "generation_config.json";
-  const auto generation = inputs.main().files().read(name);
+  const auto generation = inputs.main().files().read(kGeneration);
   if (generation && (!change.renumbered.empty() || change.eos)) {
-    Json json = parse_json(*generation, inputs.main().files().path_of(name));
+    Json json = parse_json(*generation, inputs.main().files().path_of(kGeneration));
     renumber_tokens(change.renumbered, json);
     follow_eos(change.eos, json);
-    changed[name] = json.dump(2) + "\n";
+    changed[kGeneration] = json.dump(2) + "\n";
   }
   return changed;
 }
 
-void check_companions(const MergeInputs& inputs, bool tokenizer) {
+std::vector<std::string> check_companions(const MergeInputs& inputs, bool tokenizer) {
   const ModelFiles files(inputs.main().folder, changed_files_of(inputs));
-  for (const std::string& file : companions_of(files, tokenizer).copied) files.read(file);
+  config_of(inputs);
+  files.read(kGeneration);
+  const Companions companions = companions_of(files, tokenizer);
+  for (const std::string& file : companions.copied) files.read(file);
+  return companions.notes;
 }
 
 std::vector<std::string> add_companions(const MergeInputs& inputs, const std::string& name,
@@ -200,7 +205,7 @@ std::vector<std::string> add_companions(const MergeInputs& inputs, const std::st
   };
   if (const std::string config = config_of(inputs); !config.empty())
     writer.add_file("config.json", config);
-  copy("generation_config.json");
+  copy(kGeneration);
   const Companions companions = companions_of(files, tokenizer);
   for (const std::string& file : companions.copied) copy(file);
   writer.add_file("README.md", model_card(inputs, name));

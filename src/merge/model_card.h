@@ -24,8 +24,9 @@ std::string config_of(const MergeInputs& inputs);
 // recipe, and generation_config.json where it names tokens that got other ids.
 ChangedFiles changed_files_of(const MergeInputs& inputs);
 
-// Reads what add_companions would copy, so that a file that cannot be is refused before the work.
-void check_companions(const MergeInputs& inputs, bool tokenizer);
+// Makes and reads what add_companions adds, so that a file that cannot be read is refused before
+// the work. Nothing is kept, since a tokenizer may be large. Returns the notes of add_companions.
+std::vector<std::string> check_companions(const MergeInputs& inputs, bool tokenizer);
 
 // Adds all of them to the folder. config, generation_config, tokenizer, chat templates and
 // processors (io/model_folder.h) are those of inputs.main(), byte for byte, except for what the two

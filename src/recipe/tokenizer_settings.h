@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -37,7 +38,9 @@ struct TokenizerSettings {
 
 // The settings of the keys `tokenizer_source` (a text) and `tokenizer` (a map) of the recipe
 // `root`; nullopt if it has neither. Throws Error(kUsage) "WHERE:LINE: ..." that names the key,
-// also for both.
-std::optional<TokenizerSettings> parse_tokenizer(const YamlNode& root, std::string_view where);
+// also for both. `ignored`: gets a line for each unknown key; null: they are refused.
+std::optional<TokenizerSettings> parse_tokenizer(
+    const YamlNode& root, std::string_view where,
+    std::shared_ptr<std::vector<std::string>> ignored = nullptr);
 
 }  // namespace lewis

@@ -68,22 +68,25 @@ bool is_range(const YamlNode& node) {
 struct TunableRecipe::Documents {
   std::filesystem::path file;
   std::vector<YamlNode> roots;
+  UnknownKeys unknown;
 };
 
 TunableRecipe::TunableRecipe() = default;
 TunableRecipe::~TunableRecipe() = default;
 TunableRecipe::TunableRecipe(TunableRecipe&&) noexcept = default;
 
-TunableRecipe TunableRecipe::read(const std::filesystem::path& file) {
-  return parse(read_text_file(file), file);
+TunableRecipe TunableRecipe::read(const std::filesystem::path& file, UnknownKeys unknown) {
+  return parse(read_text_file(file), file, unknown);
 }
 
-TunableRecipe TunableRecipe::parse(std::string_view text, const std::filesystem::path& file) {
+TunableRecipe TunableRecipe::parse(std::string_view text, const std::filesystem::path& file,
+                                   UnknownKeys unknown) {
   const std::string where = file.empty() ? "recipe" : file.string();
   const YamlReader yaml(where);
   TunableRecipe recipe;
   recipe.text_ = text;
-  recipe.documents_ = std::make_unique<Documents>(Documents{file, parse_yaml(text, where)});
+  recipe.documents_ =
+      std::make_unique<Documents>(Documents{file, parse_yaml(text, where), unknown});
   for (YamlNode& root : recipe.documents_->roots) {
     for_ranges(root, "", [&](const std::string& path, YamlNode& node) {
       recipe.ranges_.push_back(range_of(yaml, path, node));
@@ -110,7 +113,7 @@ Recipe TunableRecipe::with(std::span<const double> values) const {
       node = number;
     });
   }
-  Recipe recipe = recipe_of(std::move(roots), documents_->file);
+  Recipe recipe = recipe_of(std::move(roots), documents_->file, {}, documents_->unknown);
   recipe.text = to_yaml(recipe, false);
   return recipe;
 }

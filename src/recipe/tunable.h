@@ -23,8 +23,11 @@ class TunableRecipe {
  public:
   // Throws Error(kUsage) "FILE:LINE: ..." for YAML that is none, a range that is not one, no range
   // at all, and what parse_recipe refuses with the ranges' starts in their places.
-  static TunableRecipe read(const std::filesystem::path& file);
-  static TunableRecipe parse(std::string_view text, const std::filesystem::path& file);
+  // `unknown`: see parse_recipe.
+  static TunableRecipe read(const std::filesystem::path& file,
+                            UnknownKeys unknown = UnknownKeys::kRefused);
+  static TunableRecipe parse(std::string_view text, const std::filesystem::path& file,
+                             UnknownKeys unknown = UnknownKeys::kRefused);
   ~TunableRecipe();
   TunableRecipe(TunableRecipe&&) noexcept;
 

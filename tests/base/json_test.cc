@@ -98,6 +98,9 @@ TEST(Json, HugeTextsAreRefusedShortly) {
   std::string many = "[0";
   for (size_t i = 0; i < 4'000'000; ++i) many += ",0";
   EXPECT_NE(refusal(many + "]").find("more than 4000000 values"), std::string::npos);
+  std::string keys = "{\"a\":0";
+  for (size_t i = 0; i < 1'500'000; ++i) keys += fmt::format(",\"{}\":0", i);
+  EXPECT_NE(refusal(keys + "}").find("more than 1500000 keys"), std::string::npos);
   EXPECT_LT(refusal("{\"" + std::string(1'000'000, 'x')).size(), 500u);
   EXPECT_NE(refusal(std::string(1'000'000, '[')).find("nested deeper"), std::string::npos);
 }

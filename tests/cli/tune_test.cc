@@ -1,6 +1,7 @@
 // lewis tune, as its user runs it.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <filesystem>
 #include <fstream>
@@ -57,6 +58,47 @@ TEST(Tune, DoesNotJudgeOnWhatRefinementFitsTo) {
   const auto run = tuned.run();
   EXPECT_EQ(run.code, 2);
   EXPECT_NE(run.err.find("lewis.refine"), std::string::npos) << run.err;
+}
+
+// Nor does the search judge on what a module is made from, through a document that it merges.
+TEST(Tune, DoesNotJudgeOnWhatAModuleIsMadeFrom) {
+  const Tuned tuned;
+  const auto run = [&](int samples) {
+    std::ofstream(tuned.recipe)
+        << "name: m\nmerge_method: ties\nbase_model: demo/models/base\nmodels:\n"
+           "- {model: demo/models/math, parameters: {weight: 1, density: 0.5}}\n"
+           "lewis:\n  calibration:\n  - {model: demo/models/math, "
+           "data: demo/data/math_train.jsonl, format: gsm8k, samples: "
+        << samples
+        << "}\n---\nmerge_method: task_arithmetic\nbase_model: demo/models/base\nmodules:\n"
+           "  embed_tokens:\n    models: [{model: demo/models/math, parameters: {weight: 1}}]\n"
+           "  default:\n    models: [{model: m, parameters: {weight: 1}}]\n"
+           "parameters: {lambda: {search: [0.5, 1.5], start: 1}}\ndtype: bfloat16\nlewis:\n"
+           "  calibration:\n  - {model: demo/models/math, data: demo/data/math_train.jsonl, "
+           "format: gsm8k, samples: 4}\n  allocation: none\n";
+    return run_lewis(tuned.dir.path, "tune " + tuned.recipe.string() + " -o " + tuned.out.string() +
+                                         " --evaluations 1 --samples 24 --objective mean");
+  };
+  const auto all = run(0);
+  EXPECT_EQ(all.code, 2);
+  EXPECT_NE(all.err.find("merges are made from all but 0"), std::string::npos) << all.err;
+  const auto few = run(4);
+  EXPECT_EQ(few.code, 0) << few.err;
+}
+
+// What is no file has no place for a journal beside it.
+TEST(Tune, WritesIntoNothingButAFile) {
+  Tuned tuned;
+  const std::filesystem::path fifo = tuned.dir.path / "fifo", link = tuned.dir.path / "link";
+  ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
+  std::filesystem::create_symlink(fifo, link);
+  for (const auto& file : {fifo, link}) {
+    tuned.out = file;
+    const auto run = tuned.run();
+    EXPECT_EQ(run.code, 2) << run.err;
+    EXPECT_NE(run.err.find("is no regular file"), std::string::npos) << run.err;
+    EXPECT_FALSE(std::filesystem::exists(file.string() + ".journal.jsonl"));
+  }
 }
 
 // A journal that was cut off anywhere leads to the same bytes, by any number of threads.

@@ -52,8 +52,7 @@ class Crash : public testing::Test {
   pid_t start(const std::vector<std::string>& settings, bool resume) const {
     std::vector<std::string> variables = settings;
     for (char** v = environ; *v; ++v) variables.emplace_back(*v);
-    if (!settings.empty()) variables.emplace_back(std::string("LD_PRELOAD=") + LEWIS_SHIM);
-    std::vector<std::string> words = {LEWIS_BINARY,  "merge", (dir_.path / "r.yml").string(),
+    std::vector<std::string> words = {LEWIS_SHIMMED, "merge", (dir_.path / "r.yml").string(),
                                       out_.string(), "-q",    "--out-shard-size",
                                       "12K"};
     if (resume) words.emplace_back("--resume");
@@ -67,7 +66,7 @@ class Crash : public testing::Test {
     for (const int fd : {1, 2})
       posix_spawn_file_actions_addopen(&quiet, fd, "/dev/null", O_WRONLY, 0);
     pid_t pid = 0;
-    EXPECT_EQ(posix_spawn(&pid, LEWIS_BINARY, &quiet, nullptr, argv.data(), envp.data()), 0);
+    EXPECT_EQ(posix_spawn(&pid, LEWIS_SHIMMED, &quiet, nullptr, argv.data(), envp.data()), 0);
     posix_spawn_file_actions_destroy(&quiet);
     return pid;
   }

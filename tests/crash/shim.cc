@@ -1,5 +1,6 @@
-// Loaded before the C library by tests (LD_PRELOAD): counts the calls that change files, and stops
-// or fails the k-th. Calls on descriptors 0 to 2 do not count.
+// Linked into the program of the crash tests, so that its functions come before those of the C
+// library and of sanitizers: counts the calls that change files, and stops or fails the k-th. Calls
+// on descriptors 0 to 2 do not count.
 //   SHIM_COUNT=FILE      at the end writes how many calls there were
 //   SHIM_KILL=K          SIGKILL before call K;  SHIM_AFTER=1: after it
 //   SHIM_FAIL=K:ERRNO    call K fails;  SHIM_FOREVER=1: and all later ones

@@ -291,7 +291,7 @@ TEST_F(SandboxTest, TheEndOfThisProcessEndsThePrograms) {
   for (int i = 0; i < 1000 && program == 0; ++i) {
     std::this_thread::sleep_for(20ms);
     for (const auto& entry : std::filesystem::directory_iterator(folder.path))
-      std::ifstream(entry.path() / "pid") >> program;
+      std::ifstream(entry.path() / "work/pid") >> program;
   }
   ASSERT_GT(program, 0);
   EXPECT_EQ(kill(program, 0), 0);
@@ -300,6 +300,10 @@ TEST_F(SandboxTest, TheEndOfThisProcessEndsThePrograms) {
   for (int i = 0; i < 250 && kill(program, 0) == 0; ++i) std::this_thread::sleep_for(20ms);
   EXPECT_NE(kill(program, 0), 0) << "the program outlives lewis";
   kill(program, SIGKILL);
+  // The killed process could not remove the working folder: the next does.
+  EXPECT_FALSE(std::filesystem::is_empty(folder.path));
+  const Sandbox next;
+  EXPECT_TRUE(std::filesystem::is_empty(folder.path));
 }
 
 TEST_F(SandboxTest, TheHostHasAnotherName) {

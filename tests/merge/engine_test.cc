@@ -324,12 +324,13 @@ TEST_F(Engine, MaxMemoryIsKeptOrRefused) {
       for (size_t i = 1; i < bytes.size(); i += 2) bytes[i] &= std::byte{0xbf};  // finite
     });
   }
-  const MergeCost cost = merge_cost(recipe(), 2);
+  const Threads threads(2);
+  const MergeCost cost = preview_merge(recipe(), {}, threads).cost;
   EXPECT_LT(cost.least_memory, cost.peak_memory);
   run(recipe());
   const auto expected = snapshot(out_);
   MergeOptions options{.max_memory = cost.least_memory};  // the tensor goes block by block
-  EXPECT_EQ(merge_cost(recipe(), 2, cost.least_memory).peak_memory, cost.least_memory);
+  EXPECT_EQ(preview_merge(recipe(), options, threads).cost.peak_memory, cost.least_memory);
   run(recipe(), 2, options);
   EXPECT_EQ(snapshot(out_), expected);
   fs::remove_all(out_);
@@ -352,7 +353,7 @@ TEST_F(Engine, QuantisedModelsAreRefused) {
 
 TEST_F(Engine, CostIsWhatTheMergeThenDoes) {
   const Recipe r = recipe();
-  const MergeCost cost = merge_cost(r, 2);
+  const MergeCost cost = preview_merge(r, {}, Threads(2)).cost;
   const MergeReport report = run(r);
   EXPECT_EQ(cost.bytes_read, report.bytes_read);
   EXPECT_EQ(cost.bytes_written, report.bytes_written);

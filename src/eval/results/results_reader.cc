@@ -35,7 +35,7 @@ fs::path newest_results(const fs::path& folder) {
   return file;
 }
 
-struct File {
+struct ResultsFile {
   fs::path path;
   Json json;
 
@@ -79,7 +79,7 @@ bool is_accuracy(const MetricResults& m) {
   return known && m.value >= 0 && m.value <= 1;
 }
 
-std::vector<MetricResults> read_metrics(const File& file, const std::string& task,
+std::vector<MetricResults> read_metrics(const ResultsFile& file, const std::string& task,
                                         const Json& scores) {
   if (!scores.is_object()) throw file.error(fmt::format("results.{} must be an object", task));
   const Json better = file.object(file.object(file.json, "higher_is_better"), task);
@@ -182,7 +182,7 @@ void take_samples(const Samples& samples, TaskResults& task) {
 }
 
 // The items that lewis keeps in the results file itself.
-void take_own_items(const File& file, const Json& items, TaskResults& task) {
+void take_own_items(const ResultsFile& file, const Json& items, TaskResults& task) {
   const Json docs = items.value("doc_hash", Json::array());
   const Json prompts = items.value("prompt_hash", Json::array());
   const Json values = file.object(items, "values"), weights = file.object(items, "weights");
@@ -213,7 +213,7 @@ void take_own_items(const File& file, const Json& items, TaskResults& task) {
   }
 }
 
-TaskResults read_task(const File& file, const std::string& name, const Json& scores) {
+TaskResults read_task(const ResultsFile& file, const std::string& name, const Json& scores) {
   TaskResults task;
   task.name = name;
   task.label = file.text(scores, "alias");
@@ -246,7 +246,7 @@ TaskResults read_task(const File& file, const std::string& name, const Json& sco
 }  // namespace
 
 ModelResults read_results(const fs::path& path) {
-  File file;
+  ResultsFile file;
   file.path = fs::is_directory(path) ? newest_results(path) : path;
   file.json = read_json(file.path);
   if (!file.json.is_object() || !file.json.contains("results"))

@@ -22,6 +22,8 @@
 #include "base/text_file.h"
 #include "eval/sandbox/sandbox_child.h"
 #include "eval/sandbox/sandbox_filter.h"
+#include "io/disk.h"
+#include "io/file.h"
 
 namespace lewis {
 namespace {
@@ -66,15 +68,15 @@ def main():
 main()
 )py";
 
-class File {
+class Descriptor {
  public:
-  explicit File(int number = -1) : number_(number) {}
-  File(File&& other) noexcept : number_(std::exchange(other.number_, -1)) {}
-  File& operator=(File&& other) noexcept {
+  explicit Descriptor(int number = -1) : number_(number) {}
+  Descriptor(Descriptor&& other) noexcept : number_(std::exchange(other.number_, -1)) {}
+  Descriptor& operator=(Descriptor&& other) noexcept {
     std::swap(number_, other.number_);
     return *this;
   }
-  ~File() { reset(); }
+  ~Descriptor() { reset(); }
   int get() const { return number_; }
   void reset() {
     if (number_ >= 0) close(std::exchange(number_, -1));
@@ -89,46 +91,55 @@ Error no_resources(std::string_view what) {
 }
 
 struct Pipe {
-  File read, write;
+  Descriptor read, write;
   Pipe() {
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) != 0) throw no_resources("a pipe");
-    read = File(ends[0]);
-    write = File(ends[1]);
+    read = Descriptor(ends[0]);
+    write = Descriptor(ends[1]);
   }
 };
 
 // Ours does not block.
 struct Channel {
-  File ours, theirs;
+  Descriptor ours, theirs;
   Channel() {
     int ends[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
       throw no_resources("a socket");
-    ours = File(ends[0]);
-    theirs = File(ends[1]);
+    ours = Descriptor(ends[0]);
+    theirs = Descriptor(ends[1]);
     fcntl(ours.get(), F_SETFL, O_NONBLOCK);
   }
 };
 
-// Where there is no mount namespace: a folder of the machine, removed with all that is in it.
+constexpr std::string_view kWorkFolderName = "lewis-sandbox", kWorkFolderMarker = ".lewis-sandbox";
+
+// Where there is no mount namespace: a folder of the machine, removed with all that is in it. It
+// lies in a folder with a marker that this process has locked, so that a later process can tell
+// what one has left that was killed (remove_abandoned_folders).
 class WorkFolder {
  public:
-  explicit WorkFolder(bool of_nobody) {
-    std::string name = (fs::temp_directory_path() / "lewis-sandbox-XXXXXX").string();
-    if (!mkdtemp(name.data())) throw no_resources(name);
-    path_ = name;
-    if (of_nobody && chown(name.c_str(), kNobody, kNobody) != 0) throw no_resources(name);
+  explicit WorkFolder(bool of_nobody)
+      : outer_(make_unique_folder(fs::temp_directory_path(), kWorkFolderName)),
+        marker_(File::open_append(outer_ / kWorkFolderMarker)),
+        path_(outer_ / "work") {
+    marker_.try_lock();  // where there are no locks nothing is taken for abandoned
+    const bool made = chmod(outer_.c_str(), 0711) == 0 && mkdir(path_.c_str(), 0700) == 0;
+    if (!made || (of_nobody && chown(path_.c_str(), kNobody, kNobody) != 0))
+      throw no_resources(path_.string());
   }
   ~WorkFolder() {
     std::error_code ignored;
-    fs::remove_all(path_, ignored);  // links in it are removed, not followed
+    fs::remove_all(outer_, ignored);  // links in it are removed, not followed
   }
   WorkFolder(const WorkFolder&) = delete;
   WorkFolder& operator=(const WorkFolder&) = delete;
   const fs::path& path() const { return path_; }
 
  private:
+  fs::path outer_;
+  File marker_;
   fs::path path_;
 };
 
@@ -226,7 +237,7 @@ Run::Run(ChildPlan plan, const SandboxLimits& limits, std::string_view program,
 }
 
 void Run::start(ChildPlan& plan) {
-  const File null(open("/dev/null", O_RDONLY | O_CLOEXEC));
+  const Descriptor null(open("/dev/null", O_RDONLY | O_CLOEXEC));
   plan.standard_input = null.get();
   plan.output = output_pipe_.write.get();
   plan.channel = channel_.theirs.get();
@@ -380,6 +391,9 @@ Sandbox::Sandbox(SandboxLimits limits, PythonInstall python)
     : limits_(limits), python_(std::move(python)) {
   for (size_t i = 0; i < kSandboxLayers; ++i) layers_.push_back({static_cast<SandboxLayer>(i)});
   find_layers();
+  std::error_code error;
+  const fs::path temporary = fs::temp_directory_path(error);
+  if (!error) remove_abandoned_folders(temporary, kWorkFolderName, kWorkFolderMarker);
 }
 
 // Namespaces, as the kernel gives them to this process.

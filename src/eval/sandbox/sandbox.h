@@ -65,6 +65,7 @@ PythonInstall find_python();
 class Sandbox {
  public:
   // Finds out with a trial program which layers this machine gives; the others are left out.
+  // Removes the working folders that killed processes have left.
   explicit Sandbox(SandboxLimits limits = {}, PythonInstall python = find_python());
 
   struct LayerState {

@@ -92,6 +92,7 @@ InputModel open_stage(const Recipe& recipe, const OpenOptions& options) {
   const MergeInputs& inputs = source->inputs();
   InputModel model;
   model.source = source;
+  model.notes = inputs.warnings();
   model.folder = inputs.main().folder;
   model.changed_files = changed_files_of(inputs);
   model.config_text = config_of(inputs);

@@ -15,7 +15,7 @@ Recipe RecipeReader::recipe(const YamlNode& root) const {
   r.merge_method = text(need(root, "merge_method"), "merge_method");
   if (const YamlNode* n = given(root, "dtype")) r.dtype = dtype_of(*n, "dtype");
   if (const YamlNode* n = given(root, "out_dtype")) r.out_dtype = dtype_of(*n, "out_dtype");
-  r.tokenizer = parse_tokenizer(root, where());
+  r.tokenizer = parse_tokenizer(root, where(), ignored());
   if (const YamlNode* n = given(root, "chat_template")) r.chat_template = text(*n, "chat_template");
   r.parameters = parameters_in(root, ParameterScope::kWhole);
   read_inputs(root, r);

@@ -1,10 +1,11 @@
-// Unknown keys of a recipe: where a key belongs that is known at another place, and which keys are
-// passed over on request because mergekit passes over them.
+// RecipeKeys. Unknown keys of a recipe: where a key belongs that is known at another place, and
+// which keys are passed over on request because mergekit passes over them.
 #include <algorithm>
 #include <array>
 
 #include "base/suggest.h"
-#include "recipe/parse/recipe_reader.h"
+#include "recipe/parameters.h"
+#include "recipe/parse/recipe_keys.h"
 
 namespace lewis {
 namespace {
@@ -76,20 +77,20 @@ std::string place_of(std::string_view key) {
 
 }  // namespace
 
-void RecipeReader::pass_over(int line, std::string_view message) const {
+void RecipeKeys::pass_over(int line, std::string_view message) const {
   ignored_->push_back(
       fmt::format("{}:{}: {} and is ignored, as by mergekit", where(), line, message));
 }
 
-void RecipeReader::check_keys(const YamlNode& map, std::span<const std::string_view> known,
-                              std::string_view what) const {
+void RecipeKeys::check_keys(const YamlNode& map, std::span<const std::string_view> known,
+                            std::string_view what) const {
   if (map.kind != YamlNode::Kind::kMap) return YamlReader::check_keys(map, known, what);
   for (const auto& [key, _] : map.entries) {
     if (std::ranges::find(known, key.scalar) != known.end()) continue;
     const std::string place = place_of(key.scalar);
     // mergekit knows nothing of the section `lewis:`; what is written there was meant.
     const bool ours = what.starts_with("lewis") || what == "statistics";
-    if (ignored_ && !ours) {
+    if (passes_over() && !ours) {
       pass_over(key.line, fmt::format("{} has no meaning in {}{}{}", in_quotes(key.scalar), what,
                                       place.empty() ? "" : ": ", place));
       continue;

@@ -67,7 +67,7 @@ Parameters RecipeReader::parameters_of(const YamlNode& map, ParameterScope scope
     const ParameterRow& row = *found;
     if (scope == ParameterScope::kModel && row.scope == ParameterScope::kWhole) {
       const std::string whole = fmt::format("'{}' is a parameter of the whole merge", key.scalar);
-      if (!ignored_) fail(key.line, whole + ": write it under the recipe's own parameters");
+      if (!passes_over()) fail(key.line, whole + ": write it under the recipe's own parameters");
       pass_over(key.line, whole + ", not of a model,");
       continue;
     }

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "recipe/parameters.h"
+#include "recipe/parse/recipe_keys.h"
 #include "recipe/recipe.h"
-#include "yaml/reader.h"
 
 namespace lewis {
 
@@ -17,18 +17,15 @@ namespace lewis {
 // name is used.
 using FindStage = std::function<std::shared_ptr<const Recipe>(const std::string& name, int line)>;
 
-class RecipeReader : private YamlReader {
+class RecipeReader : private RecipeKeys {
  public:
-  // `in_memory`: see parse_recipe. `ignored`: gets a line for each unknown key that mergekit
-  // ignores; null: those are refused.
+  // `in_memory`: see parse_recipe. `ignored`: see RecipeKeys.
   RecipeReader(const std::filesystem::path& file, FindStage find_stage,
-               std::vector<std::string> in_memory,
-               std::shared_ptr<std::vector<std::string>> ignored = nullptr)
-      : YamlReader(where_of(file)),
+               std::vector<std::string> in_memory, Notes ignored = nullptr)
+      : RecipeKeys(where_of(file), std::move(ignored)),
         file_(file),
         find_stage_(std::move(find_stage)),
-        in_memory_(std::move(in_memory)),
-        ignored_(std::move(ignored)) {}
+        in_memory_(std::move(in_memory)) {}
 
   // How messages name a recipe's file.
   static std::string where_of(const std::filesystem::path& file) {
@@ -40,15 +37,6 @@ class RecipeReader : private YamlReader {
 
  private:
   using Path = std::filesystem::path;
-
-  // key_places.cc: as YamlReader's, but a key that is known at another place is told where that is.
-  void check_keys(const YamlNode& map, std::span<const std::string_view> known,
-                  std::string_view what) const;
-  void check_keys(const YamlNode& map, std::initializer_list<std::string_view> known,
-                  std::string_view what) const {
-    check_keys(map, std::span(known.begin(), known.size()), what);
-  }
-  void pass_over(int line, std::string_view message) const;
 
   // document.cc
   void read_inputs(const YamlNode& root, Recipe& r) const;
@@ -106,7 +94,6 @@ class RecipeReader : private YamlReader {
   Path file_;
   FindStage find_stage_;
   std::vector<std::string> in_memory_;
-  std::shared_ptr<std::vector<std::string>> ignored_;
 };
 
 // The place of the model in r.models, where it is put if it is not there yet.

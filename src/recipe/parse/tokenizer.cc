@@ -1,15 +1,16 @@
 // `tokenizer_source:` and `tokenizer:`.
+#include "recipe/parse/recipe_keys.h"
 #include "recipe/tokenizer_settings.h"
-#include "yaml/reader.h"
 
 namespace lewis {
 namespace {
 
 using Kind = YamlNode::Kind;
 
-class TokenizerParser : private YamlReader {
+class TokenizerParser : private RecipeKeys {
  public:
-  explicit TokenizerParser(std::string_view where) : YamlReader(std::string(where)) {}
+  TokenizerParser(std::string_view where, Notes ignored)
+      : RecipeKeys(std::string(where), std::move(ignored)) {}
 
   std::optional<TokenizerSettings> settings(const YamlNode& root) const {
     const YamlNode* source = given(root, "tokenizer_source");
@@ -91,8 +92,10 @@ class TokenizerParser : private YamlReader {
 
 }  // namespace
 
-std::optional<TokenizerSettings> parse_tokenizer(const YamlNode& root, std::string_view where) {
-  return TokenizerParser(where).settings(root);
+std::optional<TokenizerSettings> parse_tokenizer(
+    const YamlNode& root, std::string_view where,
+    std::shared_ptr<std::vector<std::string>> ignored) {
+  return TokenizerParser(where, std::move(ignored)).settings(root);
 }
 
 }  // namespace lewis
