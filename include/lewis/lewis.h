@@ -198,9 +198,10 @@ struct TensorMergeJob {
 // Gets every tensor of the output, sorted by name. The bytes are valid during the call.
 using TensorSink = std::function<void(const TensorInfo&, std::span<const std::byte>)>;
 
-// Merges tensor after tensor; one tensor with its inputs is in memory at a time. The bytes are
-// those that merge() would write. Throws Error(kUsage) for a recipe that needs more than tensors
-// (calibration, refinement, tokenizer settings), else as merge does; and what the sink throws.
+// Merges tensor after tensor, and reads the inputs of the next one meanwhile; no others are in
+// memory. The bytes are those that merge() would write. Throws Error(kUsage) for a recipe that
+// needs more than tensors (calibration, refinement, tokenizer settings), else as merge does; and
+// what the sink throws.
 LEWIS_API void merge_tensors(const TensorMergeJob& job, const TensorSink& sink,
                              const RunContext& run = {});
 

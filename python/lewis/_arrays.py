@@ -143,7 +143,8 @@ def merge_state_dict(
         models: by the name that the recipe uses, ``{tensor's name: array}``. An array is numpy's
             (``bfloat16`` and ``float8`` of ml_dtypes too), torch's, or any object with
             ``__dlpack__``, in the processor's memory. It may have any strides and be read-only. It
-            is read where it is; nothing is copied but the one tensor that is merged at the time.
+            is read where it is; only the inputs of the tensor that is merged at the time, and of the
+            next one, are copied.
             Instead of a dict, the folder of a model may be given, or what :func:`open_model`
             returns, which are read tensor by tensor. Models of the recipe that are
             missing here are opened as folders.

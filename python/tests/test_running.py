@@ -160,6 +160,10 @@ def test_any_number_of_threads_gives_the_same_bytes(threads):
 
 # ---- interrupts ----
 
+# Seconds from Ctrl-C to the end of the interpreter: a quarter on an idle machine, and several
+# where other tests keep every core busy.
+PATIENCE = 6
+
 
 def interrupted(code: str, after: str, *arguments: object) -> tuple[float, str]:
     """Runs Python, sends SIGINT when it has printed `after`. Returns the seconds until its end, and
@@ -210,7 +214,7 @@ def test_ctrl_c_stops_a_merge_which_then_resumes(tmp_path):
     file = folders(tmp_path)
     seconds, printed = interrupted(FOLDERS, "now", file, tmp_path / "out")
     assert printed.endswith("stopped\n"), printed
-    assert seconds < 2  # a second, and the interpreter's end
+    assert seconds < PATIENCE
     assert not (tmp_path / "out").exists()
     assert (tmp_path / "out.partial").is_dir()
     result = lewis.merge(file, tmp_path / "out", resume=True, shard_size="2MB")
@@ -261,7 +265,7 @@ def test_ctrl_c_stops_other_verbs(call):
     code = VERB.format(call="[" + call + " for _ in range(50)]")
     seconds, printed = interrupted(code, "now", MODELS["math"], DEMO / "data/math_train.jsonl")
     assert printed.endswith("stopped\n"), printed
-    assert seconds < 2
+    assert seconds < PATIENCE
 
 
 IN_MEMORY = """
@@ -283,7 +287,7 @@ except KeyboardInterrupt:
 def test_ctrl_c_stops_a_merge_in_memory_and_the_module_goes_on():
     seconds, printed = interrupted(IN_MEMORY, "now")
     assert printed.endswith("stopped\n1\n"), printed
-    assert seconds < 2
+    assert seconds < PATIENCE
 
 
 def test_a_handler_of_the_program_runs_while_it_works():
