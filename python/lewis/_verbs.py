@@ -97,6 +97,11 @@ def _run(
         return verb(job, _threads(threads), report_progress, notice)
 
 
+def _tell(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        notice(True, warning)
+
+
 def _paths(paths: Union[PathLike, Sequence[PathLike]]) -> list[pathlib.Path]:
     if isinstance(paths, (str, os.PathLike)):
         return [pathlib.Path(paths)]
@@ -186,8 +191,7 @@ def merge(
     job.shard_bytes = _bytes(shard_size, "shard_size")
     job.report = None if report is False else "" if report is True else report
     result = _run(_lewis.merge, job, threads, progress)
-    for warning in result.tensors.warnings:
-        notice(True, warning)
+    _tell(result.tensors.warnings)
     return result
 
 
@@ -212,7 +216,9 @@ def forecast(
         Error: as :func:`merge`.
     """
     job = _merge_job(recipe, out, lenient, guidance, "f32", None, max_memory, seed)
-    return _run(_lewis.forecast, job, threads, False)
+    result = _run(_lewis.forecast, job, threads, False)
+    _tell(result.warnings)
+    return result
 
 
 def explain(
@@ -277,7 +283,9 @@ def plan(
     job.out = _path(out)
     job.diagnostics = diagnostics
     job.guidance = _guidance(compute, cache, max_memory)
-    return _run(_lewis.plan, job, threads, progress)
+    result = _run(_lewis.plan, job, threads, progress)
+    _tell(result.warnings)
+    return result
 
 
 def calibrate(
@@ -296,6 +304,7 @@ def calibrate(
     compute: Compute = "f32",
     cache: Union[None, Literal[False], PathLike] = None,
     max_memory: Optional[Bytes] = None,
+    lenient: bool = False,
     threads: int = 0,
     progress: ProgressOption = None,
 ) -> CalibrateResult:
@@ -315,7 +324,7 @@ def calibrate(
         max_tokens: the longest sequence; 0: 512 of text, no limit for ids.
         protocol: ``"reference"`` feeds and counts as the paper's program.
         skip_first_token: do not count the first token of a sequence.
-        compute, cache, max_memory, threads, progress: as for :func:`merge`.
+        compute, cache, max_memory, lenient, threads, progress: as for :func:`merge`.
 
     Returns:
         ``texts``: for each ``file``, ``tokens``, ``sequences`` and ``origin``.
@@ -327,6 +336,7 @@ def calibrate(
     Source: docs/lewis.md.
     """
     job = _lewis.CalibrateJob()
+    job.lenient = lenient
     job.data = _path(data)
     job.out = _path(out)
     job.format = format
@@ -373,6 +383,7 @@ def evaluate(
     compute: Compute = "f32",
     cache: Union[None, Literal[False], PathLike] = None,
     max_memory: Optional[Bytes] = None,
+    lenient: bool = False,
     threads: int = 0,
     progress: ProgressOption = None,
 ) -> EvaluateResult:
@@ -399,7 +410,7 @@ def evaluate(
         log_samples: write every item into ``output`` as well.
         resume: False runs all items, whatever an earlier call has finished.
         allow_unsandboxed: run programs even where a layer of the sandbox is missing.
-        compute, cache, max_memory, threads, progress: as for :func:`merge`.
+        compute, cache, max_memory, lenient, threads, progress: as for :func:`merge`.
 
     Returns:
         ``scores``: for each model, task and metric ``value``, ``standard_error``, ``items`` and
@@ -418,6 +429,7 @@ def evaluate(
         else [models]
     )
     job = _lewis.EvaluateJob()
+    job.lenient = lenient
     job.tasks = [tasks] if isinstance(tasks, str) else list(tasks)
     job.other_results = _paths(results)
     job.expert = _path(kl_to)
@@ -507,6 +519,7 @@ def tune(
     compute: Compute = "f32",
     cache: Union[None, Literal[False], PathLike] = None,
     max_memory: Optional[Bytes] = None,
+    lenient: bool = False,
     threads: int = 0,
     progress: ProgressOption = None,
 ) -> TuneResult:
@@ -523,7 +536,7 @@ def tune(
         seed: decides which items those are.
         objective: ``"relative"``: loss between each expert's (0) and the base's (1); ``"mean"``.
         force: take data that is named as a test set.
-        compute, cache, max_memory, threads, progress: as for :func:`merge`.
+        compute, cache, max_memory, lenient, threads, progress: as for :func:`merge`.
 
     Returns:
         ``values`` that were found, ``losses`` on held-out items in nats per token, and ``gain``
@@ -536,6 +549,7 @@ def tune(
     Source: docs/recipes.md.
     """
     job = _lewis.TuneJob()
+    job.lenient = lenient
     job.out = pathlib.Path(out)
     options = _lewis.TuneOptions()
     options.evaluations = evaluations
@@ -547,7 +561,9 @@ def tune(
     options.guidance = _guidance(compute, cache, max_memory)
     job.options = options
     with recipe_files([recipe]) as (job.recipe,):
-        return _run(_lewis.tune, job, threads, progress)
+        result = _run(_lewis.tune, job, threads, progress)
+    _tell(result.warnings)
+    return result
 
 
 def to_dict(

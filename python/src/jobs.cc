@@ -34,6 +34,14 @@ class Struct {
     return *this;
   }
 
+  // Whether keys of a recipe that nobody knows become notes.
+  Struct& lenient(lewis::UnknownKeys T::*member) {
+    class_.def_prop_rw(
+        "lenient", [member](const T& t) { return t.*member == lewis::UnknownKeys::kNoted; },
+        [member](T& t, bool lenient) { t.*member = unknown_keys(lenient); });
+    return *this;
+  }
+
  private:
   nb::class_<T> class_;
 };
@@ -84,6 +92,7 @@ void bind_merge_jobs(nb::module_& m) {
       .rw("diagnostics", &PlanJob::diagnostics)
       .rw("guidance", &PlanJob::guidance);
   Struct<CalibrateJob>(m, "CalibrateJob")
+      .lenient(&CalibrateJob::unknown_keys)
       .rw("model", &CalibrateJob::model)
       .rw("data", &CalibrateJob::data)
       .rw("format", &CalibrateJob::format)
@@ -101,6 +110,7 @@ void bind_merge_jobs(nb::module_& m) {
 void bind_judging_jobs(nb::module_& m) {
   using lewis::EvaluateJob, lewis::ReportJob, lewis::TuneJob, lewis::TuneOptions;
   Struct<EvaluateJob>(m, "EvaluateJob")
+      .lenient(&EvaluateJob::unknown_keys)
       .rw("models", &EvaluateJob::models)
       .rw("tasks", &EvaluateJob::tasks)
       .rw("settings", &EvaluateJob::settings)
@@ -129,6 +139,7 @@ void bind_judging_jobs(nb::module_& m) {
       .rw("force", &TuneOptions::force)
       .rw("guidance", &TuneOptions::guidance);
   Struct<TuneJob>(m, "TuneJob")
+      .lenient(&TuneJob::unknown_keys)
       .rw("recipe", &TuneJob::recipe)
       .rw("out", &TuneJob::out)
       .rw("options", &TuneJob::options);

@@ -165,6 +165,7 @@ void bind_merging(nb::module_& m) {
       .text("yaml", &PlanResult::yaml)
       .ro("models", &PlanResult::models)
       .ro("cost", &PlanResult::cost)
+      .texts("warnings", &PlanResult::warnings)
       .ro("compute", &PlanResult::compute)
       .text("refinement", &PlanResult::refinement)
       .json();
@@ -185,6 +186,7 @@ void bind_merging(nb::module_& m) {
       .ro("cost", &MergeForecast::cost)
       .ro("refinement", &MergeForecast::refinement)
       .text("refinement_words", &MergeForecast::refinement_words)
+      .texts("warnings", &MergeForecast::warnings)
       .ro("read_speed", &MergeForecast::read_speed)
       .ro("write_speed", &MergeForecast::write_speed)
       .ro("seconds", &MergeForecast::seconds)
@@ -257,6 +259,7 @@ void bind_report_and_tune(nb::module_& m) {
       .ro("losses", &TuneResult::losses)
       .ro("evaluations", &TuneResult::evaluations)
       .ro("taken_over", &TuneResult::taken_over)
+      .texts("warnings", &TuneResult::warnings)
       .ro("start_objective", &TuneResult::start_objective)
       .ro("objective", &TuneResult::objective)
       .ro("gain", &TuneResult::gain)

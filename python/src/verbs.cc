@@ -15,10 +15,6 @@
 namespace lewis_python {
 namespace {
 
-lewis::UnknownKeys unknown_keys(bool lenient) {
-  return lenient ? lewis::UnknownKeys::kNoted : lewis::UnknownKeys::kRefused;
-}
-
 // Reading a recipe looks at the disk, so the GIL is free.
 Recipe open_recipe(const std::filesystem::path& file, bool lenient) {
   const nb::gil_scoped_release release;
@@ -54,6 +50,10 @@ std::vector<std::string> explain(const lewis::MergeJob& job, const std::string& 
 }
 
 }  // namespace
+
+lewis::UnknownKeys unknown_keys(bool lenient) {
+  return lenient ? lewis::UnknownKeys::kNoted : lewis::UnknownKeys::kRefused;
+}
 
 void bind_verbs(nb::module_& module) {
   nb::class_<Recipe>(module, "Recipe", "A recipe that was read and found valid.")

@@ -12,6 +12,9 @@ struct Recipe {
   lewis::RecipePtr pointer;
 };
 
+// What becomes of keys of a recipe that nobody knows.
+lewis::UnknownKeys unknown_keys(bool lenient);
+
 void bind_jobs(nanobind::module_& module);
 void bind_results(nanobind::module_& module);
 void bind_verbs(nanobind::module_& module);

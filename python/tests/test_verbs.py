@@ -231,3 +231,13 @@ def test_lenient_takes_what_mergekit_ignores(tmp_path):
         lewis.merge(recipe, tmp_path / "out")
     lewis.merge(recipe, tmp_path / "out", lenient=True)
     assert (tmp_path / "out").exists()
+
+
+def test_lenient_holds_for_every_verb(tmp_path):
+    text = guided_recipe() + "\nunknown_key: 1\n"
+    with pytest.raises(lewis.Error, match="unknown_key"):
+        lewis.calibrate(text)
+    assert lewis.calibrate(text, lenient=True).texts
+    task = f"loss:{DEMO / 'data/math_test.jsonl'}:gsm8k"
+    assert lewis.evaluate(text, task, limit=2, lenient=True).scores
+    assert any("unknown_key" in line for line in lewis.plan(text, lenient=True).warnings)
