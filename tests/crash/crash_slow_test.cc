@@ -95,7 +95,9 @@ class Crash : public testing::Test {
 
   // --resume, which begins anew where there is nothing to resume; the result is the expected one.
   void recover(bool resume = true) {
-    if (!fs::exists(out_)) EXPECT_EQ(run({}, resume), 0);
+    if (!fs::exists(out_)) {
+      EXPECT_EQ(run({}, resume), 0);
+    }
     EXPECT_EQ(result_of(out_), expected_);
     fs::remove_all(out_);
     fs::remove_all(out_.string() + ".partial");
