@@ -45,9 +45,10 @@ function(lewis_select target)
 endfunction()
 
 function(lewis_select_all)
-  lewis_select(dnnl_cpu bfloat16 binary_injector_utils cpu_[^/]* platform primitive_attr_postops zero_point_utils
+  lewis_select(dnnl_cpu bfloat16 binary_injector_utils cpu_[^/]* gemm_inner_product_utils platform primitive_attr_postops zero_point_utils
                "(gemm|matmul|reorder|jit_utils)/.*" rnn/rnn_utils)
-  lewis_select(dnnl_cpu_x64 amx_tile_configure cpu_barrier cpu_isa_traits "jit_uni_reorder[^/]*" jit_avx512_core_bf16cvt
+  lewis_select(dnnl_cpu_x64 amx_tile_configure cpu_barrier cpu_isa_traits cpu_reducer jit_gemm_inner_product_utils
+               "jit_uni_reorder[^/]*" jit_avx512_core_bf16cvt
                "(brgemm|gemm|injectors|matmul|utils)/.*")
   lewis_select(dnnl_cpu_aarch64 cpu_barrier cpu_isa_traits "jit_uni_reorder[^/]*" "(injectors|matmul|utils)/.*")
 endfunction()
