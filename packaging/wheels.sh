@@ -15,7 +15,8 @@ mkdir -p "$out"
 wheel() {
   venv=$1
   shift
-  rm -rf "$out/one"
+  # scikit-build-core would configure anew, and compile everything, for another interpreter than the last one.
+  rm -rf "$out/one" "$build/.skbuild-info.json"
   "$venv/bin/pip" wheel --quiet --no-deps --no-build-isolation --disable-pip-version-check --wheel-dir "$out/one" \
     --config-settings=build-dir="$build" --config-settings=cmake.define.LEWIS_PORTABLE=ON "$@" .
   "$venv/bin/python" -m wheel tags --remove --platform-tag "$platform" "$out"/one/*.whl >/dev/null
