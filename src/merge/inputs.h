@@ -66,7 +66,11 @@ class MergeInputs {
   // one the first model.
   const InputModel& main() const { return *main_; }
   const std::vector<OutputTensor>& tensors() const { return tensors_; }  // sorted by name
+  // By its name here, or by that of a written tensor, of which it is the first part.
   const OutputTensor& tensor(std::string_view name) const;
+  // The tensors as the output is written: experts in the spelling of main(), or in the one that the
+  // recipe asks for.
+  std::vector<WrittenTensor> written() const;
   // The names of the models that are merged somewhere, in recipe order.
   std::vector<std::string> merged_names() const;
   // How the tokenizer of main() changes.
@@ -106,6 +110,7 @@ class MergeInputs {
   void open_modules();
   void take_over(size_t module);
   void choose_models();
+  std::string filter_names(const std::string& tensor) const;
   bool is_apart(size_t model, size_t slice) const;
   std::vector<const TensorInfo*> tensors_of(const InputModel& model) const;
   LayerStacks stacks_of(const InputModel& model) const;
