@@ -185,7 +185,8 @@ TEST(Config, TheFamiliesOf2026RefuseWhatTransformersDoesNotRead) {
     all.update(more);
     return all;
   };
-  expect_family_refused("ministral3", {{"rope_parameters", yarn(Json::object())}}, "llama_4_scaling_beta");
+  expect_family_refused("ministral3", {{"rope_parameters", yarn(Json::object())}},
+                        "llama_4_scaling_beta");
   expect_family_refused("ministral3", {{"rope_parameters", yarn({{"llama_4_scaling_beta", "a"}})}},
                         "a number");
   expect_family_refused("mistral", {{"rope_parameters", yarn({{"llama_4_scaling_beta", 0.1}})}},
