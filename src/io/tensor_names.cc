@@ -21,12 +21,12 @@ struct Renaming {
 };
 // Renamings of single parts, by what stands between dots. The first: norms of BERT's time; the
 // second: the inner level of CLIP and SigLIP that transformers 5 no longer has; the third: the
-// router of Mixtral and MiniMax.
+// experts and their router in Mixtral and MiniMax.
 constexpr auto kRenamings =
     std::to_array<Renaming>({{".LayerNorm.gamma.", ".LayerNorm.weight."},
                              {".LayerNorm.beta.", ".LayerNorm.bias."},
                              {".vision_tower.vision_model.", ".vision_tower."},
-                             {".block_sparse_moe.gate.", ".mlp.gate."}});
+                             {".block_sparse_moe.", ".mlp."}});
 
 template <size_t N>
 bool is_one_of(const std::array<std::string_view, N>& parts, std::string_view part) {
