@@ -42,13 +42,13 @@ test-ci: test-packages
 
 # The tests that may meet strangers' bytes, under address and undefined-behaviour sanitizers.
 test-asan: test-packages
-	$(call compile,asan)
+	$(call compile,asan,-DLEWIS_FUZZ_RUST=OFF)
 	@ctest --test-dir build/asan -j $(JOBS) --output-on-failure --no-tests=error
 
 # Fuzzes all targets, or TARGETS="yaml index", for so many minutes together (docs/fuzzing.md).
 MINUTES ?= 10
 fuzz: test-packages
-	$(call compile,asan,,--target lewis_fuzz)
+	$(call compile,asan,-DLEWIS_FUZZ_RUST=ON,--target lewis_fuzz)
 	@JOBS=$(JOBS) fuzz/run.sh build/asan/lewis_fuzz $(MINUTES) $(TARGETS)
 
 # For developers: all tests without joined sources, so that one changed file compiles quickly.
