@@ -73,7 +73,8 @@ void expect_changed(const TensorSource& base, const TensorSource& ours, const st
   const auto before = base.read_floats(base.get(name)), after = ours.read_floats(ours.get(name));
   ASSERT_EQ(before.size(), after.size());
   for (size_t i = 0; i < after.size(); ++i)
-    ASSERT_NEAR(after[i], before[i] + change(int64_t(i)), 1e-5) << name << " at " << i;
+    ASSERT_NEAR(double(after[i]), double(before[i]) + change(int64_t(i)), 1e-5)
+        << name << " at " << i;
 }
 
 const std::string kModule = "model.layers.0.mlp.experts";
