@@ -239,11 +239,14 @@ class AdapterReader {
     try {
       auto parameters = wrapped_parameters(config_, names_, module);
       if (parameters.empty()) return {};
-      for (size_t i = 1; i < parameters.size(); ++i) module += kInner;
-      if (level >= parameters.size() || !modules_.contains(module))
+      bool whole = true;
+      for (size_t i = 0; i < parameters.size(); ++i, module += kInner)
+        whole = whole && modules_.contains(module);
+      if (level >= parameters.size() || !whole) {
         throw input_error(
             "belongs to a module with {} changed parameters, of which this file has {}",
             parameters.size(), level >= parameters.size() ? "more" : "fewer");
+      }
       return std::move(parameters[parameters.size() - 1 - level]);
     } catch (const Error& e) {
       if (e.code() != ExitCode::kInput) throw;
