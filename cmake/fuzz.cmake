@@ -11,7 +11,7 @@ elseif(LEWIS_SANITIZE MATCHES "address")
   message(STATUS "lewis: fuzzing is left out: there is no libFuzzer (Debian package libclang-rt-14-dev)")
 endif()
 
-# For `make fuzz`: rustc's own pass of LLVM counts the edges of the Rust code for libFuzzer. The
+# For `make fuzz RUST=ON`: rustc's own pass of LLVM counts the edges of the Rust code for libFuzzer. The
 # library and its crates are built for the fuzzer alone, which takes minutes; with --target, so that
 # programs that run during the build are not counted.
 option(LEWIS_FUZZ_RUST "The fuzzer sees which Rust code has run" OFF)
@@ -32,7 +32,8 @@ function(lewis_count_rust_coverage target)
     USES_TERMINAL VERBATIM)
   add_custom_target(lewis_fuzz_rust DEPENDS ${library})
   add_dependencies(${target} lewis_fuzz_rust)
-  # It comes before the library that the rooms name, which then has nothing to add.
+  # It comes before the library that the rooms name. mold takes the first one that has a function,
+  # GNU ld the one that comes behind its user.
   target_link_libraries(${target} PRIVATE ${library})
 endfunction()
 
