@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/error.h"
 #include "base/hash.h"
 #include "base/json.h"
 #include "base/model_files.h"
@@ -172,6 +173,9 @@ namespace {
 InputModel open_as_stored(const RecipeModel& model, const OpenOptions& options) {
   const auto given = options.in_memory.find(model.model);
   if (given != options.in_memory.end()) return in_memory(given->first, given->second);
+  if (!model.stage && model.folder.empty())
+    throw usage_error("model {}: its tensors are not given, though the recipe was made for tensors",
+                      model.model);
   InputModel opened = model.stage ? open_stage(*model.stage, options) : open_folder(model.folder);
   opened.name = model.model;
   if (model.adapter.empty()) return opened;

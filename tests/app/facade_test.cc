@@ -117,6 +117,14 @@ TEST(Facade, RefusesWhatCannotBe) {
   TensorMergeJob job;
   job.recipe = make_recipe(ties("b", "m", "c") + "tokenizer_source: union\n", "", {"b", "m", "c"});
   EXPECT_EQ(code_of([&] { merge_tensors(job, {}); }), ExitCode::kUsage);
+  job.recipe = make_recipe(ties("b", "m", "c"), "", {"b", "m", "c"});
+  try {
+    merge_tensors(job, {});
+    ADD_FAILURE() << "merges without tensors";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ExitCode::kUsage);
+    EXPECT_TRUE(std::string_view(e.what()).starts_with("model b: ")) << e.what();
+  }
 }
 
 TEST(Facade, TwoTensorsOfOneNameAreRefused) {
