@@ -338,7 +338,6 @@ TEST(Adapter, RefusesKeysThatItDoesNotKnow) {
            key("peft_type", nullptr, "peft_type is null"),
            key("use_qalora", true, "use_qalora is true: this variant"),
            key("layer_replication", {{0, 4}, {2, 5}}, "layer_replication"),
-           key("target_parameters", {"mlp.experts.down_proj"}, "target_parameters"),
            key("trainable_token_indices", {1, 2}, "trainable_token_indices"),
            key("alora_invocation_tokens", {1, 2}, "alora_invocation_tokens"),
            key("arrow_config", {{"top_k", 2}}, "arrow_config"),
