@@ -80,7 +80,7 @@ void run() {
       MemorySource(tensors).write(folder + "/adapter_model.safetensors");
       std::ofstream(folder + "/adapter_config.json") << fmt::format(
           R"({{"peft_type": "LORA", "r": {}, "lora_alpha": 16, "use_dora": {}}})", rank, dora);
-      row(fmt::format("{}, r = {}", dora ? "DoRA" : "LoRA", rank), *with_adapter(base, folder),
+      row(fmt::format("{}, r = {}", dora ? "DoRA" : "LoRA", rank), *adapt(base, folder).source,
           copy);
     }
   }

@@ -164,6 +164,7 @@ def text_seeds():
         config = HERE / "tests" / "data" / "golden" / "families" / family / "config.json"
         if config.exists():
             seed("config", family, config.read_bytes())
+    seed("config", "a_number", "2")
     vocab = {c: i for i, c in enumerate("abcdehlorw ")} | {"lo": 11, "he": 12}
     tokenizer = {"version": "1.0", "added_tokens": [{"id": 13, "content": "<s>", "special": True, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}],
                  "normalizer": {"type": "NFC"}, "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},

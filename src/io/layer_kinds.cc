@@ -411,6 +411,8 @@ Json layer_kind(const Json& text, std::string_view key, int64_t layer) {
 }
 
 void stack_layer_kinds(std::span<const LayerOrigin> layers, Json& text) {
+  if (!text.is_object())
+    throw input_error("config.json: expected an object, found {}", text.type_name());
   const Json original = text;  // the rules of `text` itself are read while it changes
   std::vector<LayerOrigin> origins(layers.begin(), layers.end());
   for (LayerOrigin& o : origins) {

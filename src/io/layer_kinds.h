@@ -31,7 +31,8 @@ struct LayerOrigin {
 // Makes `text` describe the stack: the number of its layers, and every list and every rule as lists
 // that give each layer the kind that it has in its own model. Lists are written where transformers
 // reads them for the model_type. Throws Error(kUsage) that names key and layer where a layer would
-// become another kind and transformers has no list that prevents it.
+// become another kind and transformers has no list that prevents it, Error(kInput) where `text` is
+// no object.
 void stack_layer_kinds(std::span<const LayerOrigin> layers, Json& text);
 
 }  // namespace lewis
