@@ -24,7 +24,7 @@ wheel() {
   rm -r "$out/one"
 }
 
-[ -d build/venv ] || tools/python_venv.sh build/venv
+tools/python_venv.sh build/venv
 LEWIS_WHEEL=program wheel build/venv
 for python; do
   venv=build/venv-$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
