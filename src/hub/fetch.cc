@@ -105,21 +105,27 @@ FetchedModel ModelFetcher::fetch_anew(const RepoId& id, ModelPart part, bool cac
   return model;
 }
 
+FetchedModel ModelFetcher::anew_or_cached(const std::optional<FetchedModel>& cached,
+                                          const std::function<FetchedModel(bool)>& ask) {
+  try {
+    return ask(cached.has_value());
+  } catch (const HubFailure& e) {
+    if (!cached) throw;
+    silent_ = !e.is_final();
+    client_.note(fmt::format("{}; the cache's copy is used, commit {}", e.what(), cached->commit));
+    return *cached;
+  }
+}
+
 std::optional<FetchedModel> ModelFetcher::fetch(const std::string& text, ModelPart part) {
   const auto id = parse_repo_id(text);
   if (!id) return std::nullopt;
   const std::lock_guard lock(mutex_);
   if (const auto it = known_.find({text, part}); it != known_.end()) return it->second;
-  std::optional<FetchedModel> model = cached_model(*id, part);
+  const std::optional<FetchedModel> model = cached_model(*id, part);
   if (client_.options().offline || (model && (id->is_commit() || silent_))) return model;
-  try {
-    model = fetch_anew(*id, part, model.has_value());
-  } catch (const HubFailure& e) {
-    if (!model) throw;
-    silent_ = !e.is_final();
-    client_.note(fmt::format("{}; the cache's copy is used, commit {}", e.what(), model->commit));
-  }
-  return known_.emplace(std::pair(text, part), *model).first->second;
+  const auto ask = [&](bool cached) { return fetch_anew(*id, part, cached); };
+  return known_.emplace(std::pair(text, part), anew_or_cached(model, ask)).first->second;
 }
 
 namespace {
@@ -207,14 +213,8 @@ std::optional<FetchedModel> ModelFetcher::fetch_data(const std::string& text,
     if (data || id->revision != "main") break;
   }
   if (client_.options().offline || (data && silent_)) return data;
-  try {
-    data = fetch_data_anew(*id, choose, data.has_value());
-  } catch (const HubFailure& e) {
-    if (!data) throw;
-    silent_ = !e.is_final();
-    client_.note(fmt::format("{}; the cache's copy is used, commit {}", e.what(), data->commit));
-  }
-  return known_data_.emplace(std::pair(text, part), *data).first->second;
+  const auto ask = [&](bool cached) { return fetch_data_anew(*id, choose, cached); };
+  return known_data_.emplace(std::pair(text, part), anew_or_cached(data, ask)).first->second;
 }
 
 }  // namespace lewis

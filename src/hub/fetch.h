@@ -50,6 +50,10 @@ class ModelFetcher {
   FetchedModel fetch_data_anew(const RepoId& id, const ChooseFiles& choose, bool cached);
   FetchedModel fetch_anew(const RepoId& id, ModelPart part, bool cached);
   std::optional<FetchedModel> cached_model(const RepoId& id, ModelPart part) const;
+  // What `ask` has from the hub; it is told whether there is a copy in the cache, which serves,
+  // with a note, where the hub cannot be asked.
+  FetchedModel anew_or_cached(const std::optional<FetchedModel>& cached,
+                              const std::function<FetchedModel(bool)>& ask);
 
   HubClient client_;
   ProgressFn progress_;

@@ -73,9 +73,14 @@ void read_qwen2(const ConfigReader& config, ModelSpec& spec) {
   read_windows(config, spec);
 }
 
-void read_qwen3(const ConfigReader& config, ModelSpec& spec) {
+// Reads what Qwen 3 and the text of Qwen 3 VL share.
+void read_qwen3_attention(const ConfigReader& config, ModelSpec& spec) {
   spec.qkv_bias = spec.o_bias = config.boolean("attention_bias", false);
   spec.qk_norm = QkNorm::kHead;
+}
+
+void read_qwen3(const ConfigReader& config, ModelSpec& spec) {
+  read_qwen3_attention(config, spec);
   read_windows(config, spec);
 }
 
@@ -359,8 +364,7 @@ void read_qwen2_vl(const ConfigReader& config, ModelSpec& spec) {
 }
 
 void read_qwen3_vl(const ConfigReader& config, ModelSpec& spec) {
-  spec.qkv_bias = spec.o_bias = config.boolean("attention_bias", false);
-  spec.qk_norm = QkNorm::kHead;
+  read_qwen3_attention(config, spec);
   check_mrope(config, spec);
 }
 

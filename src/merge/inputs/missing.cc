@@ -24,6 +24,13 @@ std::string some_of(const std::vector<std::string>& names, size_t most) {
   return text;
 }
 
+// ", like 2 more (b, c)" for what is behind the first name; nothing where it is alone.
+std::string like_more(const std::vector<std::string>& names, size_t most) {
+  if (names.size() == 1) return "";
+  return fmt::format(", like {} more ({})", names.size() - 1,
+                     some_of({names.begin() + 1, names.end()}, most));
+}
+
 const MissingRule* rule_for(const Recipe& recipe, const std::string& tensor) {
   const auto fits = [&](const MissingRule& rule) {
     return tensor.find(rule.filter) != std::string::npos;
@@ -110,14 +117,10 @@ class MergeInputs::Absent {
   }
 
   Error refusal(const std::vector<std::string>& names, const InputModel& model) const {
-    const std::string more = names.size() == 1
-                                 ? ""
-                                 : fmt::format(", like {} more ({})", names.size() - 1,
-                                               some_of({names.begin() + 1, names.end()}, 4));
     return input_error(
         "tensor {} is in {} but not in {}{}; `missing: base` takes such tensors from {}, "
         "`missing: zero` takes {} for unchanged there",
-        names[0], main_.label(), model.label(), more, main_.label(), model.label());
+        names[0], main_.label(), model.label(), like_more(names, 4), main_.label(), model.label());
   }
 
   MergeInputs& inputs_;
@@ -135,14 +138,10 @@ void MergeInputs::check_surplus(const InputModel& model) {
     (rule && rule->what == Missing::kBase ? left_out : refused).push_back(t->name);
   }
   if (!refused.empty()) {
-    const std::string more = refused.size() == 1
-                                 ? ""
-                                 : fmt::format(", like {} more ({})", refused.size() - 1,
-                                               some_of({refused.begin() + 1, refused.end()}, 8));
     throw input_error(
         "tensor {} is in {} but not in {}{}; the result has the tensors of {}: `missing: base` "
         "leaves others out",
-        refused[0], model.label(), main().label(), more, main().label());
+        refused[0], model.label(), main().label(), like_more(refused, 8), main().label());
   }
   if (left_out.empty()) return;
   notes_.push_back(fmt::format("{} of {} ({}) left out, as {} lacks {} (missing: base)",
