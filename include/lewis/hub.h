@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <lewis/export.h>
+#include <lewis/recipe.h>
 #include <lewis/run_context.h>
 
 namespace lewis {
@@ -58,6 +59,23 @@ LEWIS_API PullResult pull(const PullJob& job, const RunContext& run = {});
 // that is neither stays as it is.
 LEWIS_API std::filesystem::path local_model(const std::filesystem::path& name,
                                             const HubOptions& hub, const RunContext& run = {});
+
+// ---- stream: models of the hub that are merged without being stored ----
+
+struct StreamOptions {
+  HubOptions hub = hub_options();
+  // Bytes of weights that may come into the cache where the recipe reads them several times
+  // (calibration, refinement): more are streamed again in every pass.
+  uint64_t max_disk = 0;
+};
+
+// As open_recipe, but the weights of models that are ids are not downloaded: merge(), forecast()
+// and plan() read them from the hub while they work. Small files and adapters come into the cache,
+// and models whose weights are there are read from it. What `run` points to must outlive the
+// recipe. A merge of such a recipe that the network has cut leaves what MergeJob::resume needs, as
+// one that was interrupted does. Throws as pull and open_recipe do.
+LEWIS_API RecipePtr open_streamed(const std::filesystem::path& file, UnknownKeys unknown,
+                                  const StreamOptions& options, const RunContext& run = {});
 
 // ---- push: a merged model as a repository of the hub ----
 

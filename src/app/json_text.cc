@@ -153,6 +153,7 @@ std::string json_text(const MergeForecast& f) {
                {"vocabulary", f.cost.vocabulary},
                {"disk_free", f.disk_free},
                {"seconds", f.seconds}};
+  if (f.cost.bytes_fetched > 0) json["bytes_fetched"] = f.cost.bytes_fetched;
   if (f.refinement) json["refinement"] = to_json(*f.refinement);
   if (!f.warnings.empty()) json["warnings"] = f.warnings;
   return dump_json(json, 2);

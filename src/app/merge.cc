@@ -126,6 +126,22 @@ void tell_licence(const Recipe& recipe, const RunContext& context) {
     context.notice({true, "lewis: note: " + licence.why});
 }
 
+// A file of weights that is on disk, if the recipe has one.
+std::optional<std::filesystem::path> stored_weights(const Recipe& recipe) {
+  std::optional<std::filesystem::path> found;
+  for (size_t i = 0; i < recipe.models.size() && !found; ++i) {
+    const RecipeModel& m = recipe.models[i];
+    if (m.stage) {
+      found = stored_weights(*m.stage);
+    } else if (!m.folder.empty() && !m.far) {
+      found = Checkpoint::open(m.folder).shard_paths().at(0);
+    }
+  }
+  for (size_t i = 0; i < recipe.modules.size() && !found; ++i)
+    found = stored_weights(*recipe.modules[i].recipe);
+  return found;
+}
+
 // OUT is written as OUT.partial.
 void check_outputs(const MergeJob& job) {
   const std::string partial =
@@ -180,11 +196,11 @@ MergeForecast forecast(const MergeJob& job, const RunContext& context) {
     f.refinement_words = describe_refinement(recipe);
   }
   const auto folder = existing_folder(job.out);
-  const Checkpoint model = Checkpoint::open(source_folders(recipe).at(0));
-  const DiskSpeed disk = measure_disk(model.shard_paths().at(0), folder);
-  f.read_speed = disk.read;
+  const uint64_t bytes_read = cost.bytes_read - cost.bytes_fetched;
+  const DiskSpeed disk = measure_disk(stored_weights(recipe).value_or(recipe.file), folder);
+  if (bytes_read > 0) f.read_speed = disk.read;
   f.write_speed = disk.write;
-  f.seconds = std::max(static_cast<double>(cost.bytes_read) / disk.read,
+  f.seconds = std::max(static_cast<double>(bytes_read) / disk.read,
                        static_cast<double>(cost.bytes_written) / disk.write);
   f.disk_free = std::filesystem::space(folder).available;
   f.warnings = *run.notes;

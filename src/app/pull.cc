@@ -1,35 +1,18 @@
 // The verb pull, and what the other verbs pull before they begin.
-#include "app/interrupts.h"
+#include "app/hub_models.h"
 #include "app/run.h"
 #include "base/error.h"
-#include "base/text_file.h"
-#include "hub/fetch.h"
 #include "io/hub_cache.h"
-#include "recipe/named_models.h"
 
 namespace lewis {
 namespace {
 
 namespace fs = std::filesystem;
 
-HubOptions with_cache(HubOptions hub) {
-  if (hub.cache.empty()) hub.cache = hub_cache_folder();
-  return hub;
-}
-
-// A fetcher whose waits end when the caller wants an end, and which tells what it notices.
 class Puller {
  public:
   Puller(const HubOptions& hub, const RunContext& run)
-      : fetcher_(
-            with_cache(hub), [flag = run.interrupted] { return flag && *flag; },
-            [notice = run.notice](const std::string& line) {
-              if (notice) notice({true, "lewis: note: " + line});
-            },
-            [flag = run.interrupted, next = run.progress](const Progress& p) {
-              if (flag) check_interrupt(*flag);
-              if (next) next(p);
-            }) {}
+      : fetcher_(with_cache(hub), stop_of(run), note_of(run), progress_of(run)) {}
 
   std::optional<PulledModel> pull(const std::string& id, ModelPart part = ModelPart::kWhole) {
     const auto model = fetcher_.fetch(id, part);
@@ -41,28 +24,13 @@ class Puller {
   // The models that a recipe names and that are ids; those that are not are left to its parser.
   std::vector<PulledModel> pull_recipe(const fs::path& file) {
     std::vector<PulledModel> pulled;
-    for (const NamedModel& named : named_models(read_text_file(file), file)) {
-      try {
-        const auto part = named.only_tokenizer ? ModelPart::kTokenizer : ModelPart::kWhole;
-        if (auto model = pull(named.name, part)) pulled.push_back(std::move(*model));
-      } catch (const HubFailure& e) {
-        throw HubFailure(unreached(e) ? ExitCode::kUsage : e.code(),
-                         fmt::format("{}:{}: {}", file.string(), named.line, words(named.name, e)),
-                         e.is_final());
-      }
-    }
+    for_named_models(file, cache(), [&](const std::string& name, ModelPart part) {
+      if (auto model = pull(name, part)) pulled.push_back(std::move(*model));
+    });
     return pulled;
   }
 
-  // A model that the user names is missing, whatever the reason: a name that is mistyped reaches
-  // the hub as an id, also where there is no network.
-  static bool unreached(const HubFailure& e) { return !e.is_final(); }
-  std::string words(const std::string& name, const HubFailure& e) const {
-    if (!unreached(e)) return e.what();
-    return fmt::format(
-        "{}: no such folder, not in the hub cache {}, and the hub cannot be asked: {}", name,
-        fetcher_.client().options().cache.string(), e.what());
-  }
+  const fs::path& cache() const { return fetcher_.client().options().cache; }
 
  private:
   ModelFetcher fetcher_;
@@ -109,8 +77,8 @@ fs::path local_model(const fs::path& name, const HubOptions& hub, const RunConte
     try {
       if (const auto model = puller.pull(name.string())) return model->folder;
     } catch (const HubFailure& e) {
-      if (!Puller::unreached(e)) throw;
-      throw usage_error("{}", puller.words(name.string(), e));
+      if (!is_unreached(e)) throw;
+      throw usage_error("{}", words_for(name.string(), e, puller.cache()));
     }
   }
   return name;

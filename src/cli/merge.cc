@@ -11,6 +11,8 @@ struct MergeArguments {
   UnknownKeys unknown = UnknownKeys::kRefused;
   MergeJob job;
   std::string shard_size, max_memory;
+  bool stream = false;
+  std::string max_disk;
   std::string explain;  // a tensor
   std::string report;   // file of the report; "true": OUT/report.html; "": none
   bool dry_run = false;
@@ -81,14 +83,17 @@ void print_merge(const MergeForecast& f) {
     write_out("Vocabulary: another tokenizer, with {} rows of embeddings.\n",
               with_commas(static_cast<uint64_t>(cost.vocabulary)));
   }
-  write_out(
-      "Memory: about {}; --max-memory may be {} or more.\nDisk: {} needed, {} free.\nTime: about "
-      "{}, "
-      "as this disk now reads {}/s and writes {}/s.\n",
-      human_bytes(cost.peak_memory), human_bytes(cost.least_memory),
-      human_bytes(cost.bytes_written), human_bytes(f.disk_free), human_seconds(f.seconds),
-      human_bytes(static_cast<uint64_t>(f.read_speed)),
-      human_bytes(static_cast<uint64_t>(f.write_speed)));
+  write_out("Memory: about {}; --max-memory may be {} or more.\nDisk: {} needed, {} free.\n",
+            human_bytes(cost.peak_memory), human_bytes(cost.least_memory),
+            human_bytes(cost.bytes_written), human_bytes(f.disk_free));
+  if (cost.bytes_fetched > 0) {
+    write_out("Time: as long as {} take to come from the hub, at least about {} for the disk.\n",
+              human_bytes(cost.bytes_fetched), human_seconds(f.seconds));
+  } else {
+    write_out("Time: about {}, as this disk now reads {}/s and writes {}/s.\n",
+              human_seconds(f.seconds), human_bytes(static_cast<uint64_t>(f.read_speed)),
+              human_bytes(static_cast<uint64_t>(f.write_speed)));
+  }
   if (f.refinement) print_refinement_cost(f);
 }
 
@@ -104,18 +109,21 @@ void print_merge(const MergeResult& r) {
   if (!r.report.empty()) write_out("{}\n", r.report.string());
 }
 
-void fill_job(MergeArguments& o) {
-  o.job.recipe = open_recipe(o.recipe, o.unknown);
+void fill_job(MergeArguments& o, const RunContext& run) {
+  o.job.recipe = o.stream ? open_streamed(o.recipe, o.unknown, stream_options(o.max_disk), run)
+                          : open_recipe(o.recipe, o.unknown);
   if (!o.shard_size.empty()) o.job.shard_bytes = parse_bytes(o.shard_size, "--out-shard-size");
   if (!o.max_memory.empty()) o.job.guidance.max_memory = parse_bytes(o.max_memory, "--max-memory");
   if (!o.report.empty()) o.job.report = o.report == "true" ? "" : o.report;
 }
 
 void run_merge(MergeArguments& o) {
-  make_local(o.recipe, *o.common);
-  fill_job(o);
+  if (!o.max_disk.empty() && !o.stream)
+    throw usage_error("--max-disk is for --stream: without it all models come into the cache");
+  if (!o.stream) make_local(o.recipe, *o.common);
   ProgressPrinter progress(o.common->quiet);
   const RunContext run = run_context(*o.common, progress);
+  fill_job(o, run);
   if (o.dry_run) {
     const MergeForecast result = forecast(o.job, run);
     o.common->json ? write_json_text(json_text(result)) : print_merge(result);
@@ -154,6 +162,11 @@ void add_merge_verb(CLI::App& app) {
                    "Largest shard in bytes (K, M, B: decimal); default 5B");
   verb->add_option("--max-memory", o->max_memory,
                    "Bytes of memory (K, M, B: decimal): kept, or refused before any work");
+  verb->add_flag("--stream", o->stream,
+                 "Read the weights of the hub's models while they are merged, and store none");
+  verb->add_option("--max-disk", o->max_disk,
+                   "With --stream: bytes of weights that calibration may download instead of "
+                   "streaming them in every pass (K, M, B: decimal)");
   verb->add_option("--random-seed,--seed", o->job.seed, "Seed of random masks (dare)");
   verb->add_option("--cache", o->job.guidance.cache, "Folder of the statistics' cache");
   verb->add_flag("--report{true}", o->report,

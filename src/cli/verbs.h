@@ -40,6 +40,8 @@ void make_local(std::filesystem::path& model, const CommonOptions& options);
 // option is not given. The type must live as long as the verb.
 void add_compute_option(CLI::App& verb, ComputeType& type);
 
+// The options of --stream; `max_disk`: the text of --max-disk, or "".
+StreamOptions stream_options(const std::string& max_disk = {});
 // "5B", "500M", "1e9", "100K": mergekit's suffixes are decimal. Error(kUsage) names the option.
 uint64_t parse_bytes(const std::string& text, std::string_view option);
 

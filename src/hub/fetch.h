@@ -7,17 +7,21 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "hub/download.h"
 
 namespace lewis {
 
-enum class ModelPart { kWhole, kTokenizer };
+// kWithoutWeights: all but the weights of a model; an adapter has its weights.
+enum class ModelPart { kWhole, kTokenizer, kWithoutWeights };
 
 struct FetchedModel {
   std::string commit;
   std::filesystem::path folder;  // the snapshot in the cache
   Downloaded downloaded;
+  std::vector<RemoteFile> far{};  // kWithoutWeights: the weights that the snapshot lacks
 };
 
 // Fetches models, each at most once.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <future>
+#include <iterator>
 
 #include "base/build.h"
 #include "base/dump_json.h"
@@ -11,6 +12,7 @@
 #include "base/page_buffer.h"
 #include "io/model_writer.h"
 #include "io/out_folder.h"
+#include "merge/far_reads.h"
 #include "merge/inputs.h"
 #include "merge/model_card.h"
 #include "merge/tensor/merge_tensor.h"
@@ -56,6 +58,7 @@ uint64_t whole_bytes(const OutputTensor& tensor) {
 struct MemoryPlan {
   uint64_t whole = 512 << 20;  // tensors up to this size whole, two at a time
   uint64_t block = 128 << 20;  // of larger ones, two blocks at a time
+  uint64_t ahead = 256 << 20;  // bytes that come from the network before they are needed
 };
 
 int64_t block_elements(const OutputTensor& tensor, uint64_t block_bytes) {
@@ -70,7 +73,8 @@ class Merge {
         TensorWriter& writer, Threads& threads)
       : inputs_(inputs), progress_(progress), memory_(memory), writer_(writer), threads_(threads) {}
 
-  void run(MergeReport& report) {
+  // `spool`: a folder for bytes that came from the network and are too many for the memory.
+  void run(MergeReport& report, const std::filesystem::path& spool) {
     std::vector<size_t> todo;  // without what an earlier run has finished
     for (size_t i = 0; i < writer_.tensors().size(); ++i) {
       if (writer_.is_done(i)) {
@@ -80,27 +84,34 @@ class Merge {
       }
       todo.push_back(i);
       total_ += bytes_read_for(output(i)) + byte_size(writer_.tensors()[i]);
+      far_.add(output(i), !is_whole(i));
     }
+    far_.begin({memory_.ahead, spool});
     for (size_t i = 0; i < todo.size();) {
       const bool whole = is_whole(todo[i]);
       size_t end = i;
       while (end < todo.size() && is_whole(todo[end]) == whole) ++end;
       const auto part = std::span(todo).subspan(i, end - i);
-      whole ? run_whole(part, report) : run_in_blocks(part, report);
+      whole ? run_whole(part, i, report) : run_in_blocks(part, i, report);
       i = end;
     }
+    std::ranges::copy(far_.end(), std::back_inserter(report.warnings));
   }
+  // True when it failed since bytes did not come over the network.
+  bool is_cut() const { return far_.is_cut(); }
 
  private:
   bool is_whole(size_t tensor) const { return whole_bytes(output(tensor)) <= memory_.whole; }
 
-  void run_whole(std::span<const size_t> todo, MergeReport& report) {
+  // `step`: the number of the first in far_.
+  void run_whole(std::span<const size_t> todo, size_t step, MergeReport& report) {
     Station stations[2];
     begin_read(stations[0], todo[0]);
     for (size_t i = 0; i < todo.size(); ++i) {
       Station& now = stations[i % 2];
       Station& next = stations[(i + 1) % 2];
       now.reading.get();
+      far_.finish(step + i);
       if (i + 1 < todo.size()) begin_read(next, todo[i + 1]);
       now.wait_written();
       const std::span<const std::byte> result = compute(now, report);
@@ -113,12 +124,13 @@ class Merge {
     for (Station& s : stations) s.wait_written();
   }
 
-  void run_in_blocks(std::span<const size_t> todo, MergeReport& report) {
+  void run_in_blocks(std::span<const size_t> todo, size_t step, MergeReport& report) {
     for (const size_t tensor : todo) {
       const OutputTensor& t = output(tensor);
       const StreamedInputs in(t.sources(), block_elements(t, memory_.block));
       StreamedOutput out(writer_, tensor);
       count(t, inputs_.merge(t, in, out, threads_), report);
+      far_.finish(step++);
       out.finish();
       tell(tensor);
     }
@@ -162,6 +174,7 @@ class Merge {
   MemoryPlan memory_;
   TensorWriter& writer_;
   Threads& threads_;
+  FarReads far_;
   uint64_t done_ = 0, total_ = 0;
 };
 
@@ -202,15 +215,30 @@ uint64_t least_block(const MergeInputs& inputs) {
   return std::min<uint64_t>(largest, 4 << 20);
 }
 
+constexpr uint64_t kLeastAhead = 16 << 20;  // bytes from the network; less would make it wait
+
+// How often a tensor is in memory: two at a time, and once more as it came over the network.
+uint64_t copies(bool far) { return far ? 3 : 2; }
+
+// The smallest limit that can be kept.
+uint64_t least_memory(const MergeInputs& inputs, size_t threads, bool far) {
+  return other_memory(inputs, threads) + (far ? kLeastAhead : 0) +
+         copies(far) * least_block(inputs);
+}
+
 // Fits the limit; Error(kResource) when even the smallest blocks do not.
 MemoryPlan plan_memory(const MergeInputs& inputs, size_t threads, uint64_t limit) {
   MemoryPlan plan;
+  const bool far = reads_far(inputs);
+  if (!far) plan.ahead = 0;
   if (limit == 0) return plan;
-  const uint64_t other = other_memory(inputs, threads), least = other + 2 * least_block(inputs);
+  const uint64_t least = least_memory(inputs, threads, far);
   if (limit < least)
     throw resource_error("--max-memory {}: this merge needs at least {} bytes", limit, least);
-  plan.whole = std::min(plan.whole, (limit - other) / 2);
-  plan.block = std::min(plan.block, (limit - other) / 2);
+  if (far) plan.ahead = std::min(plan.ahead, kLeastAhead + (limit - least) / 4);
+  const uint64_t other = other_memory(inputs, threads) + plan.ahead;
+  plan.whole = std::min(plan.whole, (limit - other) / copies(far));
+  plan.block = std::min(plan.block, (limit - other) / copies(far));
   return plan;
 }
 
@@ -223,13 +251,14 @@ MergeCost cost_of(const MergeInputs& inputs, size_t threads, uint64_t max_memory
     cost.tensors += 1;
     cost.parameters += static_cast<uint64_t>(element_count(t.info.shape));
     cost.bytes_read += bytes_read_for(t);
+    cost.bytes_fetched += far_bytes(t);
     cost.bytes_written += byte_size(t.info);
     largest = std::max(largest, whole <= plan.whole ? whole : plan.block);
   }
   if (inputs.tokenizer().plan) cost.vocabulary = inputs.tokenizer().plan->rows();
-  const uint64_t other = other_memory(inputs, threads);
-  cost.peak_memory = other + 2 * largest;
-  cost.least_memory = other + 2 * least_block(inputs);
+  const uint64_t other = other_memory(inputs, threads) + plan.ahead;
+  cost.peak_memory = other + copies(plan.ahead > 0) * largest;
+  cost.least_memory = least_memory(inputs, threads, plan.ahead > 0);
   return cost;
 }
 
@@ -296,10 +325,12 @@ MergeReport merge(const Recipe& recipe, const MergeOptions& options, Threads& th
                       .resume = options.resume,
                       .require_partial = options.require_partial,
                       .plan = plan_hash(inputs, options, models)});
+  Merge work(inputs, options.progress, memory, writer, threads);
   try {
-    Merge(inputs, options.progress, memory, writer, threads).run(report);
+    const std::filesystem::path out = resolved_out(options.out);
+    work.run(report, out.parent_path());
   } catch (const Error& e) {
-    if (e.code() != ExitCode::kInterrupted) throw;
+    if (e.code() != ExitCode::kInterrupted && !work.is_cut()) throw;
     writer.keep_partial();
     throw Error(e.code(),
                 fmt::format("{}; the finished shards stay in {}.partial, --resume goes on",

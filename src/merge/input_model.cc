@@ -59,9 +59,10 @@ void settle_tied_head(InputModel& model) {
       without_tensors(std::move(model.source), [&](const TensorInfo& t) { return t.name == head; });
 }
 
-InputModel open_folder(const fs::path& folder) {
+InputModel open_folder(const fs::path& folder, std::shared_ptr<const FarFiles> far) {
   InputModel model;
-  const auto checkpoint = std::make_shared<const Checkpoint>(Checkpoint::open(folder));
+  const auto checkpoint =
+      std::make_shared<const Checkpoint>(Checkpoint::open(folder, std::move(far)));
   model.source = checkpoint;
   model.folder = folder;
   model.fingerprint = [checkpoint] { return checkpoint->fingerprint(); };
@@ -169,7 +170,8 @@ std::string fingerprint(const TokenizerChange& change) {
 InputModel open_input(const RecipeModel& model, const OpenOptions& options) {
   const auto given = options.in_memory.find(model.model);
   if (given != options.in_memory.end()) return in_memory(given->first, given->second);
-  InputModel opened = model.stage ? open_stage(*model.stage, options) : open_folder(model.folder);
+  InputModel opened =
+      model.stage ? open_stage(*model.stage, options) : open_folder(model.folder, model.far);
   opened.name = model.model;
   if (model.adapter.empty()) return opened;
   const HeadTensors before = find_head(opened.source->tensors());

@@ -1,6 +1,8 @@
 // Models by their ids on the command line and in recipes, from a hub on this machine.
 #include <gtest/gtest.h>
 
+#include <atomic>
+
 #include "hub/hub_server.h"
 #include "run_lewis.h"
 #include "scoped_env.h"
@@ -124,6 +126,48 @@ TEST_F(HubCommands, FoldersOfThisMachineAreNotPushed) {
   EXPECT_NE(refused.err.find("a folder of this machine"), std::string::npos) << refused.err;
   EXPECT_TRUE(server_.requests().empty());
   EXPECT_EQ(lewis("push --force " + out() + " me/merge").code, 0);
+}
+
+TEST_F(HubCommands, StreamedModelsAreNotStored) {
+  write_recipe();
+  const lewis::Run dry = lewis("merge --stream --dry-run " + recipe() + " " + out());
+  ASSERT_EQ(dry.code, 0) << dry.err;
+  EXPECT_NE(dry.out.find("to come from the hub"), std::string::npos) << dry.out;
+  EXPECT_EQ(lewis("check --stream -q " + recipe()).code, 0);
+  const lewis::Run merged = lewis("merge --stream " + recipe() + " " + out());
+  ASSERT_EQ(merged.code, 0) << merged.err;
+  for (const auto& entry : fs::recursive_directory_iterator(cache()))
+    EXPECT_FALSE(entry.path().filename().string().ends_with(".safetensors")) << entry.path();
+  const std::string other = (dir_.path / "other").string();
+  ASSERT_EQ(lewis("merge -q " + recipe() + " " + other).code, 0);  // downloads what is missing
+  EXPECT_TRUE(file_text(dir_.path / "out/model.safetensors") ==
+              file_text(dir_.path / "other/model.safetensors"));
+  EXPECT_EQ(lewis("merge --max-disk 1B " + recipe() + " " + other).code, 2);
+  EXPECT_EQ(lewis("merge --stream --max-disk x " + recipe() + " " + other).code, 2);
+}
+
+TEST_F(HubCommands, AStreamThatIsKilledIsResumed) {
+  write_recipe();
+  std::atomic<bool> slow = true;
+  server_.fault = [&](const ServedRequest& r) {
+    return slow && r.at_storage && r.headers.at("range").find("bytes=0-") == std::string::npos &&
+                   r.number > 2
+               ? Fault{.silence = 30}
+               : Fault{};
+  };
+  const std::string command = "merge -q --stream --out-shard-size 300K " + recipe() + " " + out();
+  const lewis::Run killed =
+      run_lewis(dir_.path, command + " & PID=$!; sleep 2; kill -9 $PID; wait $PID", LEWIS_SOURCE);
+  EXPECT_NE(killed.code, 0);
+  slow = false;
+  const lewis::Run resumed = lewis(command + " --resume");
+  ASSERT_EQ(resumed.code, 0) << resumed.err;
+  const std::string other = (dir_.path / "other").string();
+  ASSERT_EQ(lewis("merge -q --out-shard-size 300K " + recipe() + " " + other).code, 0);
+  for (const auto& entry : fs::directory_iterator(other)) {
+    if (entry.path().extension() != ".safetensors") continue;
+    EXPECT_TRUE(file_text(entry.path()) == file_text(dir_.path / "out" / entry.path().filename()));
+  }
 }
 
 TEST_F(HubCommands, AFolderComesBeforeAnId) {

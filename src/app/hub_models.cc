@@ -1,0 +1,56 @@
+#include "app/hub_models.h"
+
+#include "app/interrupts.h"
+#include "base/error.h"
+#include "base/text_file.h"
+#include "io/hub_cache.h"
+
+namespace lewis {
+
+namespace fs = std::filesystem;
+
+HubOptions with_cache(HubOptions hub) {
+  if (hub.cache.empty()) hub.cache = hub_cache_folder();
+  return hub;
+}
+
+StopFn stop_of(const RunContext& run) {
+  return [flag = run.interrupted] { return flag && *flag; };
+}
+
+std::function<void(const std::string&)> note_of(const RunContext& run) {
+  return [notice = run.notice](const std::string& line) {
+    if (notice) notice({true, "lewis: note: " + line});
+  };
+}
+
+ProgressFn progress_of(const RunContext& run) {
+  return [flag = run.interrupted, next = run.progress](const Progress& p) {
+    if (flag) check_interrupt(*flag);
+    if (next) next(p);
+  };
+}
+
+bool is_unreached(const HubFailure& e) { return !e.is_final(); }
+
+std::string words_for(const std::string& name, const HubFailure& e, const fs::path& cache) {
+  if (!is_unreached(e)) return e.what();
+  return fmt::format("{}: no such folder, not in the hub cache {}, and the hub cannot be asked: {}",
+                     name, cache.string(), e.what());
+}
+
+void for_named_models(const fs::path& recipe, const fs::path& cache,
+                      const std::function<void(const std::string&, ModelPart)>& take) {
+  for (const NamedModel& named : named_models(read_text_file(recipe), recipe)) {
+    try {
+      take(named.name, named.only_tokenizer ? ModelPart::kTokenizer : ModelPart::kWhole);
+    } catch (const HubFailure& e) {
+      throw HubFailure(
+          is_unreached(e) ? ExitCode::kUsage : e.code(),
+          fmt::format("{}:{}: {}", recipe.string(), named.line, words_for(named.name, e, cache)),
+          e.is_final());
+    }
+  }
+}
+
+}  // namespace lewis
