@@ -1,6 +1,7 @@
 // lewis merge RECIPE OUT: the whole way, calibrate if asked, plan, merge.
 #include <fmt/format.h>
 
+#include "base/error.h"
 #include "cli/verbs.h"
 
 namespace lewis {
