@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::ffi::c_void;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::path::Path;
 use std::sync::mpsc::{sync_channel, RecvTimeoutError};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -17,9 +18,10 @@ use ureq::unversioned::transport::{
     Buffers, ConnectProxyConnector, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout,
     RustlsConnector, Transport,
 };
-use ureq::{Agent, BodyReader, Error, SendBody};
+use ureq::{Agent, BodyReader, Error, Proxy, ProxyProtocol, SendBody};
 
 use crate::border::{guard, str_arg, take, Text};
+use crate::proxy::proxy_for;
 
 /// How long a wait lasts before the caller is asked whether to go on.
 const SLICE: Duration = Duration::from_millis(200);
@@ -222,45 +224,74 @@ impl Transport for PatientTransport {
     }
 }
 
-/// The system's certificates; Mozilla's where it has none.
-fn root_certificates() -> RootCerts {
-    let found = rustls_native_certs::load_native_certs().certs;
-    if found.is_empty() {
-        return RootCerts::WebPki;
+/// The system's certificates, or those that SSL_CERT_FILE and SSL_CERT_DIR name; Mozilla's where
+/// the system has none.
+fn root_certificates() -> Result<RootCerts, String> {
+    let given = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let (file, folder) = (given("SSL_CERT_FILE"), given("SSL_CERT_DIR"));
+    let found = rustls_native_certs::load_native_certs();
+    let missing = file.as_ref().is_some_and(|f| !Path::new(f).is_file());
+    let own = file.is_some() || folder.is_some();
+    if missing || (own && found.certs.is_empty()) {
+        let why = found.errors.first().map_or("none is there".to_string(), |e| e.to_string());
+        return Err(format!("SSL_CERT_FILE or SSL_CERT_DIR: no certificate could be read: {why}"));
     }
-    let certificates: Vec<_> = found.iter().map(|c| Certificate::from_der(c).to_owned()).collect();
-    RootCerts::new_with_certs(&certificates)
+    if found.certs.is_empty() {
+        return Ok(RootCerts::WebPki);
+    }
+    let certificates: Vec<_> =
+        found.certs.iter().map(|c| Certificate::from_der(c).to_owned()).collect();
+    Ok(RootCerts::new_with_certs(&certificates))
 }
+
+type MadeAgent = Result<Agent, String>;
 
 pub struct Client {
     user_agent: String,
     limit: Duration,
-    plain: OnceLock<Agent>,
-    tls: OnceLock<Agent>, // made at the first https address: reading certificates takes time
+    // Of http and https, without and with a proxy; made when they are first needed, since reading
+    // certificates takes time.
+    agents: [OnceLock<MadeAgent>; 4],
 }
 
 impl Client {
-    fn agent(&self, url: &str) -> &Agent {
-        let tls = url.starts_with("https:");
-        let place = if tls { &self.tls } else { &self.plain };
-        place.get_or_init(|| {
-            let certificates = if tls { root_certificates() } else { RootCerts::WebPki };
-            let config = Agent::config_builder()
-                .http_status_as_error(false)
-                .max_redirects(0)
-                .max_response_header_size(MOST_OF_HEADERS)
-                .max_idle_connections_per_host(8)
-                .user_agent(self.user_agent.as_str())
-                .accept("*/*")
-                .accept_encoding("identity")
-                .tls_config(TlsConfig::builder().root_certs(certificates).build())
-                .build();
-            let connector = ()
-                .chain(ConnectProxyConnector::default())
-                .chain(PatientConnector { limit: self.limit })
-                .chain(RustlsConnector::default());
-            Agent::with_parts(config, connector, PatientResolver { limit: self.limit })
-        })
+    fn new(user_agent: String, limit: Duration) -> Self {
+        Client { user_agent, limit, agents: Default::default() }
+    }
+
+    fn made(&self, tls: bool, proxy: Option<Proxy>) -> MadeAgent {
+        // A proxy may be at an https address, too.
+        let secret = tls || proxy.as_ref().is_some_and(|p| p.protocol() == ProxyProtocol::Https);
+        let certificates = if secret { root_certificates()? } else { RootCerts::WebPki };
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_response_header_size(MOST_OF_HEADERS)
+            .max_idle_connections_per_host(8)
+            .user_agent(self.user_agent.as_str())
+            .accept("*/*")
+            .accept_encoding("identity")
+            .proxy(proxy)
+            .tls_config(TlsConfig::builder().root_certs(certificates).build())
+            .build();
+        let connector = ()
+            .chain(ConnectProxyConnector::default())
+            .chain(PatientConnector { limit: self.limit })
+            .chain(RustlsConnector::default());
+        Ok(Agent::with_parts(config, connector, PatientResolver { limit: self.limit }))
+    }
+
+    /// The agent for an address, and the variable that names its proxy, if it has one.
+    fn agent(&self, url: &str) -> Result<(&Agent, Option<&'static str>), String> {
+        let uri: Uri = url.parse().map_err(|_| "is no address")?;
+        let tls = uri.scheme_str() == Some("https");
+        let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        let host = uri.host().unwrap_or_default();
+        let found = proxy_for(tls, host, port, |name| std::env::var(name).ok())?;
+        let variable = found.as_ref().map(|f| f.variable);
+        let place = &self.agents[usize::from(tls) + 2 * usize::from(found.is_some())];
+        let made = place.get_or_init(|| self.made(tls, found.map(|f| f.proxy)));
+        made.as_ref().map(|agent| (agent, variable)).map_err(Clone::clone)
     }
 
     fn send(&self, method: &str, url: &str, headers: &str, body: Body) -> Result<Answer, String> {
@@ -269,7 +300,7 @@ impl Client {
             let (name, value) = line.split_once(": ").ok_or("a header without a value")?;
             request = request.header(name, value);
         }
-        let agent = self.agent(url);
+        let (agent, proxy) = self.agent(url)?;
         let response = if body.pull.is_some() {
             request = request.header("Content-Length", body.size);
             let mut pulled = Pulled { left: body.size, body: &body };
@@ -278,10 +309,30 @@ impl Client {
         } else {
             agent.run(request.body(()).map_err(|e| e.to_string())?)
         };
-        let response = response.map_err(|e| e.to_string())?;
+        let response = response.map_err(|e| explained(&e, proxy))?;
         let (parts, body) = response.into_parts();
         Ok(Answer { head: Response::from_parts(parts, ()), body: body.into_reader() })
     }
+}
+
+/// An error, with what the user can do about proxies and certificates.
+fn explained(error: &Error, proxy: Option<&str>) -> String {
+    let mut text = error.to_string();
+    if text.contains("407") {
+        if let Some(variable) = proxy {
+            text += &format!(
+                "; the proxy of {variable} asks who is there: http://USER:PASSWORD@HOST:PORT"
+            );
+            return text;
+        }
+    }
+    if text.contains("UnknownIssuer") {
+        text += "; SSL_CERT_FILE may name a file with the certificate of the authority";
+    }
+    if let Some(variable) = proxy {
+        text += &format!(" (through the proxy of {variable})");
+    }
+    text
 }
 
 /// The body of a request, from the caller.
@@ -332,8 +383,7 @@ pub unsafe extern "C" fn lewis_http_client_new(
     guard(error, || {
         let user_agent = str_arg(user_agent, user_agent_size)?.to_string();
         let limit = Duration::from_millis(wait_ms);
-        let made = Client { user_agent, limit, plain: OnceLock::new(), tls: OnceLock::new() };
-        *client = Box::into_raw(Box::new(made));
+        *client = Box::into_raw(Box::new(Client::new(user_agent, limit)));
         Ok(())
     })
 }

@@ -9,6 +9,7 @@ mod find;
 mod http;
 mod memory;
 mod parquet;
+mod proxy;
 mod python;
 mod table;
 mod tokens;

@@ -6,7 +6,9 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/model_files.h"
+#include "base/text_file.h"
 #include "hub/needed_files.h"
+#include "io/hub_cache.h"
 
 namespace lewis {
 namespace {
@@ -127,6 +129,101 @@ std::optional<FetchedModel> ModelFetcher::fetch(const std::string& text, ModelPa
     client_.note(fmt::format("{}; the cache's copy is used, commit {}", e.what(), model->commit));
   }
   return known_.emplace(std::pair(text, part), *model).first->second;
+}
+
+namespace {
+
+std::vector<std::string> names_of(const RemoteRepo& repo) {
+  std::vector<std::string> names;
+  for (const RemoteFile& file : repo.files) names.push_back(file.name);
+  return names;
+}
+
+[[noreturn]] void refuse_without_data(const RemoteRepo& repo, const std::string& why) {
+  std::string all;
+  for (size_t i = 0; i < repo.files.size() && i < 5; ++i)
+    all += (i ? ", " : "") + repo.files[i].name;
+  throw input_error(
+      "{}: no file of it holds data (there are: {}), and lewis runs no program that "
+      "would make them; a converted copy is not there either ({})",
+      repo.id.label(), all.empty() ? "none" : all, why);
+}
+
+}  // namespace
+
+FetchedModel ModelFetcher::fetch_data_anew(const RepoId& id, const ChooseFiles& choose,
+                                           bool cached) {
+  RemoteRepo repo = client_.list(id, cached ? 1 : HubClient::kTries);
+  FetchedModel data;
+  const auto get = [&](const std::vector<RemoteFile>& files) {
+    const Downloaded some = download(client_, repo.id, repo.commit, files, progress_);
+    data.downloaded.files += some.files;
+    data.downloaded.bytes += some.bytes;
+  };
+  const CacheEntry entry(client_.options().cache, id);
+  const auto wanted = [&] {
+    std::string readme;
+    if (const RemoteFile* file = find_file(repo, "README.md")) {
+      get({*file});
+      readme = read_text_file(entry.snapshot(repo.commit) / "README.md");
+    }
+    return choose(names_of(repo), readme);
+  };
+  std::vector<std::string> names = wanted();
+  if (names.empty() && id.revision == "main") {
+    RepoId converted = id;
+    converted.revision = kConvertedRevision;
+    try {
+      RemoteRepo other = client_.list(converted);
+      std::swap(repo, other);
+      client_.note(
+          fmt::format("{}: no file of it holds data: the hub's conversion to Parquet is "
+                      "taken, {}",
+                      id.label(), repo.id.label()));
+    } catch (const HubFailure& e) {
+      if (!e.is_final()) throw;
+      refuse_without_data(repo, e.what());
+    }
+    names = wanted();
+  }
+  if (names.empty()) refuse_without_data(repo, "no " + std::string(kConvertedRevision));
+  std::vector<RemoteFile> files;
+  for (const std::string& name : names) {
+    if (const RemoteFile* file = find_file(repo, name)) files.push_back(*file);
+  }
+  get(files);
+  entry.write_ref(repo.id.revision, repo.commit);
+  data.commit = repo.commit;
+  data.folder = entry.snapshot(repo.commit);
+  return data;
+}
+
+std::optional<FetchedModel> ModelFetcher::fetch_data(const std::string& text,
+                                                     const std::string& part,
+                                                     const ChooseFiles& choose) {
+  const auto id = parse_repo_id(text, RepoId::Kind::kDataset);
+  if (!id) return std::nullopt;
+  const std::lock_guard lock(mutex_);
+  if (const auto it = known_data_.find({text, part}); it != known_data_.end()) return it->second;
+  const CacheEntry entry(client_.options().cache, *id);
+  std::optional<FetchedModel> data;
+  for (const std::string& revision : {id->revision, std::string(kConvertedRevision)}) {
+    const std::string commit = entry.commit_of(revision);
+    const fs::path folder = entry.snapshot(commit.empty() ? revision : commit);
+    std::error_code error;
+    const bool plain = !commit.empty() || id->is_commit();
+    if (plain && fs::is_directory(folder, error)) data = FetchedModel{commit, folder, {}};
+    if (data || id->revision != "main") break;
+  }
+  if (client_.options().offline || (data && silent_)) return data;
+  try {
+    data = fetch_data_anew(*id, choose, data.has_value());
+  } catch (const HubFailure& e) {
+    if (!data) throw;
+    silent_ = !e.is_final();
+    client_.note(fmt::format("{}; the cache's copy is used, commit {}", e.what(), data->commit));
+  }
+  return known_data_.emplace(std::pair(text, part), *data).first->second;
 }
 
 }  // namespace lewis

@@ -14,6 +14,11 @@
 
 namespace lewis {
 
+// The names of the files that are wanted, of all names of a data set's repository and the text of
+// its README.md; none where no file holds data. What it throws is an error of the user's choice.
+using ChooseFiles = std::function<std::vector<std::string>(const std::vector<std::string>& names,
+                                                           const std::string& readme)>;
+
 // kWithoutWeights: all but the weights of a model; an adapter has its weights.
 enum class ModelPart { kWhole, kTokenizer, kWithoutWeights };
 
@@ -24,7 +29,7 @@ struct FetchedModel {
   std::vector<RemoteFile> far{};  // kWithoutWeights: the weights that the snapshot lacks
 };
 
-// Fetches models, each at most once.
+// Fetches models and data sets, each at most once.
 class ModelFetcher {
  public:
   ModelFetcher(HubOptions options, StopFn stop, std::function<void(const std::string&)> note,
@@ -38,7 +43,15 @@ class ModelFetcher {
   // when the cache has no such model. Throws HubFailure and as download() and weight_files() do.
   std::optional<FetchedModel> fetch(const std::string& id, ModelPart part = ModelPart::kWhole);
 
+  // A part of a data set, which `part` names for the notes of this object. Where the repository
+  // holds no data (but a program that makes them), the hub's conversion to Parquet is fetched: its
+  // branch refs/convert/parquet. The list of files is asked for each time; where that cannot be
+  // had, the cache's copy serves, with a note. Returns and throws as fetch().
+  std::optional<FetchedModel> fetch_data(const std::string& id, const std::string& part,
+                                         const ChooseFiles& choose);
+
  private:
+  FetchedModel fetch_data_anew(const RepoId& id, const ChooseFiles& choose, bool cached);
   FetchedModel fetch_anew(const RepoId& id, ModelPart part, bool cached);
   std::optional<FetchedModel> cached_model(const RepoId& id, ModelPart part) const;
 
@@ -46,6 +59,7 @@ class ModelFetcher {
   ProgressFn progress_;
   std::mutex mutex_;
   std::map<std::pair<std::string, ModelPart>, FetchedModel> known_;
+  std::map<std::pair<std::string, std::string>, FetchedModel> known_data_;
   bool silent_ = false;  // the hub did not answer: what is in the cache is not asked for again
 };
 

@@ -1,6 +1,7 @@
 #include "io/hub_cache.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <string>
 
@@ -67,6 +68,13 @@ bool is_hub_id(std::string_view id) {
          (at == id.size() || is_plain_path(id.substr(at + 1)));
 }
 
+bool is_data_set_id(std::string_view id) {
+  static constexpr std::array<std::string_view, 9> kEnds = {
+      ".jsonl", ".json", ".csv", ".tsv", ".txt", ".md", ".parquet", ".gz", ".zst"};
+  return is_hub_id(id) &&
+         std::ranges::none_of(kEnds, [&](std::string_view end) { return id.ends_with(end); });
+}
+
 namespace {
 
 // The snapshot of an id; kind: "models" or "datasets".
@@ -92,7 +100,10 @@ std::optional<fs::path> find_in_hub_cache(std::string_view id) {
 }
 
 std::optional<fs::path> find_data_set_in_hub_cache(std::string_view id) {
-  return find_snapshot(id, "datasets");
+  auto found = find_snapshot(id, "datasets");
+  if (!found && id.find('@') == id.npos)
+    found = find_snapshot(std::string(id) + "@" + std::string(kConvertedRevision), "datasets");
+  return found;
 }
 
 fs::path resolved_data(const fs::path& data) {

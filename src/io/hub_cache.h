@@ -17,11 +17,18 @@ std::filesystem::path hub_cache_folder();
 // '-', '_' and '.' and lead out of no folder.
 bool is_hub_id(std::string_view id);
 
+// True for the id of a data set, with or without "@revision": is_hub_id, and no name of a data file
+// ("math/test.jsonl").
+bool is_data_set_id(std::string_view id);
+
 // The folder of "owner/name" or "name", or of either with "@revision" (a branch, a tag, a commit or
 // "refs/pr/7"; main if not given): models--owner--name/snapshots/COMMIT. Nothing when the cache has
 // no such model or revision, or when the id leads out of the cache.
 std::optional<std::filesystem::path> find_in_hub_cache(std::string_view id);
-// The same of a data set: datasets--owner--name/snapshots/COMMIT.
+// The branch that has the hub's own conversion of a data set to Parquet.
+inline constexpr std::string_view kConvertedRevision = "refs/convert/parquet";
+// The same of a data set: datasets--owner--name/snapshots/COMMIT. Where main is not there, the
+// conversion to Parquet is taken.
 std::optional<std::filesystem::path> find_data_set_in_hub_cache(std::string_view id);
 
 // Data as a user names them: a file, a folder, or the id of a data set, the last two also with

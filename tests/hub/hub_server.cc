@@ -432,9 +432,13 @@ HubServer::Answer HubServer::routed(const ServedRequest& request, const Fault& w
   if (request.at_storage) {
     for (const auto* repos : {&models, &datasets}) {
       for (const auto& [id, repo] : *repos) {
-        for (const auto& [name, file] : repo.files) {
-          if (path == "/blobs/" + large_name(file.content))
-            return bytes_of(request, file.content, wrong);
+        std::vector<const std::map<std::string, ServedFile>*> all = {&repo.files};
+        for (const auto& [_, files] : repo.others) all.push_back(&files);
+        for (const auto* files : all) {
+          for (const auto& [name, file] : *files) {
+            if (path == "/blobs/" + large_name(file.content))
+              return bytes_of(request, file.content, wrong);
+          }
         }
       }
     }
@@ -462,16 +466,25 @@ HubServer::Answer HubServer::routed(const ServedRequest& request, const Fault& w
         if (revision == name || revision.starts_with(name + "/")) found = name;
       }
       if (revision.starts_with(repo.commit)) found = repo.commit;
+      ServedRepo other = repo;
+      for (const auto& [commit, its_files] : repo.others) {
+        if (revision.starts_with(commit)) found = commit;
+        const auto ref = repo.refs.find(found);
+        if (found == commit || (ref != repo.refs.end() && ref->second == commit)) {
+          other.commit = commit;
+          other.files = its_files;
+        }
+      }
       if (found.empty())
         return {
             404, {{"X-Error-Code", "RevisionNotFound"}, {"X-Error-Message", "Invalid rev id"}}, ""};
-      if (!path.starts_with(files)) return listing(repo, id, rest);
+      if (!path.starts_with(files)) return listing(other, id, rest);
       if (repo.gated)
         return {
             403,
             {{"X-Error-Code", "GatedRepo"}, {"X-Error-Message", "Access to model is restricted"}},
             ""};
-      return resolved(request, repo, revision.substr(found.size() + 1), wrong);
+      return resolved(request, other, revision.substr(found.size() + 1), wrong);
     }
   }
   return missing;

@@ -18,7 +18,7 @@ struct ServedFile {
   bool large = false;  // kept outside of git: named by SHA-256, and its bytes lie at another host
 };
 
-// A repository at its only commit.
+// A repository at its commit, and at others.
 struct ServedRepo {
   std::string commit = std::string(40, 'a');
   std::map<std::string, ServedFile> files;
@@ -26,6 +26,7 @@ struct ServedRepo {
   std::string token;       // who has another one gets 401; "": everybody reads
   bool gated = false;      // 403 for everybody
   bool says_sizes = true;  // the list of files has sizes and hashes
+  std::map<std::string, std::map<std::string, ServedFile>> others{};  // commit -> its files
 };
 
 struct ServedRequest {
