@@ -138,7 +138,8 @@ std::string json_text(const MergeResult& r) {
                {"resumed", t.resumed},       {"parameters", t.parameters},
                {"bytes_read", t.bytes_read}, {"bytes_written", t.bytes_written},
                {"shards", t.shards},         {"guided_models", r.guided_models},
-               {"warnings", t.warnings},     {"seconds", r.seconds}};
+               {"warnings", t.warnings},     {"seconds", r.seconds},
+               {"was_complete", r.was_complete}};
   if (!r.report.empty()) json["report"] = r.report.string();
   return dump_json(json, 2);
 }

@@ -1,11 +1,15 @@
 // The verb pull, and what the other verbs pull before they begin.
+#include "app/evaluation_tasks.h"
 #include "app/interrupts.h"
 #include "app/run.h"
 #include "base/error.h"
 #include "base/text_file.h"
+#include "eval/needed_data.h"
 #include "hub/fetch.h"
 #include "io/hub_cache.h"
 #include "recipe/named_models.h"
+#include "text/data_set.h"
+#include "text/data_set_listing.h"
 
 namespace lewis {
 namespace {
@@ -38,18 +42,35 @@ class Puller {
                        model->downloaded.bytes};
   }
 
-  // The models that a recipe names and that are ids; those that are not are left to its parser.
+  // A part of a data set: "ID", "ID#SPLIT", "ID#CONFIG/SPLIT". `all_splits`: see names_of_part.
+  std::optional<PulledModel> pull_data(const std::string& data, bool all_splits = false) {
+    const DataSetPart part = data_set_part(data);
+    const std::string id = part.folder.string();
+    if (!is_data_set_id(id)) return std::nullopt;
+    const auto choose = [&](const std::vector<std::string>& names, const std::string& readme) {
+      return names_of_part({id, names, readme}, part.config, part.split, all_splits);
+    };
+    const auto set = fetcher_.fetch_data(id, data + (all_splits ? "#" : ""), choose);
+    if (!set) return std::nullopt;
+    return PulledModel{data, set->commit, set->folder, set->downloaded.files,
+                       set->downloaded.bytes};
+  }
+
+  // The models and data that a recipe names and that are ids; those that are not are left to its
+  // parser.
   std::vector<PulledModel> pull_recipe(const fs::path& file) {
     std::vector<PulledModel> pulled;
-    for (const NamedModel& named : named_models(read_text_file(file), file)) {
-      try {
-        const auto part = named.only_tokenizer ? ModelPart::kTokenizer : ModelPart::kWhole;
+    const std::string text = read_text_file(file);
+    for (const NamedModel& named : named_models(text, file)) {
+      const auto part = named.only_tokenizer ? ModelPart::kTokenizer : ModelPart::kWhole;
+      at_line(file, named.line, named.name, [&] {
         if (auto model = pull(named.name, part)) pulled.push_back(std::move(*model));
-      } catch (const HubFailure& e) {
-        throw HubFailure(unreached(e) ? ExitCode::kUsage : e.code(),
-                         fmt::format("{}:{}: {}", file.string(), named.line, words(named.name, e)),
-                         e.is_final());
-      }
+      });
+    }
+    for (const NamedData& named : named_data(text, file)) {
+      at_line(file, named.line, named.name, [&] {
+        if (auto data = pull_data(named.name)) pulled.push_back(std::move(*data));
+      });
     }
     return pulled;
   }
@@ -60,11 +81,25 @@ class Puller {
   std::string words(const std::string& name, const HubFailure& e) const {
     if (!unreached(e)) return e.what();
     return fmt::format(
-        "{}: no such folder, not in the hub cache {}, and the hub cannot be asked: {}", name,
-        fetcher_.client().options().cache.string(), e.what());
+        "{}: no such folder or file, not in the hub cache {}, and the hub cannot be asked: {}",
+        name, fetcher_.client().options().cache.string(), e.what());
   }
 
  private:
+  // Runs `work`, whose errors name the line of the recipe.
+  template <typename F>
+  void at_line(const fs::path& file, int line, const std::string& name, const F& work) const {
+    try {
+      work();
+    } catch (const HubFailure& e) {
+      throw HubFailure(unreached(e) ? ExitCode::kUsage : e.code(),
+                       fmt::format("{}:{}: {}", file.string(), line, words(name, e)), e.is_final());
+    } catch (const Error& e) {
+      if (e.code() != ExitCode::kInput) throw;
+      throw input_error("{}:{}: {}", file.string(), line, e.what());
+    }
+  }
+
   ModelFetcher fetcher_;
 };
 
@@ -98,6 +133,16 @@ PullResult pull(const PullJob& job, const RunContext& run) {
     }
     result.models.push_back(std::move(*model));
   }
+  for (const std::string& name : job.data) {
+    auto data = puller.pull_data(name, true);
+    if (!data && !is_data_set_id(data_set_part(name).folder.string()))
+      throw usage_error("{}: expected the id of a data set, as owner/name", name);
+    if (!data) {
+      throw usage_error("{}: not in the hub cache {}, and HF_HUB_OFFLINE forbids to ask the hub",
+                        name, with_cache(job.hub).cache.string());
+    }
+    result.models.push_back(std::move(*data));
+  }
   return result;
 }
 
@@ -114,6 +159,37 @@ fs::path local_model(const fs::path& name, const HubOptions& hub, const RunConte
     }
   }
   return name;
+}
+
+namespace {
+
+void pull_named(Puller& puller, const std::string& data) {
+  try {
+    puller.pull_data(data);
+  } catch (const HubFailure& e) {
+    if (!Puller::unreached(e)) throw;
+    throw usage_error("{}", puller.words(data, e));
+  }
+}
+
+}  // namespace
+
+void pull_data(const fs::path& data, const HubOptions& hub, const RunContext& run) {
+  const fs::path name = data_set_part(data).folder;
+  if (data.empty() || is_there(data) || is_there(name) || !is_data_set_id(name.string())) return;
+  Puller puller(hub, run);
+  pull_named(puller, data.string());
+}
+
+void pull_data(const EvaluateJob& job, const HubOptions& hub, const RunContext& run) {
+  std::vector<std::string> names;
+  for (const std::string& task : job.tasks) {
+    for (std::string& name : data_to_fetch(parse_task(task, job.settings)))
+      names.push_back(std::move(name));
+  }
+  if (names.empty()) return;
+  Puller puller(hub, run);
+  for (const std::string& name : names) pull_named(puller, name);
 }
 
 }  // namespace lewis
