@@ -42,13 +42,15 @@ test-ci: test-packages
 
 # The tests that may meet strangers' bytes, under address and undefined-behaviour sanitizers.
 test-asan: test-packages
-	$(call compile,asan)
+	$(call compile,asan,-DLEWIS_FUZZ_RUST=OFF)
 	@ctest --test-dir build/asan -j $(JOBS) --output-on-failure --no-tests=error
 
-# Fuzzes all targets, or TARGETS="yaml index", for so many minutes together (docs/fuzzing.md).
+# Fuzzes all targets, or TARGETS="yaml index", for so many minutes together (docs/fuzzing.md). With
+# RUST=ON the fuzzer sees the Rust code, too, which is compiled for it.
 MINUTES ?= 10
+RUST ?= OFF
 fuzz: test-packages
-	$(call compile,asan,,--target lewis_fuzz)
+	$(call compile,asan,-DLEWIS_FUZZ_RUST=$(RUST),--target lewis_fuzz)
 	@JOBS=$(JOBS) fuzz/run.sh build/asan/lewis_fuzz $(MINUTES) $(TARGETS)
 
 # For developers: all tests without joined sources, so that one changed file compiles quickly.
@@ -80,12 +82,15 @@ install: packages
 	$(call compile,release,-DLEWIS_LIBRARY=ON)
 	@cmake --install build/release --prefix $(PREFIX)
 
-# Packages for other machines: tarball, wheel, .deb and Containerfile in build/dist (docs/packaging.md).
+# Packages for other machines: tarball, wheels for PYTHONS, .deb and Containerfile in build/dist (docs/packaging.md).
+PYTHONS ?= python3
 dist: packages
 	@tools/install_packages.sh dist
 	@JOBS=$(JOBS) packaging/build_onednn.sh
 	@cmake --preset dist --log-level=WARNING
-	@cmake --build --preset dist -j $(JOBS)
+	@cmake --build build/portable -j $(JOBS) --target lewis_stage
+	@packaging/wheels.sh build/portable $$(uname -m) $(PYTHONS)
+	@cmake --build build/portable --target packages
 
 # Installs and uses the packages on clean systems, which it makes in build/systems. Needs root and Debian's mirror.
 test-dist:

@@ -11,6 +11,32 @@ elseif(LEWIS_SANITIZE MATCHES "address")
   message(STATUS "lewis: fuzzing is left out: there is no libFuzzer (Debian package libclang-rt-14-dev)")
 endif()
 
+# For `make fuzz RUST=ON`: rustc's own pass of LLVM counts the edges of the Rust code for libFuzzer. The
+# library and its crates are built for the fuzzer alone, which takes minutes; with --target, so that
+# programs that run during the build are not counted.
+option(LEWIS_FUZZ_RUST "The fuzzer sees which Rust code has run" OFF)
+set(LEWIS_FUZZ_RUSTFLAGS "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=3 \
+-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+-Cllvm-args=-sanitizer-coverage-trace-compares")
+function(lewis_count_rust_coverage target)
+  set(triple ${CMAKE_HOST_SYSTEM_PROCESSOR}-unknown-linux-gnu)
+  set(folder ${CMAKE_SOURCE_DIR}/build/cargo-fuzz)
+  set(library ${folder}/${triple}/release/liblewis_rust.a)
+  add_custom_command(
+    OUTPUT ${library}
+    COMMAND ${CMAKE_COMMAND} -E env "RUSTFLAGS=${LEWIS_FUZZ_RUSTFLAGS}" ${CARGO} build --release --locked --quiet
+            --target ${triple} --manifest-path ${CMAKE_SOURCE_DIR}/rust/Cargo.toml --target-dir ${folder}
+    COMMAND ${CMAKE_COMMAND} -E touch ${library}
+    DEPENDS ${LEWIS_RUST_SOURCES} rust/Cargo.toml rust/Cargo.lock
+    COMMENT "Building the Rust library for the fuzzer"
+    USES_TERMINAL VERBATIM)
+  add_custom_target(lewis_fuzz_rust DEPENDS ${library})
+  add_dependencies(${target} lewis_fuzz_rust)
+  # It comes before the library that the rooms name. mold takes the first one that has a function,
+  # GNU ld the one that comes behind its user.
+  target_link_libraries(${target} PRIVATE ${library})
+endfunction()
+
 # lewis_count_coverage(TARGET): the fuzzer sees which code of TARGET has run.
 function(lewis_count_coverage target)
   if(LEWIS_FUZZ AND NOT target STREQUAL "lewis_compute")  # kernels read no file, and counting makes them slow
@@ -30,7 +56,10 @@ function(lewis_add_fuzzing)
   if(NOT LEWIS_FUZZ)
     return()
   endif()
-  lewis_program(lewis_fuzz fuzz/main.cc fuzz/targets.cc fuzz/model_targets.cc fuzz/coverage.cc)
+  lewis_program(lewis_fuzz fuzz/main.cc fuzz/targets.cc fuzz/model_targets.cc fuzz/journal_targets.cc fuzz/coverage.cc)
+  if(LEWIS_FUZZ_RUST)
+    lewis_count_rust_coverage(lewis_fuzz)
+  endif()
   target_link_libraries(lewis_fuzz PRIVATE lewis_app ${LEWIS_LIBFUZZER} ${CMAKE_DL_LIBS})
   # libFuzzer has a function of the same name as fuzz/coverage.cc, which only complains.
   target_link_options(lewis_fuzz PRIVATE LINKER:-z,muldefs)

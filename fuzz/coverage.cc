@@ -5,7 +5,9 @@
 
 namespace {
 constexpr uintptr_t kCounters = uintptr_t{1} << 16;
-__attribute__((section("__libfuzzer_extra_counters"), used)) uint8_t counters[kCounters];
+// Whole pages, so that main.cc can share them with child processes.
+__attribute__((section("__libfuzzer_extra_counters"),
+               used)) alignas(4096) uint8_t counters[kCounters];
 }  // namespace
 
 extern "C" void __sanitizer_cov_trace_pc();

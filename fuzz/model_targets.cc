@@ -85,15 +85,14 @@ void judge_answer(std::string_view bytes, const FuzzFolder&) {
 }
 
 void unite_tokenizers(std::string_view bytes, const FuzzFolder& folder) {
-  static const FuzzFolder other;
-  static const bool written [[maybe_unused]] =
-      (other.write("tokenizer.json", R"({"version": "1.0", "added_tokens": [],
+  const auto other = folder.path() / "other";
+  std::filesystem::create_directory(other);
+  folder.write("other/tokenizer.json", R"({"version": "1.0", "added_tokens": [],
         "normalizer": null, "pre_tokenizer": {"type": "Whitespace"}, "post_processor": null,
         "decoder": null, "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2},
-        "merges": ["a b"]}})"),
-       true);
+        "merges": ["a b"]}})");
   folder.write("tokenizer.json", bytes);
-  const std::vector<TokenizerInput> models = {{ModelFiles(other.path()), 3},
+  const std::vector<TokenizerInput> models = {{ModelFiles(other), 3},
                                               {ModelFiles(folder.path()), 0}};
   const MergedTokenizer merged = merge_tokenizers({models, models[0], true, {"<new>"}});
   for (const auto& vocabulary : merged.vocabularies)

@@ -20,6 +20,7 @@
 #include "io/json_lines.h"
 #include "io/manifest.h"
 #include "io/safetensors.h"
+#include "journal_targets.h"
 #include "merge/sources/adapter_config.h"
 #include "model_targets.h"
 #include "recipe/recipe.h"
@@ -229,6 +230,9 @@ constexpr auto kTargets = std::to_array<FuzzTarget>({{"safetensors", read_safete
                                                      {"tunable", read_tunable_recipe},
                                                      {"manifest", read_manifest_file},
                                                      {"journal", read_journal},
+                                                     {"journal_eval", resume_evaluation},
+                                                     {"journal_tune", resume_tuning},
+                                                     {"journal_refine", resume_refinement},
                                                      {"json", read_json_text},
                                                      {"adapter_config", read_adapter},
                                                      {"adapter", apply_adapter},

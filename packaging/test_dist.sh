@@ -29,6 +29,16 @@ if "$lewis" merge demo/missing.yml /tmp/none 2>/tmp/error; then exit 1; fi
 grep -q 'missing.yml' /tmp/error
 END
 
+# The module, where pip has found a wheel that has it.
+cat >"$systems/use_module.py" <<'END'
+import os, sys
+if sys.version_info >= (3, 12):
+    import lewis
+    lewis.merge("demo/recipe.yml", "/tmp/module")
+    assert os.path.getsize("/tmp/module/model.safetensors") > 1_000_000
+    lewis.evaluate(["/tmp/module"], "loss:demo/data/math_test.jsonl:gsm8k", limit=4)
+END
+
 # Everything on the system but what a package manager notes about its own work.
 list_files() {
   find "$1" -xdev \( -path "$1/var/lib/dpkg" -o -path "$1/var/log" -o -path "$1/var/cache" -o -path "$1/proc" \
@@ -44,7 +54,7 @@ use() {
   mkdir -p "$systems/test/demo" "$systems/test/dist"
   mv "$systems/test/demo.source" "$systems/test/demo/demo"
   cp "$dist"/* "$systems/test/dist/"
-  cp "$systems/use.sh" "$systems/test/use.sh"
+  cp "$systems/use.sh" "$systems/use_module.py" "$systems/test/"
   list_files "$systems/test" >"$systems/before"
   in_test sh -ec "$install" >"$systems/log" 2>&1 || { tail -20 "$systems/log"; echo "$system, $kind: cannot be installed" >&2; exit 1; }
   in_test sh /use.sh "$program" || { echo "$system, $kind: does not work" >&2; exit 1; }
@@ -70,6 +80,7 @@ for system; do
   use tarball 'mkdir /opt/lewis && tar -xzf /dist/lewis-*.tar.gz -C /opt/lewis --strip-components=1' \
     /opt/lewis/bin/lewis 'rm -r /opt/lewis'
   use deb 'dpkg -i /dist/lewis_*.deb' lewis 'dpkg --purge lewis'
-  use wheel 'python3 -m venv /opt/venv && /opt/venv/bin/pip install --no-index --no-deps /dist/lewis_merge-*.whl' \
+  use wheel 'python3 -m venv /opt/venv && /opt/venv/bin/pip install --no-index --no-deps --find-links /dist lewis-merge &&
+    cd /demo && /opt/venv/bin/python /use_module.py' \
     /opt/venv/bin/lewis '/opt/venv/bin/pip uninstall -y lewis-merge && find /opt/venv -name "*lewis*" | grep . && exit 1; rm -r /opt/venv'
 done

@@ -74,6 +74,8 @@ def binary_seeds():
     experts = {"m.experts.expert_tokens": ("I64", [2], struct.pack("<2q", 3, 4)), "m.experts.expert_in": ("F64", [2, 1], f64(1, 2)),
                "m.experts.expert_mid": ("F64", [2, 2], f64(1, 2, 3, 4)), "x.output_change": ("F64", [3], f64(1, 2, 3))}
     seed("statistics", "experts", safetensors(experts, meta | {"fused": '{"qkv_proj":[["q_proj",64],["k_proj",32]]}'}))
+    block = {"error_solved": 0.25, "error_prior": 0.5, "kept_prior": False, "notes": ["a note"]}
+    seed("journal_refine", "block", b'{"name": "x", "bytes": 1, "sha256": "00"}\n' + safetensors({"model.layers.0.mlp.up_proj.weight": ("BF16", [2, 2], bytes(8))}, {"lewis_refined": json.dumps(block)}))
     matrix = gguf({"general.type": "imatrix", "imatrix.datasets": ["a.txt"], "imatrix.chunk_count": 2, "imatrix.chunk_size": 512},
                   {"blk.0.ffn_up.weight.in_sum2": ([1, 4], [1, 2, 3, 4]), "blk.0.ffn_up.weight.counts": ([1, 1], [2])})
     seed("imatrix", "one_weight", matrix)
@@ -195,6 +197,9 @@ def text_seeds():
     seed("task", "gsm8k", "task: my\ndata: q.jsonl\nprompt: \"Q: {question} {list[0]} {{\"\ntarget: \"{answer}\"\nstops: [\"Q:\"]\nshots: 1\nshots_data: q.jsonl\n"
          "answer: {regex: '#### ([0-9]+)', match: last, group: 1}\ncompare: {remove: [','], ignore_case: true}\n")
     seed("task", "python", "data: q.jsonl\nprompt: x\npython: {program: '{generated}', tests: 'assert {answer}'}\n")
+    records = [{"item": i, "scores": [[i % 2, 1], [0.5, 3]], "response": "a\u00e9", "filtered": ["a", "b"], "details": {"passed": True}} for i in (0, 2)]
+    seed("journal_eval", "two_items", "\n".join(map(json.dumps, records)))
+    seed("journal_tune", "answers", "\n".join(json.dumps({"question": q, "answer": a}) for q, a in (("x=1", 0.5), ("x=2", {"losses": [1, 2]}))))
     seed("results", "harness", json.dumps({"results": {"gsm8k": {"alias": "gsm8k", "exact_match,strict-match": 0.5, "exact_match_stderr,strict-match": 0.1}},
                                            "config": {"model": "hf", "model_args": "pretrained=a"}, "n-samples": {"gsm8k": {"original": 4, "effective": 4}},
                                            "versions": {"gsm8k": 3}, "higher_is_better": {"gsm8k": {"exact_match": True}}, "model_name": "a", "date": 1.7e9}))

@@ -198,6 +198,7 @@ void tell_licence(const Recipe& recipe, const RunContext& context) {
 
 // OUT is written as OUT.partial.
 void check_outputs(const MergeJob& job) {
+  if (job.out.empty()) throw usage_error("OUT is empty, expected the name of a folder");
   const std::string partial =
       std::filesystem::path(job.out / "").parent_path().string() + ".partial";
   check_output(std::filesystem::path(partial) / "file", true);

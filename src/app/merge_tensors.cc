@@ -50,19 +50,28 @@ void merge_tensors(const TensorMergeJob& job, const TensorSink& sink, const RunC
   const MergeInputs inputs(
       recipe, {.seed = job.seed, .threads = run.threads.count(), .in_memory = job.models});
   Progress told{"merging", "bytes", 0, total_bytes(inputs)};
-  const std::span<const OutputTensor> tensors = inputs.tensors();
+  const std::vector<WrittenTensor> written = inputs.written();
+  std::vector<std::pair<const WrittenTensor*, const WrittenPart*>> parts;
+  for (const WrittenTensor& t : written) {
+    for (const WrittenPart& part : t.parts) parts.emplace_back(&t, &part);
+  }
   InputsAhead ahead[2];
-  PageBuffer room;
-  if (!tensors.empty()) ahead[0].begin(tensors[0]);
-  for (size_t i = 0; i < tensors.size(); ++i) {
-    const OutputTensor& t = tensors[i];
+  PageBuffer room, part_room;
+  if (!parts.empty()) ahead[0].begin(inputs.tensor(parts[0].second->name));
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const auto [whole, part] = parts[i];
+    const OutputTensor& t = inputs.tensor(part->name);
     InputsAhead& now = ahead[i % 2];
     now.reading.get();
-    if (i + 1 < tensors.size()) ahead[(i + 1) % 2].begin(tensors[i + 1]);
-    const std::span<std::byte> merged = room.get(byte_size(t.info));
-    MemoryOutput output(merged, dtype_size(t.info.dtype));
+    if (i + 1 < parts.size()) ahead[(i + 1) % 2].begin(inputs.tensor(parts[i + 1].second->name));
+    const bool alone = part->place.rows == 0;
+    const size_t size = dtype_size(t.info.dtype);
+    const std::span<std::byte> bytes = room.get(byte_size(whole->info));
+    const std::span<std::byte> merged = alone ? bytes : part_room.get(byte_size(t.info));
+    MemoryOutput output(merged, size);
     inputs.merge(t, MemoryInputs(std::move(now.stored)), output, run.threads);
-    sink(t.info, merged);
+    if (!alone) scatter(part->place, merged, 0, size, bytes);
+    if (part == &whole->parts.back()) sink(whole->info, bytes);
     told.done += merged.size();
     run.progress(told);
   }

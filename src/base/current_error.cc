@@ -1,6 +1,6 @@
 #include "base/current_error.h"
 
-#include <filesystem>
+#include <cerrno>
 #include <new>
 #include <stdexcept>
 
@@ -21,10 +21,20 @@ ExitCode exit_code_of(const std::error_code& code) {
     case ENOBUFS:
     case ENOMEM:
     case ENOSPC:
+    case EPIPE:  // nobody reads any more
       return ExitCode::kResource;
     default:
       return ExitCode::kInput;
   }
+}
+
+Error file_error(const std::filesystem::path& path, std::string_view doing,
+                 const std::error_code& code) {
+  return Error(exit_code_of(code), fmt::format("{}: {}: {}", path.string(), doing, code.message()));
+}
+
+Error file_error(const std::filesystem::path& path, std::string_view doing) {
+  return file_error(path, doing, {errno, std::generic_category()});
 }
 
 Error current_error() {

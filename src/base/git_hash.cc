@@ -1,30 +1,33 @@
 #include "base/git_hash.h"
 
-#include <openssl/evp.h>
+#include <openssl/sha.h>
 
 #include <array>
 
 #include "base/error.h"
 
 namespace lewis {
+namespace {
 
-GitBlobHash::GitBlobHash(uint64_t size) : state_(EVP_MD_CTX_new()) {
-  if (!state_ || EVP_DigestInit_ex(static_cast<EVP_MD_CTX*>(state_), EVP_sha1(), nullptr) != 1) {
-    throw failed_error("OpenSSL cannot compute SHA-1 here");
-  }
+SHA_CTX* sha1_of(void* state) { return static_cast<SHA_CTX*>(state); }
+
+}  // namespace
+
+GitBlobHash::GitBlobHash(uint64_t size) : state_(new SHA_CTX) {
+  SHA1_Init(sha1_of(state_));
   const std::string head = fmt::format("blob {}", size) + '\0';
   add(std::as_bytes(std::span(head)));
 }
 
-GitBlobHash::~GitBlobHash() { EVP_MD_CTX_free(static_cast<EVP_MD_CTX*>(state_)); }
+GitBlobHash::~GitBlobHash() { delete sha1_of(state_); }
 
 void GitBlobHash::add(std::span<const std::byte> bytes) {
-  EVP_DigestUpdate(static_cast<EVP_MD_CTX*>(state_), bytes.data(), bytes.size());
+  SHA1_Update(sha1_of(state_), bytes.data(), bytes.size());
 }
 
 std::string GitBlobHash::hex() {
   std::array<unsigned char, 20> digest{};
-  EVP_DigestFinal_ex(static_cast<EVP_MD_CTX*>(state_), digest.data(), nullptr);
+  SHA1_Final(digest.data(), sha1_of(state_));
   std::string text;
   for (const unsigned char byte : digest) text += fmt::format("{:02x}", byte);
   return text;

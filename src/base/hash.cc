@@ -1,7 +1,6 @@
 #include "base/hash.h"
 
-#include <openssl/crypto.h>
-#include <openssl/evp.h>
+#include <openssl/sha.h>
 #include <xxhash.h>
 #if defined(__x86_64__)
 #include <xxh_x86dispatch.h>  // the functions of xxhash.h for what the processor has
@@ -9,40 +8,31 @@
 
 #include <new>
 
+#include "base/base64.h"
 #include "base/error.h"
 
 namespace lewis {
 namespace {
 
-// SHA-256 in a context of our own: the system's configuration of OpenSSL may switch it off in the
-// default one, or ask for modules that do not fit the OpenSSL inside this program.
-const EVP_MD* sha256() {
-  static OSSL_LIB_CTX* const context = OSSL_LIB_CTX_new();
-  static const EVP_MD* const method =
-      context ? EVP_MD_fetch(context, "SHA2-256", nullptr) : nullptr;
-  return method;
-}
+// These are the digests themselves, and not OpenSSL's search for one that the system's
+// configuration allows: that may switch it off, and ten times the code would be linked into
+// portable programs.
+SHA256_CTX* sha256_of(void* state) { return static_cast<SHA256_CTX*>(state); }
 
 }  // namespace
 
-Sha256::Sha256() : state_(EVP_MD_CTX_new()) {
-  const EVP_MD* method = sha256();
-  if (!state_ || !method ||
-      EVP_DigestInit_ex(static_cast<EVP_MD_CTX*>(state_), method, nullptr) != 1) {
-    throw failed_error("OpenSSL cannot compute SHA-256 here");
-  }
-}
+Sha256::Sha256() : state_(new SHA256_CTX) { SHA256_Init(sha256_of(state_)); }
 
-Sha256::~Sha256() { EVP_MD_CTX_free(static_cast<EVP_MD_CTX*>(state_)); }
+Sha256::~Sha256() { delete sha256_of(state_); }
 
 Sha256& Sha256::add(std::span<const std::byte> bytes) {
-  EVP_DigestUpdate(static_cast<EVP_MD_CTX*>(state_), bytes.data(), bytes.size());
+  SHA256_Update(sha256_of(state_), bytes.data(), bytes.size());
   return *this;
 }
 
 std::array<unsigned char, 32> Sha256::digest() {
   std::array<unsigned char, 32> bytes{};
-  EVP_DigestFinal_ex(static_cast<EVP_MD_CTX*>(state_), bytes.data(), nullptr);
+  SHA256_Final(bytes.data(), sha256_of(state_));
   return bytes;
 }
 
@@ -77,9 +67,7 @@ std::string sha256_hex(std::string_view text) { return Sha256().add(text).hex();
 
 std::string sha256_base64(std::string_view text) {
   const auto digest = Sha256().add(text).digest();
-  std::array<unsigned char, 45> encoded{};  // 44 characters and a zero
-  const int length = EVP_EncodeBlock(encoded.data(), digest.data(), digest.size());
-  return {encoded.begin(), encoded.begin() + length};
+  return base64_encoded({reinterpret_cast<const char*>(digest.data()), digest.size()});
 }
 
 std::string hash_text(uint64_t hash) { return fmt::format("{:016x}", hash); }

@@ -6,8 +6,8 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 
+#include "base/current_error.h"
 #include "base/error.h"
 
 namespace lewis {
@@ -19,8 +19,7 @@ constexpr uint64_t kMostOfStream = 256 << 20;
 
 struct stat status_of(const FileHandle& file, const fs::path& named) {
   struct stat info {};
-  if (::fstat(file.get(), &info) != 0)
-    throw input_error("{}: cannot be read: {}", named.string(), std::strerror(errno));
+  if (::fstat(file.get(), &info) != 0) throw file_error(named, "cannot be read");
   return info;
 }
 
@@ -58,8 +57,7 @@ FileHandle::~FileHandle() {
 
 FileHandle open_file(const fs::path& file) {
   FileHandle opened(::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
-  if (opened.get() < 0)
-    throw input_error("{}: cannot be opened: {}", file.string(), std::strerror(errno));
+  if (opened.get() < 0) throw file_error(file, "cannot be opened");
   if (S_ISDIR(status_of(opened, file).st_mode))
     throw input_error("{}: expected a file, found a folder", file.string());
   return opened;
@@ -70,7 +68,7 @@ FileHandle open_file_within(const fs::path& folder, const fs::path& name) {
   std::error_code error;
   const fs::path root = fs::canonical(folder.empty() ? fs::path(".") : folder, error);
   const fs::path file = error ? named : fs::canonical(named, error);
-  if (error) throw input_error("{}: cannot be opened: {}", named.string(), error.message());
+  if (error) throw file_error(named, "cannot be opened", error);
   const fs::path blobs = blobs_of(root);
   if (!lies_below(file, root) && (blobs.empty() || !lies_below(file, blobs))) {
     throw input_error(
@@ -80,8 +78,7 @@ FileHandle open_file_within(const fs::path& folder, const fs::path& name) {
   }
   FileHandle opened(
       ::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | O_NOFOLLOW));
-  if (opened.get() < 0)
-    throw input_error("{}: cannot be opened: {}", named.string(), std::strerror(errno));
+  if (opened.get() < 0) throw file_error(named, "cannot be opened");
   const mode_t mode = status_of(opened, named).st_mode;
   if (!S_ISREG(mode))
     throw input_error("{}: expected a file, found {}", named.string(), kind_of(mode));
@@ -102,7 +99,7 @@ std::string read_whole_file(const FileHandle& file, const fs::path& named, uint6
     if (done == text.size()) text.resize(text.size() + std::max(kPiece, text.size() / 2));
     const ssize_t n = ::read(file.get(), text.data() + done, text.size() - done);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) throw input_error("{}: cannot be read: {}", named.string(), std::strerror(errno));
+    if (n < 0) throw file_error(named, "cannot be read");
     done += static_cast<size_t>(n);
     if (n == 0 || done > most) text.resize(done);
     if (n == 0) return text;

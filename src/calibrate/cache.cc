@@ -4,6 +4,7 @@
 #include <system_error>
 
 #include "base/build.h"
+#include "base/current_error.h"
 #include "base/dump_json.h"
 #include "base/error.h"
 #include "base/hash.h"
@@ -98,9 +99,7 @@ CachedStatistics cached_statistics(const std::filesystem::path& folder, const St
   if (auto found = load(file, key)) return {std::move(*found), file, true};
   std::error_code error;
   std::filesystem::create_directories(folder, error);
-  if (error) {
-    throw resource_error("{}: cannot make the cache folder: {}", folder.string(), error.message());
-  }
+  if (error) throw file_error(folder, "cannot be made", error);
   CachedStatistics result{compute(), file, false};
   result.statistics.origin = cached_origin(key);
   write_statistics(file, result.statistics);

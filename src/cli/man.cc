@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "base/build.h"
+#include "base/current_error.h"
 #include "base/error.h"
 #include "base/suggest.h"
 #include "cli/help.h"
@@ -126,7 +127,7 @@ const CLI::App& shown_verb(const CLI::App& app, const std::string& name) {
 void write_pages(const CLI::App& app, const std::filesystem::path& folder) {
   std::error_code error;
   std::filesystem::create_directories(folder, error);
-  if (error) throw resource_error("{}: cannot be made: {}", folder.string(), error.message());
+  if (error) throw file_error(folder, "cannot be made", error);
   write_file_durably(folder / "lewis.1", main_page(app));
   for (const CLI::App* verb : shown_verbs(app))
     write_file_durably(folder / ("lewis-" + verb->get_name() + ".1"), verb_page(*verb));

@@ -27,7 +27,7 @@ class PackedWeight {
   int64_t out = 0, in = 0;
 };
 
-enum class Activation { kSilu, kGelu, kGeluTanh };
+enum class Activation { kSilu, kGelu, kGeluTanh, kRelu, kRelu2 };  // kRelu2: max(x, 0)^2
 
 // A factor for each value of a product: activation(x * weight^T (+ bias)). Its weight has the same
 // shape as the product's.

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <thread>
 
+#include "base/current_error.h"
 #include "base/error.h"
 #include "base/whole_file.h"
 
@@ -17,7 +18,7 @@ namespace fs = std::filesystem;
 void make_folder(const fs::path& folder) {
   std::error_code error;
   fs::create_directories(folder, error);
-  if (error) throw resource_error("{}: cannot be made: {}", folder.string(), error.message());
+  if (error) throw file_error(folder, "cannot be made", error);
 }
 
 // Puts a new small file at its place, unless one is there already.
@@ -93,7 +94,7 @@ void CacheEntry::link(const std::string& commit, const RemoteFile& file) const {
   if (!error) return;
   std::error_code ignored;
   fs::remove(temporary, ignored);
-  throw resource_error("{}: cannot be made: {}", place.string(), error.message());
+  throw file_error(place, "cannot be made", error);
 }
 
 void CacheEntry::write_ref(const std::string& revision, const std::string& commit) const {

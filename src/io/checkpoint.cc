@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 
+#include "base/current_error.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/json.h"
@@ -173,7 +174,7 @@ bool is_folder(const fs::path& path) {
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
   if (error && status.type() != fs::file_type::not_found)
-    throw input_error("{}: cannot be opened: {}", path.string(), error.message());
+    throw file_error(path, "cannot be opened", error);
   return fs::is_directory(status);
 }
 

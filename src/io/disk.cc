@@ -7,9 +7,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <cstring>
 #include <vector>
 
+#include "base/current_error.h"
 #include "base/error.h"
 #include "io/file.h"
 
@@ -47,10 +47,8 @@ std::filesystem::path make_unique_folder(const std::filesystem::path& folder,
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   std::string unique = (folder / fmt::format("{}-XXXXXX", name)).string();
-  if (error || !::mkdtemp(unique.data())) {
-    throw resource_error("{}: cannot be made: {}", unique,
-                         error ? error.message() : std::strerror(errno));
-  }
+  if (error) throw file_error(unique, "cannot be made", error);
+  if (!::mkdtemp(unique.data())) throw file_error(unique, "cannot be made");
   return unique;
 }
 

@@ -2,6 +2,7 @@
 #include <charconv>
 #include <optional>
 
+#include "base/current_error.h"
 #include "base/error.h"
 #include "io/file.h"
 
@@ -70,7 +71,7 @@ void replace_file(const Target& target, const std::function<void(const File&)>& 
     write(file);
     file.sync();
     if (::rename(file.path().c_str(), target.file.c_str()) != 0)
-      throw write_error(target.file, "cannot be replaced");
+      throw file_error(target.file, "cannot be replaced");
   } catch (...) {
     std::error_code ignored;
     fs::remove(file.path(), ignored);

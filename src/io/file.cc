@@ -18,9 +18,7 @@
 namespace lewis {
 
 Error write_error(const std::filesystem::path& path, const char* doing) {
-  const int code = errno;
-  const ExitCode exit = exit_code_of({code, std::generic_category()});
-  return Error(exit, fmt::format("{}: {}: {}", path.string(), doing, std::strerror(code)));
+  return file_error(path, doing);
 }
 
 namespace {
@@ -53,7 +51,7 @@ void remove_left_overs(const std::filesystem::path& folder, const std::string& s
 File File::open_read(const std::filesystem::path& path) {
   // Without O_NONBLOCK a named pipe would wait for a writer.
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) throw input_error("{}: cannot be opened: {}", path.string(), std::strerror(errno));
+  if (fd < 0) throw file_error(path, "cannot be opened");
   File file(fd, path);
   struct stat info {};
   if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
@@ -64,7 +62,7 @@ File File::open_read(const std::filesystem::path& path) {
 
 File File::create(const std::filesystem::path& path) {
   const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (fd < 0) throw write_error(path, "cannot be created");
+  if (fd < 0) throw file_error(path, "cannot be created");
   return File(fd, path);
 }
 
@@ -76,7 +74,7 @@ File File::create_beside(const std::filesystem::path& path) {
     const auto temporary = path.parent_path() / fmt::format("{}{}-{}", stem, ::getpid(), n);
     const int fd = ::open(temporary.c_str(), kNewFile, 0644);
     if (fd < 0 && errno == EEXIST) continue;
-    if (fd < 0) throw write_error(path, "cannot be created");
+    if (fd < 0) throw file_error(path, "cannot be created");
     File file(fd, temporary);
     // Before the lock another process may have taken it for a left-over. A file system without
     // locks has no left-overs that are removed, either.
@@ -88,29 +86,29 @@ File File::create_beside(const std::filesystem::path& path) {
 
 File File::create_in_memory(const std::filesystem::path& named) {
   const int fd = ::memfd_create("lewis", MFD_CLOEXEC);
-  if (fd < 0) throw write_error(named, "cannot be written");
+  if (fd < 0) throw file_error(named, "cannot be written");
   return File(fd, named);
 }
 
 File File::open_stream(const std::filesystem::path& path) {
   const int fd = ::open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY);
-  if (fd < 0) throw write_error(path, "cannot be opened");
+  if (fd < 0) throw file_error(path, "cannot be opened");
   return File(fd, path);
 }
 
 File File::duplicate(int descriptor, const std::filesystem::path& named) {
   const int fd = ::fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
-  if (fd < 0) throw write_error(named, "cannot be opened");
+  if (fd < 0) throw file_error(named, "cannot be opened");
   return File(fd, named);
 }
 
 void File::set_mode(unsigned mode) const {
-  if (::fchmod(fd_, mode) != 0) throw write_error(path_, "cannot be given its mode");
+  if (::fchmod(fd_, mode) != 0) throw file_error(path_, "cannot be given its mode");
 }
 
 File File::open_append(const std::filesystem::path& path) {
   const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0644);
-  if (fd < 0) throw write_error(path, "cannot be created");
+  if (fd < 0) throw file_error(path, "cannot be created");
   File file(fd, path);
   struct stat info {};
   if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode))
@@ -122,7 +120,7 @@ void File::append(std::string_view text) const {
   while (!text.empty()) {
     const ssize_t n = ::write(fd_, text.data(), text.size());
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) throw write_error(path_, "cannot be written");
+    if (n < 0) throw file_error(path_, "cannot be written");
     text.remove_prefix(static_cast<size_t>(n));
   }
 }
@@ -148,8 +146,7 @@ File::~File() {
 
 uint64_t File::size() const {
   struct stat info {};
-  if (::fstat(fd_, &info) != 0)
-    throw input_error("{}: cannot be read: {}", path_.string(), std::strerror(errno));
+  if (::fstat(fd_, &info) != 0) throw file_error(path_, "cannot be read");
   return static_cast<uint64_t>(info.st_size);
 }
 
@@ -159,7 +156,7 @@ void File::read_at(uint64_t offset, std::span<std::byte> out) const {
     const ssize_t n =
         ::pread(fd_, out.data() + done, out.size() - done, static_cast<off_t>(offset + done));
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) throw input_error("{}: cannot be read: {}", path_.string(), std::strerror(errno));
+    if (n < 0) throw file_error(path_, "cannot be read");
     if (n == 0) {
       throw input_error("{}: ends at byte {}, expected {} more: the file became shorter",
                         path_.string(), offset + done, out.size() - done);
@@ -174,7 +171,7 @@ void File::write_at(uint64_t offset, std::span<const std::byte> bytes) const {
     const ssize_t n =
         ::pwrite(fd_, bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) throw write_error(path_, "cannot be written");
+    if (n < 0) throw file_error(path_, "cannot be written");
     done += static_cast<size_t>(n);
   }
 }
@@ -191,7 +188,7 @@ void File::write_past_cache(uint64_t offset, std::span<const std::byte> bytes) c
   while (!bytes.empty() && open_direct()) {
     const ssize_t n = ::pwrite(direct_fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0 && errno != EINVAL) throw write_error(path_, "cannot be written");
+    if (n < 0 && errno != EINVAL) throw file_error(path_, "cannot be written");
     const size_t done = n < 0 ? 0 : static_cast<size_t>(n);
     offset += done;
     bytes = bytes.subspan(done);
@@ -256,19 +253,19 @@ void File::allocate(uint64_t bytes) const {
   if (bytes == 0) return;
   errno = ::posix_fallocate(fd_, 0, static_cast<off_t>(bytes));
   if (errno == EOPNOTSUPP || errno == EINVAL) return;  // the file system cannot: writes will tell
-  if (errno != 0) throw write_error(path_, "space cannot be allocated");
+  if (errno != 0) throw file_error(path_, "space cannot be allocated");
 }
 
 void File::sync() const {
-  if (::fsync(fd_) != 0) throw write_error(path_, "cannot be flushed to disk");
+  if (::fsync(fd_) != 0) throw file_error(path_, "cannot be flushed to disk");
 }
 
 void sync_folder(const std::filesystem::path& folder) {
   const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) throw write_error(folder, "cannot be opened");
+  if (fd < 0) throw file_error(folder, "cannot be opened");
   const int result = ::fsync(fd);
   ::close(fd);
-  if (result != 0) throw write_error(folder, "cannot be flushed to disk");
+  if (result != 0) throw file_error(folder, "cannot be flushed to disk");
 }
 
 }  // namespace lewis

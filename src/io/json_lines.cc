@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/build.h"
+#include "base/current_error.h"
 #include "base/dump_json.h"
 #include "base/error.h"
 #include "base/hash.h"
@@ -94,7 +95,7 @@ void check_identity(const Contents& found, const JournalIdentity& identity, cons
 File open_locked(const fs::path& path) {
   std::error_code error;
   if (path.has_parent_path()) fs::create_directories(path.parent_path(), error);
-  if (error) throw resource_error("{}: {}", path.parent_path().string(), error.message());
+  if (error) throw file_error(path.parent_path(), "cannot be made", error);
   File file = File::open_append(path);
   if (!file.try_lock()) {
     throw usage_error("{}: another process does the same work, which this file records",

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "io/checkpoint.h"
+#include "io/tensor_bytes.h"
 
 namespace lewis {
 namespace {
@@ -36,17 +37,10 @@ class MemorySpans final : public TensorSource {
 
  private:
   void check_size(const MemoryTensor& t) const {
-    size_t bytes = dtype_size(t.info.dtype);
-    for (const int64_t size : t.info.shape) {
-      if (size < 0 || __builtin_mul_overflow(bytes, static_cast<size_t>(size), &bytes)) {
-        throw usage_error("{}: tensor {} has the shape {}, which no memory holds", label_,
-                          t.info.name, to_string(t.info.shape));
-      }
-    }
-    const uint64_t bits = dtype_bits(t.info.dtype);
-    if (bits < 8 && bytes % 8 * bits % 8 != 0) {
-      throw usage_error("{}: tensor {}: {} of {} does not fill whole bytes", label_, t.info.name,
-                        to_string(t.info.shape), dtype_name(t.info.dtype));
+    try {
+      checked_byte_size(t.info);
+    } catch (const Error& e) {
+      throw usage_error("{}: tensor {}: {}", label_, t.info.name, e.what());
     }
     if (byte_size(t.info) != t.bytes.size()) {
       throw usage_error("{}: tensor {} has {} bytes, expected {} for {} {}", label_, t.info.name,

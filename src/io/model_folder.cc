@@ -4,6 +4,7 @@
 #include <array>
 #include <set>
 
+#include "base/current_error.h"
 #include "base/error.h"
 
 namespace lewis {
@@ -82,7 +83,7 @@ void list_folder(const fs::path& folder, const std::string& prefix,
     if (names.size() + folders.size() > kMostFiles)
       throw input_error("{}: holds more than {} files", folder.string(), kMostFiles);
   }
-  if (error) throw input_error("{}: cannot be read: {}", folder.string(), error.message());
+  if (error) throw file_error(folder, "cannot be read", error);
   for (const std::string& name : folders) list_folder(folder / name, prefix + name + "/", names);
 }
 
@@ -117,8 +118,9 @@ bool is_tokenizer_file(std::string_view name) {
 }
 
 bool is_processor_file(std::string_view name) {
-  static constexpr std::array<std::string_view, 3> kNames = {
-      "modules.json", "config_sentence_transformers.json", "router_config.json"};
+  static constexpr std::array<std::string_view, 4> kNames = {
+      "modules.json", "config_sentence_transformers.json", "router_config.json",
+      "audio_tokenizer_config.json"};
   const auto [folder, file] = split(name);
   if (is_module_folder(folder)) return file.ends_with(".json") && !file.ends_with(".index.json");
   if (!folder.empty()) return false;

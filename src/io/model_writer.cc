@@ -4,6 +4,7 @@
 #include <future>
 #include <set>
 
+#include "base/current_error.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/json.h"
@@ -117,7 +118,7 @@ void ModelWriter::make_partial() {
     fs::create_directories(partial_);
     marker_ = File::create(partial_ / kPartialMarker);
   } catch (const fs::filesystem_error& e) {
-    throw resource_error("{}: cannot be made: {}", partial_.string(), e.code().message());
+    throw file_error(partial_, "cannot be made", e.code());
   }
   marker_->try_lock();
 }

@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/text_file.h"
 #include "io/plain_json.h"
+#include "io/tensor_bytes.h"
 
 namespace lewis {
 namespace {
@@ -55,26 +56,6 @@ uint64_t natural(const Json& value, std::string_view what) {
   return value.get<uint64_t>();
 }
 
-// Bytes that dtype and shape ask for; refuses what does not fit in 63 bits, and elements smaller
-// than a byte that do not fill whole bytes.
-uint64_t expected_bytes(const TensorInfo& info) {
-  uint64_t bytes = dtype_size(info.dtype);
-  bool empty = false;
-  for (const int64_t size : info.shape) {
-    empty = empty || size == 0;
-    if (size != 0 && __builtin_mul_overflow(bytes, static_cast<uint64_t>(size), &bytes))
-      bytes = UINT64_MAX;
-    if (bytes > INT64_MAX) throw input_error("shape {} is too large", to_string(info.shape));
-  }
-  if (empty) return 0;
-  const uint64_t bits = dtype_bits(info.dtype);
-  if (bits < 8 && bytes % 8 * bits % 8 != 0) {
-    throw input_error("{} of {} does not fill whole bytes", to_string(info.shape),
-                      dtype_name(info.dtype));
-  }
-  return byte_size(info);
-}
-
 struct Parsed {
   SafetensorsFile::Entry entry;
   uint64_t end = 0;
@@ -82,7 +63,7 @@ struct Parsed {
 
 void check_offsets(const Parsed& parsed) {
   const TensorInfo& info = parsed.entry.info;
-  const uint64_t expected = expected_bytes(info);
+  const uint64_t expected = checked_byte_size(info);
   if (parsed.end >= parsed.entry.begin && parsed.end - parsed.entry.begin == expected) return;
   throw input_error("{} of {} needs {} bytes, data_offsets [{}, {}] hold something else",
                     to_string(info.shape), dtype_name(info.dtype), expected, parsed.entry.begin,

@@ -20,13 +20,19 @@ struct Renaming {
   std::string_view from, to;
 };
 // Renamings of single parts, by what stands between dots. The first: norms of BERT's time; the
-// second: the inner level of CLIP and SigLIP that transformers 5 no longer has; the third: the
-// router of Mixtral and MiniMax.
-constexpr auto kRenamings =
-    std::to_array<Renaming>({{".LayerNorm.gamma.", ".LayerNorm.weight."},
-                             {".LayerNorm.beta.", ".LayerNorm.bias."},
-                             {".vision_tower.vision_model.", ".vision_tower."},
-                             {".block_sparse_moe.gate.", ".mlp.gate."}});
+// second: the inner level of CLIP and SigLIP that transformers 5 no longer has; the others: the
+// mixtures of Mixtral, MiniMax and Phi-3.5-MoE.
+constexpr auto kRenamings = std::to_array<Renaming>(
+    {{".LayerNorm.gamma.", ".LayerNorm.weight."},
+     {".LayerNorm.beta.", ".LayerNorm.bias."},
+     {".vision_tower.vision_model.", ".vision_tower."},
+     {".block_sparse_moe.gate.", ".mlp.gate."},
+     {".block_sparse_moe.experts.", ".mlp.experts."},
+     {".block_sparse_moe.e_score_correction_bias.", ".mlp.e_score_correction_bias."},
+     {".mlp.router.", ".mlp.gate."}});
+// Of the experts of Mixtral and its like.
+constexpr auto kExpertRenamings = std::to_array<Renaming>(
+    {{".w1.", ".gate_proj."}, {".w3.", ".up_proj."}, {".w2.", ".down_proj."}});
 
 template <size_t N>
 bool is_one_of(const std::array<std::string_view, N>& parts, std::string_view part) {
@@ -64,6 +70,11 @@ std::string canonical_name(std::string_view name, std::string* extra) {
   std::string dotted = "." + std::string(rest) + ".";
   for (const Renaming& r : kRenamings) {
     const size_t at = dotted.find(r.from);
+    if (at != std::string::npos) dotted.replace(at, r.from.size(), r.to);
+  }
+  const size_t experts = dotted.find(".experts.");
+  for (const Renaming& r : kExpertRenamings) {
+    const size_t at = experts == std::string::npos ? experts : dotted.find(r.from, experts);
     if (at != std::string::npos) dotted.replace(at, r.from.size(), r.to);
   }
   return dotted.substr(1, dotted.size() - 2);

@@ -11,6 +11,7 @@
 #include "base/page_buffer.h"
 #include "io/model_writer.h"
 #include "io/out_folder.h"
+#include "merge/fusing_writer.h"
 #include "merge/inputs.h"
 #include "merge/model_card.h"
 #include "merge/tensor/merge_tensor.h"
@@ -165,6 +166,7 @@ class Merge {
   uint64_t done_ = 0, total_ = 0;
 };
 
+// The tensors that are merged.
 std::vector<TensorInfo> outputs_of(const MergeInputs& inputs) {
   std::vector<TensorInfo> outputs;
   for (const OutputTensor& t : inputs.tensors()) outputs.push_back(t.info);
@@ -296,14 +298,16 @@ MergeReport merge(const Recipe& recipe, const MergeOptions& options, Threads& th
   const std::vector<std::string> models = fingerprints(inputs);
   MergeReport report;
   report.warnings = inputs.warnings();
-  ModelWriter writer(options.out, outputs_of(inputs),
+  const std::vector<WrittenTensor> written = inputs.written();
+  ModelWriter writer(options.out, infos_of(written),
                      {.shard_bytes = options.shard_bytes,
                       .force = options.force,
                       .resume = options.resume,
                       .require_partial = options.require_partial,
                       .plan = plan_hash(inputs, options, models)});
   try {
-    Merge(inputs, options.progress, memory, writer, threads).run(report);
+    FusingWriter parts(writer, written, outputs_of(inputs));
+    Merge(inputs, options.progress, memory, parts, threads).run(report);
   } catch (const Error& e) {
     if (e.code() != ExitCode::kInterrupted) throw;
     writer.keep_partial();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/error.h"
 #include "base/hash.h"
 #include "base/json.h"
 #include "base/model_files.h"
@@ -12,6 +13,7 @@
 #include "merge/sources/adapter_source.h"
 #include "merge/sources/cast_source.h"
 #include "merge/sources/fp8_source.h"
+#include "merge/sources/fused_rows.h"
 #include "merge/sources/merged_source.h"
 #include "merge/sources/quantization.h"
 #include "merge/sources/shown_source.h"
@@ -166,9 +168,14 @@ std::string fingerprint(const TokenizerChange& change) {
   return all.empty() ? "" : sha256_hex(all);
 }
 
-InputModel open_input(const RecipeModel& model, const OpenOptions& options) {
+namespace {
+
+InputModel open_as_stored(const RecipeModel& model, const OpenOptions& options) {
   const auto given = options.in_memory.find(model.model);
   if (given != options.in_memory.end()) return in_memory(given->first, given->second);
+  if (!model.stage && model.folder.empty())
+    throw usage_error("model {}: its tensors are not given, though the recipe was made for tensors",
+                      model.model);
   InputModel opened = model.stage ? open_stage(*model.stage, options) : open_folder(model.folder);
   opened.name = model.model;
   if (model.adapter.empty()) return opened;
@@ -180,6 +187,33 @@ InputModel open_input(const RecipeModel& model, const OpenOptions& options) {
     return sha256_hex(base() + adapter_fingerprint(adapter));
   };
   return opened;
+}
+
+}  // namespace
+
+InputModel open_input(const RecipeModel& model, const OpenOptions& options) {
+  InputModel opened = open_as_stored(model, options);
+  SplitExperts split = split_experts(opened.source, *opened.config);
+  opened.source = std::move(split.source);
+  if (!split.fused.empty()) opened.fused_experts = std::move(split.fused);
+  return opened;
+}
+
+void fit_layers(InputModel& model, const InputModel& main) {
+  FittedRows fitted = fit_rows(model.source, *main.source);
+  if (fitted.changed > 0) {
+    model.source = std::move(fitted.source);
+    model.notes.push_back(fmt::format(
+        "{}: {} tensor{} stored in another way than in {}, fused or in parts ({} first)",
+        model.label(), fitted.changed, fitted.changed == 1 ? " is" : "s are", main.label(),
+        fitted.first));
+  }
+  if (model.fused_experts.empty() != main.fused_experts.empty()) {
+    model.notes.push_back(
+        fmt::format("{}: experts are {} here and {} in {}: they are merged one by one",
+                    model.label(), model.fused_experts.empty() ? "tensors of their own" : "fused",
+                    model.fused_experts.empty() ? "fused" : "tensors of their own", main.label()));
+  }
 }
 
 void respell(InputModel& model, const InputModel& main) {

@@ -12,6 +12,7 @@
 
 #include "base/json_fwd.h"
 #include "base/model_files.h"
+#include "io/expert_tensors.h"
 #include "io/tensor_source.h"
 #include "merge/sources/embeddings.h"
 #include "recipe/recipe.h"
@@ -28,6 +29,8 @@ struct InputModel {
   // A hash that changes when the model does; it does not read the weights
   // (Checkpoint::fingerprint).
   std::function<std::string()> fingerprint;
+  // How the experts were stored that `source` shows one by one; empty: not in another way.
+  FusedExperts fused_experts{};
   // What was left out, taken apart or understood in another way while it was opened; one line each.
   std::vector<std::string> notes{};
 
@@ -67,12 +70,17 @@ struct OpenOptions {
   std::shared_ptr<const InputModel> refined{};
 };
 
-// Opens what the recipe names and proves every header. Error(kInput) for a folder that is no model
+// Opens what the recipe names and proves every header. Experts that are stored as one tensor are
+// shown one by one (io/expert_tensors.h). Error(kInput) for a folder that is no model
 // or whose weights are packed integers, Error(kUsage) for a stage that cannot be merged.
 InputModel open_input(const RecipeModel& model, const OpenOptions& options);
 
 // Makes a model show its tensors by the names that they have in `main`, where those differ only in
 // spelling (io/tensor_names.h). A note says so.
 void respell(InputModel& model, const InputModel& main);
+
+// Makes a model show layers that it stores fused, or in parts, as `main` stores them. A note says
+// so.
+void fit_layers(InputModel& model, const InputModel& main);
 
 }  // namespace lewis

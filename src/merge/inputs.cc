@@ -69,6 +69,9 @@ const OutputTensor& MergeInputs::tensor(std::string_view name) const {
       std::lower_bound(tensors_.begin(), tensors_.end(), name,
                        [](const OutputTensor& t, std::string_view n) { return t.info.name < n; });
   if (it != tensors_.end() && it->info.name == name) return *it;
+  for (const WrittenTensor& t : written()) {
+    if (t.info.name == name && t.parts[0].name != name) return tensor(t.parts[0].name);
+  }
   throw usage_error("the output has no tensor {}", name);
 }
 

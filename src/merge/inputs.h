@@ -4,6 +4,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -65,7 +66,11 @@ class MergeInputs {
   // one the first model.
   const InputModel& main() const { return *main_; }
   const std::vector<OutputTensor>& tensors() const { return tensors_; }  // sorted by name
+  // By its name here, or by that of a written tensor, of which it is the first part.
   const OutputTensor& tensor(std::string_view name) const;
+  // The tensors as the output is written: experts in the spelling of main(), or in the one that the
+  // recipe asks for.
+  std::vector<WrittenTensor> written() const;
   // The names of the models that are merged somewhere, in recipe order.
   std::vector<std::string> merged_names() const;
   // How the tokenizer of main() changes.
@@ -87,6 +92,9 @@ class MergeInputs {
   std::vector<std::string> explain(const OutputTensor& tensor) const;
   // Notes on what is allowed but may surprise, one line each.
   std::vector<std::string> warnings() const;
+  // A note where config.json of main() promises multi-token prediction and the output has no tensor
+  // of it: then the output's config.json promises none (model_card.cc).
+  std::vector<std::string> mtp_notes() const;
 
  private:
   using Belongs = std::function<bool(const std::string& tensor)>;
@@ -102,11 +110,17 @@ class MergeInputs {
   void open_modules();
   void take_over(size_t module);
   void choose_models();
+  std::string filter_names(const std::string& tensor) const;
   bool is_apart(size_t model, size_t slice) const;
   std::vector<const TensorInfo*> tensors_of(const InputModel& model) const;
   LayerStacks stacks_of(const InputModel& model) const;
   std::pair<std::string, int64_t> only_stack(const InputModel& model) const;
-  void account() const;
+  class Absent;  // missing.cc
+  void account();
+  void check_surplus(const InputModel& model);
+  MergeSource source_of(size_t model, const std::string& tensor) const;
+  void take_from_main(OutputTensor& tensor) const;
+  void add_mtp_of_main();
   void add_tensors_of_models();
   void check_layer_ranges() const;
   void add_tensors_of_slices();
@@ -131,7 +145,8 @@ class MergeInputs {
   std::vector<InputModel> opened_;                     // as in Recipe::models; none with modules_
   std::vector<const InputModel*> models_;
   const InputModel* main_ = nullptr;
-  std::vector<size_t> merged_;  // into Recipe::models
+  std::vector<size_t> merged_;                           // into Recipe::models
+  std::map<std::string, Missing, std::less<>> missing_;  // main()'s tensors that others lack
   std::vector<OutputTensor> tensors_;
   TokenizerChange tokenizer_;
   std::vector<std::string> notes_;  // on what was done to make the models fit together

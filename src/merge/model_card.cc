@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "base/markdown.h"
 #include "base/printable.h"
+#include "io/extra_parts.h"
 #include "io/layer_kinds.h"
 #include "io/model_folder.h"
 #include "io/tied_head.h"
@@ -102,6 +103,13 @@ std::string untied_config(const std::string& config) {
   Json json = parse_json(config, "config.json");
   if (!config_ties_head(json)) return config;
   untie_head(json);
+  return json.dump(2) + "\n";
+}
+
+// config.json that promises no multi-token prediction.
+std::string config_without_mtp(const std::string& config) {
+  Json json = parse_json(config, "config.json");
+  withdraw_mtp_promises(json);
   return json.dump(2) + "\n";
 }
 
@@ -247,6 +255,7 @@ std::string config_of(const MergeInputs& inputs) {
   if (change.plan || !change.renumbered.empty() || change.eos)
     config = config_of_vocabulary(change, config);
   if (holds_two(inputs)) config = untied_config(config);
+  if (!inputs.mtp_notes().empty()) config = config_without_mtp(config);
   const auto dtype = output_dtype(inputs);
   return dtype ? patched_config(config, *dtype) : config;
 }

@@ -185,8 +185,12 @@ Value BlockBuilder::experts(Value x) {
   step.expert_inner = new_value(e.intermediate);
   step.expert_out = new_value(spec_.hidden);
   Values writes = {step.out, step.scores, step.expert_in, step.expert_inner, step.expert_out};
-  const LinearPart router = {"gate", e.count, LinearRole::kRouter};
+  const LinearPart router = {e.gate_name, e.count, LinearRole::kRouter};
   step.router = own_linears(place, std::span(&router, 1), x, false, kDense)[0];
+  if (!e.correction.empty()) {
+    step.correction = static_cast<int>(block_.own.size());
+    own_tensor(place + e.correction, {e.count});
+  }
   if (e.shared_intermediate) {
     step.shared_inner = new_value(e.shared_intermediate);
     writes.push_back(step.shared_inner);

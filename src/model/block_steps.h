@@ -79,6 +79,7 @@ struct ExpertLinears {
 struct ExpertsStep {
   Value in = kStream, out = kStream;
   int router = kNoIndex, shared_switch = kNoIndex;
+  int correction = kNoIndex;  // of the router: index into BlockSteps::own
   std::vector<ExpertLinears> experts;
   ExpertLinears shared;  // kNoIndex: there is no shared expert
   // Values that exist within this step: the router's scores [rows, experts]; the input of one

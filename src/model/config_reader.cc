@@ -57,6 +57,12 @@ double ConfigReader::positive(std::string_view key, std::optional<double> fallba
   throw refuse(key, "a number greater than 0");
 }
 
+double ConfigReader::number(std::string_view key) const {
+  const Json* value = get(key, true);
+  if (value->is_number() && std::isfinite(value->get<double>())) return value->get<double>();
+  throw refuse(key, "a number");
+}
+
 bool ConfigReader::boolean(std::string_view key, bool fallback) const {
   const Json* value = get(key, false);
   if (!value) return fallback;

@@ -26,7 +26,9 @@ class ConfigReader {
   int64_t parts(std::string_view key) const;
   // A finite number greater than zero.
   double positive(std::string_view key, std::optional<double> fallback = {}) const;
-  // The same; `fallback`, which may be any number, when the key is not there.
+  // Any finite number. The key must be there.
+  double number(std::string_view key) const;
+  // As positive(); `fallback`, which may be any number, when the key is not there.
   double positive_or(std::string_view key, double fallback) const {
     return find(key) ? positive(key) : fallback;
   }

@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <numeric>
 #include <optional>
 #include <span>
 
 #include "base/json.h"
 #include "base/suggest.h"
+#include "io/extra_parts.h"
 #include "io/layer_kinds.h"
 #include "io/tied_head.h"
 #include "model/config_reader.h"
@@ -26,6 +28,8 @@ struct Family {
   std::string_view mechanisms;
   // Reads what only this family has; everything else is in `spec` already.
   void (*read_own)(const ConfigReader& config, ModelSpec& spec);
+  // Keys of the rope's object that other families do not have (read_rope), between blanks.
+  std::string_view rope_keys = "";
 
   bool reads(std::string_view key) const {
     return fmt::format(" {} ", mechanisms).find(fmt::format(" {} ", key)) != std::string::npos;
@@ -182,12 +186,17 @@ void read_experts(const ConfigReader& config, ModelSpec& spec) {
   for (LayerSpec& layer : spec.layer) layer.routed = true;
 }
 
-void read_mixtral(const ConfigReader& config, ModelSpec& spec) {
+// Experts with the names of Mixtral's, as wide as intermediate_size says.
+void read_mixtral_experts(const ConfigReader& config, ModelSpec& spec) {
   read_experts(config, spec);
   spec.experts.intermediate = spec.intermediate;
-  spec.experts.normalize = true;
   spec.experts.module = "block_sparse_moe";
   spec.experts.names = {"w1", "w3", "w2"};
+}
+
+void read_mixtral(const ConfigReader& config, ModelSpec& spec) {
+  read_mixtral_experts(config, spec);
+  spec.experts.normalize = true;
   read_window_of_all(config, spec);
 }
 
@@ -218,14 +227,186 @@ void read_qwen3_moe(const ConfigReader& config, ModelSpec& spec) {
   if (config.boolean("use_sliding_window", false)) read_window_of_all(config, spec);
 }
 
+// Mistral with yarn and queries that grow with their position.
+void read_ministral3(const ConfigReader& config, ModelSpec& spec) {
+  const auto rope = rope_object(config);
+  if (!rope || !rope->find("llama_4_scaling_beta")) {
+    throw config.refuse("rope_parameters", "an object with llama_4_scaling_beta");
+  }
+  spec.query_scale_beta = static_cast<float>(rope->number("llama_4_scaling_beta"));
+  spec.query_scale_length = rope->size("original_max_position_embeddings");
+  read_window_of_all(config, spec);
+}
+
+// OLMo 2 with windows; layers with a window have a rope of their own. The scaling of files of
+// transformers 4 and their rope_theta are those of the other layers alone.
+void read_olmo3(const ConfigReader& config, ModelSpec& spec) {
+  read_olmo2(config, spec);
+  read_windows(config, spec);
+  const auto rope = config.object("rope_parameters");
+  const auto local = rope ? rope->object("sliding_attention") : std::nullopt;
+  constexpr double kTheta = 500000;
+  spec.ropes.push_back(read_rope(config, local, spec.head_dim, kTheta));
+  for (LayerSpec& layer : spec.layer) layer.rope = layer.window ? 1 : 0;
+}
+
+void read_seed_oss(const ConfigReader& config, ModelSpec& spec) {
+  spec.qkv_bias = config.boolean("attention_bias", true);
+  spec.o_bias = config.boolean("attention_out_bias", false);
+  spec.mlp_bias = config.boolean("mlp_bias", false);
+}
+
+// Layers without a window have no rope, unless no layer has one.
+void read_exaone4(const ConfigReader& config, ModelSpec& spec) {
+  spec.qk_norm = QkNorm::kHead;
+  spec.norms = {"", "post_attention_layernorm", "", "post_feedforward_layernorm"};
+  read_windows(config, spec);
+  if (!config.find("sliding_window")) return;
+  for (LayerSpec& layer : spec.layer) layer.rope = layer.window ? 0 : kNoRope;
+}
+
+void read_ernie4_5(const ConfigReader& config, ModelSpec& spec) {
+  spec.qkv_bias = spec.o_bias = spec.mlp_bias = config.boolean("use_bias", false);
+  spec.ropes[0].pairs = RopePairs::kNeighbours;
+}
+
+void read_hunyuan(const ConfigReader& config, ModelSpec& spec) {
+  spec.qkv_bias = spec.o_bias = config.boolean("attention_bias", false);
+  spec.qk_norm = QkNorm::kHead;
+  spec.norm_after_rope = true;
+  spec.q_norm = "query_layernorm";
+  spec.k_norm = "key_layernorm";
+}
+
+void read_olmoe(const ConfigReader& config, ModelSpec& spec) {
+  read_experts(config, spec);
+  spec.experts.intermediate = spec.intermediate;
+  spec.experts.normalize = config.boolean("norm_topk_prob", false);
+  spec.qkv_bias = spec.o_bias = config.boolean("attention_bias", false);
+  spec.qk_norm = QkNorm::kWhole;
+  spec.qkv_clip = static_cast<float>(config.positive_or("clip_qkv", 0));
+}
+
+void read_apertus(const ConfigReader& config, ModelSpec& spec) {
+  spec.qkv_bias = spec.o_bias = config.boolean("attention_bias", false);
+  spec.qk_norm = QkNorm::kHead;
+  spec.norms = {"attention_layernorm", "", "feedforward_layernorm", ""};
+  spec.mlp = {"", "up_proj", "down_proj"};
+}
+
+void read_arcee(const ConfigReader& config, ModelSpec& spec) {
+  read_llama(config, spec);
+  spec.mlp = {"", "up_proj", "down_proj"};
+}
+
+// longrope multiplies cos and sin by numbers of the file, and transformers never turns to the long
+// factors.
+void read_phimoe_rope(const ConfigReader& config, ModelSpec& spec) {
+  const auto rope = rope_object(config);
+  const std::string type =
+      !rope ? "default" : rope->text(rope->find("rope_type") ? "rope_type" : "type", "default");
+  if (type == "default") return;
+  if (type != "longrope" && type != "su") throw rope->refuse("rope_type", "default or longrope");
+  RopeSpec& spec_rope = spec.ropes[0];
+  spec_rope.attention_factor = static_cast<float>(rope->positive("short_mscale"));
+  spec_rope.long_attention_factor = static_cast<float>(rope->positive("long_mscale"));
+  spec_rope.long_frequency = spec_rope.inverse_frequency;
+}
+
+void read_phimoe(const ConfigReader& config, ModelSpec& spec) {
+  read_mixtral_experts(config, spec);
+  if (spec.experts.chosen != 2) throw config.refuse("num_experts_per_tok", "2");
+  spec.experts.router = Router::kSparseMixer;
+  spec.experts.jitter = static_cast<float>(config.positive_or("router_jitter_noise", 0));
+  spec.norm = {NormKind::kLayer, spec.norm.epsilon, true};
+  spec.qkv_bias = spec.o_bias = config.boolean("attention_bias", false);
+  spec.head_bias = config.boolean("lm_head_bias", false);
+  read_phimoe_rope(config, spec);
+  read_window_of_all(config, spec);
+}
+
+void read_minimax_m2(const ConfigReader& config, ModelSpec& spec) {
+  read_mixtral_experts(config, spec);
+  spec.experts.router = Router::kSigmoid;
+  spec.experts.correction = "e_score_correction_bias";
+  spec.experts.normalize = true;
+  spec.qk_norm = QkNorm::kWhole;
+}
+
+// The first Gemma; "gelu" in its files means the tanh form.
+void read_gemma1(const ConfigReader& config, ModelSpec& spec) {
+  spec.norm.plus_one = true;
+  spec.embedding_multiplier = static_cast<float>(std::sqrt(static_cast<double>(spec.hidden)));
+  spec.qkv_bias = spec.o_bias = config.boolean("attention_bias", false);
+  if (spec.activation == Activation::kGelu) spec.activation = Activation::kGeluTanh;
+}
+
+// The three positions of a token, of which images make use, are one in text.
+void check_mrope(const ConfigReader& config, ModelSpec& spec) {
+  const auto rope = rope_object(config);
+  if (!rope || !rope->find("mrope_section")) return;
+  const auto sections = rope->indices("mrope_section");
+  const int64_t pairs = std::accumulate(sections.begin(), sections.end(), int64_t{0});
+  if (pairs != static_cast<int64_t>(spec.ropes[0].inverse_frequency.size())) {
+    throw rope->refuse("mrope_section", fmt::format("numbers that add up to {}, half of head_dim",
+                                                    spec.ropes[0].inverse_frequency.size()));
+  }
+}
+
+void read_qwen2_vl(const ConfigReader& config, ModelSpec& spec) {
+  read_qwen2(config, spec);
+  check_mrope(config, spec);
+}
+
+void read_qwen3_vl(const ConfigReader& config, ModelSpec& spec) {
+  spec.qkv_bias = spec.o_bias = config.boolean("attention_bias", false);
+  spec.qk_norm = QkNorm::kHead;
+  check_mrope(config, spec);
+}
+
+void read_qwen3_vl_moe(const ConfigReader& config, ModelSpec& spec) {
+  read_qwen_experts(config, spec);
+  spec.experts.normalize = true;
+  read_qwen3_vl(config, spec);
+}
+
 constexpr Family kFamilies[] = {
     // sorted by model_type
+    {"apertus",
+     R"({"vocab_size": 131072, "hidden_size": 4096, "intermediate_size": 14336,
+         "num_hidden_layers": 32, "num_attention_heads": 32, "hidden_act": "xielu",
+         "max_position_embeddings": 65536, "rms_norm_eps": 1e-5, "rope_theta": 12000000,
+         "rope_parameters": {"rope_type": "llama3", "rope_theta": 12000000, "factor": 8,
+         "original_max_position_embeddings": 8192, "low_freq_factor": 1, "high_freq_factor": 4}})",
+     "qk_norm xielu", read_apertus},
+    {"arcee",
+     R"({"vocab_size": 32000, "hidden_size": 2560, "intermediate_size": 18432,
+         "num_hidden_layers": 32, "num_attention_heads": 32, "hidden_act": "relu2",
+         "max_position_embeddings": 4096, "rms_norm_eps": 1e-5})",
+     "", read_arcee},
     {"cohere2",
      R"({"vocab_size": 256000, "hidden_size": 8192, "intermediate_size": 22528,
          "num_hidden_layers": 40, "num_attention_heads": 64, "max_position_embeddings": 8192,
          "layer_norm_eps": 1e-5, "logit_scale": 0.0625, "sliding_window": 4096,
          "sliding_window_pattern": 4})",
      "logit_scale sliding_window sliding_window_pattern", read_cohere2},
+    {"ernie4_5",
+     R"({"vocab_size": 103424, "hidden_size": 1024, "intermediate_size": 3072,
+         "num_hidden_layers": 18, "num_attention_heads": 16, "num_key_value_heads": 2,
+         "head_dim": 128, "max_position_embeddings": 131072, "rms_norm_eps": 1e-5,
+         "rope_theta": 500000})",
+     "", read_ernie4_5},
+    {"exaone4",
+     R"({"vocab_size": 102400, "hidden_size": 4096, "intermediate_size": 16384,
+         "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32,
+         "max_position_embeddings": 2048, "rms_norm_eps": 1e-5, "sliding_window": 4096,
+         "sliding_window_pattern": 4})",
+     "sliding_window sliding_window_pattern", read_exaone4},
+    {"gemma",
+     R"({"vocab_size": 256000, "hidden_size": 3072, "intermediate_size": 24576,
+         "num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 16,
+         "head_dim": 256, "hidden_act": "gelu_pytorch_tanh", "max_position_embeddings": 8192})",
+     "", read_gemma1},
     {"gemma2",
      R"({"vocab_size": 256000, "hidden_size": 2304, "intermediate_size": 9216,
          "num_hidden_layers": 26, "num_attention_heads": 8, "num_key_value_heads": 4,
@@ -261,10 +442,29 @@ constexpr Family kFamilies[] = {
          "embedding_multiplier": 1, "logits_scaling": 1, "residual_multiplier": 1,
          "attention_multiplier": 1})",
      "attention_multiplier embedding_multiplier logits_scaling residual_multiplier", read_granite},
+    {"hunyuan_v1_dense",
+     R"({"vocab_size": 290943, "hidden_size": 4096, "intermediate_size": 11008,
+         "num_hidden_layers": 32, "num_attention_heads": 32, "max_position_embeddings": 2048,
+         "rms_norm_eps": 1e-5})",
+     "use_qk_norm", read_hunyuan, "alpha"},
     {"llama",
      R"({"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008,
          "num_hidden_layers": 32, "num_attention_heads": 32, "max_position_embeddings": 2048})",
      "", read_llama},
+    {"minimax_m2",
+     R"({"vocab_size": 200064, "hidden_size": 3072, "intermediate_size": 1536,
+         "num_hidden_layers": 62, "num_attention_heads": 48, "num_key_value_heads": 8,
+         "head_dim": 128, "max_position_embeddings": 196608, "rope_theta": 5000000,
+         "num_experts_per_tok": 8, "num_experts": 256})",
+     "num_experts partial_rotary_factor rotary_dim use_qk_norm", read_minimax_m2},
+    {"ministral3",
+     R"({"vocab_size": 131072, "hidden_size": 4096, "intermediate_size": 14336,
+         "num_hidden_layers": 34, "num_attention_heads": 32, "num_key_value_heads": 8,
+         "head_dim": 128, "max_position_embeddings": 262144, "rms_norm_eps": 1e-5,
+         "rope_parameters": {"type": "yarn", "rope_theta": 1000000, "factor": 16,
+         "original_max_position_embeddings": 16384, "beta_fast": 32, "beta_slow": 1,
+         "mscale_all_dim": 1, "mscale": 1, "llama_4_scaling_beta": 0.1}})",
+     "sliding_window", read_ministral3, "llama_4_scaling_beta max_position_embeddings"},
     {"mistral",
      R"({"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 14336,
          "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
@@ -281,16 +481,38 @@ constexpr Family kFamilies[] = {
          "num_hidden_layers": 32, "num_attention_heads": 32, "max_position_embeddings": 2048,
          "rms_norm_eps": 1e-5})",
      "", read_olmo2},
+    {"olmo3",
+     R"({"vocab_size": 50304, "hidden_size": 4096, "intermediate_size": 11008,
+         "num_hidden_layers": 32, "num_attention_heads": 32, "max_position_embeddings": 2048,
+         "rms_norm_eps": 1e-5, "rope_theta": 500000, "sliding_window": 4096})",
+     "sliding_window", read_olmo3, "full_attention"},
+    {"olmoe",
+     R"({"vocab_size": 50304, "hidden_size": 2048, "intermediate_size": 2048,
+         "num_hidden_layers": 16, "num_attention_heads": 16, "max_position_embeddings": 4096,
+         "rms_norm_eps": 1e-5, "num_experts_per_tok": 8, "num_experts": 64})",
+     "clip_qkv num_experts", read_olmoe},
     {"phi3",
      R"({"vocab_size": 32064, "hidden_size": 3072, "intermediate_size": 8192,
          "num_hidden_layers": 32, "num_attention_heads": 32, "max_position_embeddings": 4096,
          "original_max_position_embeddings": 4096, "rms_norm_eps": 1e-5})",
      "partial_rotary_factor sliding_window", read_phi3},
+    {"phimoe",
+     R"({"vocab_size": 32064, "hidden_size": 4096, "intermediate_size": 6400,
+         "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+         "max_position_embeddings": 131072, "rms_norm_eps": 1e-5, "rope_theta": 1000000,
+         "num_experts_per_tok": 2, "num_experts": 16, "router_jitter_noise": 0.01})",
+     "num_experts sliding_window", read_phimoe, "long_mscale short_mscale"},
     {"qwen2",
      R"({"vocab_size": 151936, "hidden_size": 4096, "intermediate_size": 22016,
          "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32,
          "max_position_embeddings": 32768, "sliding_window": 4096, "max_window_layers": 28})",
      "sliding_window use_sliding_window", read_qwen2},
+    {"qwen2_5_vl_text",
+     R"({"vocab_size": 152064, "hidden_size": 8192, "intermediate_size": 29568,
+         "num_hidden_layers": 80, "num_attention_heads": 64, "num_key_value_heads": 8,
+         "max_position_embeddings": 32768, "rms_norm_eps": 1e-5, "rope_theta": 1000000,
+         "sliding_window": 4096, "max_window_layers": 80})",
+     "sliding_window use_sliding_window", read_qwen2_vl, "mrope_section"},
     {"qwen2_moe",
      R"({"vocab_size": 151936, "hidden_size": 2048, "intermediate_size": 5632,
          "num_hidden_layers": 24, "num_attention_heads": 16, "num_key_value_heads": 16,
@@ -312,6 +534,22 @@ constexpr Family kFamilies[] = {
          "max_position_embeddings": 32768, "sliding_window": 4096, "decoder_sparse_step": 1,
          "moe_intermediate_size": 768, "num_experts_per_tok": 8, "num_experts": 128})",
      "moe_intermediate_size num_experts sliding_window use_sliding_window", read_qwen3_moe},
+    {"qwen3_vl_moe_text",
+     R"({"vocab_size": 151936, "hidden_size": 2048, "intermediate_size": 5632,
+         "num_hidden_layers": 24, "num_attention_heads": 16, "num_key_value_heads": 16,
+         "max_position_embeddings": 128000, "rope_theta": 500000, "decoder_sparse_step": 1,
+         "moe_intermediate_size": 1408, "num_experts_per_tok": 4, "num_experts": 60})",
+     "moe_intermediate_size num_experts", read_qwen3_vl_moe, "mrope_interleaved mrope_section"},
+    {"qwen3_vl_text",
+     R"({"vocab_size": 151936, "hidden_size": 4096, "intermediate_size": 22016,
+         "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32,
+         "head_dim": 128, "max_position_embeddings": 128000, "rope_theta": 500000})",
+     "", read_qwen3_vl, "mrope_interleaved mrope_section"},
+    {"seed_oss",
+     R"({"vocab_size": 155136, "hidden_size": 4096, "intermediate_size": 27648,
+         "num_hidden_layers": 64, "num_attention_heads": 80, "num_key_value_heads": 8,
+         "head_dim": 128, "max_position_embeddings": 524288})",
+     "", read_seed_oss},
     {"smollm3",
      R"({"vocab_size": 128256, "hidden_size": 2048, "intermediate_size": 11008,
          "num_hidden_layers": 36, "num_attention_heads": 16, "num_key_value_heads": 4,
@@ -330,9 +568,12 @@ constexpr Family kFamilies[] = {
 struct Multimodal {
   std::string_view model_type;
   std::string_view text;  // model_type of a text_config that does not name one
+  bool flat = false;      // older files have the keys of the text model beside vision_config
 };
 constexpr Multimodal kMultimodal[] = {
-    {"gemma3", "gemma3_text"}, {"llava", "llama"}, {"mistral3", "mistral"}};
+    {"gemma3", "gemma3_text"},     {"llava", "llama"},
+    {"mistral3", "mistral"},       {"qwen2_5_vl", "qwen2_5_vl_text", true},
+    {"qwen3_vl", "qwen3_vl_text"}, {"qwen3_vl_moe", "qwen3_vl_moe_text"}};
 
 // Settings of some family that change what a model computes. A family that does not read them
 // accepts only the value that changes nothing.
@@ -413,7 +654,8 @@ void check_layer_types(const ConfigReader& config, const ModelSpec& spec) {
   }
 }
 
-Activation read_activation(const ConfigReader& config) {
+// The activation of the MLPs; xIELU where the family has it.
+void read_activation(const ConfigReader& config, const Family& family, ModelSpec& spec) {
   struct Name {
     std::string_view name;
     Activation activation;
@@ -422,16 +664,24 @@ Activation read_activation(const ConfigReader& config) {
                                     {"swish", Activation::kSilu},
                                     {"gelu", Activation::kGelu},
                                     {"gelu_new", Activation::kGeluTanh},
-                                    {"gelu_pytorch_tanh", Activation::kGeluTanh}};
-  // Gemma's own key; its hidden_act is a remnant.
-  const std::string_view key =
-      config.find("hidden_activation") ? "hidden_activation" : "hidden_act";
-  const std::string text = config.text(key, "silu");
-  const auto name = std::ranges::find(kNames, std::string_view(text), &Name::name);
-  if (name == std::end(kNames)) {
-    throw config.refuse(key, "one of silu, gelu, gelu_new, gelu_pytorch_tanh");
-  }
-  return name->activation;
+                                    {"gelu_pytorch_tanh", Activation::kGeluTanh},
+                                    {"relu", Activation::kRelu},
+                                    {"relu2", Activation::kRelu2}};
+  const auto find = [&](std::string_view key) {
+    const std::string text = config.text(key, "silu");
+    const auto name = std::ranges::find(kNames, std::string_view(text), &Name::name);
+    if (name != std::end(kNames)) return name->activation;
+    throw config.refuse(key, fmt::format("one of silu, gelu, gelu_new, gelu_pytorch_tanh, relu, "
+                                         "relu2{}",
+                                         family.reads("xielu") ? ", xielu" : ""));
+  };
+  // The own key of Gemma 2 and 3, whose hidden_act is a remnant. In the first Gemma it is the other
+  // way round.
+  const bool own = config.find("hidden_activation");
+  if (own) spec.activation = find("hidden_activation");
+  spec.xielu = family.reads("xielu") && config.text("hidden_act", "") == "xielu";
+  if (spec.xielu) return;
+  if (!own || family.model_type == "gemma") spec.activation = find("hidden_act");
 }
 
 constexpr int64_t kMaxHeadDim = 4096;  // far above any model's; larger is a broken file
@@ -456,12 +706,24 @@ void read_heads(const ConfigReader& config, ModelSpec& spec) {
   spec.attention_scale = 1.0f / std::sqrt(static_cast<float>(spec.head_dim));
 }
 
-// The rope of the layers that see everything (Gemma 3 in transformers 5 has one per kind of layer).
+// The object of the rope of the layers that see everything. Gemma 3 in transformers 5 has one per
+// kind of layer; so has OLMo 3, which takes nothing else for a rope but rope_scaling.
+std::optional<ConfigReader> main_rope_object(const ConfigReader& config, const Family& family) {
+  auto all = rope_object(config);
+  const bool only_nested = family.rope_keys == "full_attention";
+  const bool nested = only_nested || family.reads("rope_local_base_freq");
+  if (all && nested && all->find("full_attention")) return all->object("full_attention");
+  if (!only_nested) return all;
+  auto scaling = config.object("rope_scaling");
+  if (scaling && scaling->find("type") && !scaling->find("rope_type"))
+    throw scaling->refuse("type", "rope_type in its place: transformers reads no other here");
+  return scaling;
+}
+
 RopeSpec read_main_rope(const ConfigReader& config, const ModelSpec& spec, const Family& family) {
-  const auto all = rope_object(config);
-  const bool nested = all && all->find("full_attention") && family.reads("rope_local_base_freq");
-  const auto object = nested ? all->object("full_attention") : all;
-  RopeSpec rope = read_rope(config, object, spec.head_dim, config.positive("rope_theta"));
+  const auto object = main_rope_object(config, family);
+  RopeSpec rope =
+      read_rope(config, object, spec.head_dim, config.positive("rope_theta"), family.rope_keys);
   const auto rotating = static_cast<int64_t>(2 * rope.inverse_frequency.size());
   if (rotating != spec.head_dim && !family.reads("partial_rotary_factor")) {
     throw object->refuse("partial_rotary_factor", "1: all of a head rotates in this family");
@@ -478,7 +740,7 @@ ModelSpec read_common(const ConfigReader& config, const Family& family) {
   spec.vocab = config.size("vocab_size");
   read_heads(config, spec);
   spec.norm.epsilon = static_cast<float>(config.positive("rms_norm_eps"));
-  spec.activation = read_activation(config);
+  read_activation(config, family, spec);
   spec.max_positions = config.size("max_position_embeddings");
   spec.ropes = {read_main_rope(config, spec, family)};
   if (spec.ropes[0].dynamic_factor > 1) {
@@ -487,6 +749,7 @@ ModelSpec read_common(const ConfigReader& config, const Family& family) {
   }
   spec.tied_head = config.boolean("tie_word_embeddings", config_ties_head(config.json()));
   spec.layer.resize(static_cast<size_t>(spec.layers));
+  spec.mtp_layers = promised_mtp_layers(config.json());
   return spec;
 }
 
@@ -516,6 +779,12 @@ Json text_keys(const Json& config, std::string_view file) {
   });
   if (multimodal == std::end(kMultimodal)) return config;
   const auto text = reader.object("text_config");
+  if (!text && multimodal->flat) {
+    Json flat = config;
+    for (const char* other : {"vision_config", "text_config"}) flat.erase(other);
+    flat["model_type"] = multimodal->text;
+    return flat;
+  }
   if (!text) throw reader.refuse("text_config", "the settings of the text model");
   Json keys = text->json();
   if (!text->find("model_type")) keys["model_type"] = multimodal->text;
@@ -523,6 +792,23 @@ Json text_keys(const Json& config, std::string_view file) {
     if (reader.find(shared)) keys[shared] = config[shared];
   }
   return keys;
+}
+
+// MiniMax-M2's files say how many values of a head rotate, transformers which share of them.
+void unify_rotary_dim(Json& config, std::string_view file) {
+  if (!config.contains("rotary_dim") || config["rotary_dim"].is_null()) return;
+  const ConfigReader reader(config, file);
+  const double dim = static_cast<double>(reader.size("rotary_dim"));
+  if (!reader.find("partial_rotary_factor"))
+    config["partial_rotary_factor"] = dim / static_cast<double>(reader.size("head_dim", 128));
+  config.erase("rotary_dim");
+}
+
+// What the family assumes for a rope counts where the file has none.
+void settle_default_rope(const Json& keys, Json& all) {
+  const auto given = [&](const char* key) { return keys.contains(key) && !keys[key].is_null(); };
+  if (given("rope_parameters") || !given("rope_scaling")) return;
+  all.erase("rope_parameters");
 }
 
 // Two names of one key.
@@ -542,9 +828,13 @@ ModelSpec read_model_spec(const Json& config, std::string_view file) {
   Json keys = text_keys(config, file);
   const Family& family = find_family(ConfigReader(keys, file));
   if (family.reads("num_experts")) unify_experts_key(keys, file);
+  if (family.reads("rotary_dim")) unify_rotary_dim(keys, file);
+  if (keys.contains("rope_parameters") && keys["rope_parameters"].is_null())
+    keys.erase("rope_parameters");
   Json all = Json::parse(kDefaults);
   all.update(Json::parse(family.defaults));
   all.update(keys);
+  settle_default_rope(keys, all);
   const ConfigReader reader(all, file);
   refuse_unknown_mechanisms(reader, family);
   ModelSpec spec = read_common(reader, family);

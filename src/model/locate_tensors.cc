@@ -21,10 +21,13 @@ ModelSpec locate_tensors(ModelSpec spec, const TensorSource& source) {
   for (int64_t i = 0; i < spec.layers; ++i) {
     if (!spec.layer[static_cast<size_t>(i)].routed) continue;
     const std::string experts = fmt::format("{}layers.{}.mlp.experts.", spec.prefix, i);
-    if (source.find(experts + "gate_up_proj")) {
-      spec.experts.fused = true;
+    // Fused, or shown one by one of fused ones (io/expert_tensors.h): by transformers 5's names.
+    spec.experts.fused = source.find(experts + "gate_up_proj") != nullptr;
+    if (spec.experts.fused || source.find(experts + "0.up_proj.weight")) {
       spec.experts.module = "mlp";
       spec.experts.names = {"gate_proj", "up_proj", "down_proj"};
+      if (source.find(fmt::format("{}layers.{}.mlp.router.weight", spec.prefix, i)))
+        spec.experts.gate_name = "router";
     }
     break;
   }

@@ -27,6 +27,7 @@ struct RopeSpec {
   int64_t short_length = std::numeric_limits<int64_t>::max();
   std::vector<float> long_frequency;
   double theta = 0, dynamic_factor = 0;
+  float long_attention_factor = 0;  // in place of attention_factor for such a sequence; 0: the same
 
   bool operator==(const RopeSpec&) const = default;
 };
@@ -60,13 +61,24 @@ struct MlpNames {
   bool operator==(const MlpNames&) const = default;
 };
 
+// How a router weighs the experts of a token.
+enum class Router {
+  kSoftmax,      // by the softmax over all experts
+  kSigmoid,      // by the sigmoid of each score; a stored correction is added for the choice alone
+  kSparseMixer,  // Phi-3.5-MoE's two experts, each by a softmax over those with nearly its score
+};
+
 // Routed experts: every token goes through the `chosen` experts that the router likes best.
 struct ExpertsSpec {
   int64_t count = 0, chosen = 0, intermediate = 0;
   int64_t shared_intermediate =
-      0;                       // of the expert that every token goes through; 0: no such expert
-  bool normalize = false;      // the weights of the chosen add up to one
-  std::string module = "mlp";  // "mlp.experts.3.gate_proj", "block_sparse_moe.experts.3.w1"
+      0;                   // of the expert that every token goes through; 0: no such expert
+  bool normalize = false;  // the weights of the chosen add up to one
+  Router router = Router::kSoftmax;
+  std::string correction;          // kSigmoid: the tensor [count], by its name within the block
+  float jitter = 0;                // kSparseMixer: half of what "nearly" means, as a share
+  std::string gate_name = "gate";  // "mlp.gate"
+  std::string module = "mlp";      // "mlp.experts.3.gate_proj", "block_sparse_moe.experts.3.w1"
   MlpNames names = {"gate_proj", "up_proj", "down_proj"};
   bool fused = false;  // mlp.experts.gate_up_proj [count, 2 * intermediate, hidden] and down_proj
 
@@ -99,12 +111,19 @@ struct ModelSpec {
   NormSpec norm;
   BlockNorms norms = {"input_layernorm", "", "post_attention_layernorm", ""};
   QkNorm qk_norm = QkNorm::kNone;  // of queries and keys: each head, or all of them as one row
-  float attention_scale = 0;       // multiplies q k^T
-  float attention_softcap = 0;     // then cap * tanh(score / cap); 0: none
+  std::string_view q_norm = "q_norm", k_norm = "k_norm";
+  bool norm_after_rope = false;  // these norms take what rope has turned
+  float qkv_clip = 0;            // queries, keys and values are clamped to +-this; 0: none
+  // A query at position p is multiplied by 1 + beta log(1 + floor(p / length)), if beta is not 0.
+  float query_scale_beta = 0;
+  int64_t query_scale_length = 0;
+  float attention_scale = 0;    // multiplies q k^T
+  float attention_softcap = 0;  // then cap * tanh(score / cap); 0: none
   bool qkv_bias = false, o_bias = false;
   bool fused_qkv = false;  // self_attn.qkv_proj, rows q, k, v
 
   Activation activation = Activation::kSilu;
+  bool xielu = false;  // instead: xIELU, whose parameters are tensors beside the MLP without a gate
   MlpNames mlp = {"gate_proj", "up_proj", "down_proj"};
   bool mlp_bias = false;
   bool fused_gate_up = false;  // mlp.gate_up_proj, rows gate, up
@@ -114,6 +133,9 @@ struct ModelSpec {
   float embedding_multiplier = 1, residual_multiplier = 1, logit_multiplier = 1;
   float logit_softcap = 0;
   bool tied_head = false;
+  bool head_bias = false;
+
+  int64_t mtp_layers = 0;  // stored behind the others, to predict further tokens; they are not run
 
   // Where the tensors are: PREFIXembed_tokens.weight, PREFIXlayers.0.(...), PREFIXnorm.weight.
   std::string prefix = "model.", head = "lm_head.";

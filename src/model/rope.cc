@@ -70,6 +70,14 @@ void read_dynamic(const RopeInput& in, RopeSpec& spec) {
   if (in.dim <= 2) throw in.rope.refuse("rope_type", "another one for heads that rotate 2 values");
 }
 
+// Hunyuan: dynamic in name; its alpha stretches theta once and for all.
+void read_alpha(const RopeInput& in, RopeSpec& spec) {
+  const auto dim = static_cast<double>(in.dim);
+  if (in.dim <= 2) throw in.rope.refuse("rope_type", "another one for heads that rotate 2 values");
+  spec.inverse_frequency =
+      default_frequencies(in.theta * std::pow(in.rope.positive("alpha"), dim / (dim - 2)), in.dim);
+}
+
 // Llama 3.1: long waves are slowed by `factor`, short ones kept, those between interpolated.
 void read_llama3(const RopeInput& in, RopeSpec& spec) {
   spec.inverse_frequency = default_frequencies(in.theta, in.dim);
@@ -166,19 +174,29 @@ constexpr RopeType kRopeTypes[] = {
 constexpr std::array<std::string_view, 6> kRopeKeys = {
     "rope_type", "type", "rope_theta", "factor", kOriginal, "partial_rotary_factor"};
 
-void check_keys(const ConfigReader& rope, const RopeType& type) {
+bool is_listed(std::string_view key, std::string_view list) {
+  return fmt::format(" {} ", list).find(fmt::format(" {} ", key)) != std::string::npos;
+}
+
+// Hunyuan writes the keys of yarn beside an alpha, without a meaning.
+constexpr std::string_view kBesideAlpha = "alpha beta_fast beta_slow mscale mscale_all_dim";
+
+void check_keys(const ConfigReader& rope, const RopeType& type, std::string_view own_keys) {
   for (const auto& [key, value] : rope.json().items()) {
     const bool known = std::ranges::find(kRopeKeys, key) != kRopeKeys.end() ||
-                       std::ranges::find(type.own_keys, key) != type.own_keys.end();
+                       std::ranges::find(type.own_keys, key) != type.own_keys.end() ||
+                       is_listed(key, own_keys) ||
+                       (is_listed("alpha", own_keys) && is_listed(key, kBesideAlpha));
     if (!known && !value.is_null()) {
       throw rope.refuse(key, fmt::format("to be absent: rope type {} does not know it", type.name));
     }
   }
 }
 
-const RopeType& find_type(const ConfigReader& rope) {
+const RopeType& find_type(const ConfigReader& rope, std::string_view own_keys) {
   const std::string_view key = rope.find("rope_type") || !rope.find("type") ? "rope_type" : "type";
-  const std::string name = rope.text(key, "default");
+  std::string name = rope.text(key, "default");
+  if (name == "mrope" && is_listed("mrope_section", own_keys)) name = "default";
   const auto type = std::ranges::find(kRopeTypes, std::string_view(name), &RopeType::name);
   if (type == std::end(kRopeTypes)) {
     throw rope.refuse(key, "one of default, linear, dynamic, yarn, longrope, llama3");
@@ -211,16 +229,23 @@ std::optional<ConfigReader> rope_object(const ConfigReader& config) {
 }
 
 RopeSpec read_rope(const ConfigReader& config, const std::optional<ConfigReader>& rope,
-                   int64_t head_dim, double theta) {
+                   int64_t head_dim, double theta, std::string_view own_keys) {
   static const Json kNothing = Json::object();
   const ConfigReader object = rope ? *rope : ConfigReader(kNothing, config.file());
-  const RopeType& type = find_type(object);
-  check_keys(object, type);
+  const RopeType& type = find_type(object, own_keys);
+  check_keys(object, type, own_keys);
   RopeSpec spec;
-  type.read(
-      {config, object, object.positive("rope_theta", theta), rotary_dim(config, object, head_dim)},
-      spec);
+  const RopeInput in = {config, object, object.positive("rope_theta", theta),
+                        rotary_dim(config, object, head_dim)};
+  const bool fixed = type.name == "dynamic" && is_listed("alpha", own_keys) &&
+                     object.find("alpha") && *object.find("alpha") != 0;
+  fixed ? read_alpha(in, spec) : type.read(in, spec);
   return spec;
+}
+
+float rope_attention_factor(const RopeSpec& rope, int64_t length) {
+  const bool is_long = length > rope.short_length && rope.long_attention_factor != 0;
+  return is_long ? rope.long_attention_factor : rope.attention_factor;
 }
 
 std::vector<float> rope_frequencies(const RopeSpec& rope, int64_t length) {

@@ -9,28 +9,83 @@
 namespace lewis {
 namespace {
 
-// The experts of one row: those with the largest probabilities (softmax over all experts), of
-// equals the first.
-void route_row(const ExpertsSpec& spec, std::span<float> scores, std::span<int64_t> order,
-               std::span<float> weights) {
+// The `chosen` largest of `values`, of equals the first, at the beginning of `order`.
+void choose(std::span<const float> values, int64_t chosen, std::span<int64_t> order) {
+  std::iota(order.begin(), order.end(), int64_t{0});
+  std::partial_sort(order.begin(), order.begin() + chosen, order.end(), [&](int64_t a, int64_t b) {
+    return values[a] > values[b] || (values[a] == values[b] && a < b);
+  });
+}
+
+void normalize(std::span<float> weights) {
+  float sum = 0;
+  for (const float weight : weights) sum += weight;
+  for (float& weight : weights) weight /= sum;
+}
+
+// Softmax over all experts; those with the largest probabilities are chosen.
+void route_softmax(const ExpertsSpec& spec, std::span<float> scores, std::span<int64_t> order,
+                   std::span<float> weights) {
   const float largest = *std::ranges::max_element(scores);
   float sum = 0;
   for (float& s : scores) sum += s = std::exp(s - largest);
   for (float& s : scores) s /= sum;
-  std::iota(order.begin(), order.end(), int64_t{0});
-  std::partial_sort(order.begin(), order.begin() + spec.chosen, order.end(),
-                    [&](int64_t a, int64_t b) {
-                      return scores[a] > scores[b] || (scores[a] == scores[b] && a < b);
-                    });
-  float chosen = 0;
-  for (int64_t i = 0; i < spec.chosen; ++i) chosen += weights[i] = scores[order[i]];
-  if (!spec.normalize) return;
-  for (float& weight : weights) weight /= chosen;
+  choose(scores, spec.chosen, order);
+  for (size_t i = 0; i < weights.size(); ++i) weights[i] = scores[order[i]];
+  if (spec.normalize) normalize(weights);
+}
+
+// DeepSeek-V3 (arXiv 2412.19437, section 2.1.2): the sigmoid weighs, the sigmoid + correction
+// chooses.
+void route_sigmoid(const ExpertsSpec& spec, std::span<const float> correction,
+                   std::span<float> scores, std::span<int64_t> order, std::span<float> weights) {
+  for (float& s : scores) s = 1.0f / (1.0f + std::exp(-s));
+  std::vector<float> corrected(scores.begin(), scores.end());
+  for (size_t i = 0; i < correction.size(); ++i) corrected[i] += correction[i];
+  choose(corrected, spec.chosen, order);
+  for (size_t i = 0; i < weights.size(); ++i) weights[i] = scores[order[i]];
+  if (spec.normalize) normalize(weights);
+}
+
+// SparseMixer-v2 (arXiv 2409.12136): an expert's weight is its share of a softmax over the experts
+// whose score is nearly as large, the best one left out when it comes to the second.
+void route_sparse_mixer(const ExpertsSpec& spec, std::span<const float> scores,
+                        std::span<int64_t> order, std::span<float> weights) {
+  for (size_t place = 0; place < 2; ++place) {
+    const auto is_left = [&](size_t i) {
+      return place == 0 || static_cast<int64_t>(i) != order[0];
+    };
+    size_t best = is_left(0) ? 0 : 1;
+    for (size_t i = 0; i < scores.size(); ++i) {
+      if (is_left(i) && scores[i] > scores[best]) best = i;
+    }
+    float sum = 0;
+    for (size_t i = 0; i < scores.size(); ++i) {
+      const float scale = std::max(std::abs(scores[i]), scores[best]);
+      const bool is_far = (scores[best] - scores[i]) / scale > 2 * spec.jitter;
+      if (is_left(i) && !is_far) sum += std::exp(scores[i] - scores[best]);
+    }
+    order[place] = static_cast<int64_t>(best);
+    weights[place] = 1 / sum;
+  }
+}
+
+// The experts of one row and their weights. `scores` are used up.
+void route_row(const ExpertsSpec& spec, std::span<const float> correction, std::span<float> scores,
+               std::span<int64_t> order, std::span<float> weights) {
+  switch (spec.router) {
+    case Router::kSoftmax:
+      return route_softmax(spec, scores, order, weights);
+    case Router::kSigmoid:
+      return route_sigmoid(spec, correction, scores, order, weights);
+    case Router::kSparseMixer:
+      return route_sparse_mixer(spec, scores, order, weights);
+  }
 }
 
 // scores [rows, experts]: the router's, used up.
-std::vector<RoutedRows> route_rows(const ExpertsSpec& spec, int64_t rows, float* scores,
-                                   Threads& threads) {
+std::vector<RoutedRows> route_rows(const ExpertsSpec& spec, std::span<const float> correction,
+                                   int64_t rows, float* scores, Threads& threads) {
   const auto chosen = static_cast<size_t>(spec.chosen), count = static_cast<size_t>(spec.count);
   std::vector<int64_t> experts(static_cast<size_t>(rows) * chosen);
   std::vector<float> weights(experts.size());
@@ -39,7 +94,8 @@ std::vector<RoutedRows> route_rows(const ExpertsSpec& spec, int64_t rows, float*
     std::vector<int64_t> order(count);
     const size_t end = std::min(static_cast<size_t>(rows), (piece + 1) * kRows);
     for (size_t r = piece * kRows; r < end; ++r) {
-      route_row(spec, {scores + r * count, count}, order, {&weights[r * chosen], chosen});
+      route_row(spec, correction, {scores + r * count, count}, order,
+                {&weights[r * chosen], chosen});
       std::copy_n(order.begin(), chosen, experts.begin() + static_cast<std::ptrdiff_t>(r * chosen));
     }
   });
@@ -58,7 +114,9 @@ std::vector<RoutedRows> Transformer::route(const BlockWeights& block, const Expe
                                            int64_t rows, const float* x) const {
   float* scores = working_memory(block, step.scores, rows);
   backend_.linear(*block.linear(step.router).weight, {}, x, rows, scores);
-  return route_rows(spec_.experts, rows, scores, threads_);
+  std::span<const float> correction;
+  if (step.correction != kNoIndex) correction = block.own[static_cast<size_t>(step.correction)];
+  return route_rows(spec_.experts, correction, rows, scores, threads_);
 }
 
 // y [rows, hidden] = down(activation(gate(x)) * up(x)).

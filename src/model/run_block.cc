@@ -5,6 +5,7 @@
 #include "model/block_weights.h"
 #include "model/sequence_state.h"
 #include "model/transformer.h"
+#include "model/xielu.h"
 
 namespace lewis {
 namespace {
@@ -154,8 +155,9 @@ void Transformer::mix(const BlockWeights& block, const MixStep& step,
   spec_.layer[static_cast<size_t>(layer)].mixer->mix(call);
 }
 
-void Transformer::activate(float* gate, const float* up, int64_t n) const {
-  backend_.activate(spec_.activation, gate, up, n);
+void Transformer::activate(int64_t layer, float* gate, const float* up, int64_t n) const {
+  if (!spec_.xielu) return backend_.activate(spec_.activation, gate, up, n);
+  apply_xielu(xielu_of(layer), gate, n, threads_);
 }
 
 void Transformer::add_to_stream(float* x, int64_t rows, float* hidden) const {
@@ -170,7 +172,7 @@ void Transformer::run_gated(const BlockWeights& block, int gate_index, int up_in
   const Linear& up = block.linear(up_index);
   if (gate_index == kNoIndex) {
     backend_.linear(*up.weight, up.bias, x, rows, inner);
-    backend_.activate(spec_.activation, inner, nullptr, rows * up.weight->out);
+    activate(block.steps.layer, inner, nullptr, rows * up.weight->out);
     return;
   }
   const Linear& linear = block.linear(gate_index);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <bit>
+#include <cmath>
 #include <cstring>
 #include <future>
 #include <map>
@@ -11,10 +12,13 @@
 
 #include "base/error.h"
 #include "base/page_buffer.h"
+#include "io/extra_parts.h"
+#include "io/layer_name.h"
 #include "io/tensor_names.h"
 #include "io/tied_head.h"
 #include "model/block_weights.h"
 #include "model/mixer.h"
+#include "model/xielu.h"
 
 namespace lewis {
 namespace {
@@ -59,6 +63,31 @@ bool stored_finite(DType dtype, std::span<const std::byte> bytes, Threads& threa
   return finite;
 }
 
+// Whether a tensor belongs to layers that predict further tokens or to a tower: they are not run.
+bool is_extra_of(const ModelSpec& spec, std::string_view name) {
+  const auto part = extra_part(name, spec.mtp_layers > 0 ? spec.layers : 0);
+  if (!part || part->tower) return part.has_value();
+  return tensor_layer(name).value_or(0) < spec.layers + std::max<int64_t>(1, spec.mtp_layers);
+}
+
+std::string xielu_place(const ModelSpec& spec, int64_t layer) {
+  return fmt::format("{}layers.{}.mlp.act_fn.", spec.prefix, layer);
+}
+
+// Early files lack beta and eps, which are not learned.
+Xielu load_xielu(const TensorSource& source, const std::string& place) {
+  const auto value = [&](const char* name, std::optional<float> otherwise) {
+    const TensorInfo* found = source.find(place + name);
+    if (!found && otherwise) return *otherwise;
+    const TensorInfo& tensor = source.get(place + name);
+    const std::vector<float> values = source.read_floats(tensor);
+    if (values.size() == 1 && std::isfinite(values[0])) return values[0];
+    throw input_error("{}: tensor {} has shape {}, expected one finite value", source.label(),
+                      tensor.name, to_string(tensor.shape));
+  };
+  return {value("alpha_p", {}), value("alpha_n", {}), value("beta", 0.5f), value("eps", -1e-6f)};
+}
+
 // Whether all values are bfloat16 already, as those of a pruned weight are. Such a weight is
 // multiplied by as if it were stored.
 bool fit_bf16(std::span<const float> values) {
@@ -71,6 +100,7 @@ bool fit_bf16(std::span<const float> values) {
 struct Transformer::Ends {
   std::shared_ptr<const std::byte> embedding;     // [vocab, hidden] as stored
   Norm norm;                                      // [hidden]
+  std::vector<float> head_bias;                   // [vocab], or empty
   std::unique_ptr<PackedWeight> head, kept_head;  // [vocab, hidden] for many and for few rows
 };
 
@@ -97,6 +127,12 @@ Transformer::Transformer(const TensorSource& source, ModelSpec spec, Backend& ba
       source_, {source_.find(embedding_name(spec_)), source_.find(head_name(spec_))},
       spec_.tied_head);
   check_tensors();
+  for (int64_t layer = 0; spec_.xielu && layer < spec_.layers; ++layer)
+    xielu_.push_back(std::make_unique<Xielu>(load_xielu(source_, xielu_place(spec_, layer))));
+}
+
+const Xielu& Transformer::xielu_of(int64_t layer) const {
+  return *xielu_.at(static_cast<size_t>(layer));
 }
 
 Transformer::~Transformer() = default;
@@ -123,10 +159,14 @@ void Transformer::check_tensors() const {
   expect_norm(final_norm());
   if (!tied_head_) expect(head_name(spec_), {spec_.vocab, spec_.hidden});
   known.insert(head_name(spec_));
+  if (spec_.head_bias) expect(spec_.head + "bias", {spec_.vocab});
   for (int64_t layer = 0; layer < spec_.layers; ++layer) {
     const BlockSteps block = block_steps(spec_, layer);
     for (const BlockNorm& norm : block.norms) expect_norm(norm);
     for (const OwnTensor& tensor : block.own) expect(tensor.name, tensor.shape);
+    for (const char* name : {"alpha_p", "alpha_n", "beta", "eps"}) {
+      if (spec_.xielu) known.insert(xielu_place(spec_, layer) + name);
+    }
     for (const LinearLayer& linear : block.linears) {
       if (linear.first_row != 0) continue;  // the tensor has been met
       expect(linear.tensor, linear.shape);
@@ -140,7 +180,7 @@ void Transformer::check_no_others(const std::set<std::string, std::less<>>& know
   for (const TensorInfo& tensor : source_.tensors()) {
     const std::string_view name = tensor.name;
     const bool ours = name.starts_with(spec_.prefix) || name.starts_with(spec_.head);
-    if (ours && !known.contains(name) && !is_buffer(tensor)) {
+    if (ours && !known.contains(name) && !is_buffer(tensor) && !is_extra_of(spec_, name)) {
       throw input_error(
           "{}: tensor {} has no place in a {} of {} layers as config.json describes it",
           source_.label(), name, spec_.model_type, spec_.layers);
@@ -394,6 +434,7 @@ std::optional<LinearLayer> Transformer::untied_head() const {
   head.name = head.module = head.tensor.substr(0, head.tensor.rfind('.'));
   head.shape = {spec_.vocab, spec_.hidden};
   head.out = spec_.vocab;
+  if (spec_.head_bias) head.bias = spec_.head + "bias";
   head.in = spec_.hidden;
   return head;
 }
@@ -413,6 +454,7 @@ const PackedWeight& Transformer::load_head(HeadFor use) const {
              ? backend_.keep(tensor.dtype, bytes, spec_.vocab, spec_.hidden)
              : backend_.pack(tensor.dtype, bytes.get(), spec_.vocab, spec_.hidden);
   ends_->norm = load_norm(final_norm());
+  if (spec_.head_bias) ends_->head_bias = source_.read_floats(source_.get(spec_.head + "bias"));
   return *head;
 }
 
@@ -431,7 +473,7 @@ void Transformer::head(std::span<const float> hidden, std::span<const int64_t> r
     std::copy(row.begin(), row.end(), chosen + i * spec_.hidden);
   }
   run_norm(ends_->norm, spec_.hidden, chosen, count, chosen);
-  backend_.linear(weight, {}, chosen, count, logits.data());
+  backend_.linear(weight, ends_->head_bias, chosen, count, logits.data());
   const int64_t values = count * spec_.vocab;
   if (spec_.logit_multiplier != 1) backend_.scale(logits.data(), spec_.logit_multiplier, values);
   if (spec_.logit_softcap != 0) backend_.softcap(logits.data(), spec_.logit_softcap, values);

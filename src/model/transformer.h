@@ -68,6 +68,7 @@ struct RoutedRows {
   std::vector<float> weights;
 };
 
+struct Xielu;
 struct BlockWeights;  // one block, ready for the backend
 struct Linear;
 struct Norm;
@@ -116,8 +117,9 @@ class Transformer {
   // Runs the mixer: in and out are [rows, width] each, in the order of the step. `in` is used up.
   void mix(const BlockWeights& block, const MixStep& step, std::span<const SequenceRows> sequences,
            int64_t rows, std::span<float* const> in, std::span<float* const> out) const;
-  // gate = activation(gate) * up, n values; without up (null): gate = activation(gate).
-  void activate(float* gate, const float* up, int64_t n) const;
+  // gate = activation(gate) * up, n values; without up (null): gate = activation(gate). The layer
+  // counts where an activation has parameters.
+  void activate(int64_t layer, float* gate, const float* up, int64_t n) const;
   // hidden += multiplier * x, both [rows, hidden]; x is used up.
   void add_to_stream(float* x, int64_t rows, float* hidden) const;
   // Routed experts, by a block that load_block made: y [rows, hidden] = what all of them make of x
@@ -186,6 +188,7 @@ class Transformer {
                const std::function<void(ConstMatrix)>& tap_inner = {}) const;
   void run_gated(const BlockWeights& block, int gate, int up, const float* x, int64_t rows,
                  float* inner) const;
+  const Xielu& xielu_of(int64_t layer) const;
   void add_shared_expert(const BlockWeights& block, const ExpertsStep& step, int64_t rows,
                          const float* x, float* y, const TapFn& tap) const;
 
@@ -197,6 +200,7 @@ class Transformer {
   std::unique_ptr<Ends> ends_;
   std::unique_ptr<Workspace> workspace_;
   std::unique_ptr<Ahead> ahead_;
+  std::vector<std::unique_ptr<Xielu>> xielu_;  // by layer
 };
 
 // The hidden states of many sequences, carried through the model block by block: every weight is

@@ -1,5 +1,5 @@
-// The choices of the section `lewis:` of a recipe, with the names that recipes use. plan/tables.h
-// and refine/ implement them.
+// The choices of a recipe, most of its section `lewis:`, with the names that recipes use.
+// plan/tables.h, refine/ and merge/ implement them.
 #pragma once
 
 #include "base/enum_names.h"
@@ -56,5 +56,25 @@ enum class RefinePrior {
 template <>
 inline constexpr auto kEnumNames<RefinePrior> = std::to_array<EnumName<RefinePrior>>(
     {{RefinePrior::kGuided, "guided"}, {RefinePrior::kPlain, "plain"}});
+
+// missing: what becomes of a tensor that the base has and another model lacks
+// (merge/inputs/missing.cc).
+enum class Missing {
+  kRefuse,  // the merge is refused
+  kBase,    // the result has the base's
+  kZero,    // the model that lacks it has a task vector of zeros there
+};
+template <>
+inline constexpr auto kEnumNames<Missing> = std::to_array<EnumName<Missing>>(
+    {{Missing::kRefuse, "refuse"}, {Missing::kBase, "base"}, {Missing::kZero, "zero"}});
+
+// experts: how the result stores routed experts.
+enum class ExpertTensors {
+  kSplit,  // each linear layer of an expert is a tensor
+  kFused,  // those of all experts are one
+};
+template <>
+inline constexpr auto kEnumNames<ExpertTensors> = std::to_array<EnumName<ExpertTensors>>(
+    {{ExpertTensors::kSplit, "split"}, {ExpertTensors::kFused, "fused"}});
 
 }  // namespace lewis

@@ -234,6 +234,19 @@ std::string lewis_text(const LewisSection& s) {
   return text;
 }
 
+std::string missing_text(const std::vector<MissingRule>& rules) {
+  if (rules.empty()) return "";
+  if (rules.size() == 1 && rules[0].filter.empty())
+    return fmt::format("missing: {}\n", name_of(rules[0].what));
+  std::string text = "missing:\n";
+  for (const MissingRule& rule : rules) {
+    const std::string filter =
+        rule.filter.empty() ? "" : "filter: " + yaml_scalar(rule.filter) + ", ";
+    text += fmt::format("  - {{{}value: {}}}\n", filter, name_of(rule.what));
+  }
+  return text;
+}
+
 std::string document_text(const Recipe& recipe, bool stock) {
   std::string text;
   if (!recipe.name.empty()) text += "name: " + yaml_scalar(recipe.name) + "\n";
@@ -252,6 +265,8 @@ std::string document_text(const Recipe& recipe, bool stock) {
   if (recipe.out_dtype) text += fmt::format("out_dtype: {}\n", dtype_torch_name(*recipe.out_dtype));
   if (recipe.tokenizer) text += tokenizer_text(*recipe.tokenizer);
   if (recipe.chat_template) text += "chat_template: " + yaml_scalar(*recipe.chat_template) + "\n";
+  if (!stock) text += missing_text(recipe.missing);
+  if (recipe.experts && !stock) text += fmt::format("experts: {}\n", name_of(*recipe.experts));
   if (recipe.lewis && !stock) text += lewis_text(*recipe.lewis);
   return text;
 }

@@ -136,6 +136,13 @@ struct RecipeModule {
   std::shared_ptr<const Recipe> recipe;
 };
 
+// One line of `missing:`: what becomes of tensors that the base has and another model lacks, if
+// their names contain `filter` (any, if it is empty).
+struct MissingRule {
+  std::string filter;
+  Missing what = Missing::kRefuse;
+};
+
 struct Recipe {
   std::filesystem::path file;  // "" when built from text
   std::string text;            // as read, for mergekit_config.yml; "" for a stage
@@ -152,6 +159,8 @@ struct Recipe {
   std::optional<DType> dtype, out_dtype;
   std::optional<TokenizerSettings> tokenizer;  // tokenizer_source, or tokenizer
   std::optional<std::string> chat_template;    // "auto", the name of a built-in one, or Jinja
+  std::vector<MissingRule> missing;            // the first that fits counts
+  std::optional<ExpertTensors> experts;        // unset: as in the base
   std::optional<LewisSection> lewis;
   std::vector<std::string> notes;  // on keys that are ignored (UnknownKeys::kNoted), one line each
   // Planned recipes with lewis.aim: factors that the merged task vector is multiplied by.

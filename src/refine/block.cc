@@ -35,7 +35,7 @@ class BlockRefiner {
         values_(block_.values.size()),
         out_(out),
         streams_(models, text, layer, in, out),
-        solver_(models, settings, result_, step) {}
+        solver_(models, layer, settings, result_, step) {}
 
   BlockResult run() {
     for (const Step& step : block_.steps) {

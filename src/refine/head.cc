@@ -35,7 +35,7 @@ BlockResult refine_head(const RefineModels& models, const TextRows& text,
                         const RefineSettings& settings, const StreamPair& in, StreamPair& out,
                         const std::function<void(uint64_t)>& step) {
   BlockResult result;
-  LayerSolver solver(models, settings, result, step);
+  LayerSolver solver(models, models.prior.spec().layers, settings, result, step);
   RefinedLayer head{models.prior.untied_head().value(), {}};
   for (const Transformer* expert : models.experts)
     head.experts.push_back(expert->untied_head().value());

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <set>
 
+#include "base/current_error.h"
 #include "base/dump_json.h"
 #include "base/error.h"
 #include "base/json.h"
@@ -29,10 +30,17 @@ BlockResult result_of(const SafetensorsFile& file) {
     throw input_error("{}: is no file of a refinement", file.path().string());
   const Json json = parse_json(found->second, file.path().string());
   BlockResult result;
-  result.error_solved = json.at("error_solved").get<double>();
-  result.error_prior = json.at("error_prior").get<double>();
-  result.kept_prior = json.at("kept_prior").get<bool>();
-  result.notes = json.at("notes").get<std::vector<std::string>>();
+  try {
+    result.error_solved = json.at("error_solved").get<double>();
+    result.error_prior = json.at("error_prior").get<double>();
+    result.kept_prior = json.at("kept_prior").get<bool>();
+    result.notes = json.at("notes").get<std::vector<std::string>>();
+  } catch (const Json::exception&) {
+    throw input_error(
+        "{}: lewis_refined says something else than a refinement writes; remove the "
+        "folder",
+        file.path().string());
+  }
   return result;
 }
 
@@ -61,7 +69,7 @@ RefineJournal::RefineJournal(fs::path folder, const std::string& plan, bool resu
   try {
     fs::create_directories(folder_);
   } catch (const fs::filesystem_error& e) {
-    throw resource_error("{}: cannot be made: {}", folder_.string(), e.code().message());
+    throw file_error(folder_, "cannot be made", e.code());
   }
   marker_ = File::open_append(folder_ / kRefineMarker);
   if (!marker_->try_lock())

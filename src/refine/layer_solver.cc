@@ -61,13 +61,23 @@ Streams LayerSolver::solve_gated(const LayerSystem& system, const RefinedLayer* 
     if (gate) solve_panel(system, *gate, first, width, b);
     solve_panel(system, up, first, width, a);
     Streams& result = gate ? b : a;
-    for (const size_t s : {kExperts, kMerged, kPrior}) {
-      models_.prior.activate(result[s].row(0), gate ? a[s].row(0) : nullptr,
-                             static_cast<int64_t>(result[s].values.size()));
-    }
+    activate(system.text, result, gate ? &a : nullptr);
     put(result, first, inner, models_.prior.threads());
   }
   return inner;
+}
+
+// Each stream by the activation of its own model, which may have parameters.
+void LayerSolver::activate(const TextRows& text, Streams& gate, Streams* up) const {
+  const auto run = [&](const Transformer& model, size_t stream, int64_t row, int64_t rows) {
+    const int64_t columns = gate[stream].columns;
+    if (rows == 0) return;
+    model.activate(layer_, gate[stream].row(row), up ? (*up)[stream].row(row) : nullptr,
+                   rows * columns);
+  };
+  for (const Segment& s : text.segments)
+    run(*models_.experts[s.expert], kExperts, s.first_row, s.rows);
+  for (const size_t stream : {kMerged, kPrior}) run(models_.prior, stream, 0, gate[stream].rows);
 }
 
 // Output channels [first, first + width) of a layer: the new weights, and what all streams get.

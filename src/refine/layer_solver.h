@@ -36,9 +36,11 @@ struct LayerSystem {
 class LayerSolver {
  public:
   // Refined tensors and notes go to `result`; `step` is called with the number of weights solved.
-  LayerSolver(const RefineModels& models, const RefineSettings& settings, BlockResult& result,
-              const std::function<void(uint64_t)>& step)
+  // `layer`: the block's number.
+  LayerSolver(const RefineModels& models, int64_t layer, const RefineSettings& settings,
+              BlockResult& result, const std::function<void(uint64_t)>& step)
       : models_(models),
+        layer_(layer),
         backend_(models.prior.backend()),
         settings_(settings),
         result_(result),
@@ -71,6 +73,7 @@ class LayerSolver {
   };
 
   StoredRows expert_rows(const RefinedLayer& l, size_t expert, int64_t first, int64_t width) const;
+  void activate(const TextRows& text, Streams& gate, Streams* up) const;
   Matrix residuals_of(const LayerSystem& system, const RefinedLayer& l, int64_t first,
                       const PackedWeight& prior, Matrix& experts_y);
   std::vector<double> diagonal_part(const LayerSystem& system, const RefinedLayer& l, int64_t first,
@@ -81,6 +84,7 @@ class LayerSolver {
                                       std::span<const float> bias) const;
 
   const RefineModels& models_;
+  int64_t layer_;
   Backend& backend_;
   const RefineSettings& settings_;
   BlockResult& result_;

@@ -240,6 +240,7 @@ void ChildProcess::Running::explain_end() {
     fail(input_error("{}: it needs more than {} MB of memory, far more than a real one", name_,
                      allowance_.memory / 1'000'000));
   }
+  if (code == kExitNoFiles) fail(resource_error("{}: its process cannot open /dev/null", name_));
   if (code == kExitNoMemory || signal == SIGKILL)
     fail(resource_error("{}: its process got too little memory from the system", name_));
   fail(input_error("{}: its process ended unexpectedly ({} {})", name_,

@@ -25,19 +25,15 @@ constexpr int kSocket = 3;
 constexpr rlim_t kStack = rlim_t{8} << 20;
 
 // Keeps the socket and closes all other files: a lock or a pipe of the parent must not live on
-// here.
+// here. It needs no descriptor that the parent does not have, since there may be no more.
 bool keep_only(int socket) {
-  constexpr int kAway = 64;
-  const int away = fcntl(socket, F_DUPFD, kAway);
-  const int null = open("/dev/null", O_RDWR);
-  if (away < 0 || null < 0) return false;
-  for (int i = 0; i < kSocket; ++i) {
-    if (dup2(null, i) < 0) return false;
+  if (socket != kSocket && dup2(socket, kSocket) < 0) return false;
+  if (syscall(SYS_close_range, kSocket + 1, ~0u, 0) != 0) {
+    for (int i = kSocket + 1; i < 65'536; ++i) close(i);  // Linux before 5.9
   }
-  if (dup2(away, kSocket) < 0) return false;
-  if (syscall(SYS_close_range, kSocket + 1, ~0u, 0) == 0) return true;
-  for (int i = kSocket + 1; i < 65'536; ++i) close(i);  // Linux before 5.9
-  return true;
+  for (int i = 0; i < kSocket; ++i) close(i);
+  if (open("/dev/null", O_RDWR) != 0) return false;
+  return dup2(0, 1) == 1 && dup2(0, 2) == 2;
 }
 
 void limit(__rlimit_resource resource, rlim_t most) {
@@ -140,7 +136,8 @@ void serve(const Allowance& begin, const std::function<Answer()>& make) {
 void run_child_side(int socket, const Allowance& begin,
                     const std::function<Answer()>& make) noexcept {
   become_quiet();
-  if (keep_only(socket)) serve(begin, make);
+  if (!keep_only(socket)) _exit(kExitNoFiles);
+  serve(begin, make);
   _exit(0);
 }
 

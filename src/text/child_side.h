@@ -13,8 +13,9 @@ namespace lewis {
 // command takes, a file that wastes it all is refused within a second.
 constexpr std::chrono::microseconds kSavedProcessor{500'000};
 
-// How a child ends by itself that runs out of memory.
+// How a child ends by itself that runs out of memory, and one that cannot open /dev/null.
 constexpr int kExitOverLimit = LEWIS_EXIT_OVER_LIMIT, kExitNoMemory = LEWIS_EXIT_NO_MEMORY;
+constexpr int kExitNoFiles = 79;
 
 // What comes before the bytes of a request and of a reply.
 struct RequestHeader {

@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/current_error.h"
 #include "base/error.h"
 #include "text/child_process.h"
 #include "text/rust_border.h"
@@ -42,11 +43,11 @@ std::string first_bytes(const fs::path& file) {
 Read read_plain(const fs::path& file) {
   errno = 0;
   const auto in = std::make_shared<std::ifstream>(file, std::ios::binary);
-  if (!*in) throw input_error("{}: cannot be opened: {}", file.string(), std::strerror(errno));
+  if (!*in) throw file_error(file, "cannot be opened");
   return [in, name = file.string()](char* out, size_t size) {
     errno = 0;
     in->read(out, static_cast<std::streamsize>(size));
-    if (in->bad()) throw input_error("{}: cannot be read: {}", name, std::strerror(errno));
+    if (in->bad()) throw file_error(name, "cannot be read");
     return static_cast<size_t>(in->gcount());
   };
 }

@@ -9,6 +9,7 @@
 #include <optional>
 #include <set>
 
+#include "base/current_error.h"
 #include "base/error.h"
 #include "base/text_file.h"
 #include "text/data_set_listing.h"
@@ -51,7 +52,7 @@ void list_files(const fs::path& folder, const std::string& prefix, size_t depth,
     if (names.size() > kMostFiles)
       throw input_error("{}: holds more than {} files", folder.string(), kMostFiles);
   }
-  if (error) throw input_error("{}: cannot be read: {}", folder.string(), error.message());
+  if (error) throw file_error(folder, "cannot be read", error);
 }
 
 std::vector<std::string> files_of_folder(const fs::path& folder) {

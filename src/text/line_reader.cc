@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <fstream>
 
+#include "base/current_error.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "text/data_set.h"
@@ -20,7 +20,7 @@ void open_data(const std::filesystem::path& file, std::ifstream& in) {
     throw input_error("{}: expected a file, found a folder", file.string());
   errno = 0;
   in.open(file, std::ios::binary);
-  if (!in) throw input_error("{}: cannot be opened: {}", file.string(), std::strerror(errno));
+  if (!in) throw file_error(file, "cannot be opened");
 }
 
 void add_file(const std::filesystem::path& file, Sha256& hash) {
@@ -30,7 +30,7 @@ void add_file(const std::filesystem::path& file, Sha256& hash) {
   size_t line = 0;
   for (std::string piece(kPiece, '\0');;) {
     in.read(piece.data(), kPiece);
-    if (in.bad()) throw input_error("{}: cannot be read: {}", file.string(), std::strerror(errno));
+    if (in.bad()) throw file_error(file, "cannot be read");
     const std::string_view read(piece.data(), static_cast<size_t>(in.gcount()));
     if (read.empty()) return;
     hash.add(read);

@@ -117,6 +117,15 @@ TEST(Facade, RefusesWhatCannotBe) {
   TensorMergeJob job;
   job.recipe = make_recipe(ties("b", "m", "c") + "tokenizer_source: union\n", "", {"b", "m", "c"});
   EXPECT_EQ(code_of([&] { merge_tensors(job, {}); }), ExitCode::kUsage);
+  job.recipe = make_recipe(ties("b", "m", "c"), "", {"b", "m", "c"});
+  try {
+    merge_tensors(job, {});
+    ADD_FAILURE() << "merges without tensors";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ExitCode::kUsage);
+    EXPECT_NE(std::string_view(e.what()).find("its tensors are not given"), std::string::npos)
+        << e.what();
+  }
 }
 
 TEST(Facade, TwoTensorsOfOneNameAreRefused) {

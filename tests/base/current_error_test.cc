@@ -46,8 +46,12 @@ TEST(CurrentError, ErrorsOfTheSystem) {
   };
   for (const int number : {ELOOP, ENAMETOOLONG, EACCES, ENOTDIR, ENOENT, EROFS, EINVAL})
     EXPECT_EQ(of(number).code(), ExitCode::kInput) << number;
-  for (const int number : {ENOSPC, EDQUOT, EFBIG, EMFILE, ENFILE, ENOMEM, EAGAIN})
+  for (const int number : {ENOSPC, EDQUOT, EFBIG, EMFILE, ENFILE, ENOMEM, EAGAIN, EPIPE})
     EXPECT_EQ(of(number).code(), ExitCode::kResource) << number;
+  errno = EMFILE;
+  const Error few = file_error("a/b", "cannot be opened");
+  EXPECT_EQ(few.code(), ExitCode::kResource);
+  EXPECT_STREQ(few.what(), "a/b: cannot be opened: Too many open files");
   EXPECT_STREQ(of(ELOOP).what(), "a/b: Too many levels of symbolic links");
 }
 

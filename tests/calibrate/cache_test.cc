@@ -165,7 +165,7 @@ TEST(Cache, AFolderThatCannotBeMadeIsSaidBeforeTheWork) {
     cached_statistics(dir.path / "file" / "cache", example_key(), std::ref(compute));
     FAIL();
   } catch (const Error& e) {
-    EXPECT_EQ(e.code(), ExitCode::kResource);
+    EXPECT_EQ(e.code(), ExitCode::kInput);
     EXPECT_NE(std::string(e.what()).find("file/cache"), std::string::npos);
   }
   EXPECT_EQ(compute.count, 0);

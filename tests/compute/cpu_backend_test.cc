@@ -301,6 +301,10 @@ double plain_activation(Activation activation, double x) {
       return x / (1 + std::exp(-x));
     case Activation::kGelu:
       return 0.5 * x * std::erfc(-x / std::sqrt(2.0));
+    case Activation::kRelu:
+      return std::max(x, 0.0);
+    case Activation::kRelu2:
+      return std::max(x, 0.0) * std::max(x, 0.0);
     case Activation::kGeluTanh:
       break;
   }
@@ -315,7 +319,8 @@ TEST(CpuActivate, EqualsDoublePrecisionOverTheWholeRange) {
   for (const float v : {0.0f, -0.0f, 1e-30f, -1e-30f, 1e10f, -1e10f}) x.push_back(v);
   const auto n = static_cast<int64_t>(x.size());
   const auto up = random_floats(n, 4);
-  for (const auto activation : {Activation::kSilu, Activation::kGelu, Activation::kGeluTanh}) {
+  for (const auto activation : {Activation::kSilu, Activation::kGelu, Activation::kGeluTanh,
+                                Activation::kRelu, Activation::kRelu2}) {
     // Gelu's tail is a difference of nearly equal numbers.
     const double small = activation == Activation::kSilu ? 1e-30 : 5e-7;
     std::vector<float> gate = x, alone = x;

@@ -142,10 +142,6 @@ TEST_F(Fitting, AnAdaptersOwnNameMayBeInItsKeys) {
   write_adapter("lora", {{m + ".lora_A.one.weight", {1, 0}}, {m + ".lora_B.two.weight", {1, 0}}},
                 {{m + ".lora_A.one.weight", {1, 2}}, {m + ".lora_B.two.weight", {2, 1}}});
   expect_refused(baked, ExitCode::kInput, "several adapters (one, two)");
-  write_adapter("lora", {{m + ".lora_A.weight", {1, 0}}, {m + ".lora_B.weight", {1, 0}}},
-                {{m + ".lora_A.weight", {1, 2}}, {m + ".lora_B.weight", {2, 1}}},
-                {{"target_parameters", {"mlp.experts.gate_up_proj"}}});
-  expect_refused(baked, ExitCode::kInput, "merge_and_unload");
 }
 
 // ---- buffers ----

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <numbers>
+#include <set>
 
 #include "base/error.h"
 #include "base/json.h"
@@ -55,7 +56,7 @@ TEST(Config, MissingKeysMeanWhatTransformersAssumes) {
     EXPECT_TRUE(assumed == read_model_spec(all, "config.json")) << model_type;
     ++families;
   }
-  EXPECT_EQ(families, 17u);
+  EXPECT_EQ(families, 32u);
 }
 
 TEST(Config, SpellingsOfTransformers4And5AreTheSame) {
@@ -116,7 +117,7 @@ TEST(Config, LinearRopeDividesByTheFactor) {
 TEST(Config, WhatChangesTheComputationAndIsNotKnownIsRefused) {
   expect_refused({{"model_type", "lama"}}, "the nearest is 'llama'");
   expect_refused({{"model_type", nullptr}}, "model_type");
-  expect_refused({{"hidden_act", "relu"}}, "hidden_act");
+  expect_refused({{"hidden_act", "tanh"}}, "hidden_act");
   expect_refused({{"rope_scaling", {{"type", "mrope"}, {"factor", 4.0}}}}, "mrope");
   expect_refused({{"rope_scaling", {{"type", "linear"}}}}, "factor");
   expect_refused({{"rope_scaling", {{"type", "linear"}, {"factor", 2.0}, {"beta_fast", 32}}}},
@@ -147,7 +148,9 @@ void expect_family_refused(const char* model_type, const Json& change, const std
 TEST(Config, EveryFamilyRefusesWhatItDoesNotHave) {
   for (const std::string_view name : supported_model_types()) {
     const std::string text(name);
-    const bool multimodal = text == "gemma3" || text == "llava" || text == "mistral3";
+    static const std::set<std::string> kMultimodal = {"gemma3",     "llava",    "mistral3",
+                                                      "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe"};
+    const bool multimodal = kMultimodal.contains(text);
     const auto refuses = [&](const Json& change, const std::string& said) {
       expect_family_refused(text.c_str(), multimodal ? Json{{"text_config", change}} : change,
                             said);
@@ -174,6 +177,54 @@ TEST(Config, EveryFamilyRefusesWhatItDoesNotHave) {
       "short_factor");
   expect_family_refused("llama", {{"rope_parameters", {{"partial_rotary_factor", 0.5}}}},
                         "partial_rotary_factor");
+}
+
+TEST(Config, TheFamiliesOf2026RefuseWhatTransformersDoesNotRead) {
+  const auto yarn = [](Json more) {
+    Json all = {{"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 32}};
+    all.update(more);
+    return all;
+  };
+  expect_family_refused("ministral3", {{"rope_parameters", yarn(Json::object())}},
+                        "llama_4_scaling_beta");
+  expect_family_refused("ministral3", {{"rope_parameters", yarn({{"llama_4_scaling_beta", "a"}})}},
+                        "a number");
+  expect_family_refused("mistral", {{"rope_parameters", yarn({{"llama_4_scaling_beta", 0.1}})}},
+                        "llama_4_scaling_beta");
+  expect_family_refused("olmo3", {{"rope_scaling", {{"type", "yarn"}, {"factor", 8.0}}}},
+                        "rope_type in its place");
+  expect_family_refused("llama", {{"rope_scaling", {{"type", "dynamic"}, {"alpha", 1000.0}}}},
+                        "alpha");
+  expect_family_refused("phimoe", {{"num_experts_per_tok", 3}}, "num_experts_per_tok");
+  expect_family_refused("phimoe", {{"rope_scaling", {{"type", "linear"}, {"factor", 2.0}}}},
+                        "rope_type");
+  expect_family_refused("olmoe", {{"clip_qkv", -1.0}}, "clip_qkv");
+  expect_family_refused("llama", {{"hidden_act", "xielu"}}, "hidden_act");
+  expect_family_refused("qwen3_vl_text", {{"rope_parameters", {{"mrope_section", {1, 2}}}}},
+                        "mrope_section");
+  expect_family_refused("gemma", {{"use_bidirectional_attention", true}}, "bidirectional");
+  expect_family_refused("exaone4", {{"layer_types", Json::array({"full_attention"})}}, "32 layers");
+}
+
+TEST(Config, TheFirstGemmaReadsHiddenAct) {
+  EXPECT_EQ(family("gemma", {{"hidden_act", "silu"}, {"hidden_activation", "gelu"}}).activation,
+            Activation::kSilu);
+  EXPECT_EQ(family("gemma", {{"hidden_act", "gelu"}}).activation, Activation::kGeluTanh);
+}
+
+// Published files of Hunyuan write the keys of yarn beside alpha, those of MiniMax-M2 rotary_dim.
+TEST(Config, PublishedSpellingsOf2026) {
+  const Json alpha = {{"type", "dynamic"},    {"alpha", 1000.0}, {"factor", 1.0},
+                      {"beta_fast", 32},      {"beta_slow", 1},  {"mscale", 1.0},
+                      {"mscale_all_dim", 1.0}};
+  const ModelSpec hunyuan = family("hunyuan_v1_dense", {{"rope_scaling", alpha}});
+  EXPECT_FLOAT_EQ(hunyuan.ropes[0].inverse_frequency[1],
+                  static_cast<float>(std::pow(10000 * std::pow(1000.0, 128.0 / 126), -2.0 / 128)));
+  EXPECT_EQ(family("minimax_m2", {{"rotary_dim", 64}, {"use_qk_norm", true}})
+                .ropes[0]
+                .inverse_frequency.size(),
+            32u);
+  EXPECT_EQ(family("olmo3", {{"sliding_window", 8}, {"num_hidden_layers", 5}}).layer[3].rope, 0);
 }
 
 TEST(Config, WindowsAreThoseOfTheFamily) {

@@ -21,7 +21,7 @@ struct Kernels {
                           const float* sin);
   // y = activation(gate) * up; if up is null, y = activation(gate). y may be gate. Indexed by
   // Activation.
-  void (*activate[3])(const float* gate, const float* up, int64_t n, float* y);
+  void (*activate[5])(const float* gate, const float* up, int64_t n, float* y);
   void (*add)(float* x, const float* y, int64_t n);  // x += y
   void (*scale)(float* x, float factor, int64_t n);  // x *= factor
   void (*softcap)(float* x, float cap, int64_t n);   // x = cap * tanh(x / cap)

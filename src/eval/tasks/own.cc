@@ -17,16 +17,26 @@ std::string stripped(std::string text) {
   return text;
 }
 
+// An expression of the task; errors name the task and the key.
+Regex regex_of(const OwnTask& task, std::string_view key, const std::string& pattern) {
+  try {
+    return Regex(pattern);
+  } catch (const Error& e) {
+    throw Error(e.code(), fmt::format("task {}: {}: {}", task.name, key, e.what()));
+  }
+}
+
 // The comparison of an answer, with its regular expressions translated once.
 class AnswerComparison {
  public:
   explicit AnswerComparison(const OwnTask& task) : task_(task) {
-    if (!task.answer.regex.empty()) find_.emplace(task.answer.regex);
+    if (!task.answer.regex.empty()) find_ = regex_of(task, "answer.regex", task.answer.regex);
     if (find_ && task.answer.group.value_or(0) >= find_->groups()) {
       throw usage_error("task {}: group {} of a regular expression that has {}", task.name,
                         *task.answer.group, find_->groups() - 1);
     }
-    for (const std::string& pattern : task.remove) remove_.emplace_back(pattern);
+    for (const std::string& pattern : task.remove)
+      remove_.push_back(regex_of(task, "compare.remove", pattern));
   }
 
   std::string answer_in(const std::string& text) const {

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "io/extra_parts.h"
 #include "merge/inputs.h"
 
 namespace lewis {
@@ -38,14 +39,17 @@ std::vector<const TensorInfo*> MergeInputs::tensors_of(const InputModel& model) 
 LayerStacks MergeInputs::stacks_of(const InputModel& model) const {
   LayerStacks stacks;
   for (const TensorInfo* t : tensors_of(model)) stacks.add(t->name);
-  stacks.split_off(model.text_integer("num_hidden_layers"),
-                   model.text_integer("num_nextn_predict_layers"));
+  stacks.split_off(model.text_integer("num_hidden_layers"), promised_mtp_layers(*model.config));
   return stacks;
 }
 
-// The prefix and the number of layers of a model that must have one stack of layers.
+// The prefix and the number of layers of a model that must have one stack of layers, besides those
+// that predict further tokens.
 std::pair<std::string, int64_t> MergeInputs::only_stack(const InputModel& model) const {
-  const LayerStacks stacks = stacks_of(model);
+  LayerStacks stacks;
+  for (const TensorInfo* t : tensors_of(model)) {
+    if (!is_mtp(t->name, *model.config)) stacks.add(t->name);
+  }
   if (stacks.stacks().size() == 1) return *stacks.stacks().begin();
   std::vector<std::string> prefixes;
   for (const auto& [prefix, layers] : stacks.stacks())
@@ -56,19 +60,6 @@ std::pair<std::string, int64_t> MergeInputs::only_stack(const InputModel& model)
       model.label(), prefixes.size(), prefixes.empty() ? "" : ": ", fmt::join(prefixes, ", "));
 }
 
-void MergeInputs::account() const {
-  const auto must_have = [&](const InputModel& from, const InputModel& in) {
-    for (const TensorInfo* t : tensors_of(from)) {
-      if (in.source->find(t->name)) continue;
-      throw input_error("tensor {} is in {} but not in {}", t->name, from.label(), in.label());
-    }
-  };
-  for (const InputModel& model : opened_) {
-    must_have(main(), model);
-    must_have(model, main());
-  }
-}
-
 void MergeInputs::add_tensors_of_models() {
   account();
   const LayerStacks stacks = stacks_of(main());
@@ -77,12 +68,14 @@ void MergeInputs::add_tensors_of_models() {
     OutputTensor out;
     out.info = *t;
     out.depth = stacks.depth(t->name);
-    const auto source = [&](size_t m) {
-      return MergeSource{models_[m], &models_[m]->source->get(t->name), m, 0};
-    };
-    for (const size_t m : merged_) out.models.push_back(source(m));
-    for (size_t m = 0; m < models_.size(); ++m) {
-      if (is_apart(m, 0)) out.base = source(m);
+    const auto missing = missing_.find(t->name);
+    if (missing != missing_.end() && missing->second == Missing::kBase) {
+      take_from_main(out);
+    } else {
+      for (const size_t m : merged_) out.models.push_back(source_of(m, t->name));
+      for (size_t m = 0; m < models_.size(); ++m) {
+        if (is_apart(m, 0)) out.base = source_of(m, t->name);
+      }
     }
     tensors_.push_back(std::move(out));
   }
@@ -164,13 +157,41 @@ void MergeInputs::check_layer_kinds() {
   }
 }
 
+// Layers that predict further tokens belong to no slice: the output has those of main(), behind its
+// own layers.
+void MergeInputs::add_mtp_of_main() {
+  const int64_t before = main().text_integer("num_hidden_layers");
+  size_t count = 0;
+  for (const TensorInfo* t : tensors_of(main())) {
+    if (!is_mtp(t->name, *main().config)) continue;
+    OutputTensor out;
+    out.info = *t;
+    out.slice = recipe_.slices.size() - 1;
+    out.depth = 1;
+    take_from_main(out);
+    const LayerName parts = split_layer(t->name);
+    if (before > 0 && parts.layer.value_or(0) >= before)
+      out.info.name = layer_name(parts, *parts.layer - before + layers_);
+    tensors_.push_back(std::move(out));
+    ++count;
+  }
+  if (count == 0) return;
+  notes_.push_back(
+      fmt::format("{} tensor{} of multi-token prediction {} in no slice: the result has {} of {}",
+                  count, count == 1 ? "" : "s", count == 1 ? "is" : "are",
+                  count == 1 ? "that" : "those", main().label()));
+}
+
 void MergeInputs::add_tensors_of_slices() {
+  if (!recipe_.missing.empty())
+    throw usage_error("{}: `missing` needs the form models or modules", where());
   check_layer_ranges();
   check_layer_kinds();
   for (size_t slice = 0; slice < recipe_.slices.size(); ++slice) {
     const OutputSlice& s = recipe_.slices[slice];
     const InputModel& model = *models_[s.sources[0].model];
     for (const TensorInfo* t : tensors_of(model)) {
+      if (is_mtp(t->name, *model.config)) continue;
       const LayerName parts = split_layer(t->name);
       if (!parts.layer) {
         const size_t wanted = is_before_layers(t->name) ? 0 : recipe_.slices.size() - 1;
@@ -187,6 +208,7 @@ void MergeInputs::add_tensors_of_slices() {
     }
     layers_ += s.layers();
   }
+  add_mtp_of_main();
 }
 
 // All sources must have the same shape, and be all of types for arithmetic or all of one other

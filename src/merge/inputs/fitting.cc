@@ -22,7 +22,10 @@ std::string in_any_layer(const std::string& name) {
 
 void MergeInputs::settle_names() {
   for (InputModel& model : opened_) {
-    if (&model != main_) respell(model, *main_);
+    if (&model != main_) {
+      respell(model, *main_);
+      fit_layers(model, *main_);
+    }
     for (const std::string& note : model.notes) {
       if (std::ranges::find(notes_, note) == notes_.end()) notes_.push_back(note);
     }

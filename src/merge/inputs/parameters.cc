@@ -55,7 +55,7 @@ void MergeInputs::take_value(const MethodParameter& parameter,
                              const MergeSource* source, ParameterValues& values) const {
   const std::string_view name = parameter.id.name();
   const std::string& tensor = source ? source->tensor->name : t.info.name;
-  const auto found = find_value(levels, name, tensor, t.depth);
+  const auto found = find_value(levels, name, filter_names(tensor), t.depth);
   if (found || parameter.otherwise)
     return values.set(parameter.id, found ? found->value : *parameter.otherwise);
   const RecipeModel* model = source ? &recipe_.models[source->model] : nullptr;
@@ -77,7 +77,8 @@ std::vector<std::string> MergeInputs::explain(const OutputTensor& t) const {
       fmt::format("depth t = {:.6g}", t.depth)};
   const auto value = [&](const MethodParameter& p, const MergeSource* s) {
     const auto all = levels(t, s);
-    const auto found = find_value(all, p.id.name(), s ? s->tensor->name : t.info.name, t.depth);
+    const auto found =
+        find_value(all, p.id.name(), filter_names(s ? s->tensor->name : t.info.name), t.depth);
     if (!found && p.required()) return fmt::format("  {}: not given", p.id.name());
     if (!found) return fmt::format("  {} = {} by default", p.id.name(), *p.otherwise);
     const std::string filter = !found->condition ? ""

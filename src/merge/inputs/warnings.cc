@@ -54,6 +54,7 @@ std::vector<std::string> MergeInputs::warnings() const {
   for (const std::string& line : recipe_.notes) {
     if (std::ranges::find(lines, line) == lines.end()) lines.push_back(line);
   }
+  std::ranges::copy(mtp_notes(), std::back_inserter(lines));
   if (!modules_.empty()) return lines;
   std::ranges::copy(notes_, std::back_inserter(lines));
   std::ranges::copy(tokenizer_.warnings, std::back_inserter(lines));

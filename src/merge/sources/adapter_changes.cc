@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "io/tensor_names.h"
 #include "io/tied_head.h"
+#include "merge/sources/adapter_experts.h"
 
 namespace lewis {
 namespace {
@@ -37,6 +38,10 @@ class AdapterReader {
     if (file_.entries().empty()) throw input_error("{}: holds no tensors", where_);
     for (const Entry& entry : file_.entries()) sort_in(entry);
     for (const auto& [module, parts] : modules_) {
+      if (const auto parameter = wrapped_parameter(module, parts)) {
+        add_experts_change(*parameter, parts);
+        continue;
+      }
       check_parts(module, parts);
       add_low_rank_change(module, parts);
       if (parts.bias) add_bias(module, *parts.bias);
@@ -200,25 +205,89 @@ class AdapterReader {
     const Entry& b = parts.b ? *parts.b : *parts.embedding_b;
     AdapterChange& change = change_of(arithmetic_target(module + ".weight", a));
     const TensorInfo tensor = change.tensor;
-    if (change.low_rank)
+    if (!change.low_rank.empty())
       throw refuse(a, "changes " + tensor.name + ", which another key changes too");
     if (tensor.shape.size() != 2) {
       throw refuse(a, fmt::format("changes {}, which is {}: only matrices can be changed",
                                   tensor.name, to_string(tensor.shape)));
     }
     const bool columns = parts.embedding_a || config_.fan_in_fan_out;
-    const int64_t rank = config_.rank_of(module);
+    const std::string key = pattern_key(config_, module);
+    const int64_t rank = config_.rank_of(key);
     const int64_t in = tensor.shape[columns ? 0 : 1], out = tensor.shape[columns ? 1 : 0];
     const char* hint = parts.a ? ", or another fan_in_fan_out in adapter_config.json" : "";
     expect_shape(a, {rank, in}, tensor, hint);
     expect_shape(b, {out, rank}, tensor, hint);
     if (parts.magnitude) expect_shape(*parts.magnitude, {out}, tensor, "");
-    const auto scale = static_cast<float>(config_.scale_of(module));
+    const auto scale = static_cast<float>(config_.scale_of(key));
     change.outputs_are_columns = columns;
-    change.low_rank = columns ? make_low_rank(transposed(floats(a), rank, in),
-                                              transposed(floats(b), out, rank), rank, scale)
-                              : make_low_rank(floats(b), floats(a), rank, scale);
+    change.low_rank = {columns ? make_low_rank(transposed(floats(a), rank, in),
+                                               transposed(floats(b), out, rank), rank, scale)
+                               : make_low_rank(floats(b), floats(a), rank, scale)};
     if (parts.magnitude) change.magnitude = floats(*parts.magnitude);
+  }
+
+  // The parameter that the keys of `module` change, if they change one with experts: of several,
+  // PEFT calls the first X.base_layer and the last X.
+  std::optional<WrappedParameter> wrapped_parameter(std::string module,
+                                                    const ModuleParts& parts) const {
+    constexpr std::string_view kInner = ".base_layer";
+    size_t level = 0;
+    for (; module.ends_with(kInner); ++level) module.erase(module.size() - kInner.size());
+    const Entry* entry = parts.a ? parts.a : parts.b;
+    if (config_.target_parameters.empty() || !entry) return {};
+    try {
+      auto parameters = wrapped_parameters(config_, names_, module);
+      if (parameters.empty()) return {};
+      bool whole = true;
+      for (size_t i = 0; i < parameters.size(); ++i, module += kInner)
+        whole = whole && modules_.contains(module);
+      if (level >= parameters.size() || !whole) {
+        throw input_error(
+            "belongs to a module with {} changed parameters, of which this file has {}",
+            parameters.size(), level >= parameters.size() ? "more" : "fewer");
+      }
+      return std::move(parameters[parameters.size() - 1 - level]);
+    } catch (const Error& e) {
+      if (e.code() != ExitCode::kInput) throw;
+      throw refuse(*entry, e.what());
+    }
+  }
+
+  // Experts that transformers keeps as one parameter [experts, rows, columns].
+  void add_experts_change(const WrappedParameter& parameter, const ModuleParts& parts) {
+    for (const Entry* other : {parts.bias, parts.magnitude, parts.embedding_a, parts.embedding_b}) {
+      if (other) throw refuse(*other, "stands beside changes of whole parameters, which have none");
+    }
+    if (!parts.a || !parts.b)
+      throw refuse(parts.a ? *parts.a : *parts.b,
+                   fmt::format("has no lora_{} beside it", parts.a ? "B" : "A"));
+    const Entry &a = *parts.a, &b = *parts.b;
+    const int64_t rank = config_.rank_of(parameter.key);
+    if (parameter.experts > INT32_MAX || a.info.shape.size() != 2 || b.info.shape.size() != 2 ||
+        a.info.shape[0] != rank * parameter.experts || b.info.shape[1] != a.info.shape[0])
+      throw refuse(
+          a, fmt::format("is {} and lora_B {}, expected {} times {} rows and as many columns "
+                         "(r and the experts of {})",
+                         to_string(a.info.shape), to_string(b.info.shape), rank, parameter.experts,
+                         parameter.key));
+    const auto scale = static_cast<float>(config_.scale_of(parameter.key));
+    const bool rows = inputs_are_rows(parameter, a, b);
+    const std::vector<float> a_values = floats(a), b_values = floats(b);
+    for (const auto& part : parameter.parts) {
+      AdapterChange& change = change_of(arithmetic_target(part.tensor->name, a));
+      if (!change.low_rank.empty())
+        throw refuse(a, "changes " + part.tensor->name + ", which another key changes too");
+      change.low_rank = expert_factors(parameter, part, a_values, b_values, rank, scale, rows);
+    }
+  }
+
+  bool inputs_are_rows(const WrappedParameter& parameter, const Entry& a, const Entry& b) const {
+    try {
+      return inputs_of_adapter_are_rows(config_, parameter, a.info.shape[1], b.info.shape[0]);
+    } catch (const Error& e) {
+      throw refuse(a, e.what());
+    }
   }
 
   // Embeddings and head must keep the same number of rows.
@@ -241,7 +310,7 @@ class AdapterReader {
     expect_shape(bias, tensor.shape, tensor, "");
     if (tensor.shape.size() != 1) throw refuse(bias, "changes a bias that is not a vector");
     const auto scale = static_cast<float>(config_.scale_of(module));
-    change_of(tensor).low_rank = make_low_rank(std::vector<float>{1}, floats(bias), 1, scale);
+    change_of(tensor).low_rank = {make_low_rank(std::vector<float>{1}, floats(bias), 1, scale)};
   }
 
   void expect_shape(const Entry& entry, const Shape& shape, const TensorInfo& tensor,

@@ -17,9 +17,10 @@ namespace lewis {
 struct AdapterChange {
   TensorInfo tensor;  // the tensor of the base; with more rows where the vocabulary was enlarged
   const SafetensorsFile::Entry* replaced = nullptr;  // the adapter's tensor that replaces it
-  std::optional<LowRank> low_rank;                   // the product that is added to it
-  std::vector<float> magnitude;                      // DoRA: a value per output; else empty
-  bool outputs_are_columns = false;                  // embeddings, fan_in_fan_out
+  // The products that are added to it: one, or one per expert of a tensor [experts, rows, columns].
+  std::vector<LowRank> low_rank;
+  std::vector<float> magnitude;      // DoRA: a value per output; else empty
+  bool outputs_are_columns = false;  // embeddings, fan_in_fan_out
 };
 
 using AdapterChanges = std::map<std::string, AdapterChange>;  // by the name in the base

@@ -38,7 +38,7 @@ constexpr auto kAboutTraining = std::to_array<std::string_view>({"auto_mapping",
                                                                  "bias"});
 constexpr auto kRead = std::to_array<std::string_view>(
     {"peft_type", "r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora",
-     "lora_bias", "fan_in_fan_out", "init_lora_weights"});
+     "lora_bias", "fan_in_fan_out", "init_lora_weights", "target_parameters"});
 
 constexpr size_t kMostExpressions = 1000;  // names without operators are not counted
 
@@ -130,19 +130,23 @@ void check_keys(const Json& json, const std::string& file) {
         std::any_of(kRead.begin(), kRead.end(), is_key)) {
       continue;
     }
-    if (key == "target_parameters") {
-      throw input_error(
-          "{}: target_parameters is {}: the adapter changes parameters that transformers keeps as "
-          "one tensor for all experts, which is not supported here; merge it with PEFT's "
-          "merge_and_unload and name the result",
-          file, value.dump());
-    }
     throw input_error("{}: {} is {}: this variant of LoRA is not supported", file, key,
                       value.dump());
   }
   for (const char* key : {"r", "lora_alpha"}) {
     if (!json.contains(key)) throw input_error("{}: {} is missing", file, key);
   }
+}
+
+std::vector<std::string> read_target_parameters(const Json& json, const std::string& file) {
+  const auto found = json.find("target_parameters");
+  if (found == json.end() || found->is_null()) return {};
+  const bool texts =
+      found->is_array() && std::ranges::all_of(*found, [](const Json& j) { return j.is_string(); });
+  if (!texts || found->size() > kMostExpressions)
+    throw input_error("{}: target_parameters is {}, expected a list of at most {} names", file,
+                      found->is_array() ? "another list" : found->dump(), kMostExpressions);
+  return found->get<std::vector<std::string>>();
 }
 
 }  // namespace
@@ -173,6 +177,10 @@ AdapterConfig read_adapter_config(const std::filesystem::path& folder) {
   config.fan_in_fan_out = flag(json, file, "fan_in_fan_out");
   config.bias = flag(json, file, "lora_bias");
   config.keeps_ties = flag(json, file, "ensure_weight_tying");
+  config.target_parameters = read_target_parameters(json, file);
+  const auto version = json.find("peft_version");
+  if (version != json.end() && version->is_string())
+    config.peft_version = version->get<std::string>();
   return config;
 }
 

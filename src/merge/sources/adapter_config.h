@@ -19,12 +19,14 @@ struct AdapterConfig {
   std::filesystem::path file;
   int64_t rank = 0;
   double alpha = 0;
-  std::vector<Pattern> ranks, alphas;  // exceptions; the first that matches counts
-  bool rank_stabilized = false;        // use_rslora
-  bool dora = false;                   // use_dora
-  bool fan_in_fan_out = false;         // weights are [in, out]
-  bool bias = false;                   // lora_bias: lora_B has a bias
-  bool keeps_ties = false;             // ensure_weight_tying: head and embeddings stay one
+  std::vector<Pattern> ranks, alphas;          // exceptions; the first that matches counts
+  bool rank_stabilized = false;                // use_rslora
+  bool dora = false;                           // use_dora
+  bool fan_in_fan_out = false;                 // weights are [in, out]
+  bool bias = false;                           // lora_bias: lora_B has a bias
+  bool keeps_ties = false;                     // ensure_weight_tying: head and embeddings stay one
+  std::vector<std::string> target_parameters;  // parameters that are changed as a whole
+  std::string peft_version;                    // empty before PEFT 0.18
 
   int64_t rank_of(const std::string& module) const;
   // alpha / rank, or alpha / sqrt(rank) when rank-stabilized (arXiv 2312.03732).

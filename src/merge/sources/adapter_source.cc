@@ -71,9 +71,8 @@ class AdapterSource final : public TensorSource {
     }
     for (const auto& [name, change] : changes_) {
       if (!change.magnitude.empty() && change.outputs_are_columns) column_factors_[name];
-      if (change.low_rank)
-        held_bytes_ +=
-            (change.low_rank->left.size() + change.low_rank->right.size()) * sizeof(float);
+      for (const LowRank& part : change.low_rank)
+        held_bytes_ += (part.left.size() + part.right.size()) * sizeof(float);
     }
   }
 
@@ -94,9 +93,9 @@ class AdapterSource final : public TensorSource {
     const auto found = changes_.find(tensor.name);
     if (found == changes_.end()) return base_->read(tensor, first, out);
     const AdapterChange& change = found->second;
-    if (!change.low_rank || out.empty()) return read_stored(change, first, out);
+    if (change.low_rank.empty() || out.empty()) return read_stored(change, first, out);
     const size_t size = dtype_size(tensor.dtype);
-    const int64_t columns = change.low_rank->columns, slab = slab_elements(columns);
+    const int64_t columns = change.low_rank.front().columns, slab = slab_elements(columns);
     const int64_t end = first + static_cast<int64_t>(out.size() / size);
     for (int64_t at = first; at < end;) {
       const int64_t stop = std::min(end, (at / slab + 1) * slab);
@@ -147,14 +146,15 @@ class AdapterSource final : public TensorSource {
              std::span<const float> factors) const {
     const DType dtype = change.tensor.dtype;
     const size_t size = dtype_size(dtype);
-    const int64_t columns = change.low_rank->columns;
+    const int64_t rows = change.low_rank.front().rows, columns = change.low_rank.front().columns;
     float room[kLowRankColumns];
     const int64_t end = first + static_cast<int64_t>(bytes.size() / size);
     for_pieces(first, end, columns, [&](const Piece& p) {
       std::byte* at = bytes.data() + p.offset * size;
       const std::span values(room, p.size);
       widen(dtype, at, values);
-      add_low_rank(*change.low_rank, p.row, p.column, values);
+      const LowRank& part = change.low_rank[static_cast<size_t>(p.row / rows)];
+      add_low_rank(part, p.row % rows, p.column, values);
       if (!factors.empty() && change.outputs_are_columns) {
         multiply_each(factors.data() + p.column, p.size, room);
       } else if (!factors.empty()) {
@@ -168,7 +168,7 @@ class AdapterSource final : public TensorSource {
   // these must be all rows).
   std::vector<float> factors(const AdapterChange& change, int64_t begin, int64_t end) const {
     const DType dtype = change.tensor.dtype;
-    const int64_t columns = change.low_rank->columns;
+    const int64_t columns = change.low_rank.front().columns;
     const bool by_column = change.outputs_are_columns;
     std::vector<double> sums(static_cast<size_t>(by_column ? columns : end - begin));
     std::vector<std::byte> bytes;
@@ -179,7 +179,7 @@ class AdapterSource final : public TensorSource {
       read_stored(change, at, bytes);
       for_pieces(at, stop, columns, [&](const Piece& p) {
         widen(dtype, bytes.data() + p.offset * dtype_size(dtype), std::span(room, p.size));
-        add_low_rank(*change.low_rank, p.row, p.column, std::span(room, p.size));
+        add_low_rank(change.low_rank.front(), p.row, p.column, std::span(room, p.size));
         if (by_column) {
           add_squares(room, p.size, &sums[static_cast<size_t>(p.column)]);
         } else {
@@ -193,7 +193,8 @@ class AdapterSource final : public TensorSource {
 
   const std::vector<float>& factors_of_columns(const AdapterChange& change) const {
     Once& once = column_factors_.at(change.tensor.name);
-    std::call_once(once.flag, [&] { once.factors = factors(change, 0, change.low_rank->rows); });
+    std::call_once(once.flag,
+                   [&] { once.factors = factors(change, 0, change.low_rank.front().rows); });
     return once.factors;
   }
 
@@ -248,11 +249,6 @@ AdaptedModel adapt(std::shared_ptr<const TensorSource> base, const fs::path& ada
   adapted.source = std::make_shared<AdapterSource>(std::move(base), std::move(file),
                                                    std::move(changes), adapter_folder);
   return adapted;
-}
-
-std::shared_ptr<const TensorSource> with_adapter(std::shared_ptr<const TensorSource> base,
-                                                 const fs::path& adapter_folder) {
-  return adapt(std::move(base), adapter_folder).source;
 }
 
 std::string adapter_fingerprint(const fs::path& adapter_folder) {

@@ -10,6 +10,13 @@
 
 namespace lewis {
 
+// A model with the adapter, and what the adapter does to the model as a whole.
+struct AdaptedModel {
+  std::shared_ptr<const TensorSource> source;
+  std::vector<std::string> changed;  // the names of the tensors of `base` that it changes
+  size_t renamed = 0;                // those that it spells otherwise (io/tensor_names.h)
+  bool keeps_ties = false;           // ensure_weight_tying of adapter_config.json
+};
 // Shows the tensors of `base` (same names and types; same shapes, but for embeddings and a head
 // that the adapter gives more rows) with the adapter applied while they are read, in float, rounded
 // once:
@@ -23,16 +30,6 @@ namespace lewis {
 // Throws Error(kInput) that names file and tensor or key: a pickle, a variant that is not known, a
 // tensor that belongs to none of the base or has another shape, one that is left over.
 // Reading throws the same when a norm that DoRA divides by is 0.
-std::shared_ptr<const TensorSource> with_adapter(std::shared_ptr<const TensorSource> base,
-                                                 const std::filesystem::path& adapter_folder);
-
-// The same with what the adapter does to the model as a whole.
-struct AdaptedModel {
-  std::shared_ptr<const TensorSource> source;
-  std::vector<std::string> changed;  // the names of the tensors of `base` that it changes
-  size_t renamed = 0;                // those that it spells otherwise (io/tensor_names.h)
-  bool keeps_ties = false;           // ensure_weight_tying of adapter_config.json
-};
 AdaptedModel adapt(std::shared_ptr<const TensorSource> base,
                    const std::filesystem::path& adapter_folder);
 

@@ -93,6 +93,8 @@ InputModel open_stage(const Recipe& recipe, const OpenOptions& options) {
   InputModel model;
   model.source = source;
   model.notes = inputs.warnings();
+  if (inputs.recipe().experts != ExpertTensors::kSplit)
+    model.fused_experts = inputs.main().fused_experts;
   model.folder = inputs.main().folder;
   model.changed_files = changed_files_of(inputs);
   model.config_text = config_of(inputs);

@@ -1,9 +1,12 @@
 // Attention with rotary positions: softmax(scale * rope(norm(q)) rope(norm(k))^T) v over the tokens
 // that a token sees, projected by o. Query heads may share key and value heads (grouped queries).
+#include <algorithm>
 #include <array>
+#include <cmath>
 
 #include "base/error.h"
 #include "model/mixer.h"
+#include "model/rope.h"
 
 namespace lewis {
 namespace {
@@ -56,20 +59,40 @@ void encode_positions(const MixCall& call, const RopeSpec& rope, float* q, float
     for (int64_t i = 0; i < s.rows; ++i) positions.push_back(s.first_position + i);
     all_short = all_short && s.first_position + s.rows <= rope.short_length;
   }
-  const auto turn = [&](int64_t first, int64_t rows, const std::vector<float>& frequency) {
+  const auto turn = [&](int64_t first, int64_t rows, const std::vector<float>& frequency,
+                        float factor) {
     const auto at =
         std::span(positions).subspan(static_cast<size_t>(first), static_cast<size_t>(rows));
     for (const auto& [x, heads] : {std::pair(q, spec.heads), std::pair(k, spec.kv_heads)}) {
       call.backend.rope(x + first * heads * spec.head_dim, rows, heads, spec.head_dim, at,
-                        frequency, rope.attention_factor, rope.pairs);
+                        frequency, factor, rope.pairs);
     }
   };
   if (all_short) {
-    turn(0, static_cast<int64_t>(positions.size()), rope.inverse_frequency);
+    turn(0, static_cast<int64_t>(positions.size()), rope.inverse_frequency, rope.attention_factor);
     return;
   }
-  for (const MixedRows& s : call.sequences)
-    turn(s.first_row, s.rows, rope_frequencies(rope, s.first_position + s.rows));
+  for (const MixedRows& s : call.sequences) {
+    const int64_t length = s.first_position + s.rows;
+    turn(s.first_row, s.rows, rope_frequencies(rope, length), rope_attention_factor(rope, length));
+  }
+}
+
+// Queries at later positions are longer (Llama 4, Ministral 3).
+void scale_queries(const MixCall& call, float* q) {
+  const ModelSpec& spec = call.spec;
+  const int64_t width = query_width(spec);
+  for (const MixedRows& s : call.sequences) {
+    for (int64_t i = 0; i < s.rows; ++i) {
+      const int64_t times = (s.first_position + i) / spec.query_scale_length;
+      const float factor = 1 + spec.query_scale_beta * std::log(1 + static_cast<float>(times));
+      if (factor != 1) call.backend.scale(q + (s.first_row + i) * width, factor, width);
+    }
+  }
+}
+
+void clip(float* x, int64_t n, float limit) {
+  for (int64_t i = 0; i < n; ++i) x[i] = std::clamp(x[i], -limit, limit);
 }
 
 class Attention final : public Mixer {
@@ -78,10 +101,12 @@ class Attention final : public Mixer {
     const ModelSpec& spec = block.spec();
     const int64_t width = query_width(spec), kv = key_width(spec);
     if (spec.qk_norm != QkNorm::kNone) {
-      block.own_tensor("self_attn.q_norm.weight", {norm_width(spec, spec.heads)},
-                       spec.norm.plus_one);
-      block.own_tensor("self_attn.k_norm.weight", {norm_width(spec, spec.kv_heads)},
-                       spec.norm.plus_one);
+      const auto own = [&](std::string_view name, int64_t heads) {
+        block.own_tensor(fmt::format("self_attn.{}.weight", name), {norm_width(spec, heads)},
+                         spec.norm.plus_one);
+      };
+      own(spec.q_norm, spec.heads);
+      own(spec.k_norm, spec.kv_heads);
     }
     const std::array<LinearPart, 3> parts = {{{"q_proj", width}, {"k_proj", kv}, {"v_proj", kv}}};
     const auto qkv =
@@ -96,13 +121,20 @@ class Attention final : public Mixer {
     const ModelSpec& spec = call.spec;
     const LayerSpec& layer = spec.layer[static_cast<size_t>(call.layer)];
     float *q = call.in[0], *k = call.in[1], *v = call.in[2];
-    if (spec.qk_norm != QkNorm::kNone) {
+    const int64_t kv = key_width(spec);
+    const auto norm = [&] {
       norm_heads(call, q, spec.heads, call.own[0]);
       norm_heads(call, k, spec.kv_heads, call.own[1]);
+    };
+    if (spec.qk_norm != QkNorm::kNone && !spec.norm_after_rope) norm();
+    if (spec.qkv_clip != 0) {
+      clip(q, call.rows * query_width(spec), spec.qkv_clip);
+      for (float* x : {k, v}) clip(x, call.rows * kv, spec.qkv_clip);
     }
     if (layer.rope != kNoRope)
       encode_positions(call, spec.ropes[static_cast<size_t>(layer.rope)], q, k);
-    const int64_t kv = key_width(spec);
+    if (spec.qk_norm != QkNorm::kNone && spec.norm_after_rope) norm();
+    if (spec.query_scale_beta != 0) scale_queries(call, q);
     std::vector<AttentionRows> attention;
     for (const MixedRows& s : call.sequences) {
       const float *keys = k + s.first_row * kv, *values = v + s.first_row * kv;

@@ -6,7 +6,8 @@ namespace lewis {
 Recipe RecipeReader::recipe(const YamlNode& root) const {
   check_keys(root,
              {"merge_method", "base_model", "models", "slices", "modules", "parameters", "dtype",
-              "out_dtype", "tokenizer", "tokenizer_source", "chat_template", "lewis", "name"},
+              "out_dtype", "tokenizer", "tokenizer_source", "chat_template", "missing", "experts",
+              "lewis", "name"},
              "the recipe");
   Recipe r;
   r.file = file_;
@@ -17,6 +18,8 @@ Recipe RecipeReader::recipe(const YamlNode& root) const {
   if (const YamlNode* n = given(root, "out_dtype")) r.out_dtype = dtype_of(*n, "out_dtype");
   r.tokenizer = parse_tokenizer(root, where(), ignored());
   if (const YamlNode* n = given(root, "chat_template")) r.chat_template = text(*n, "chat_template");
+  if (const YamlNode* n = given(root, "missing")) r.missing = missing_of(*n);
+  if (const YamlNode* n = given(root, "experts")) r.experts = choice<ExpertTensors>(*n, "experts");
   r.parameters = parameters_in(root, ParameterScope::kWhole);
   read_inputs(root, r);
   if (const auto n = section(root, "lewis")) r.lewis = lewis_of(*n, r);

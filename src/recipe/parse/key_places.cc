@@ -26,6 +26,8 @@ constexpr auto kPlaces = std::to_array<KeyPlace>({
     {"tokenizer", "'tokenizer' belongs to the top of the recipe"},
     {"tokenizer_source", "'tokenizer_source' belongs to the top of the recipe"},
     {"chat_template", "'chat_template' belongs to the top of the recipe"},
+    {"missing", "'missing' belongs to the top of the recipe"},
+    {"experts", "'experts' belongs to the top of the recipe"},
     {"name", "'name' belongs to the top of the recipe"},
     {"lewis", "'lewis' belongs to the top of the recipe"},
     {"model", "'model' belongs to an item of 'models' or of 'sources'"},

@@ -42,6 +42,9 @@ class RecipeReader : private RecipeKeys {
   void read_inputs(const YamlNode& root, Recipe& r) const;
   DType dtype_of(const YamlNode& node, std::string_view what) const;
 
+  // missing.cc
+  std::vector<MissingRule> missing_of(const YamlNode& node) const;
+
   // parameters.cc
   double parameter_number(const YamlNode& node, const ParameterRow& row) const;
   double parameter_value(const YamlNode& node, const ParameterRow& row) const;
