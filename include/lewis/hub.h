@@ -35,6 +35,9 @@ LEWIS_API HubOptions hub_options();
 
 struct PullJob {
   std::vector<std::string> names;  // ids ("owner/name", "name@revision"), or files of recipes
+  // Data sets: ids, with "#SPLIT" or "#CONFIG/SPLIT" if a part is meant; without a split, all of
+  // the config.
+  std::vector<std::string> data;
   HubOptions hub = hub_options();
 };
 struct PulledModel {
@@ -48,17 +51,29 @@ struct PullResult {
 
 // Downloads what the cache lacks of each model: safetensors, index, configuration, tokenizer and
 // templates, never code or pickles. Every file has the size and the hash that the hub states before
-// it is used. What was complete stays in the cache after an error, and an interrupted download goes
-// on where it ended. Throws Error(kUsage): no such model or revision, access that the token does
-// not have; Error(kInput): other bytes than the hub states; Error(kResource): the network, the
-// hub's answers or the disk.
+// it is used. Of a recipe, its data sets are downloaded, too. What was complete stays in the cache
+// after an error, and an interrupted download goes on where it ended. Throws Error(kUsage): no such
+// model or revision, access that the token does not have; Error(kInput): other bytes than the hub
+// states; Error(kResource): the network, the hub's answers or the disk.
 LEWIS_API PullResult pull(const PullJob& job, const RunContext& run = {});
 
 // A model or recipe as the other verbs take it: a folder or file as it is, an id of the hub as its
-// folder, pulled where the cache lacks it. The models that a recipe names are pulled, too. A name
-// that is neither stays as it is.
+// folder, pulled where the cache lacks it. The models and data sets that a recipe names are pulled,
+// too. A name that is neither stays as it is.
 LEWIS_API std::filesystem::path local_model(const std::filesystem::path& name,
                                             const HubOptions& hub, const RunContext& run = {});
+
+struct EvaluateJob;
+
+// Pulls data that are named as the other verbs take them, if they are the id of a data set
+// ("owner/name", with "#SPLIT" or "#CONFIG/SPLIT"); the verbs then find them in the cache. Files
+// and folders need nothing. Error(kInput) that lists the configs or splits that are there; else as
+// pull.
+LEWIS_API void pull_data(const std::filesystem::path& data, const HubOptions& hub,
+                         const RunContext& run = {});
+// The data of all tasks, those of known tasks among them where they are neither in
+// settings.data_folder nor in the cache.
+LEWIS_API void pull_data(const EvaluateJob& job, const HubOptions& hub, const RunContext& run = {});
 
 // ---- stream: models of the hub that are merged without being stored ----
 

@@ -35,21 +35,31 @@ bool is_unreached(const HubFailure& e) { return !e.is_final(); }
 
 std::string words_for(const std::string& name, const HubFailure& e, const fs::path& cache) {
   if (!is_unreached(e)) return e.what();
-  return fmt::format("{}: no such folder, not in the hub cache {}, and the hub cannot be asked: {}",
-                     name, cache.string(), e.what());
+  return fmt::format(
+      "{}: no such folder or file, not in the hub cache {}, and the hub cannot be asked: {}", name,
+      cache.string(), e.what());
+}
+
+void at_line(const fs::path& recipe, int line, const std::string& name, const fs::path& cache,
+             const std::function<void()>& work) {
+  try {
+    work();
+  } catch (const HubFailure& e) {
+    throw HubFailure(is_unreached(e) ? ExitCode::kUsage : e.code(),
+                     fmt::format("{}:{}: {}", recipe.string(), line, words_for(name, e, cache)),
+                     e.is_final());
+  } catch (const Error& e) {
+    if (e.code() != ExitCode::kInput) throw;
+    throw input_error("{}:{}: {}", recipe.string(), line, e.what());
+  }
 }
 
 void for_named_models(const fs::path& recipe, const fs::path& cache,
                       const std::function<void(const std::string&, ModelPart)>& take) {
   for (const NamedModel& named : named_models(read_text_file(recipe), recipe)) {
-    try {
+    at_line(recipe, named.line, named.name, cache, [&] {
       take(named.name, named.only_tokenizer ? ModelPart::kTokenizer : ModelPart::kWhole);
-    } catch (const HubFailure& e) {
-      throw HubFailure(
-          is_unreached(e) ? ExitCode::kUsage : e.code(),
-          fmt::format("{}:{}: {}", recipe.string(), named.line, words_for(named.name, e, cache)),
-          e.is_final());
-    }
+    });
   }
 }
 

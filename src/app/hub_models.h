@@ -28,8 +28,12 @@ bool is_unreached(const HubFailure& e);
 std::string words_for(const std::string& name, const HubFailure& e,
                       const std::filesystem::path& cache);
 
+// Calls `work`, whose refusals by the hub and by its files name the recipe's line.
+void at_line(const std::filesystem::path& recipe, int line, const std::string& name,
+             const std::filesystem::path& cache, const std::function<void()>& work);
+
 // Calls `take` for every model that a recipe names and that may be an id, with the part that is
-// needed. What the hub refuses is an error with the recipe's line.
+// needed; errors as those of at_line().
 void for_named_models(const std::filesystem::path& recipe, const std::filesystem::path& cache,
                       const std::function<void(const std::string&, ModelPart)>& take);
 

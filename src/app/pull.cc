@@ -1,8 +1,13 @@
 // The verb pull, and what the other verbs pull before they begin.
+#include "app/evaluation_tasks.h"
 #include "app/hub_models.h"
 #include "app/run.h"
 #include "base/error.h"
+#include "base/text_file.h"
+#include "eval/needed_data.h"
 #include "io/hub_cache.h"
+#include "text/data_set.h"
+#include "text/data_set_listing.h"
 
 namespace lewis {
 namespace {
@@ -21,12 +26,32 @@ class Puller {
                        model->downloaded.bytes};
   }
 
-  // The models that a recipe names and that are ids; those that are not are left to its parser.
+  // A part of a data set: "ID", "ID#SPLIT", "ID#CONFIG/SPLIT". `all_splits`: see names_of_part.
+  std::optional<PulledModel> pull_data(const std::string& data, bool all_splits = false) {
+    const DataSetPart part = data_set_part(data);
+    const std::string id = part.folder.string();
+    if (!is_data_set_id(id)) return std::nullopt;
+    const auto choose = [&](const std::vector<std::string>& names, const std::string& readme) {
+      return names_of_part({id, names, readme}, part.config, part.split, all_splits);
+    };
+    const auto set = fetcher_.fetch_data(id, data + (all_splits ? "#" : ""), choose);
+    if (!set) return std::nullopt;
+    return PulledModel{data, set->commit, set->folder, set->downloaded.files,
+                       set->downloaded.bytes};
+  }
+
+  // The models and data that a recipe names and that are ids; those that are not are left to its
+  // parser.
   std::vector<PulledModel> pull_recipe(const fs::path& file) {
     std::vector<PulledModel> pulled;
     for_named_models(file, cache(), [&](const std::string& name, ModelPart part) {
       if (auto model = pull(name, part)) pulled.push_back(std::move(*model));
     });
+    for (const NamedData& named : named_data(read_text_file(file), file)) {
+      at_line(file, named.line, named.name, cache(), [&] {
+        if (auto data = pull_data(named.name)) pulled.push_back(std::move(*data));
+      });
+    }
     return pulled;
   }
 
@@ -66,6 +91,16 @@ PullResult pull(const PullJob& job, const RunContext& run) {
     }
     result.models.push_back(std::move(*model));
   }
+  for (const std::string& name : job.data) {
+    auto data = puller.pull_data(name, true);
+    if (!data && !is_data_set_id(data_set_part(name).folder.string()))
+      throw usage_error("{}: expected the id of a data set, as owner/name", name);
+    if (!data) {
+      throw usage_error("{}: not in the hub cache {}, and HF_HUB_OFFLINE forbids to ask the hub",
+                        name, with_cache(job.hub).cache.string());
+    }
+    result.models.push_back(std::move(*data));
+  }
   return result;
 }
 
@@ -82,6 +117,37 @@ fs::path local_model(const fs::path& name, const HubOptions& hub, const RunConte
     }
   }
   return name;
+}
+
+namespace {
+
+void pull_named(Puller& puller, const std::string& data) {
+  try {
+    puller.pull_data(data);
+  } catch (const HubFailure& e) {
+    if (!is_unreached(e)) throw;
+    throw usage_error("{}", words_for(data, e, puller.cache()));
+  }
+}
+
+}  // namespace
+
+void pull_data(const fs::path& data, const HubOptions& hub, const RunContext& run) {
+  const fs::path name = data_set_part(data).folder;
+  if (data.empty() || is_there(data) || is_there(name) || !is_data_set_id(name.string())) return;
+  Puller puller(hub, run);
+  pull_named(puller, data.string());
+}
+
+void pull_data(const EvaluateJob& job, const HubOptions& hub, const RunContext& run) {
+  std::vector<std::string> names;
+  for (const std::string& task : job.tasks) {
+    for (std::string& name : data_to_fetch(parse_task(task, job.settings)))
+      names.push_back(std::move(name));
+  }
+  if (names.empty()) return;
+  Puller puller(hub, run);
+  for (const std::string& name : names) pull_named(puller, name);
 }
 
 }  // namespace lewis

@@ -57,6 +57,12 @@ StreamOptions stream_options(const std::string& max_disk) {
   return options;
 }
 
+void make_data_local(const std::filesystem::path& data, const CommonOptions& options) {
+  if (data.empty()) return;
+  ProgressPrinter progress(options.quiet);
+  pull_data(data, hub_options(), run_context(options, progress));
+}
+
 void add_compute_option(CLI::App& verb, ComputeType& type) {
   const auto take = [&type](const std::string& name) {
     static constexpr std::array<std::string_view, 3> kNames = {"f32", "bf16", "auto"};

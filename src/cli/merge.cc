@@ -14,8 +14,9 @@ struct MergeArguments {
   std::string shard_size, max_memory;
   bool stream = false;
   std::string max_disk;
-  std::string explain;  // a tensor
-  std::string report;   // file of the report; "true": OUT/report.html; "": none
+  std::vector<std::string> model_ids;  // NAME=ID
+  std::string explain;                 // a tensor
+  std::string report;                  // file of the report; "true": OUT/report.html; "": none
   bool dry_run = false;
   std::shared_ptr<CommonOptions> common;
 };
@@ -100,6 +101,13 @@ void print_merge(const MergeForecast& f) {
 
 void print_merge(const MergeResult& r) {
   const MergeReport& t = r.tensors;
+  if (r.was_complete) {
+    write_out("{}: is complete already ({} in {} shard{}); `lewis verify {}` reads every byte\n",
+              r.out.string(), human_bytes(t.bytes_written), t.shards, t.shards == 1 ? "" : "s",
+              r.out.string());
+    if (!r.report.empty()) write_out("{}\n", r.report.string());
+    return;
+  }
   const std::string resumed = t.resumed ? fmt::format(", {} taken over", t.resumed) : "";
   const std::string refined = t.refined ? fmt::format(", {} refined", t.refined) : "";
   write_out("{}: {} tensors: {} merged, {} copied{}{}; {} in {} shard{}, {}\n", r.out.string(),
@@ -116,6 +124,16 @@ void fill_job(MergeArguments& o, const RunContext& run) {
   if (!o.shard_size.empty()) o.job.shard_bytes = parse_bytes(o.shard_size, "--out-shard-size");
   if (!o.max_memory.empty()) o.job.guidance.max_memory = parse_bytes(o.max_memory, "--max-memory");
   if (!o.report.empty()) o.job.report = o.report == "true" ? "" : o.report;
+  for (const std::string& given : o.model_ids) {
+    const size_t equals = given.find('=');
+    if (equals == given.npos || equals == 0 || equals + 1 == given.size()) {
+      throw usage_error(
+          "--model-id {}: expected NAME=ID, a model as the recipe names it and its "
+          "id on the hub",
+          given);
+    }
+    o.job.model_ids[given.substr(0, equals)] = given.substr(equals + 1);
+  }
 }
 
 void run_merge(MergeArguments& o) {
@@ -153,7 +171,7 @@ void add_merge_verb(CLI::App& app) {
   verb->add_flag(
       "--resume", o->job.resume,
       "Go on with OUT.partial, which an interrupted run of the same merge has left; begin "
-      "where there is none");
+      "where there is none; leave OUT as it is when the same merge has completed it");
   verb->add_flag("--require-partial", o->job.require_partial,
                  "As --resume, but fail where there is nothing to go on with");
   verb->add_flag("--dry-run", o->dry_run, "Check everything, say what would be done, do nothing");
@@ -172,6 +190,11 @@ void add_merge_verb(CLI::App& app) {
   verb->add_option("--cache", o->job.guidance.cache, "Folder of the statistics' cache");
   verb->add_flag("--report{true}", o->report,
                  "Write OUT/report.html, a page about the merge; or --report=FILE");
+  verb->add_option("--base-model-id", o->job.base_model_id,
+                   "The hub's id of base_model, which stands in OUT for its folder");
+  verb->add_option("--model-id", o->model_ids,
+                   "NAME=ID: the same for any model or adapter; may be repeated")
+      ->allow_extra_args(false);
   add_compute_option(*verb, o->job.guidance.compute);
   add_lenient_option(*verb, o->unknown);
   add_mergekit_flags(*verb, o->job.no_tokenizer);

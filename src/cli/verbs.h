@@ -36,6 +36,9 @@ ProgressFn interruptible(ProgressPrinter& progress);
 // recipe names is pulled (local_model of lewis/hub.h).
 void make_local(std::filesystem::path& model, const CommonOptions& options);
 
+// The same for data: the id of a data set is pulled, and found in the cache from then on.
+void make_data_local(const std::filesystem::path& data, const CommonOptions& options);
+
 // Adds --compute; `auto` becomes the type that it stands for. `type` stays as it is where the
 // option is not given. The type must live as long as the verb.
 void add_compute_option(CLI::App& verb, ComputeType& type);

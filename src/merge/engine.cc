@@ -266,16 +266,6 @@ MergeCost cost_of(const MergeInputs& inputs, size_t threads, uint64_t max_memory
 
 }  // namespace
 
-MergePreview preview_merge(const Recipe& recipe, const MergeOptions& options,
-                           const Threads& threads) {
-  const MergeInputs inputs(
-      recipe, {.seed = options.seed, .threads = threads.count(), .tokenizers = options.tokenizers});
-  MergePreview preview{cost_of(inputs, threads.count(), options.max_memory), inputs.warnings()};
-  std::ranges::copy(check_companions(inputs, !options.no_tokenizer),
-                    std::back_inserter(preview.notes));
-  return preview;
-}
-
 namespace {
 
 std::vector<std::string> fingerprints(const MergeInputs& inputs) {
@@ -300,16 +290,32 @@ std::string plan_hash(const MergeInputs& inputs, const MergeOptions& options,
   return sha256_hex(dump_json(plan));
 }
 
-Json about(const MergeInputs& inputs, const MergeOptions& options,
+Json about(const MergeInputs& inputs, const MergeOptions& options, const PublicNames& names,
            const std::vector<std::string>& models) {
   Json sources = Json::array();
   for (size_t m = 0; m < models.size(); ++m) {
-    sources.push_back({{"model", inputs.models()[m]->name}, {"fingerprint", models[m]}});
+    sources.push_back({{"model", names.of(inputs.models()[m]->name)}, {"fingerprint", models[m]}});
   }
-  return {{"lewis_version", version_and_build()}, {"seed", options.seed}, {"sources", sources}};
+  Json about = {
+      {"lewis_version", version_and_build()}, {"seed", options.seed}, {"sources", sources}};
+  if (!options.job.empty()) about["job"] = options.job;
+  return about;
 }
 
 }  // namespace
+
+MergePreview preview_merge(const Recipe& recipe, const MergeOptions& options,
+                           const Threads& threads) {
+  const PublicNames names(recipe, options.model_ids);
+  const MergeInputs inputs(
+      recipe, {.seed = options.seed, .threads = threads.count(), .tokenizers = options.tokenizers});
+  MergePreview preview{cost_of(inputs, threads.count(), options.max_memory), inputs.warnings(),
+                       plan_hash(inputs, options, fingerprints(inputs))};
+  std::ranges::copy(check_companions(inputs, !options.no_tokenizer),
+                    std::back_inserter(preview.notes));
+  std::ranges::copy(names.notes(), std::back_inserter(preview.notes));
+  return preview;
+}
 
 MergeReport merge(const Recipe& recipe, const MergeOptions& options, Threads& threads) {
   check_merge_target(recipe, options);
@@ -340,9 +346,13 @@ MergeReport merge(const Recipe& recipe, const MergeOptions& options, Threads& th
                 fmt::format("{}; the finished shards stay in {}.partial, --resume goes on",
                             e.what(), options.out.string()));
   }
-  std::ranges::copy(
-      add_companions(inputs, options.out.filename().string(), !options.no_tokenizer, writer),
-      std::back_inserter(report.warnings));
+  const PublicNames names(recipe, options.model_ids);
+  const CardFacts facts{.name = options.out.filename().string(),
+                        .names = names,
+                        .seed = options.seed,
+                        .shard_bytes = options.shard_bytes,
+                        .tokenizer = !options.no_tokenizer};
+  std::ranges::copy(add_companions(inputs, facts, writer), std::back_inserter(report.warnings));
   if (fingerprints(inputs) != models) {
     throw input_error("{}: a model was changed while it was read", recipe.file.string());
   }
@@ -350,7 +360,7 @@ MergeReport merge(const Recipe& recipe, const MergeOptions& options, Threads& th
   report.bytes_written = writer.tensor_bytes();
   report.shards = writer.shards();
   if (options.run_record) writer.add_note(std::string(kRunRecordName), options.run_record(report));
-  writer.commit(about(inputs, options, models));
+  writer.commit(about(inputs, options, names, models));
   return report;
 }
 
