@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <lewis/export.h>
+#include <lewis/recipe.h>
 #include <lewis/run_context.h>
 
 namespace lewis {
@@ -34,6 +35,9 @@ LEWIS_API HubOptions hub_options();
 
 struct PullJob {
   std::vector<std::string> names;  // ids ("owner/name", "name@revision"), or files of recipes
+  // Data sets: ids, with "#SPLIT" or "#CONFIG/SPLIT" if a part is meant; without a split, all of
+  // the config.
+  std::vector<std::string> data;
   HubOptions hub = hub_options();
 };
 struct PulledModel {
@@ -47,17 +51,46 @@ struct PullResult {
 
 // Downloads what the cache lacks of each model: safetensors, index, configuration, tokenizer and
 // templates, never code or pickles. Every file has the size and the hash that the hub states before
-// it is used. What was complete stays in the cache after an error, and an interrupted download goes
-// on where it ended. Throws Error(kUsage): no such model or revision, access that the token does
-// not have; Error(kInput): other bytes than the hub states; Error(kResource): the network, the
-// hub's answers or the disk.
+// it is used. Of a recipe, its data sets are downloaded, too. What was complete stays in the cache
+// after an error, and an interrupted download goes on where it ended. Throws Error(kUsage): no such
+// model or revision, access that the token does not have; Error(kInput): other bytes than the hub
+// states; Error(kResource): the network, the hub's answers or the disk.
 LEWIS_API PullResult pull(const PullJob& job, const RunContext& run = {});
 
 // A model or recipe as the other verbs take it: a folder or file as it is, an id of the hub as its
-// folder, pulled where the cache lacks it. The models that a recipe names are pulled, too. A name
-// that is neither stays as it is.
+// folder, pulled where the cache lacks it. The models and data sets that a recipe names are pulled,
+// too. A name that is neither stays as it is.
 LEWIS_API std::filesystem::path local_model(const std::filesystem::path& name,
                                             const HubOptions& hub, const RunContext& run = {});
+
+struct EvaluateJob;
+
+// Pulls data that are named as the other verbs take them, if they are the id of a data set
+// ("owner/name", with "#SPLIT" or "#CONFIG/SPLIT"); the verbs then find them in the cache. Files
+// and folders need nothing. Error(kInput) that lists the configs or splits that are there; else as
+// pull.
+LEWIS_API void pull_data(const std::filesystem::path& data, const HubOptions& hub,
+                         const RunContext& run = {});
+// The data of all tasks, those of known tasks among them where they are neither in
+// settings.data_folder nor in the cache.
+LEWIS_API void pull_data(const EvaluateJob& job, const HubOptions& hub, const RunContext& run = {});
+
+// ---- stream: models of the hub that are merged without being stored ----
+
+struct StreamOptions {
+  HubOptions hub = hub_options();
+  // Bytes of weights that may come into the cache where the recipe reads them several times
+  // (calibration, refinement): more are streamed again in every pass.
+  uint64_t max_disk = 0;
+};
+
+// As open_recipe, but the weights of models that are ids are not downloaded: merge(), forecast()
+// and plan() read them from the hub while they work. Small files and adapters come into the cache,
+// and models whose weights are there are read from it. What `run` points to must outlive the
+// recipe. A merge of such a recipe that the network has cut leaves what MergeJob::resume needs, as
+// one that was interrupted does. Throws as pull and open_recipe do.
+LEWIS_API RecipePtr open_streamed(const std::filesystem::path& file, UnknownKeys unknown,
+                                  const StreamOptions& options, const RunContext& run = {});
 
 // ---- push: a merged model as a repository of the hub ----
 

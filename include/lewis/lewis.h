@@ -126,13 +126,18 @@ struct MergeJob {
   RecipePtr recipe;
   std::filesystem::path out;  // folder of the merged model; it appears when it is complete
   bool force = false;         // replace `out` if it exists
-  // Go on with OUT.partial, which an interrupted run has left; begin anew where there is none.
+  // Go on with OUT.partial, which an interrupted run has left; begin anew where there is none. An
+  // OUT that the same job has completed stays as it is (MergeResult::was_complete).
   bool resume = false;
   bool require_partial = false;          // with `resume`: Error(kUsage) where there is none
   bool no_guidance = false;              // ignore the lewis: section: densities as written
   bool no_tokenizer = false;             // do not copy the tokenizer's files
   uint64_t shard_bytes = 5'000'000'000;  // largest shard
   uint64_t seed = 0;                     // of random masks (dare)
+  // What stands in OUT for models that are folders here: the id of base_model, and ids of the hub
+  // by the name that the recipe writes or by its last part (docs/hub.md).
+  std::string base_model_id;
+  std::map<std::string, std::string> model_ids;
   // Where the page about the merge is written; unset: no page; empty: OUT/report.html.
   std::optional<std::filesystem::path> report;
   GuidanceOptions guidance{};  // its max_memory holds for the merge as well
@@ -145,6 +150,7 @@ struct MergeResult {
   std::string compute;           // as in PlanResult
   double seconds = 0;            // without the report
   std::filesystem::path report;  // empty: none was written
+  bool was_complete = false;     // by an earlier run of the same job; nothing was merged
 };
 
 // Calibrates and plans if the recipe asks for it, merges, refines if it asks for it. Throws
@@ -259,8 +265,12 @@ struct ReportJob {
   std::filesystem::path file;               // of the page; empty: OUT/report.html
   std::filesystem::path figures;            // folder of the figures as SVG; empty: none
   std::vector<std::filesystem::path> eval;  // results of evaluate or of lm-evaluation-harness
+  bool card = false;                        // write the scores into OUT/README.md as well
   bool diagnostics = true;                  // read the weights, run the models once more
-  GuidanceOptions guidance{};               // how they are run
+  // The recipe that was merged, or null. OUT has no paths: where it names a folder by its last
+  // part, this says which one it was. Without it, they are looked for as those of any recipe.
+  RecipePtr recipe{};
+  GuidanceOptions guidance{};  // how they are run
 };
 
 struct ReportResult {

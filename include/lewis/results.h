@@ -20,8 +20,9 @@ struct MergeReport {
 // What a merge will take, known before any weight is read. Memory and sizes are in bytes.
 struct MergeCost {
   uint64_t tensors = 0, parameters = 0, bytes_read = 0, bytes_written = 0, peak_memory = 0;
-  uint64_t least_memory = 0;  // the smallest max_memory that the merge can keep
-  int64_t vocabulary = 0;     // rows of the embeddings, where a tokenizer setting changes them
+  uint64_t least_memory = 0;   // the smallest max_memory that the merge can keep
+  int64_t vocabulary = 0;      // rows of the embeddings, where a tokenizer setting changes them
+  uint64_t bytes_fetched = 0;  // of bytes_read: what comes from the hub during the merge
 };
 
 // What refinement will take.

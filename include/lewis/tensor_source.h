@@ -17,10 +17,18 @@
 
 namespace lewis {
 
+class RangeSource;  // a file that lies at the other end of a network
+struct FilePlace {
+  const RangeSource* file = nullptr;
+  uint64_t offset = 0, size = 0;  // in bytes
+};
+
 // The cost of reading a whole tensor, in bytes.
 struct ReadCost {
   uint64_t disk_bytes = 0;
   uint64_t memory = 0;  // besides the bytes that are asked for
+  // The bytes among these that come over a network, so that they can be fetched ahead.
+  std::vector<FilePlace> places{};
 };
 
 class LEWIS_API TensorSource {

@@ -6,7 +6,7 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Optional, TypeVar, Union
 
 from . import _lewis
@@ -137,6 +137,8 @@ def merge(
     tokenizer: bool = True,
     shard_size: Bytes = 5_000_000_000,
     report: Union[bool, PathLike] = False,
+    base_model_id: str = "",
+    model_ids: Optional[Mapping[str, str]] = None,
     compute: Compute = "f32",
     cache: Union[None, Literal[False], PathLike] = None,
     max_memory: Optional[Bytes] = None,
@@ -154,11 +156,14 @@ def merge(
         recipe: a dict, YAML text or a file; see :func:`read_recipe`.
         out: the folder of the merged model. It appears when it is complete.
         force: replace ``out`` if it exists.
-        resume: go on with ``OUT.partial``, which an interrupted call has left.
+        resume: go on with ``OUT.partial``, which an interrupted call has left; an ``out`` that the
+            same call has completed stays as it is (``was_complete``).
         guidance: False ignores the section ``lewis:`` of the recipe: densities as written.
         tokenizer: False does not copy the tokenizer's files.
         shard_size: the largest shard in bytes, or ``"5GB"`` (decimal).
         report: True writes ``OUT/report.html``, a path another file.
+        base_model_id: the hub's id of base_model, which stands in ``out`` for its folder.
+        model_ids: the same for other models and adapters, by their names in the recipe.
         compute: type of the inputs and weights of linear layers in calibration: ``"f32"`` (the
             same numbers on every machine), ``"bf16"``, or ``"auto"``, which is faster here.
         cache: the folder of statistics; None: as the command line; False: no cache.
@@ -190,6 +195,8 @@ def merge(
     job.no_tokenizer = not tokenizer
     job.shard_bytes = _bytes(shard_size, "shard_size")
     job.report = None if report is False else "" if report is True else report
+    job.base_model_id = base_model_id
+    job.model_ids = dict(model_ids or {})
     result = _run(_lewis.merge, job, threads, progress)
     _tell(result.tensors.warnings)
     return result
@@ -470,7 +477,9 @@ def report(
     *,
     figures: Optional[PathLike] = None,
     eval: Union[PathLike, Sequence[PathLike]] = (),
+    card: bool = False,
     diagnostics: bool = True,
+    recipe: Optional[RecipeLike] = None,
     compute: Compute = "f32",
     cache: Union[None, Literal[False], PathLike] = None,
     max_memory: Optional[Bytes] = None,
@@ -484,7 +493,10 @@ def report(
         file: of the page; None: ``OUT/report.html``.
         figures: a folder for the figures as SVG.
         eval: results of :func:`evaluate` or of lm-evaluation-harness.
+        card: write the scores into ``OUT/README.md``, too.
         diagnostics: read the weights and run the models once more.
+        recipe: that was merged, since ``out`` names no folders of this machine; None: its models
+            are looked for by their names in ``out``.
         compute, cache, max_memory, threads, progress: as for :func:`merge`.
 
     Returns:
@@ -501,7 +513,10 @@ def report(
     job.file = _path(file)
     job.figures = _path(figures)
     job.eval = _paths(eval)
+    job.card = card
     job.diagnostics = diagnostics
+    if recipe is not None:
+        job.recipe = read_recipe(recipe, lenient=True)
     job.guidance = _guidance(compute, cache, max_memory)
     return _run(_lewis.report, job, threads, progress)
 

@@ -1,11 +1,13 @@
 // The jobs: plain structs whose members the package sets.
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include <nanobind/stl/filesystem.h>
+#include <nanobind/stl/map.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -84,6 +86,8 @@ void bind_merge_jobs(nb::module_& m) {
       .rw("no_tokenizer", &MergeJob::no_tokenizer)
       .rw("shard_bytes", &MergeJob::shard_bytes)
       .rw("seed", &MergeJob::seed)
+      .rw("base_model_id", &MergeJob::base_model_id)
+      .rw("model_ids", &MergeJob::model_ids)
       .rw("report", &MergeJob::report)
       .rw("guidance", &MergeJob::guidance);
   Struct<PlanJob>(m, "PlanJob")
@@ -128,7 +132,9 @@ void bind_judging_jobs(nb::module_& m) {
       .rw("file", &ReportJob::file)
       .rw("figures", &ReportJob::figures)
       .rw("eval", &ReportJob::eval)
+      .rw("card", &ReportJob::card)
       .rw("diagnostics", &ReportJob::diagnostics)
+      .recipe(&ReportJob::recipe)
       .rw("guidance", &ReportJob::guidance);
   Struct<TuneOptions>(m, "TuneOptions")
       .rw("evaluations", &TuneOptions::evaluations)

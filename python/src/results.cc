@@ -177,6 +177,7 @@ void bind_merging(nb::module_& m) {
       .ro("guided_models", &MergeResult::guided_models)
       .ro("compute", &MergeResult::compute)
       .ro("seconds", &MergeResult::seconds)
+      .ro("was_complete", &MergeResult::was_complete)
       .ro("report", &MergeResult::report)
       .json();
   Result<MergeForecast>(m, "MergeForecast",

@@ -6,6 +6,7 @@
 #include "base/current_error.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "base/text_file.h"
 
 namespace lewis {
 namespace {
@@ -51,6 +52,27 @@ void check_models(const Findings& f) {
   }
 }
 
+// OUT's recipe, with the folders that the names in it stand for.
+void read_merged_recipe(const ReportJob& o, Findings& f) {
+  const fs::path file = o.out / "mergekit_config.yml";
+  ModelIds ids;
+  if (o.recipe && f.record) ids = f.record->model_ids;
+  std::string text = read_text_file(file);
+  if (o.recipe) text = PublicNames(*o.recipe, ids).with_folders(text, file);
+  try {
+    // The merge has passed over unknown keys, or there are none.
+    f.recipe = parse_recipe(text, file, {}, UnknownKeys::kNoted);
+  } catch (const Error& e) {
+    if (e.code() != ExitCode::kUsage) throw;
+    throw usage_error("{}; {}", e.what(),
+                      o.recipe
+                          ? "is --recipe the recipe that was merged?"
+                          : "OUT keeps no paths: give the recipe that was merged with --recipe "
+                            "FILE, or run this where these folders and files are");
+  }
+  f.names = std::make_unique<PublicNames>(*f.recipe, ids);
+}
+
 }  // namespace
 
 Findings look_into(const ReportJob& o, RunResources& run) {
@@ -67,8 +89,7 @@ Findings look_into(const ReportJob& o, RunResources& run) {
         fmt::format("Times, memory and importance: {} has no {}", o.out.string(), kRunRecordName));
   }
   attempt(f.missing, "Size, share kept and sign conflict of the task vectors", [&] {
-    // The merge has passed over unknown keys, or there are none.
-    f.recipe = read_recipe(o.out / "mergekit_config.yml", UnknownKeys::kNoted);
+    read_merged_recipe(o, f);
     f.inputs = std::make_unique<MergeInputs>(*f.recipe, open_options(run.threads, f.about.seed));
     check_models(f);
     if (!o.diagnostics) throw usage_error("left out by --no-diagnostics");

@@ -11,6 +11,7 @@
 #include "app/run_record.h"
 #include "io/manifest.h"
 #include "merge/diagnostics.h"
+#include "merge/public_names.h"
 #include "recipe/recipe.h"
 
 namespace lewis {
@@ -27,6 +28,7 @@ struct Findings {
   MergeOrigin about;
   std::optional<RunRecord> record;
   std::optional<Recipe> recipe;
+  std::unique_ptr<PublicNames> names;  // of `recipe`; null where that is missing
   std::unique_ptr<MergeInputs> inputs;
   std::shared_ptr<const MergeDiagnostics> diagnostics;
   std::vector<ModuleValues> errors;  // activation errors, by expert

@@ -133,12 +133,19 @@ std::string json_text(const PlanResult& r) {
 
 std::string json_text(const MergeResult& r) {
   const MergeReport& t = r.tensors;
-  Json json = {{"out", r.out.string()},      {"merged", t.merged},
-               {"copied", t.copied},         {"refined", t.refined},
-               {"resumed", t.resumed},       {"parameters", t.parameters},
-               {"bytes_read", t.bytes_read}, {"bytes_written", t.bytes_written},
-               {"shards", t.shards},         {"guided_models", r.guided_models},
-               {"warnings", t.warnings},     {"seconds", r.seconds}};
+  Json json = {{"out", r.out.string()},
+               {"merged", t.merged},
+               {"copied", t.copied},
+               {"refined", t.refined},
+               {"resumed", t.resumed},
+               {"parameters", t.parameters},
+               {"bytes_read", t.bytes_read},
+               {"bytes_written", t.bytes_written},
+               {"shards", t.shards},
+               {"guided_models", r.guided_models},
+               {"warnings", t.warnings},
+               {"seconds", r.seconds},
+               {"was_complete", r.was_complete}};
   if (!r.report.empty()) json["report"] = r.report.string();
   return dump_json(json, 2);
 }
@@ -153,6 +160,7 @@ std::string json_text(const MergeForecast& f) {
                {"vocabulary", f.cost.vocabulary},
                {"disk_free", f.disk_free},
                {"seconds", f.seconds}};
+  if (f.cost.bytes_fetched > 0) json["bytes_fetched"] = f.cost.bytes_fetched;
   if (f.refinement) json["refinement"] = to_json(*f.refinement);
   if (!f.warnings.empty()) json["warnings"] = f.warnings;
   return dump_json(json, 2);

@@ -9,15 +9,34 @@
 #include "app/tokenizers.h"
 #include "base/dump_json.h"
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/json.h"
 #include "io/checkpoint.h"
 #include "io/disk.h"
+#include "io/manifest.h"
 #include "merge/engine.h"
 #include "merge/inputs.h"
 #include "merge/model_origin.h"
+#include "merge/public_names.h"
+#include "text/line_reader.h"
 
 namespace lewis {
 namespace {
+
+// The ids that the user gives for folders.
+ModelIds ids_of(const MergeJob& job) {
+  ModelIds ids(job.model_ids.begin(), job.model_ids.end());
+  if (job.base_model_id.empty()) return ids;
+  const auto& base = needed(job.recipe).base_model;
+  if (!base) {
+    throw usage_error(
+        "--base-model-id {}: the recipe has no base_model; --model-id NAME=ID names "
+        "any other model",
+        job.base_model_id);
+  }
+  ids[base->substr(0, base->find('+'))] = job.base_model_id;
+  return ids;
+}
 
 MergeOptions options_of(const MergeJob& job) {
   return {.out = job.out,
@@ -28,7 +47,8 @@ MergeOptions options_of(const MergeJob& job) {
           .seed = job.seed,
           .no_tokenizer = job.no_tokenizer,
           .max_memory = job.guidance.max_memory,
-          .tokenizers = change_tokenizer};
+          .tokenizers = change_tokenizer,
+          .model_ids = ids_of(job)};
 }
 
 std::filesystem::path beside(const std::filesystem::path& out, std::string_view suffix) {
@@ -43,11 +63,55 @@ constexpr std::string_view kRefinedPartial = ".refined.partial", kPartial = ".pa
 struct CheckedRecipe {
   Recipe recipe;
   MergeCost cost;
+  std::string job;            // a hash of all that was asked for
+  bool was_complete = false;  // OUT is what this job made before
 };
+
+void add_data_hashes(const Recipe& recipe, Json& hashes) {
+  for (const RecipeModel& model : recipe.models) {
+    if (model.stage) add_data_hashes(*model.stage, hashes);
+  }
+  for (const RecipeModule& module : recipe.modules) add_data_hashes(*module.recipe, hashes);
+  if (!recipe.lewis) return;
+  for (const CalibrationEntry& e : recipe.lewis->calibration) {
+    if (e.has_statistics()) {
+      hashes.push_back(data_file_hash(e.base_statistics));
+      hashes.push_back(data_file_hash(e.model_statistics));
+    } else {
+      hashes.push_back(data_file_hash(e.data));
+    }
+  }
+}
+
+// All that decides the bytes of OUT, known before the calibration.
+std::string hash_of_job(const MergeJob& job, const Recipe& recipe, const MergePreview& preview) {
+  Json all = {{"plan", preview.plan},
+              {"compute", static_cast<int>(job.guidance.compute)},
+              {"data", Json::array()}};
+  add_data_hashes(recipe, all["data"]);
+  return sha256_hex(dump_json(all));
+}
+
+// Returns whether OUT is what the same job made before, as far as can be seen without reading its
+// weights. Throws where OUT is of another job, or was changed since.
+bool is_complete(const MergeJob& job, const std::string& hash) {
+  if (!job.resume || job.require_partial || job.force) return false;
+  const std::filesystem::path file = job.out / kManifestName;
+  if (!std::filesystem::exists(file)) return false;
+  const Manifest manifest = read_manifest(file);
+  if (!manifest.about->contains("job") || (*manifest.about)["job"] != hash) {
+    throw usage_error(
+        "{}: exists already, and is of another merge: its recipe, models, data, options or version "
+        "of lewis differ; --force replaces it",
+        job.out.string());
+  }
+  verify_sizes(job.out);
+  return true;
+}
 
 // Before the calibration, which may take an hour. Tells the notes on the merge.
 CheckedRecipe checked(const MergeJob& job, RunResources& run) {
-  CheckedRecipe c{needed(job.recipe), {}};
+  CheckedRecipe c{needed(job.recipe), {}, "", false};
   if (job.no_guidance) c.recipe.lewis.reset();
   check_plan_settings(c.recipe);
   if (job.require_partial && !std::filesystem::exists(beside(job.out, kPartial)) &&
@@ -57,7 +121,9 @@ CheckedRecipe checked(const MergeJob& job, RunResources& run) {
   const MergeOptions options = options_of(job);
   const MergePreview preview = preview_merge(c.recipe, options, run.threads);
   c.cost = preview.cost;
-  check_merge_target(c.recipe, options);
+  c.job = hash_of_job(job, c.recipe, preview);
+  c.was_complete = is_complete(job, c.job);
+  if (!c.was_complete) check_merge_target(c.recipe, options);
   tell_all(run.note, preview.notes);
   return c;
 }
@@ -94,26 +160,30 @@ std::string settings_of(const LewisSection& s) {
                      s.epsilon, s.uncovered);
 }
 
-// The text of OUT/lewis_run.json. `recipe`: as the user wrote it.
+// The text of OUT/lewis_run.json, without paths of this machine. `recipe`: as the user wrote it.
 std::string record_text(const MergeJob& job, const Recipe& recipe, const Guidance& guidance,
                         const MergeReport& report, const RunResources& run, RunClock& clock) {
+  const PublicNames names(recipe, ids_of(job));
   RunRecord record;
   clock.end_phase("write the small files");
   clock.fill(record);
-  record.recipe_file = recipe.file.string();
-  record.recipe = recipe.text;
+  for (Phase& phase : record.chart.phases) phase.name = names.clean(phase.name);
+  record.recipe_file = recipe.file.filename().string();
+  record.recipe = names.recipe_text();
+  record.model_ids = names.ids();
   record.threads = run.threads.count();
   record.chart.memory_budget = job.guidance.max_memory;
   record.merge = report;
-  record.merge.warnings = *run.notes;
+  record.merge.warnings.clear();
+  for (const std::string& note : *run.notes) record.merge.warnings.push_back(names.clean(note));
   record.compute = calibration_type(guidance, recipe, job.guidance);
   if (!guidance.plans.empty()) record.settings = settings_of(*recipe.lewis);
   for (const ModelPlan& plan : guidance.plans) {
     const auto entry =
         std::ranges::find(recipe.lewis->calibration, plan.model, &CalibrationEntry::index);
     record.guidance.push_back(
-        {recipe.models[plan.model].model,
-         (entry->has_statistics() ? entry->model_statistics : entry->data).string(),
+        {names.of(recipe.models[plan.model].model),
+         names.of_data((entry->has_statistics() ? entry->model_statistics : entry->data).string()),
          plan.importance, plan.density});
   }
   return dump_json(to_json(record), 1) + "\n";
@@ -121,9 +191,25 @@ std::string record_text(const MergeJob& job, const Recipe& recipe, const Guidanc
 
 // Licences that contradict each other are said before hours of work.
 void tell_licence(const Recipe& recipe, const RunContext& context) {
-  const Licence licence = derived_licence(model_origins(recipe));
+  const Licence licence = derived_licence(PublicNames(recipe).origins());
   if (context.notice && licence.verdict == LicenceVerdict::kContradiction)
     context.notice({true, "lewis: note: " + licence.why});
+}
+
+// A file of weights that is on disk, if the recipe has one.
+std::optional<std::filesystem::path> stored_weights(const Recipe& recipe) {
+  std::optional<std::filesystem::path> found;
+  for (size_t i = 0; i < recipe.models.size() && !found; ++i) {
+    const RecipeModel& m = recipe.models[i];
+    if (m.stage) {
+      found = stored_weights(*m.stage);
+    } else if (!m.folder.empty() && !m.far) {
+      found = Checkpoint::open(m.folder).shard_paths().at(0);
+    }
+  }
+  for (size_t i = 0; i < recipe.modules.size() && !found; ++i)
+    found = stored_weights(*recipe.modules[i].recipe);
+  return found;
 }
 
 // OUT is written as OUT.partial.
@@ -137,16 +223,45 @@ void check_outputs(const MergeJob& job) {
 
 }  // namespace
 
+namespace {
+
+std::filesystem::path report_of(const MergeJob& job, const RunContext& context) {
+  if (!job.report) return "";
+  const ReportJob page{
+      .out = job.out, .file = *job.report, .recipe = job.recipe, .guidance = job.guidance};
+  return report(page, context).report;
+}
+
+// The result of the run that made OUT.
+MergeResult result_before(const MergeJob& job, const RunContext& context) {
+  MergeResult result;
+  result.out = job.out;
+  result.was_complete = true;
+  if (std::filesystem::exists(job.out / kRunRecordName)) {
+    const RunRecord record = read_run_record(job.out / kRunRecordName);
+    result.tensors = record.merge;
+    result.guided_models = record.guidance.size();
+    result.compute = record.compute;
+  }
+  result.report = report_of(job, context);
+  return result;
+}
+
+}  // namespace
+
 MergeResult merge(const MergeJob& job, const RunContext& context) {
   RunClock clock;
   check_outputs(job);
   RunResources run(context);
-  const Recipe recipe = checked(job, run).recipe;
+  const CheckedRecipe wanted = checked(job, run);
+  if (wanted.was_complete) return result_before(job, context);
+  const Recipe& recipe = wanted.recipe;
   clock.end_phase("open the models and check");
   tell_licence(recipe, context);
   const ProgressFn watched = clock.watch(run.progress);
   const Guidance guidance = guide(recipe, job.guidance, run.threads, watched, run.note);
   MergeOptions options = options_of(job);
+  options.job = wanted.job;
   options.progress = watched;
   options.run_record = [&](const MergeReport& so_far) {
     tell_all(run.note, so_far.warnings);
@@ -161,16 +276,13 @@ MergeResult merge(const MergeJob& job, const RunContext& context) {
   result.guided_models = guidance.plans.size();
   result.compute = calibration_type(guidance, recipe, job.guidance);
   result.seconds = clock.now();
-  if (job.report) {
-    const ReportJob page{.out = job.out, .file = *job.report, .guidance = job.guidance};
-    result.report = report(page, context).report;
-  }
+  result.report = report_of(job, context);
   return result;
 }
 
 MergeForecast forecast(const MergeJob& job, const RunContext& context) {
   RunResources run(context);
-  const auto [recipe, cost] = checked(job, run);
+  const auto [recipe, cost, hash, was_complete] = checked(job, run);
   read_texts(recipe, job.guidance, run.threads, run.note);
   MergeForecast f;
   f.out = job.out;
@@ -181,11 +293,11 @@ MergeForecast forecast(const MergeJob& job, const RunContext& context) {
     f.refinement_words = describe_refinement(recipe);
   }
   const auto folder = existing_folder(job.out);
-  const Checkpoint model = Checkpoint::open(source_folders(recipe).at(0));
-  const DiskSpeed disk = measure_disk(model.shard_paths().at(0), folder);
-  f.read_speed = disk.read;
+  const uint64_t bytes_read = cost.bytes_read - cost.bytes_fetched;
+  const DiskSpeed disk = measure_disk(stored_weights(recipe).value_or(recipe.file), folder);
+  if (bytes_read > 0) f.read_speed = disk.read;
   f.write_speed = disk.write;
-  f.seconds = std::max(static_cast<double>(cost.bytes_read) / disk.read,
+  f.seconds = std::max(static_cast<double>(bytes_read) / disk.read,
                        static_cast<double>(cost.bytes_written) / disk.write);
   f.disk_free = std::filesystem::space(folder).available;
   f.warnings = *run.notes;

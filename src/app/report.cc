@@ -1,4 +1,5 @@
 // The verb report: one page about a merge.
+#include "app/card_scores.h"
 #include "app/findings.h"
 #include "app/outputs.h"
 #include "app/report_contents.h"
@@ -15,6 +16,8 @@ ReportResult report(const ReportJob& job, const RunContext& context) {
   if (fs::is_directory(result.report))
     throw usage_error("{}: is a folder, not a file", result.report.string());
   check_output(result.report);
+  if (job.card && job.eval.empty())
+    throw usage_error("--card writes scores into OUT/README.md: give them with --eval");
   if (!job.figures.empty()) check_output(job.figures / "figure.svg", true);
   RunResources run(context);
   Findings found = look_into(job, run);
@@ -27,10 +30,15 @@ ReportResult report(const ReportJob& job, const RunContext& context) {
       write_file_durably(result.figures.back(), figure.svg);
     }
   }
+  if (job.card) write_scores(job.out, page.scores);
   write_file_durably(result.report, html);
   result.bytes = html.size();
   result.missing = page.missing;
-  result.diagnostics = found.diagnostics;
+  if (found.diagnostics) {
+    auto diagnostics = std::make_shared<MergeDiagnostics>(*found.diagnostics);
+    for (std::string& model : diagnostics->models) model = found.names->of(model);
+    result.diagnostics = std::move(diagnostics);
+  }
   return result;
 }
 

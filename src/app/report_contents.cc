@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/human.h"
 #include "base/model_files.h"
+#include "base/path_words.h"
 #include "io/checkpoint.h"
 
 namespace lewis {
@@ -19,11 +20,14 @@ namespace fs = std::filesystem;
 // "math" for "demo/models/math": as short as tells the models of this merge apart.
 class ModelTitles {
  public:
-  explicit ModelTitles(const std::vector<std::string>& names) : names_(names) {
+  // `names`: public ones; `public_names` may be null.
+  ModelTitles(const std::vector<std::string>& names, const PublicNames* public_names)
+      : names_(names), public_names_(public_names) {
     const std::vector<fs::path> paths(names.begin(), names.end());
     titles_ = short_names(paths);
   }
-  std::string of(const std::string& name) const {
+  std::string of(const std::string& model) const {
+    const std::string name = public_names_ ? public_names_->of(model) : model;
     const auto it = std::ranges::find(names_, name);
     return it == names_.end() ? name : titles_[static_cast<size_t>(it - names_.begin())];
   }
@@ -35,6 +39,7 @@ class ModelTitles {
 
  private:
   std::vector<std::string> names_, titles_;
+  const PublicNames* public_names_;
 };
 
 std::vector<std::string> source_names(const Findings& f) {
@@ -229,10 +234,36 @@ RoleOf roles_of(const ReportJob& o, const Findings& f) {
   };
 }
 
+// The page may be published: it has no path of this machine.
+void make_public(const PublicNames* names, Report& r) {
+  const auto clean = [&](std::string& text) {
+    text = names ? names->clean(text) : without_folders(text);
+  };
+  clean(r.summary);
+  for (auto* lines : {&r.warnings, &r.missing}) std::ranges::for_each(*lines, clean);
+  for (ScorePanel& panel : r.scores) {
+    clean(panel.task);
+    for (Score& score : panel.scores) clean(score.model);
+    for (ScoreComparison& c : panel.comparisons) clean(c.against);
+  }
+  for (NumberTable& table : r.tables) {
+    for (auto& row : table.rows) std::ranges::for_each(row, clean);
+  }
+  for (HeatMaps& measure : r.measures) {
+    for (HeatMap& map : measure.maps) clean(map.title);
+  }
+  for (auto* facts : {&r.models, &r.provenance}) {
+    for (Fact& fact : *facts) {
+      clean(fact.label);
+      clean(fact.value);
+    }
+  }
+}
+
 }  // namespace
 
 Report report_of(const ReportJob& o, Findings& f) {
-  const ModelTitles titles(source_names(f));
+  const ModelTitles titles(source_names(f), f.names.get());
   Report r;
   fs::path name = fs::weakly_canonical(o.out);
   if (!name.has_filename()) name = name.parent_path();
@@ -258,6 +289,7 @@ Report report_of(const ReportJob& o, Findings& f) {
     r.scores = read_scores(o.eval, roles_of(o, f));
   }
   r.missing = f.missing;
+  make_public(f.names.get(), r);
   return r;
 }
 

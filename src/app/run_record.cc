@@ -105,6 +105,7 @@ RunRecord record_of(const Json& json) {
   r.version = json.at("lewis_version").get<std::string>();
   r.recipe_file = json.at("recipe_file").get<std::string>();
   r.recipe = json.at("recipe").get<std::string>();
+  r.model_ids = json.value("model_ids", r.model_ids);
   r.begun = json.at("begun").get<std::string>();
   const Json& machine = json.at("machine");
   r.system = machine.at("system").get<std::string>();
@@ -138,6 +139,7 @@ Json to_json(const RunRecord& r) {
           {"lewis_version", r.version},
           {"recipe_file", r.recipe_file},
           {"recipe", r.recipe},
+          {"model_ids", r.model_ids},
           {"begun", r.begun},
           {"machine",
            {{"system", r.system},

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -17,15 +18,18 @@ namespace lewis {
 
 // The importances and densities that LEWIS found for one model.
 struct GuidanceRecord {
-  std::string model;  // as the recipe names it
+  std::string model;  // as OUT's recipe names it (merge/public_names.h)
   std::string data;   // the text that it was calibrated on
   LayerValues importance, density;
 };
 
 struct RunRecord {
-  std::string version, recipe_file, recipe;  // the last: its text, as the user wrote it
-  std::string begun;                         // "2026-11-24T22:47:48Z"
-  std::string system, processor;             // "Linux 6.1.0 x86_64"
+  // recipe_file: its name without a folder. recipe: its text as the user wrote it, but for the
+  // names of models and data, which are public ones.
+  std::string version, recipe_file, recipe;
+  std::map<std::string, std::string> model_ids;  // that the user gave for folders
+  std::string begun;                             // "2026-11-24T22:47:48Z"
+  std::string system, processor;                 // "Linux 6.1.0 x86_64"
   uint64_t machine_memory = 0, cores = 0, threads = 0;
   std::string compute;  // "f32", "bf16": type of the calibration; empty: no calibration ran
   RunChart chart;

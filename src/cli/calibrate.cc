@@ -25,6 +25,7 @@ void print(const CalibratedText& text) {
 void run_calibrate(CalibrateArguments& o) {
   if (!o.max_memory.empty()) o.job.guidance.max_memory = parse_bytes(o.max_memory, "--max-memory");
   make_local(o.job.model, *o.common);
+  make_data_local(o.job.data, *o.common);
   const bool whole_recipe = std::filesystem::is_regular_file(o.job.model) && o.job.data.empty();
   if (!whole_recipe)
     o.job.reference_protocol = value_of<Protocol>(o.protocol, "--protocol") == Protocol::kReference;

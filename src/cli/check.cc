@@ -13,6 +13,7 @@ namespace {
 struct CheckArguments {
   std::filesystem::path recipe;
   UnknownKeys unknown = UnknownKeys::kRefused;
+  bool stream = false;
   std::shared_ptr<CommonOptions> common;
 };
 
@@ -53,12 +54,18 @@ void add_check_verb(CLI::App& app) {
   auto o = std::make_shared<CheckArguments>();
   CLI::App* verb = app.add_subcommand("check", "Check a recipe and its models without merging");
   verb->add_option("RECIPE", o->recipe, "mergekit recipe")->required();
+  verb->add_flag("--stream", o->stream,
+                 "Read from the hub what is needed of its models, and store no weights");
   add_lenient_option(*verb, o->unknown);
   o->common = add_common_options(*verb);
   verb->callback([o] {
-    make_local(o->recipe, *o->common);
+    if (!o->stream) make_local(o->recipe, *o->common);
     Threads threads(o->common->threads);
-    const RecipeCheck check = check_recipe(*open_recipe(o->recipe, o->unknown), threads);
+    ProgressPrinter progress(o->common->quiet);
+    const RecipePtr recipe = o->stream ? open_streamed(o->recipe, o->unknown, stream_options(),
+                                                       run_context(*o->common, progress))
+                                       : open_recipe(o->recipe, o->unknown);
+    const RecipeCheck check = check_recipe(*recipe, threads);
     if (o->common->json) {
       write_json(check_json(o->recipe, check));
     } else {

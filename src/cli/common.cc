@@ -51,6 +51,18 @@ void make_local(std::filesystem::path& model, const CommonOptions& options) {
   model = local_model(model, hub_options(), run_context(options, progress));
 }
 
+StreamOptions stream_options(const std::string& max_disk) {
+  StreamOptions options;
+  if (!max_disk.empty()) options.max_disk = parse_bytes(max_disk, "--max-disk");
+  return options;
+}
+
+void make_data_local(const std::filesystem::path& data, const CommonOptions& options) {
+  if (data.empty()) return;
+  ProgressPrinter progress(options.quiet);
+  pull_data(data, hub_options(), run_context(options, progress));
+}
+
 void add_compute_option(CLI::App& verb, ComputeType& type) {
   const auto take = [&type](const std::string& name) {
     static constexpr std::array<std::string_view, 3> kNames = {"f32", "bf16", "auto"};

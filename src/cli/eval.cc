@@ -28,7 +28,9 @@ void run_eval(EvalArguments& o) {
   if (!o.job.expert.empty()) make_local(o.job.expert, *o.common);
   if (!o.job.layers.empty()) make_local(o.job.layers, *o.common);
   ProgressPrinter progress(o.common->quiet);
-  const EvaluateResult result = evaluate(o.job, run_context(*o.common, progress));
+  const RunContext run = run_context(*o.common, progress);
+  pull_data(o.job, hub_options(), run);
+  const EvaluateResult result = evaluate(o.job, run);
   if (o.common->json) {
     write_json_text(json_text(result));
     return;

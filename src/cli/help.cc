@@ -47,15 +47,16 @@ struct ValueName {
   std::string_view option, value;
 };
 constexpr auto kValues = std::to_array<ValueName>(
-    {{"--answer-field", "FIELD"},   {"--base", "MODEL"},          {"--baseline", "MODEL"},
-     {"--cache", "FOLDER"},         {"--compute", "TYPE"},        {"--data", "DATA"},
-     {"--data-dir", "FOLDER"},      {"--eval", "RESULTS"},        {"--explain", "TENSOR"},
-     {"--figures", "FOLDER"},       {"--format", "FORMAT"},       {"--kl-to", "MODEL"},
-     {"--layers", "RECIPE"},        {"--max-memory", "BYTES"},    {"--method", "METHOD"},
-     {"--models", "MODELS"},        {"--objective", "OBJECTIVE"}, {"--out", "FILE"},
-     {"--out-shard-size", "BYTES"}, {"--output-path", "FOLDER"},  {"--prompt-field", "FIELD"},
-     {"--protocol", "PROTOCOL"},    {"--report", "FILE"},         {"--results", "RESULTS"},
-     {"--shots-data", "DATA"},      {"--task", "TASK"},           {"man --out", "FOLDER"}});
+    {{"--answer-field", "FIELD"}, {"--base", "MODEL"},           {"--baseline", "MODEL"},
+     {"--cache", "FOLDER"},       {"--compute", "TYPE"},         {"--data", "DATA"},
+     {"--data-dir", "FOLDER"},    {"--eval", "RESULTS"},         {"--explain", "TENSOR"},
+     {"--figures", "FOLDER"},     {"--format", "FORMAT"},        {"--kl-to", "MODEL"},
+     {"--layers", "RECIPE"},      {"--max-disk", "BYTES"},       {"--max-memory", "BYTES"},
+     {"--method", "METHOD"},      {"--models", "MODELS"},        {"--objective", "OBJECTIVE"},
+     {"--out", "FILE"},           {"--out-shard-size", "BYTES"}, {"--output-path", "FOLDER"},
+     {"--prompt-field", "FIELD"}, {"--protocol", "PROTOCOL"},    {"--report", "FILE"},
+     {"--results", "RESULTS"},    {"--shots-data", "DATA"},      {"--task", "TASK"},
+     {"man --out", "FOLDER"}});
 
 std::string_view value_name(std::string_view verb, std::string_view option) {
   const std::string of_verb = fmt::format("{} {}", verb, option);

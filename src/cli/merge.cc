@@ -1,6 +1,7 @@
 // lewis merge RECIPE OUT: the whole way, calibrate if asked, plan, merge.
 #include <fmt/format.h>
 
+#include "base/error.h"
 #include "cli/verbs.h"
 
 namespace lewis {
@@ -11,8 +12,11 @@ struct MergeArguments {
   UnknownKeys unknown = UnknownKeys::kRefused;
   MergeJob job;
   std::string shard_size, max_memory;
-  std::string explain;  // a tensor
-  std::string report;   // file of the report; "true": OUT/report.html; "": none
+  bool stream = false;
+  std::string max_disk;
+  std::vector<std::string> model_ids;  // NAME=ID
+  std::string explain;                 // a tensor
+  std::string report;                  // file of the report; "true": OUT/report.html; "": none
   bool dry_run = false;
   std::shared_ptr<CommonOptions> common;
 };
@@ -81,19 +85,29 @@ void print_merge(const MergeForecast& f) {
     write_out("Vocabulary: another tokenizer, with {} rows of embeddings.\n",
               with_commas(static_cast<uint64_t>(cost.vocabulary)));
   }
-  write_out(
-      "Memory: about {}; --max-memory may be {} or more.\nDisk: {} needed, {} free.\nTime: about "
-      "{}, "
-      "as this disk now reads {}/s and writes {}/s.\n",
-      human_bytes(cost.peak_memory), human_bytes(cost.least_memory),
-      human_bytes(cost.bytes_written), human_bytes(f.disk_free), human_seconds(f.seconds),
-      human_bytes(static_cast<uint64_t>(f.read_speed)),
-      human_bytes(static_cast<uint64_t>(f.write_speed)));
+  write_out("Memory: about {}; --max-memory may be {} or more.\nDisk: {} needed, {} free.\n",
+            human_bytes(cost.peak_memory), human_bytes(cost.least_memory),
+            human_bytes(cost.bytes_written), human_bytes(f.disk_free));
+  if (cost.bytes_fetched > 0) {
+    write_out("Time: as long as {} take to come from the hub, at least about {} for the disk.\n",
+              human_bytes(cost.bytes_fetched), human_seconds(f.seconds));
+  } else {
+    write_out("Time: about {}, as this disk now reads {}/s and writes {}/s.\n",
+              human_seconds(f.seconds), human_bytes(static_cast<uint64_t>(f.read_speed)),
+              human_bytes(static_cast<uint64_t>(f.write_speed)));
+  }
   if (f.refinement) print_refinement_cost(f);
 }
 
 void print_merge(const MergeResult& r) {
   const MergeReport& t = r.tensors;
+  if (r.was_complete) {
+    write_out("{}: is complete already ({} in {} shard{}); `lewis verify {}` reads every byte\n",
+              r.out.string(), human_bytes(t.bytes_written), t.shards, t.shards == 1 ? "" : "s",
+              r.out.string());
+    if (!r.report.empty()) write_out("{}\n", r.report.string());
+    return;
+  }
   const std::string resumed = t.resumed ? fmt::format(", {} taken over", t.resumed) : "";
   const std::string refined = t.refined ? fmt::format(", {} refined", t.refined) : "";
   write_out("{}: {} tensors: {} merged, {} copied{}{}; {} in {} shard{}, {}\n", r.out.string(),
@@ -104,18 +118,31 @@ void print_merge(const MergeResult& r) {
   if (!r.report.empty()) write_out("{}\n", r.report.string());
 }
 
-void fill_job(MergeArguments& o) {
-  o.job.recipe = open_recipe(o.recipe, o.unknown);
+void fill_job(MergeArguments& o, const RunContext& run) {
+  o.job.recipe = o.stream ? open_streamed(o.recipe, o.unknown, stream_options(o.max_disk), run)
+                          : open_recipe(o.recipe, o.unknown);
   if (!o.shard_size.empty()) o.job.shard_bytes = parse_bytes(o.shard_size, "--out-shard-size");
   if (!o.max_memory.empty()) o.job.guidance.max_memory = parse_bytes(o.max_memory, "--max-memory");
   if (!o.report.empty()) o.job.report = o.report == "true" ? "" : o.report;
+  for (const std::string& given : o.model_ids) {
+    const size_t equals = given.find('=');
+    if (equals == given.npos || equals == 0 || equals + 1 == given.size()) {
+      throw usage_error(
+          "--model-id {}: expected NAME=ID, a model as the recipe names it and its "
+          "id on the hub",
+          given);
+    }
+    o.job.model_ids[given.substr(0, equals)] = given.substr(equals + 1);
+  }
 }
 
 void run_merge(MergeArguments& o) {
-  make_local(o.recipe, *o.common);
-  fill_job(o);
+  if (!o.max_disk.empty() && !o.stream)
+    throw usage_error("--max-disk is for --stream: without it all models come into the cache");
+  if (!o.stream) make_local(o.recipe, *o.common);
   ProgressPrinter progress(o.common->quiet);
   const RunContext run = run_context(*o.common, progress);
+  fill_job(o, run);
   if (o.dry_run) {
     const MergeForecast result = forecast(o.job, run);
     o.common->json ? write_json_text(json_text(result)) : print_merge(result);
@@ -144,7 +171,7 @@ void add_merge_verb(CLI::App& app) {
   verb->add_flag(
       "--resume", o->job.resume,
       "Go on with OUT.partial, which an interrupted run of the same merge has left; begin "
-      "where there is none");
+      "where there is none; leave OUT as it is when the same merge has completed it");
   verb->add_flag("--require-partial", o->job.require_partial,
                  "As --resume, but fail where there is nothing to go on with");
   verb->add_flag("--dry-run", o->dry_run, "Check everything, say what would be done, do nothing");
@@ -154,10 +181,20 @@ void add_merge_verb(CLI::App& app) {
                    "Largest shard in bytes (K, M, B: decimal); default 5B");
   verb->add_option("--max-memory", o->max_memory,
                    "Bytes of memory (K, M, B: decimal): kept, or refused before any work");
+  verb->add_flag("--stream", o->stream,
+                 "Read the weights of the hub's models while they are merged, and store none");
+  verb->add_option("--max-disk", o->max_disk,
+                   "With --stream: bytes of weights that calibration may download instead of "
+                   "streaming them in every pass (K, M, B: decimal)");
   verb->add_option("--random-seed,--seed", o->job.seed, "Seed of random masks (dare)");
   verb->add_option("--cache", o->job.guidance.cache, "Folder of the statistics' cache");
   verb->add_flag("--report{true}", o->report,
                  "Write OUT/report.html, a page about the merge; or --report=FILE");
+  verb->add_option("--base-model-id", o->job.base_model_id,
+                   "The hub's id of base_model, which stands in OUT for its folder");
+  verb->add_option("--model-id", o->model_ids,
+                   "NAME=ID: the same for any model or adapter; may be repeated")
+      ->allow_extra_args(false);
   add_compute_option(*verb, o->job.guidance.compute);
   add_lenient_option(*verb, o->unknown);
   add_mergekit_flags(*verb, o->job.no_tokenizer);

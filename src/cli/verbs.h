@@ -36,10 +36,15 @@ ProgressFn interruptible(ProgressPrinter& progress);
 // recipe names is pulled (local_model of lewis/hub.h).
 void make_local(std::filesystem::path& model, const CommonOptions& options);
 
+// The same for data: the id of a data set is pulled, and found in the cache from then on.
+void make_data_local(const std::filesystem::path& data, const CommonOptions& options);
+
 // Adds --compute; `auto` becomes the type that it stands for. `type` stays as it is where the
 // option is not given. The type must live as long as the verb.
 void add_compute_option(CLI::App& verb, ComputeType& type);
 
+// The options of --stream; `max_disk`: the text of --max-disk, or "".
+StreamOptions stream_options(const std::string& max_disk = {});
 // "5B", "500M", "1e9", "100K": mergekit's suffixes are decimal. Error(kUsage) names the option.
 uint64_t parse_bytes(const std::string& text, std::string_view option);
 

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/suggest.h"
+#include "eval/needed_data.h"
 #include "eval/tasks/task.h"
 #include "io/hub_cache.h"
 #include "text/formats/guess.h"
@@ -105,6 +106,43 @@ std::string data_format_of(const TaskOptions& options) {
   TaskOptions resolved = options;
   resolved.data = resolved_data(options.data);
   return format_of(resolved, task);
+}
+
+namespace {
+
+// Data that the user names by an id.
+void add_named(const std::filesystem::path& data, std::vector<std::string>& names) {
+  const std::string text = data.string(), name = text.substr(0, text.rfind('#'));
+  std::error_code error;
+  if (!text.empty() && is_data_set_id(name) && !std::filesystem::exists(text, error) &&
+      !std::filesystem::exists(name, error))
+    names.push_back(text);
+}
+
+void add_known(const TaskData& data, const std::filesystem::path& folder,
+               std::vector<std::string>& names) {
+  try {
+    find_task_data(data, folder);
+  } catch (const Error&) {
+    names.push_back(fmt::format("{}#{}{}{}", data.dataset, data.config,
+                                data.config.empty() ? "" : "/", data.split));
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> data_to_fetch(const TaskOptions& options) {
+  std::vector<std::string> names;
+  const Task& task = task_of(options);
+  TaskOptions o = options;
+  if (o.own) settle_own(o);
+  add_named(o.data, names);
+  add_named(o.shots_data, names);
+  if (!o.data.empty() || task.test.name.empty()) return names;
+  add_known(task.test, o.data_folder, names);
+  if (o.shots.value_or(task.shots) > 0 && o.shots_data.empty() && !task.train.name.empty())
+    add_known(task.train, o.data_folder, names);
+  return names;
 }
 
 bool runs_programs(const TaskOptions& options) {

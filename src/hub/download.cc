@@ -12,10 +12,9 @@
 #include <thread>
 
 #include "base/error.h"
-#include "base/git_hash.h"
-#include "base/hash.h"
 #include "base/human.h"
 #include "base/start_thread.h"
+#include "hub/content_hash.h"
 #include "io/disk.h"
 
 namespace lewis {
@@ -27,27 +26,6 @@ constexpr size_t kPiece = 1 << 20;
 // A try that brings so much, or a sixteenth of the file, was worth it: the next are not counted as
 // if nothing had come.
 constexpr uint64_t kProgress = 1 << 20;
-
-// The hash by which the hub names a content: SHA-256, git's SHA-1, or another that is not known.
-class ContentHash {
- public:
-  explicit ContentHash(const RemoteFile& file) : name_(file.blob) {
-    if (name_.size() == 64) sha256_.emplace();
-    if (name_.size() == 40) git_.emplace(file.size);
-  }
-  void add(std::span<const std::byte> bytes) {
-    if (sha256_) sha256_->add(bytes);
-    if (git_) git_->add(bytes);
-  }
-  // The hash of what was added; the expected one where it cannot be computed.
-  std::string result() { return sha256_ ? sha256_->hex() : git_ ? git_->hex() : name_; }
-  std::string_view kind() const { return sha256_ ? "SHA-256" : "git hash"; }
-
- private:
-  std::string name_;
-  std::optional<Sha256> sha256_;
-  std::optional<GitBlobHash> git_;
-};
 
 // The first byte of a "bytes 100-199/200"; nothing when it is something else.
 std::optional<uint64_t> range_begin(const std::string& content_range) {
@@ -310,7 +288,8 @@ class Crew {
   std::exception_ptr error_;
 };
 
-// The files that the snapshot lacks, largest first, so that the last to end are small.
+}  // namespace
+
 std::vector<RemoteFile> missing_files(const HubClient& hub, const CacheEntry& entry,
                                       const RepoId& id, const std::string& commit,
                                       const std::vector<RemoteFile>& files) {
@@ -322,8 +301,6 @@ std::vector<RemoteFile> missing_files(const HubClient& hub, const CacheEntry& en
   std::ranges::stable_sort(missing, std::greater(), &RemoteFile::size);
   return missing;
 }
-
-}  // namespace
 
 Downloaded download(const HubClient& hub, const RepoId& id, const std::string& commit,
                     const std::vector<RemoteFile>& files, const ProgressFn& progress) {

@@ -10,6 +10,11 @@
 
 namespace lewis {
 
+// The files that the commit's snapshot lacks, with size and hash, largest first. Throws HubFailure.
+std::vector<RemoteFile> missing_files(const HubClient& hub, const CacheEntry& entry,
+                                      const RepoId& id, const std::string& commit,
+                                      const std::vector<RemoteFile>& files);
+
 struct Downloaded {
   uint64_t files = 0, bytes = 0;  // that came over the network
 };

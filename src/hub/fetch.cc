@@ -43,8 +43,8 @@ std::string read_index(const fs::path& snapshot) {
 }
 
 bool has_part(const fs::path& snapshot, ModelPart part) {
-  return part == ModelPart::kWhole ? is_whole_model(snapshot)
-                                   : is_there(snapshot / "tokenizer.json");
+  return part == ModelPart::kTokenizer ? is_there(snapshot / "tokenizer.json")
+                                       : is_whole_model(snapshot);
 }
 
 }  // namespace
@@ -79,7 +79,7 @@ std::optional<FetchedModel> ModelFetcher::cached_model(const RepoId& id, ModelPa
   std::error_code error;
   if (commit.find('/') != commit.npos || !fs::is_directory(folder, error)) return std::nullopt;
   if (!client_.options().offline && !has_part(folder, part)) return std::nullopt;
-  return FetchedModel{commit, folder, {}};
+  return FetchedModel{commit, folder, {}, {}};
 }
 
 FetchedModel ModelFetcher::fetch_anew(const RepoId& id, ModelPart part, bool cached) {
@@ -87,8 +87,8 @@ FetchedModel ModelFetcher::fetch_anew(const RepoId& id, ModelPart part, bool cac
   const RemoteRepo repo = client_.list(id, cached ? 1 : HubClient::kTries);
   const CacheEntry entry(client_.options().cache, id);
   const fs::path snapshot = entry.snapshot(repo.commit);
-  const bool whole = part == ModelPart::kWhole;
-  FetchedModel model{repo.commit, snapshot, {}};
+  const bool whole = part != ModelPart::kTokenizer;
+  FetchedModel model{repo.commit, snapshot, {}, {}};
   if (whole && !find_file(repo, kIndexFile)) weight_files(repo, "");  // refuses before any download
   const auto get = [&](const std::vector<RemoteFile>& files) {
     const Downloaded some = download(client_, id, repo.commit, files, progress_);
@@ -96,7 +96,16 @@ FetchedModel ModelFetcher::fetch_anew(const RepoId& id, ModelPart part, bool cac
     model.downloaded.bytes += some.bytes;
   };
   get(whole ? small_files(repo) : tokenizer_files(repo));
-  if (whole) get(weight_files(repo, find_file(repo, kWeightsFile) ? "" : read_index(snapshot)));
+  if (whole) {
+    const auto weights =
+        weight_files(repo, find_file(repo, kWeightsFile) ? "" : read_index(snapshot));
+    const bool adapter = weights.size() == 1 && weights[0].name == kAdapterFile;
+    if (part == ModelPart::kWhole || adapter) {
+      get(weights);
+    } else {
+      model.far = missing_files(client_, entry, id, repo.commit, weights);
+    }
+  }
   std::error_code error;
   if (!fs::is_directory(snapshot, error))
     throw input_error("{}: has no file that is needed", id.label());

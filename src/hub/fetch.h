@@ -7,6 +7,8 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "hub/download.h"
 
@@ -17,12 +19,14 @@ namespace lewis {
 using ChooseFiles = std::function<std::vector<std::string>(const std::vector<std::string>& names,
                                                            const std::string& readme)>;
 
-enum class ModelPart { kWhole, kTokenizer };
+// kWithoutWeights: all but the weights of a model; an adapter has its weights.
+enum class ModelPart { kWhole, kTokenizer, kWithoutWeights };
 
 struct FetchedModel {
   std::string commit;
   std::filesystem::path folder;  // the snapshot in the cache
   Downloaded downloaded;
+  std::vector<RemoteFile> far{};  // kWithoutWeights: the weights that the snapshot lacks
 };
 
 // Fetches models and data sets, each at most once.

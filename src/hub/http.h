@@ -40,6 +40,7 @@ struct LewisHttpResponseDeleter {
 class HttpResponse {
  public:
   unsigned status() const { return status_; }
+  const std::string& url() const { return url_; }  // that was asked for
   // The value of a header by its name in small letters; "" if there is none.
   const std::string& header(const std::string& name) const;
   // Some more bytes of the body; 0 at its end. Error(kResource) when the connection breaks,

@@ -39,13 +39,6 @@ std::optional<uint64_t> number_in(std::string_view text) {
   return whole ? std::optional(number) : std::nullopt;
 }
 
-// An ETag without its quotes and its mark of weakness.
-std::string bare_etag(std::string etag) {
-  if (etag.starts_with("W/")) etag.erase(0, 2);
-  std::erase(etag, '"');
-  return etag;
-}
-
 // Seconds that an answer asks to wait: Retry-After as a number or a date, or RateLimit's t.
 std::optional<uint64_t> wanted_wait(const HttpResponse& response) {
   const std::string& after = response.header("retry-after");
@@ -97,6 +90,12 @@ RemoteFile file_of(const Json& sibling) {
 }
 
 }  // namespace
+
+std::string bare_etag(std::string etag) {
+  if (etag.starts_with("W/")) etag.erase(0, 2);
+  std::erase(etag, '"');
+  return etag;
+}
 
 std::string RepoId::label() const { return revision == "main" ? name : name + "@" + revision; }
 

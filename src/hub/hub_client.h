@@ -39,6 +39,9 @@ struct RemoteFile {
   std::string blob;
 };
 
+// An ETag without its quotes and its mark of weakness.
+std::string bare_etag(std::string etag);
+
 struct RemoteRepo {
   RepoId id;
   std::string commit;

@@ -1,7 +1,5 @@
 #include "io/checkpoint.h"
 
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <map>
 #include <set>
@@ -264,13 +262,21 @@ struct Contradictions {
 
 }  // namespace
 
+// True for a file of the folder, and for one that lies elsewhere.
+bool Checkpoint::has(std::string_view file) const {
+  return has_model_file(folder_, file) || (far_ && far_->find(folder_ / file));
+}
+
 void Checkpoint::open_shards(const CheckpointIndex& index) {
   for (const std::string& name : index.shards) {
-    if (!has_model_file(folder_, name)) {
+    if (has_model_file(folder_, name)) {
+      shards_.push_back(std::make_unique<SafetensorsFile>(folder_ / name));
+    } else if (auto far = far_ ? far_->find(folder_ / name) : nullptr) {
+      shards_.push_back(std::make_unique<SafetensorsFile>(folder_ / name, std::move(far)));
+    } else {
       throw input_error("{}: shard is missing (named by {})", (folder_ / name).string(),
                         index.file);
     }
-    shards_.push_back(std::make_unique<SafetensorsFile>(folder_ / name));
   }
 }
 
@@ -321,13 +327,14 @@ void Checkpoint::choose_tensors(const CheckpointIndex& index) {
   wrong.add_to(notes_, index);
 }
 
-Checkpoint Checkpoint::open(const fs::path& folder) {
+Checkpoint Checkpoint::open(const fs::path& folder, std::shared_ptr<const FarFiles> far) {
   if (!is_folder(folder)) throw input_error("{}: no such folder", folder.string());
   Checkpoint c;
   c.folder_ = folder;
   c.label_ = folder.string();
+  c.far_ = std::move(far);
   CheckpointIndex index;
-  if (has_model_file(folder, kSingle)) {
+  if (c.has(kSingle)) {
     index.shards = {std::string(kSingle)};
   } else if (has_model_file(folder, kIndex)) {
     index = read_index(folder);
@@ -346,13 +353,25 @@ Checkpoint Checkpoint::open(const fs::path& folder) {
   return c;
 }
 
-void Checkpoint::read(const TensorInfo& tensor, int64_t first, std::span<std::byte> out) const {
+const SafetensorsFile& Checkpoint::shard_of(const TensorInfo& tensor) const {
   const auto it =
       std::lower_bound(tensors_.begin(), tensors_.end(), tensor.name,
                        [](const TensorInfo& t, const std::string& n) { return t.name < n; });
-  const SafetensorsFile& shard = *shards_[shard_of_[static_cast<size_t>(it - tensors_.begin())]];
+  return *shards_[shard_of_[static_cast<size_t>(it - tensors_.begin())]];
+}
+
+void Checkpoint::read(const TensorInfo& tensor, int64_t first, std::span<std::byte> out) const {
+  const SafetensorsFile& shard = shard_of(tensor);
   shard.read(*shard.find(tensor.name), static_cast<uint64_t>(first) * dtype_size(tensor.dtype),
              out);
+}
+
+ReadCost Checkpoint::read_cost(const TensorInfo& tensor) const {
+  ReadCost cost = TensorSource::read_cost(tensor);
+  if (!far_) return cost;
+  const SafetensorsFile& shard = shard_of(tensor);
+  if (const auto place = shard.far_place(*shard.find(tensor.name))) cost.places.push_back(*place);
+  return cost;
 }
 
 const Json& Checkpoint::config() const {
@@ -375,11 +394,7 @@ uint64_t Checkpoint::total_bytes() const {
 std::string Checkpoint::fingerprint() const {
   Sha256 hash;
   for (const auto& shard : shards_) {
-    struct stat info {};
-    if (::stat(shard->path().c_str(), &info) != 0)
-      throw input_error("{}: is gone", shard->path().string());
-    hash.add(fmt::format("{} {} {}.{:09}\n", shard->path().filename().string(), info.st_size,
-                         info.st_mtim.tv_sec, info.st_mtim.tv_nsec));
+    hash.add(fmt::format("{} {}\n", shard->path().filename().string(), shard->state()));
     hash.add(shard->header());
   }
   hash.add(choices_);

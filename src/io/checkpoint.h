@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/json_fwd.h"
@@ -20,11 +21,14 @@ class Checkpoint final : public TensorSource {
   // Opens every shard and proves every header. Throws Error(kInput) that names the file: no such
   // folder, missing or truncated shard, an index that names a file outside the folder. Where index
   // and shards contradict each other, the shards decide, as they do in transformers (see notes).
-  static Checkpoint open(const std::filesystem::path& folder);
+  // `far` has the shards that are not in the folder; null: there are none.
+  static Checkpoint open(const std::filesystem::path& folder,
+                         std::shared_ptr<const FarFiles> far = nullptr);
 
   const std::string& label() const override { return label_; }
   const std::vector<TensorInfo>& tensors() const override { return tensors_; }
   void read(const TensorInfo& tensor, int64_t first, std::span<std::byte> out) const override;
+  ReadCost read_cost(const TensorInfo& tensor) const override;
 
   const std::filesystem::path& folder() const { return folder_; }
   std::vector<std::filesystem::path> shard_paths() const;
@@ -37,15 +41,19 @@ class Checkpoint final : public TensorSource {
   // Sum of the tensors' bytes.
   uint64_t total_bytes() const;
   // A hash that changes when the checkpoint does: SHA-256 over names, sizes, times of change and
-  // headers of the shards and the bytes of config.json. Does not read the weights.
+  // headers of the shards and the bytes of config.json. Does not read the weights. A shard that
+  // lies elsewhere has its identity instead of size and time.
   std::string fingerprint() const;
 
  private:
   Checkpoint() = default;
+  bool has(std::string_view file) const;
+  const SafetensorsFile& shard_of(const TensorInfo& tensor) const;
   void open_shards(const CheckpointIndex& index);
   void choose_tensors(const CheckpointIndex& index);
 
   std::filesystem::path folder_;
+  std::shared_ptr<const FarFiles> far_;
   std::string label_;
   std::vector<TensorInfo> tensors_;  // sorted by name
   std::vector<size_t> shard_of_;     // per tensor: index into shards_

@@ -178,4 +178,19 @@ uint64_t verify_folder(const fs::path& folder, Threads& threads, const ProgressF
   return total;
 }
 
+void verify_sizes(const fs::path& folder) {
+  const Manifest m = read_manifest(folder / kManifestName);
+  verify_no_others(folder, m);
+  for (const auto& [name, sha256] : m.files) verify_file(folder / name, sha256);
+  for (const ShardRecord& s : m.shards) {
+    const fs::path path = folder / s.name;
+    std::error_code error;
+    const uint64_t bytes = fs::file_size(path, error);
+    if (!error && bytes == s.bytes) continue;
+    throw Error(ExitCode::kVerify, error ? fmt::format("{}: is missing", path.string())
+                                         : fmt::format("{}: has {} bytes, {} were written",
+                                                       path.string(), bytes, s.bytes));
+  }
+}
+
 }  // namespace lewis

@@ -50,6 +50,10 @@ ShardRecord shard_from_json(const Json& record);
 uint64_t verify_folder(const std::filesystem::path& folder, Threads& threads,
                        const ProgressFn& progress);
 
+// What can be seen of that without reading the shards: that they have the bytes of the manifest by
+// number, and that the small files are what was written. Throws as verify_folder.
+void verify_sizes(const std::filesystem::path& folder);
+
 // SHA-256 of a whole file; XXH3 (64 bits) of a part of one; both as hexadecimal digits.
 std::string file_sha256(const File& file);
 std::string xxh3_of(const File& file, uint64_t begin, uint64_t size);

@@ -1,5 +1,7 @@
 #include "io/safetensors.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <bit>
 #include <cstring>
@@ -18,30 +20,6 @@ namespace {
 
 constexpr uint64_t kMaxHeader = 100'000'000;
 constexpr size_t kMostPlainMetadata = 100'000;  // programs write a few entries
-
-std::string read_header(const File& file, const std::filesystem::path& path, uint64_t size) {
-  if (size < 8)
-    throw input_error("{}: {} bytes, expected at least the 8 of the header's length", path.string(),
-                      size);
-  uint64_t length = 0;
-  file.read_at(0, std::as_writable_bytes(std::span(&length, 1)));
-  std::string begin(std::min<uint64_t>(size, 64), '\0');
-  file.read_at(0, std::as_writable_bytes(std::span(begin)));
-  if (is_lfs_pointer(begin)) throw lfs_pointer_error(path);
-  if (length > kMaxHeader) {
-    throw input_error(
-        "{}: the header claims {} bytes, at most {} are accepted: not a safetensors file?",
-        path.string(), length, kMaxHeader);
-  }
-  if (length > size - 8) {
-    throw input_error(
-        "{}: the header claims {} bytes, the file has {} behind the length: truncated?",
-        path.string(), length, size - 8);
-  }
-  std::string header(length, '\0');
-  file.read_at(8, std::as_writable_bytes(std::span(header)));
-  return header;
-}
 
 // A value as messages show it.
 std::string short_text(const Json& value) {
@@ -233,14 +211,48 @@ bool scan_header(const std::string& text, const std::filesystem::path& path, Hea
 
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& path)
     : path_(path), file_(File::open_read(path)) {
-  const uint64_t size = file_.size();
-  header_ = read_header(file_, path, size);
+  prove(file_->size());
+}
+
+SafetensorsFile::SafetensorsFile(const std::filesystem::path& path,
+                                 std::shared_ptr<const RangeSource> far)
+    : path_(path), far_(std::move(far)) {
+  prove(far_->size());
+}
+
+std::string SafetensorsFile::read_header(uint64_t size) const {
+  if (size < 8)
+    throw input_error("{}: {} bytes, expected at least the 8 of the header's length",
+                      path_.string(), size);
+  uint64_t length = 0;
+  read_at(0, std::as_writable_bytes(std::span(&length, 1)));
+  std::string begin(std::min<uint64_t>(size, 64), '\0');
+  read_at(0, std::as_writable_bytes(std::span(begin)));
+  if (is_lfs_pointer(begin)) throw lfs_pointer_error(path_);
+  if (length > kMaxHeader) {
+    throw input_error(
+        "{}: the header claims {} bytes, at most {} are accepted: not a safetensors file?",
+        path_.string(), length, kMaxHeader);
+  }
+  if (length > size - 8) {
+    throw input_error(
+        "{}: the header claims {} bytes, the file has {} behind the length: truncated?",
+        path_.string(), length, size - 8);
+  }
+  std::string header(length, '\0');
+  read_at(8, std::as_writable_bytes(std::span(header)));
+  return header;
+}
+
+// Reads the header and proves it; `size`: of the file.
+void SafetensorsFile::prove(uint64_t size) {
+  header_ = read_header(size);
   Header header;
-  if (!scan_header(header_, path, header)) header = parse_header(header_, path);
+  if (!scan_header(header_, path_, header)) header = parse_header(header_, path_);
   metadata_ = std::move(header.metadata);
-  check_names(header.tensors, path);
+  check_names(header.tensors, path_);
   const uint64_t data_begin = 8 + header_.size();
-  check_tiling(header.tensors, size - data_begin, path);
+  check_tiling(header.tensors, size - data_begin, path_);
   entries_.reserve(header.tensors.size());
   for (Parsed& t : header.tensors) {
     t.entry.begin += data_begin;
@@ -257,10 +269,23 @@ const SafetensorsFile::Entry* SafetensorsFile::find(std::string_view name) const
 
 void SafetensorsFile::read(const Entry& entry, uint64_t offset, std::span<std::byte> out) const {
   try {
-    file_.read_at(entry.begin + offset, out);
+    read_at(entry.begin + offset, out);
   } catch (const Error& e) {
+    if (e.code() == ExitCode::kInterrupted) throw;
     throw Error(e.code(), fmt::format("{} (tensor {})", e.what(), entry.info.name));
   }
+}
+
+std::optional<FilePlace> SafetensorsFile::far_place(const Entry& entry) const {
+  if (!far_) return std::nullopt;
+  return FilePlace{far_.get(), entry.begin, byte_size(entry.info)};
+}
+
+std::string SafetensorsFile::state() const {
+  if (far_) return far_->identity();
+  struct stat info {};
+  if (::stat(path_.c_str(), &info) != 0) throw input_error("{}: is gone", path_.string());
+  return fmt::format("{} {}.{:09}", info.st_size, info.st_mtim.tv_sec, info.st_mtim.tv_nsec);
 }
 
 SafetensorsLayout::SafetensorsLayout(std::vector<TensorInfo> tensors, const Metadata& metadata) {

@@ -4,12 +4,15 @@
 
 #include <filesystem>
 #include <map>
+#include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "base/tensor.h"
 #include "io/file.h"
+#include "io/range_source.h"
 
 namespace lewis {
 
@@ -26,6 +29,8 @@ class SafetensorsFile {
 
   // Throws Error(kInput) that names the file, the tensor, what was expected and what was found.
   explicit SafetensorsFile(const std::filesystem::path& path);
+  // The same of a file that lies elsewhere; `path` is its name in messages.
+  SafetensorsFile(const std::filesystem::path& path, std::shared_ptr<const RangeSource> far);
 
   const std::filesystem::path& path() const { return path_; }
   const std::vector<Entry>& entries() const { return entries_; }  // sorted by name
@@ -36,10 +41,21 @@ class SafetensorsFile {
   // Reads out.size() bytes that begin `offset` bytes into the tensor. From any thread. A file that
   // became shorter since it was opened is an Error(kInput), never a signal.
   void read(const Entry& entry, uint64_t offset, std::span<std::byte> out) const;
+  // Where the tensor lies in a file that lies elsewhere; nothing for a file on disk.
+  std::optional<FilePlace> far_place(const Entry& entry) const;
+  // Size and time of change of the file now, or the identity of one that lies elsewhere.
+  std::string state() const;
 
  private:
+  void read_at(uint64_t offset, std::span<std::byte> out) const {
+    file_ ? file_->read_at(offset, out) : far_->read_at(offset, out);
+  }
+  std::string read_header(uint64_t size) const;
+  void prove(uint64_t size);
+
   std::filesystem::path path_;
-  File file_;
+  std::optional<File> file_;
+  std::shared_ptr<const RangeSource> far_;  // null: file_ is read
   std::string header_;
   std::vector<Entry> entries_;
   Metadata metadata_;

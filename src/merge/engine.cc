@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <future>
+#include <iterator>
 
 #include "base/build.h"
 #include "base/dump_json.h"
@@ -11,6 +12,7 @@
 #include "base/page_buffer.h"
 #include "io/model_writer.h"
 #include "io/out_folder.h"
+#include "merge/far_reads.h"
 #include "merge/fusing_writer.h"
 #include "merge/inputs.h"
 #include "merge/model_card.h"
@@ -57,6 +59,7 @@ uint64_t whole_bytes(const OutputTensor& tensor) {
 struct MemoryPlan {
   uint64_t whole = 512 << 20;  // tensors up to this size whole, two at a time
   uint64_t block = 128 << 20;  // of larger ones, two blocks at a time
+  uint64_t ahead = 256 << 20;  // bytes that come from the network before they are needed
 };
 
 int64_t block_elements(const OutputTensor& tensor, uint64_t block_bytes) {
@@ -71,7 +74,8 @@ class Merge {
         TensorWriter& writer, Threads& threads)
       : inputs_(inputs), progress_(progress), memory_(memory), writer_(writer), threads_(threads) {}
 
-  void run(MergeReport& report) {
+  // `spool`: a folder for bytes that came from the network and are too many for the memory.
+  void run(MergeReport& report, const std::filesystem::path& spool) {
     std::vector<size_t> todo;  // without what an earlier run has finished
     for (size_t i = 0; i < writer_.tensors().size(); ++i) {
       if (writer_.is_done(i)) {
@@ -81,27 +85,34 @@ class Merge {
       }
       todo.push_back(i);
       total_ += bytes_read_for(output(i)) + byte_size(writer_.tensors()[i]);
+      far_.add(output(i), !is_whole(i));
     }
+    far_.begin({memory_.ahead, spool});
     for (size_t i = 0; i < todo.size();) {
       const bool whole = is_whole(todo[i]);
       size_t end = i;
       while (end < todo.size() && is_whole(todo[end]) == whole) ++end;
       const auto part = std::span(todo).subspan(i, end - i);
-      whole ? run_whole(part, report) : run_in_blocks(part, report);
+      whole ? run_whole(part, i, report) : run_in_blocks(part, i, report);
       i = end;
     }
+    std::ranges::copy(far_.end(), std::back_inserter(report.warnings));
   }
+  // True when it failed since bytes did not come over the network.
+  bool is_cut() const { return far_.is_cut(); }
 
  private:
   bool is_whole(size_t tensor) const { return whole_bytes(output(tensor)) <= memory_.whole; }
 
-  void run_whole(std::span<const size_t> todo, MergeReport& report) {
+  // `step`: the number of the first in far_.
+  void run_whole(std::span<const size_t> todo, size_t step, MergeReport& report) {
     Station stations[2];
     begin_read(stations[0], todo[0]);
     for (size_t i = 0; i < todo.size(); ++i) {
       Station& now = stations[i % 2];
       Station& next = stations[(i + 1) % 2];
       now.reading.get();
+      far_.finish(step + i);
       if (i + 1 < todo.size()) begin_read(next, todo[i + 1]);
       now.wait_written();
       const std::span<const std::byte> result = compute(now, report);
@@ -114,12 +125,13 @@ class Merge {
     for (Station& s : stations) s.wait_written();
   }
 
-  void run_in_blocks(std::span<const size_t> todo, MergeReport& report) {
+  void run_in_blocks(std::span<const size_t> todo, size_t step, MergeReport& report) {
     for (const size_t tensor : todo) {
       const OutputTensor& t = output(tensor);
       const StreamedInputs in(t.sources(), block_elements(t, memory_.block));
       StreamedOutput out(writer_, tensor);
       count(t, inputs_.merge(t, in, out, threads_), report);
+      far_.finish(step++);
       out.finish();
       tell(tensor);
     }
@@ -163,6 +175,7 @@ class Merge {
   MemoryPlan memory_;
   TensorWriter& writer_;
   Threads& threads_;
+  FarReads far_;
   uint64_t done_ = 0, total_ = 0;
 };
 
@@ -204,15 +217,30 @@ uint64_t least_block(const MergeInputs& inputs) {
   return std::min<uint64_t>(largest, 4 << 20);
 }
 
+constexpr uint64_t kLeastAhead = 16 << 20;  // bytes from the network; less would make it wait
+
+// How often a tensor is in memory: two at a time, and once more as it came over the network.
+uint64_t copies(bool far) { return far ? 3 : 2; }
+
+// The smallest limit that can be kept.
+uint64_t least_memory(const MergeInputs& inputs, size_t threads, bool far) {
+  return other_memory(inputs, threads) + (far ? kLeastAhead : 0) +
+         copies(far) * least_block(inputs);
+}
+
 // Fits the limit; Error(kResource) when even the smallest blocks do not.
 MemoryPlan plan_memory(const MergeInputs& inputs, size_t threads, uint64_t limit) {
   MemoryPlan plan;
+  const bool far = reads_far(inputs);
+  if (!far) plan.ahead = 0;
   if (limit == 0) return plan;
-  const uint64_t other = other_memory(inputs, threads), least = other + 2 * least_block(inputs);
+  const uint64_t least = least_memory(inputs, threads, far);
   if (limit < least)
     throw resource_error("--max-memory {}: this merge needs at least {} bytes", limit, least);
-  plan.whole = std::min(plan.whole, (limit - other) / 2);
-  plan.block = std::min(plan.block, (limit - other) / 2);
+  if (far) plan.ahead = std::min(plan.ahead, kLeastAhead + (limit - least) / 4);
+  const uint64_t other = other_memory(inputs, threads) + plan.ahead;
+  plan.whole = std::min(plan.whole, (limit - other) / copies(far));
+  plan.block = std::min(plan.block, (limit - other) / copies(far));
   return plan;
 }
 
@@ -225,27 +253,18 @@ MergeCost cost_of(const MergeInputs& inputs, size_t threads, uint64_t max_memory
     cost.tensors += 1;
     cost.parameters += static_cast<uint64_t>(element_count(t.info.shape));
     cost.bytes_read += bytes_read_for(t);
+    cost.bytes_fetched += far_bytes(t);
     cost.bytes_written += byte_size(t.info);
     largest = std::max(largest, whole <= plan.whole ? whole : plan.block);
   }
   if (inputs.tokenizer().plan) cost.vocabulary = inputs.tokenizer().plan->rows();
-  const uint64_t other = other_memory(inputs, threads);
-  cost.peak_memory = other + 2 * largest;
-  cost.least_memory = other + 2 * least_block(inputs);
+  const uint64_t other = other_memory(inputs, threads) + plan.ahead;
+  cost.peak_memory = other + copies(plan.ahead > 0) * largest;
+  cost.least_memory = least_memory(inputs, threads, plan.ahead > 0);
   return cost;
 }
 
 }  // namespace
-
-MergePreview preview_merge(const Recipe& recipe, const MergeOptions& options,
-                           const Threads& threads) {
-  const MergeInputs inputs(
-      recipe, {.seed = options.seed, .threads = threads.count(), .tokenizers = options.tokenizers});
-  MergePreview preview{cost_of(inputs, threads.count(), options.max_memory), inputs.warnings()};
-  std::ranges::copy(check_companions(inputs, !options.no_tokenizer),
-                    std::back_inserter(preview.notes));
-  return preview;
-}
 
 namespace {
 
@@ -271,16 +290,32 @@ std::string plan_hash(const MergeInputs& inputs, const MergeOptions& options,
   return sha256_hex(dump_json(plan));
 }
 
-Json about(const MergeInputs& inputs, const MergeOptions& options,
+Json about(const MergeInputs& inputs, const MergeOptions& options, const PublicNames& names,
            const std::vector<std::string>& models) {
   Json sources = Json::array();
   for (size_t m = 0; m < models.size(); ++m) {
-    sources.push_back({{"model", inputs.models()[m]->name}, {"fingerprint", models[m]}});
+    sources.push_back({{"model", names.of(inputs.models()[m]->name)}, {"fingerprint", models[m]}});
   }
-  return {{"lewis_version", version_and_build()}, {"seed", options.seed}, {"sources", sources}};
+  Json about = {
+      {"lewis_version", version_and_build()}, {"seed", options.seed}, {"sources", sources}};
+  if (!options.job.empty()) about["job"] = options.job;
+  return about;
 }
 
 }  // namespace
+
+MergePreview preview_merge(const Recipe& recipe, const MergeOptions& options,
+                           const Threads& threads) {
+  const PublicNames names(recipe, options.model_ids);
+  const MergeInputs inputs(
+      recipe, {.seed = options.seed, .threads = threads.count(), .tokenizers = options.tokenizers});
+  MergePreview preview{cost_of(inputs, threads.count(), options.max_memory), inputs.warnings(),
+                       plan_hash(inputs, options, fingerprints(inputs))};
+  std::ranges::copy(check_companions(inputs, !options.no_tokenizer),
+                    std::back_inserter(preview.notes));
+  std::ranges::copy(names.notes(), std::back_inserter(preview.notes));
+  return preview;
+}
 
 MergeReport merge(const Recipe& recipe, const MergeOptions& options, Threads& threads) {
   check_merge_target(recipe, options);
@@ -299,19 +334,25 @@ MergeReport merge(const Recipe& recipe, const MergeOptions& options, Threads& th
                       .resume = options.resume,
                       .require_partial = options.require_partial,
                       .plan = plan_hash(inputs, options, models)});
+  FusingWriter parts(writer, written, outputs_of(inputs));
+  Merge work(inputs, options.progress, memory, parts, threads);
   try {
-    FusingWriter parts(writer, written, outputs_of(inputs));
-    Merge(inputs, options.progress, memory, parts, threads).run(report);
+    const std::filesystem::path out = resolved_out(options.out);
+    work.run(report, out.parent_path());
   } catch (const Error& e) {
-    if (e.code() != ExitCode::kInterrupted) throw;
+    if (e.code() != ExitCode::kInterrupted && !work.is_cut()) throw;
     writer.keep_partial();
     throw Error(e.code(),
                 fmt::format("{}; the finished shards stay in {}.partial, --resume goes on",
                             e.what(), options.out.string()));
   }
-  std::ranges::copy(
-      add_companions(inputs, options.out.filename().string(), !options.no_tokenizer, writer),
-      std::back_inserter(report.warnings));
+  const PublicNames names(recipe, options.model_ids);
+  const CardFacts facts{.name = options.out.filename().string(),
+                        .names = names,
+                        .seed = options.seed,
+                        .shard_bytes = options.shard_bytes,
+                        .tokenizer = !options.no_tokenizer};
+  std::ranges::copy(add_companions(inputs, facts, writer), std::back_inserter(report.warnings));
   if (fingerprints(inputs) != models) {
     throw input_error("{}: a model was changed while it was read", recipe.file.string());
   }
@@ -319,7 +360,7 @@ MergeReport merge(const Recipe& recipe, const MergeOptions& options, Threads& th
   report.bytes_written = writer.tensor_bytes();
   report.shards = writer.shards();
   if (options.run_record) writer.add_note(std::string(kRunRecordName), options.run_record(report));
-  writer.commit(about(inputs, options, models));
+  writer.commit(about(inputs, options, names, models));
   return report;
 }
 

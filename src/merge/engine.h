@@ -13,6 +13,7 @@
 #include "base/progress.h"
 #include "base/threads.h"
 #include "merge/input_model.h"
+#include "merge/public_names.h"
 #include "recipe/recipe.h"
 
 namespace lewis {
@@ -34,6 +35,8 @@ struct MergeOptions {
   // no part of the result (the manifest does not list it). Null: no such file is written.
   std::function<std::string(const MergeReport&)> run_record{};
   std::shared_ptr<const InputModel> refined{};  // see OpenOptions
+  ModelIds model_ids{};                         // see PublicNames
+  std::string job;  // a hash of all that was asked for; the manifest keeps it as about.job
 };
 
 // Refuses, before any work, an OUT that exists while `force` is not set, an OUT inside a source and
@@ -45,6 +48,7 @@ void check_merge_target(const Recipe& recipe, const MergeOptions& options);
 struct MergePreview {
   MergeCost cost;
   std::vector<std::string> notes;  // that merge() gives, one line each
+  std::string plan;                // a hash of all that decides the bytes, refinement aside
 };
 // Opens all models and checks all that merge() checks before it writes, except for OUT itself: the
 // files beside the weights, too. Error(kResource) when options.max_memory cannot be kept.

@@ -61,9 +61,10 @@ void settle_tied_head(InputModel& model) {
       without_tensors(std::move(model.source), [&](const TensorInfo& t) { return t.name == head; });
 }
 
-InputModel open_folder(const fs::path& folder) {
+InputModel open_folder(const fs::path& folder, std::shared_ptr<const FarFiles> far) {
   InputModel model;
-  const auto checkpoint = std::make_shared<const Checkpoint>(Checkpoint::open(folder));
+  const auto checkpoint =
+      std::make_shared<const Checkpoint>(Checkpoint::open(folder, std::move(far)));
   model.source = checkpoint;
   model.folder = folder;
   model.fingerprint = [checkpoint] { return checkpoint->fingerprint(); };
@@ -176,7 +177,8 @@ InputModel open_as_stored(const RecipeModel& model, const OpenOptions& options) 
   if (!model.stage && model.folder.empty())
     throw usage_error("model {}: its tensors are not given, though the recipe was made for tensors",
                       model.model);
-  InputModel opened = model.stage ? open_stage(*model.stage, options) : open_folder(model.folder);
+  InputModel opened =
+      model.stage ? open_stage(*model.stage, options) : open_folder(model.folder, model.far);
   opened.name = model.model;
   if (model.adapter.empty()) return opened;
   const HeadTensors before = find_head(opened.source->tensors());

@@ -14,6 +14,7 @@
 #include "io/model_folder.h"
 #include "io/tied_head.h"
 #include "merge/model_origin.h"
+#include "merge/published_files.h"
 
 namespace lewis {
 namespace {
@@ -112,55 +113,113 @@ std::string config_without_mtp(const std::string& config) {
   return json.dump(2) + "\n";
 }
 
-std::string recipe_text(const Recipe& recipe) {
-  return recipe.text.empty() ? to_yaml(recipe, false) : recipe.text;
-}
-
-// How the card names a model of the recipe: without paths of this machine.
-std::string name_on_card(const RecipeModel& model) {
-  Recipe alone;
-  alone.models.push_back(model);
-  std::string name;
-  for (const ModelOrigin& origin : model_origins(alone))
-    name += (name.empty() ? "" : "+") + origin.id;
-  return model.stage ? model.model : name;
-}
-std::string name_on_card(const Recipe& recipe, const std::string& written) {
-  const auto model = std::ranges::find(recipe.models, written, &RecipeModel::model);
-  return model == recipe.models.end() ? written : name_on_card(*model);
-}
-
 // "Licence: mit. All models have this licence."
 std::string licence_words(const Licence& licence) {
   return fmt::format("Licence: {}. {}", licence.name.empty() ? "not derived" : licence.name,
                      licence.why);
 }
 
+std::string front_matter(const std::vector<ModelOrigin>& origins, const Licence& licence) {
+  std::string text = "---\nbase_model:\n";
+  for (const ModelOrigin& origin : origins) text += fmt::format("- {}\n", quoted(origin.id));
+  text += "base_model_relation: merge\n";
+  if (!licence.name.empty()) {
+    text += is_known_licence(licence.name) ? "license: " : "license: other\nlicense_name: ";
+    text += quoted(licence.name) + "\n";
+  }
+  return text + "library_name: transformers\ntags:\n- mergekit\n- merge\n- lewis\n---\n";
+}
+
+// "- owner/name, commit abc": models as the card lists them.
+std::string models_list(const MergeInputs& inputs, const PublicNames& names) {
+  std::string text;
+  for (const std::string& model : inputs.merged_names()) {
+    const std::string name = names.of(model);
+    const auto& origins = names.origins();
+    const auto origin =
+        std::ranges::find(origins, name.substr(0, name.find('@')), &ModelOrigin::id);
+    const bool known =
+        origin != origins.end() && !origin->commit.empty() && !name.ends_with("@" + origin->commit);
+    text += fmt::format("- {}{}\n", markdown_text(name),
+                        known ? fmt::format(" (commit {})", markdown_text(origin->commit)) : "");
+  }
+  return text;
+}
+
+// The texts that the densities come from.
+std::string measured_words(const Recipe& recipe, const PublicNames& names) {
+  std::string text;
+  if (!recipe.lewis) return text;
+  for (const CalibrationEntry& e : recipe.lewis->calibration) {
+    const std::string model = markdown_text(names.of(e.model));
+    if (e.has_statistics()) {
+      text += fmt::format("- {}: statistics that were there already\n", model);
+      continue;
+    }
+    const std::string data = markdown_text(names.of_data(e.data.string()));
+    text += fmt::format("- {}: {} of {}\n", model,
+                        e.samples ? fmt::format("{} samples", e.samples) : "all samples", data);
+  }
+  return text.empty()
+             ? text
+             : "\nLEWIS measured on calibration text how much of each layer to keep:\n\n" + text;
+}
+
+// The command that merges the same model once more.
+std::string redo_words(const CardFacts& facts) {
+  constexpr uint64_t kUsualShard = 5'000'000'000;
+  std::string options;
+  if (facts.seed != 0) options += fmt::format(" --seed {}", facts.seed);
+  if (facts.shard_bytes != 0 && facts.shard_bytes != kUsualShard)
+    options += fmt::format(" --out-shard-size {}", facts.shard_bytes);
+  if (!facts.tokenizer) options += " --no-copy-tokenizer";
+  std::string text = fmt::format(
+      "\n## How to merge it again\n\nSave the recipe below as `recipe.yml`. lewis {} gives the "
+      "same "
+      "bytes on any machine:\n\n```sh\nlewis merge recipe.yml merged{}\n```\n",
+      version_and_build(), options);
+  const bool local =
+      std::ranges::any_of(facts.names.origins(), [](const ModelOrigin& o) { return !o.of_hub; });
+  if (local) {
+    text +=
+        "\nModels and data without an owner in their names were folders and files where the merge "
+        "was made; lewis looks for them in the working directory.\n";
+  }
+  return text;
+}
+
+// A copied file without folders of this machine, and a note about what was there.
+std::string published(const std::string& file, const std::string& content, const std::string& model,
+                      std::vector<std::string>& notes) {
+  if (!file.ends_with(".json") || file == "tokenizer.json") return content;
+  std::vector<std::string> changed;
+  std::string text = without_folders_in_json(content, model, changed);
+  for (const std::string& key : changed) {
+    notes.push_back(
+        fmt::format("{}: {} names a folder of the machine where the model was made; the merge has "
+                    "only its name",
+                    file, key));
+  }
+  return text;
+}
+
 }  // namespace
 
-std::string model_card(const MergeInputs& inputs, const std::string& name) {
+std::string model_card(const MergeInputs& inputs, const CardFacts& facts) {
   const Recipe& recipe = inputs.recipe();
-  std::string card = "---\nbase_model:\n";
-  const auto origins = model_origins(recipe);
-  for (const ModelOrigin& origin : origins) card += fmt::format("- {}\n", quoted(origin.id));
-  const Licence licence = derived_licence(origins);
-  card += "base_model_relation: merge\n";
-  if (!licence.name.empty()) {
-    card += is_known_licence(licence.name) ? "license: " : "license: other\nlicense_name: ";
-    card += quoted(licence.name) + "\n";
-  }
-  card += "library_name: transformers\ntags:\n- mergekit\n- merge\n- lewis\n---\n";
+  const PublicNames& names = facts.names;
+  const Licence licence = derived_licence(names.origins());
+  std::string card = front_matter(names.origins(), licence);
   card += fmt::format("# {}\n\nA merge of language models, made with lewis {}.\n\n",
-                      markdown_text(name), version_and_build());
+                      markdown_text(facts.name), version_and_build());
   card += fmt::format("Merge method: {}{}.\n\nModels:\n\n", recipe.merge_method,
-                      recipe.base_model
-                          ? fmt::format(", with {} as base",
-                                        markdown_text(name_on_card(recipe, *recipe.base_model)))
-                          : "");
-  for (const std::string& model : inputs.merged_names())
-    card += fmt::format("- {}\n", markdown_text(name_on_card(recipe, model)));
+                      recipe.base_model ? fmt::format(", with {} as base",
+                                                      markdown_text(names.of(*recipe.base_model)))
+                                        : "");
+  card += models_list(inputs, names);
   card += "\n" + markdown_text(licence_words(licence)) + "\n";
-  std::string text = printable_lines(recipe_text(recipe));
+  card += measured_words(recipe, names) + redo_words(facts);
+  std::string text = printable_lines(names.recipe_text());
   if (!text.ends_with('\n')) text += '\n';
   std::string fence = "```";
   while (text.find(fence) != std::string::npos) fence += '`';
@@ -217,27 +276,39 @@ ChangedFiles changed_files_of(const MergeInputs& inputs) {
 
 std::vector<std::string> check_companions(const MergeInputs& inputs, bool tokenizer) {
   const ModelFiles files(inputs.main().folder, changed_files_of(inputs));
-  config_of(inputs);
-  files.read(kGeneration);
+  std::vector<std::string> notes;
+  const auto check = [&](const std::string& name, const std::string& content) {
+    published(name, content, "", notes);
+  };
+  check("config.json", config_of(inputs));
+  if (const auto generation = files.read(kGeneration)) check(kGeneration, *generation);
   const Companions companions = companions_of(files, tokenizer);
-  for (const std::string& file : companions.copied) files.read(file);
-  return companions.notes;
+  for (const std::string& file : companions.copied) {
+    if (const auto content = files.read(file)) check(file, *content);
+  }
+  notes.insert(notes.begin(), companions.notes.begin(), companions.notes.end());
+  return notes;
 }
 
-std::vector<std::string> add_companions(const MergeInputs& inputs, const std::string& name,
-                                        bool tokenizer, TensorWriter& writer) {
+std::vector<std::string> add_companions(const MergeInputs& inputs, const CardFacts& facts,
+                                        TensorWriter& writer) {
   const ModelFiles files(inputs.main().folder, changed_files_of(inputs));
-  const auto copy = [&](const std::string& name_of_file) {
-    if (const auto content = files.read(name_of_file)) writer.add_file(name_of_file, *content);
+  const std::string model = facts.names.of(inputs.main().name);
+  std::vector<std::string> notes;
+  const auto add = [&](const std::string& file, const std::string& content) {
+    writer.add_file(file, published(file, content, model, notes));
   };
-  if (const std::string config = config_of(inputs); !config.empty())
-    writer.add_file("config.json", config);
+  const auto copy = [&](const std::string& file) {
+    if (const auto content = files.read(file)) add(file, *content);
+  };
+  if (const std::string config = config_of(inputs); !config.empty()) add("config.json", config);
   copy(kGeneration);
-  const Companions companions = companions_of(files, tokenizer);
+  const Companions companions = companions_of(files, facts.tokenizer);
   for (const std::string& file : companions.copied) copy(file);
-  writer.add_file("README.md", model_card(inputs, name));
-  writer.add_file("mergekit_config.yml", recipe_text(inputs.recipe()));
-  return companions.notes;
+  writer.add_file("README.md", model_card(inputs, facts));
+  writer.add_file("mergekit_config.yml", facts.names.recipe_text());
+  notes.insert(notes.begin(), companions.notes.begin(), companions.notes.end());
+  return notes;
 }
 
 }  // namespace lewis

@@ -5,11 +5,22 @@
 
 #include "io/tensor_writer.h"
 #include "merge/inputs.h"
+#include "merge/public_names.h"
 
 namespace lewis {
 
-// README.md: front matter (base_model, library_name, tags), method, models, the recipe.
-std::string model_card(const MergeInputs& inputs, const std::string& name);
+// What the small files say of a merge besides its inputs.
+struct CardFacts {
+  std::string name;  // of the model
+  const PublicNames& names;
+  uint64_t seed = 0;
+  uint64_t shard_bytes = 0;  // 0: as usual
+  bool tokenizer = true;     // its files are copied
+};
+
+// README.md: front matter (base_model, licence, library_name, tags), method, models, how to merge
+// it again, the recipe. It has no path of this machine.
+std::string model_card(const MergeInputs& inputs, const CardFacts& facts);
 
 // config.json with its "torch_dtype" or "dtype" set to the type of the weights; all else byte for
 // byte.
@@ -30,8 +41,9 @@ std::vector<std::string> check_companions(const MergeInputs& inputs, bool tokeni
 
 // Adds all of them to the folder. config, generation_config, tokenizer, chat templates and
 // processors (io/model_folder.h) are those of inputs.main(), byte for byte, except for what the two
-// functions above change. `name`: the name of the model. Returns notes about what is left out.
-std::vector<std::string> add_companions(const MergeInputs& inputs, const std::string& name,
-                                        bool tokenizer, TensorWriter& writer);
+// functions above change and for folders of this machine (merge/published_files.h). Returns notes
+// about what is left out or changed.
+std::vector<std::string> add_companions(const MergeInputs& inputs, const CardFacts& facts,
+                                        TensorWriter& writer);
 
 }  // namespace lewis

@@ -72,55 +72,6 @@ const KnownLicence* find_licence(std::string_view name) {
 
 bool is_free_of_conditions(Kind kind) { return kind <= Kind::kAttribution; }
 
-// The id that config.json gives a model. A folder's name may look like one, and is none.
-std::string id_of_config(const fs::path& folder) {
-  try {
-    const Json config = parse_json(read_model_file(folder, "config.json"), "config.json");
-    const std::string name = config.value("_name_or_path", std::string());
-    std::error_code error;
-    const bool is_id = is_hub_id(name) && std::ranges::count(name, '/') == 1 &&
-                       name.find('@') == name.npos && !fs::exists(name, error);
-    return is_id ? name : "";
-  } catch (const std::exception&) {
-    return "";
-  }
-}
-
-ModelOrigin origin_of(const std::string& written, const fs::path& folder) {
-  ModelOrigin origin;
-  if (!folder.empty()) {
-    origin.id = hub_id_of(folder);
-    if (origin.id.empty()) origin.id = id_of_config(folder);
-    try {
-      if (has_model_file(folder, "README.md"))
-        origin.licence = licence_of_card(read_model_file(folder, "README.md"));
-    } catch (const Error&) {
-    }
-  }
-  origin.of_hub = !origin.id.empty();
-  if (!origin.of_hub) origin.id = (fs::path(written) / "").parent_path().filename().string();
-  if (origin.id.empty()) origin.id = written;
-  return origin;
-}
-
-void add_origins(const Recipe& recipe, std::vector<ModelOrigin>& origins) {
-  const auto add = [&](ModelOrigin origin) {
-    const auto same = [&](const ModelOrigin& o) {
-      return o.id == origin.id && o.of_hub == origin.of_hub;
-    };
-    if (std::ranges::none_of(origins, same)) origins.push_back(std::move(origin));
-  };
-  for (const RecipeModel& m : recipe.models) {
-    if (m.stage) {
-      add_origins(*m.stage, origins);
-      continue;
-    }
-    const size_t plus = m.adapter.empty() ? m.model.npos : m.model.rfind('+');
-    add(origin_of(m.model.substr(0, plus), m.folder));
-    if (plus != m.model.npos) add(origin_of(m.model.substr(plus + 1), m.adapter));
-  }
-}
-
 Licence contradiction(const ModelOrigin& a, const ModelOrigin& b) {
   return {LicenceVerdict::kContradiction, "",
           fmt::format("The licences {} of {} and {} of {} cannot both hold for one model.",
@@ -151,10 +102,28 @@ std::string licence_of_card(std::string_view card) {
   }
 }
 
-std::vector<ModelOrigin> model_origins(const Recipe& recipe) {
-  std::vector<ModelOrigin> origins;
-  add_origins(recipe, origins);
-  return origins;
+std::string id_of_config(const fs::path& folder) {
+  try {
+    const Json config = parse_json(read_model_file(folder, "config.json"), "config.json");
+    const std::string name = config.value("_name_or_path", std::string());
+    std::error_code error;
+    // A folder's name may look like an id, and is none.
+    const bool is_id = is_hub_id(name) && std::ranges::count(name, '/') == 1 &&
+                       name.find('@') == name.npos && !fs::exists(name, error);
+    return is_id ? name : "";
+  } catch (const std::exception&) {
+    return "";
+  }
+}
+
+std::string licence_of_folder(const fs::path& folder) {
+  try {
+    return has_model_file(folder, "README.md")
+               ? licence_of_card(read_model_file(folder, "README.md"))
+               : "";
+  } catch (const Error&) {
+    return "";
+  }
 }
 
 Licence derived_licence(const std::vector<ModelOrigin>& parents) {

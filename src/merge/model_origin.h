@@ -1,25 +1,26 @@
 // Where the models of a merge come from, as their files say: ids of the hub and licences.
 #pragma once
 
+#include <filesystem>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "recipe/recipe.h"
-
 namespace lewis {
 
 struct ModelOrigin {
-  // "owner/name" where it is known: the folder is a snapshot of the hub's cache, or config.json
-  // has it as _name_or_path. Else the last part of the name in the recipe, which is no path.
+  // "owner/name" where it is known (merge/public_names.h), else the last part of the name in the
+  // recipe, which is no path.
   std::string id;
-  bool of_hub = false;  // the former
-  std::string licence;  // `license` of README.md, or "" where it says none
+  bool of_hub = false;   // the former
+  std::string licence;   // `license` of README.md, or "" where it says none
+  std::string commit{};  // of a snapshot in the hub's cache
 };
 
-// The models and adapters that the merge is made from in the end, without the stages between; each
-// once.
-std::vector<ModelOrigin> model_origins(const Recipe& recipe);
+// The id that config.json of a folder has as _name_or_path; "" where it has none, or a path.
+std::string id_of_config(const std::filesystem::path& folder);
+// The licence that README.md of a folder states; "" where it states none.
+std::string licence_of_folder(const std::filesystem::path& folder);
 
 // What the licences of a merge's parents make of it.
 enum class LicenceVerdict { kSame, kCompatible, kNonCommercial, kUnknown, kContradiction };

@@ -4,7 +4,8 @@
 #include <set>
 
 #include "recipe/parse/recipe_reader.h"
-#include "yaml/yaml.h"
+#include "recipe/print.h"
+#include "yaml/scalar_places.h"
 
 namespace lewis {
 namespace {
@@ -12,92 +13,215 @@ namespace {
 namespace fs = std::filesystem;
 using Kind = YamlNode::Kind;
 
+// A scalar that names something.
+struct NameUse {
+  NameKind kind = NameKind::kModel;
+  const YamlNode* node = nullptr;
+  std::string revision{};  // of {path, revision}
+  std::string part{};      // of data: "#CONFIG/SPLIT" by the keys beside it
+  bool in_lewis = false;   // the models there are named outside as well
+  std::string name() const {
+    return node->scalar + (revision.empty() ? "" : "@" + revision) + part;
+  }
+};
+
+const YamlNode* scalar_of(const YamlNode& node, std::string_view key) {
+  const YamlNode* found = node.kind == Kind::kMap ? node.find(key) : nullptr;
+  return found && found->kind == Kind::kScalar ? found : nullptr;
+}
+
 class NameCollector {
  public:
-  explicit NameCollector(const fs::path& file) : file_(file) {}
-
-  void add_document_names(const std::vector<YamlNode>& roots) {
-    for (const YamlNode& root : roots) {
-      if (const YamlNode* name = scalar_of(root, "name")) documents_.insert(name->scalar);
-    }
-  }
-
-  // Goes through maps and lists; models stand under these keys wherever they are.
+  // Goes through maps and lists; names stand under these keys wherever they are.
   void collect(const YamlNode& node) {
     for (const auto& [key, value] : node.entries) {
       if (key.scalar == "model" || key.scalar == "base_model" || key.scalar == "lora") {
         add_model(value);
       } else if (key.scalar == "tokenizer_source") {
-        add_tokenizer(value);
+        add(NameKind::kTokenizer, &value);
       } else if (key.scalar == "tokenizer") {
-        if (const YamlNode* source = scalar_of(value, "source")) add_tokenizer(*source);
-      } else if (key.scalar != "lewis" && key.scalar != "parameters") {
+        add_tokenizer(value);
+      } else if (key.scalar == "data") {
+        add(NameKind::kData, &value);
+        if (!uses_.empty() && uses_.back().node == &value) uses_.back().part = part_beside(node);
+      } else if (key.scalar == "statistics") {
+        for (const auto& [_, file] : value.entries) add(NameKind::kStatistics, &file);
+      } else if (key.scalar == "lewis") {
+        in_lewis_ = true;
+        collect(value);
+        in_lewis_ = false;
+      } else if (key.scalar != "parameters") {
         collect(value);
       }
     }
     for (const YamlNode& item : node.items) collect(item);
   }
 
-  // Weights come before the tokenizer of the same name.
-  std::vector<NamedModel> result() {
-    for (NamedModel& t : tokenizers_) {
-      if (std::ranges::find(models_, t.name, &NamedModel::name) == models_.end())
-        models_.push_back(std::move(t));
-    }
-    return std::move(models_);
-  }
+  std::vector<NameUse> uses() { return std::move(uses_); }
 
  private:
-  static const YamlNode* scalar_of(const YamlNode& node, std::string_view key) {
-    const YamlNode* found = node.kind == Kind::kMap ? node.find(key) : nullptr;
-    return found && found->kind == Kind::kScalar ? found : nullptr;
-  }
-
-  bool is_folder(const std::string& name) const {
-    std::error_code error;
-    return fs::is_directory(name, error) || fs::is_directory(file_.parent_path() / name, error);
-  }
-
-  void add(std::vector<NamedModel>& names, const std::string& name, int line,
-           bool tokenizer) const {
-    if (name.empty() || documents_.contains(name) || is_folder(name)) return;
-    if (std::ranges::find(names, name, &NamedModel::name) != names.end()) return;
-    names.push_back({name, line, tokenizer});
+  void add(NameKind kind, const YamlNode* node, const YamlNode* revision = nullptr) {
+    if (node && node->kind == Kind::kScalar && !node->is_null() && !node->scalar.empty())
+      uses_.push_back({kind, node, revision ? revision->scalar : "", "", in_lewis_});
   }
 
   // "MODEL", "MODEL+ADAPTER", {path, revision}, {model, lora}.
   void add_model(const YamlNode& node) {
-    if (node.kind == Kind::kMap) {
-      const YamlNode *path = scalar_of(node, "path"), *revision = scalar_of(node, "revision");
-      if (!path) return collect(node);
-      return add(models_, path->scalar + (revision ? "@" + revision->scalar : ""), node.line,
-                 false);
-    }
-    if (node.kind != Kind::kScalar || is_folder(node.scalar)) return;
-    const size_t plus = std::min(node.scalar.find('+'), node.scalar.size());
-    add(models_, node.scalar.substr(0, plus), node.line, false);
-    if (plus < node.scalar.size()) add(models_, node.scalar.substr(plus + 1), node.line, false);
+    if (node.kind != Kind::kMap) return add(NameKind::kModel, &node);
+    const YamlNode* path = scalar_of(node, "path");
+    if (!path) return collect(node);
+    add(NameKind::kModel, path, scalar_of(node, "revision"));
   }
 
+  // `source`, and the models that tokens get their rows from.
   void add_tokenizer(const YamlNode& node) {
-    if (node.kind != Kind::kScalar || node.scalar == "base" || node.scalar == "union") return;
-    const bool prefixed = node.scalar.starts_with("model:");  // mergekit's older spelling
-    add(tokenizers_, node.scalar.substr(prefixed ? 6 : 0), node.line, true);
+    if (node.kind != Kind::kMap) return;
+    add(NameKind::kTokenizer, scalar_of(node, "source"));
+    const YamlNode* tokens = node.find("tokens");
+    if (!tokens) return;
+    for (const auto& [_, setting] : tokens->entries) {
+      const YamlNode* source = setting.kind == Kind::kMap ? setting.find("source") : nullptr;
+      if (source)
+        add(NameKind::kModel, source->kind == Kind::kMap ? scalar_of(*source, "model") : source);
+    }
   }
 
-  const fs::path& file_;
-  std::set<std::string> documents_;
-  std::vector<NamedModel> models_, tokenizers_;
+  static std::string part_beside(const YamlNode& entry) {
+    std::string part;
+    if (const YamlNode* config = scalar_of(entry, "config")) part = config->scalar + "/";
+    if (const YamlNode* split = scalar_of(entry, "split")) part += split->scalar;
+    return part.empty() ? "" : "#" + part;
+  }
+
+  std::vector<NameUse> uses_;
+  bool in_lewis_ = false;
+};
+
+// The documents of a recipe's text, and all names in them.
+struct NamesOfRecipe {
+  NamesOfRecipe(std::string_view text, const fs::path& file)
+      : folder(file.empty() ? fs::path() : file.parent_path()),
+        yaml(parse_yaml_with_places(text, RecipeReader::where_of(file))) {
+    NameCollector names;
+    for (const YamlNode& root : yaml.documents) {
+      if (const YamlNode* name = scalar_of(root, "name")) documents.insert(name->scalar);
+      names.collect(root);
+    }
+    uses = names.uses();
+  }
+
+  bool is_folder(const std::string& name) const {
+    std::error_code error;
+    return fs::is_directory(name, error) || fs::is_directory(folder / name, error);
+  }
+  bool is_there(const std::string& name) const {
+    std::error_code error;
+    return fs::exists(name, error) || fs::exists(folder / name, error);
+  }
+
+  fs::path folder;
+  YamlWithPlaces yaml;
+  std::set<std::string> documents;
+  std::vector<NameUse> uses;
 };
 
 }  // namespace
 
 std::vector<NamedModel> named_models(std::string_view text, const fs::path& file) {
-  const std::vector<YamlNode> roots = parse_yaml(text, RecipeReader::where_of(file));
-  NameCollector names(file);
-  names.add_document_names(roots);
-  for (const YamlNode& root : roots) names.collect(root);
-  return names.result();
+  const NamesOfRecipe names(text, file);
+  std::vector<NamedModel> models, tokenizers;
+  const auto add = [&](std::vector<NamedModel>& list, const std::string& name, int line,
+                       bool tokenizer) {
+    if (name.empty() || names.documents.contains(name) || names.is_folder(name)) return;
+    if (std::ranges::find(list, name, &NamedModel::name) != list.end()) return;
+    list.push_back({name, line, tokenizer});
+  };
+  for (const NameUse& use : names.uses) {
+    const std::string name = use.name();
+    if (use.in_lewis) continue;
+    if (use.kind == NameKind::kTokenizer && name != "base" && name != "union") {
+      // "model:" is mergekit's older spelling.
+      add(tokenizers, name.substr(name.starts_with("model:") ? 6 : 0), use.node->line, true);
+    } else if (use.kind == NameKind::kModel && !names.is_folder(name)) {
+      const size_t plus =
+          use.revision.empty() ? std::min(name.find('+'), name.size()) : name.size();
+      add(models, name.substr(0, plus), use.node->line, false);
+      if (plus < name.size()) add(models, name.substr(plus + 1), use.node->line, false);
+    }
+  }
+  // Weights come before the tokenizer of the same name.
+  for (NamedModel& t : tokenizers) {
+    if (std::ranges::find(models, t.name, &NamedModel::name) == models.end())
+      models.push_back(std::move(t));
+  }
+  return models;
+}
+
+std::vector<NamedData> named_data(std::string_view text, const fs::path& file) {
+  const NamesOfRecipe names(text, file);
+  std::vector<NamedData> data;
+  for (const NameUse& use : names.uses) {
+    const std::string& written = use.node->scalar;
+    if (use.kind != NameKind::kData || names.is_there(written) ||
+        names.is_folder(written.substr(0, written.rfind('#'))))
+      continue;
+    if (std::ranges::find(data, use.name(), &NamedData::name) == data.end())
+      data.push_back({use.name(), use.node->line});
+  }
+  return data;
+}
+
+namespace {
+
+// All scalars in the order of the text.
+void add_scalars(const YamlNode& node, std::vector<const YamlNode*>& scalars) {
+  if (node.kind == Kind::kScalar) scalars.push_back(&node);
+  for (const YamlNode& item : node.items) add_scalars(item, scalars);
+  for (const auto& [key, value] : node.entries) {
+    add_scalars(key, scalars);
+    add_scalars(value, scalars);
+  }
+}
+
+// What stands between scalars: punctuation, white space and comments.
+std::string with_comments(std::string_view between,
+                          const std::function<std::string(std::string_view)>& comment) {
+  std::string out;
+  for (size_t at = 0; at < between.size();) {
+    const size_t mark = std::min(between.find('#', at), between.size());
+    const size_t end = std::min(between.find('\n', mark), between.size());
+    out += between.substr(at, mark - at);
+    if (mark < end) out += comment(between.substr(mark, end - mark));
+    at = end;
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string renamed(std::string_view text, const fs::path& file, const RenameFn& rename,
+                    const std::function<std::string(std::string_view)>& comment) {
+  const NamesOfRecipe names(text, file);
+  std::vector<const YamlNode*> scalars;
+  for (const YamlNode& root : names.yaml.documents) add_scalars(root, scalars);
+  std::string out;
+  size_t at = 0;
+  for (size_t i = 0; i < scalars.size(); ++i) {
+    const auto [begin, end] = names.yaml.places.at(i);
+    if (end <= begin) continue;
+    out += with_comments(text.substr(at, begin - at), comment);
+    std::string now(text.substr(begin, end - begin));
+    at = end;
+    const auto use = std::ranges::find(names.uses, scalars[i], &NameUse::node);
+    if (use != names.uses.end()) {
+      const std::string revision = use->revision.empty() ? "" : "@" + use->revision;
+      std::string name = rename(use->kind, scalars[i]->scalar + revision);
+      if (!revision.empty() && name.ends_with(revision)) name.resize(name.size() - revision.size());
+      if (name != scalars[i]->scalar) now = yaml_scalar(name) + (now.ends_with('\n') ? "\n" : "");
+    }
+    out += now;
+  }
+  return out + with_comments(text.substr(at), comment);
 }
 
 }  // namespace lewis

@@ -23,6 +23,8 @@
 
 namespace lewis {
 
+class FarFiles;  // io/range_source.h
+
 // A gradient: values at equal distances over the depth of the model.
 using Gradient = std::vector<double>;
 using SettingValue = std::variant<double, Gradient>;
@@ -50,6 +52,8 @@ struct RecipeModel {
   // Planned recipes with `lewis.trim: activation` have factors by column: the magnitudes that rank
   // the entries of the model's task vector are multiplied by them.
   std::shared_ptr<const ColumnFactorMap> trim_factors{};
+  // Has the weights that are not in `folder`, since they are read from the hub; null: none.
+  std::shared_ptr<const FarFiles> far{};
 };
 
 // Returns whether both are the same folder (or stage, or model in memory) with the same adapter.

@@ -12,6 +12,7 @@
 #include "base/current_error.h"
 #include "base/error.h"
 #include "base/text_file.h"
+#include "text/data_set_listing.h"
 #include "yaml/yaml.h"
 
 namespace lewis {
@@ -54,7 +55,7 @@ void list_files(const fs::path& folder, const std::string& prefix, size_t depth,
   if (error) throw file_error(folder, "cannot be read", error);
 }
 
-std::vector<std::string> files_of(const fs::path& folder) {
+std::vector<std::string> files_of_folder(const fs::path& folder) {
   std::vector<std::string> names;
   list_files(folder, "", 0, names);
   std::ranges::sort(names);
@@ -107,9 +108,27 @@ std::optional<std::string> name_of_shard(std::string_view stem) {
   return std::string(stem.substr(0, dash));
 }
 
+// CONFIG and SPLIT of "CONFIG/SPLIT/0000.parquet": the hub's own conversion to Parquet, which
+// writes "partial-SPLIT" where it has converted only a part.
+std::optional<std::pair<std::string, std::string>> converted(const std::string& name) {
+  const size_t first = name.find('/'), second = name.rfind('/');
+  if (first == name.npos || first == second || !name.ends_with(".parquet")) return std::nullopt;
+  const std::string stem = name.substr(second + 1, name.size() - second - 1 - 8);
+  std::string split = name.substr(first + 1, second - first - 1);
+  if (stem.size() != 4 || stem.find_first_not_of("0123456789") != stem.npos ||
+      split.find('/') != split.npos)
+    return std::nullopt;
+  if (split.starts_with("partial-")) split.erase(0, 8);
+  return std::pair(name.substr(0, first), split);
+}
+
 Configs configs_by_names(const std::vector<std::string>& names) {
   Configs configs;
   for (const std::string& name : names) {
+    if (const auto known = converted(name)) {
+      configs[known->first][known->second].push_back(name);
+      continue;
+    }
     std::string config, split;
     size_t begin = 0;
     for (size_t slash; (slash = name.find('/', begin)) != name.npos; begin = slash + 1) {
@@ -173,27 +192,31 @@ Splits splits_of(const YamlNode& node, const std::string& folder,
   return splits;
 }
 
-// The lines between "---" and "---" with which README.md begins; nothing where there are none.
-std::optional<YamlNode> front_matter(const fs::path& folder) {
+// The text of README.md; "" where there is none, or one that is too large to be meant.
+std::string readme_of(const fs::path& folder) {
   constexpr uintmax_t kMost = 4 << 20;
   const fs::path file = folder / "README.md";
   std::error_code error;
-  if (!fs::is_regular_file(file, error) || fs::file_size(file, error) > kMost) return std::nullopt;
-  const std::string text = read_text_file(file);
-  const size_t begin = text.find('\n');
-  if (!text.starts_with("---") || begin == text.npos) return std::nullopt;
-  const size_t end = text.find("\n---", begin);
-  if (end == text.npos) return std::nullopt;
+  if (!fs::is_regular_file(file, error) || fs::file_size(file, error) > kMost) return "";
+  return read_text_file(file);
+}
+
+// The lines between "---" and "---" with which README.md begins; nothing where there are none.
+std::optional<YamlNode> front_matter(const std::string& readme) {
+  const size_t begin = readme.find('\n');
+  if (!readme.starts_with("---") || begin == readme.npos) return std::nullopt;
+  const size_t end = readme.find("\n---", begin);
+  if (end == readme.npos) return std::nullopt;
   try {
-    return parse_yaml(std::string_view(text).substr(begin + 1, end - begin), file.string()).at(0);
+    return parse_yaml(std::string_view(readme).substr(begin + 1, end - begin), "README.md").at(0);
   } catch (const Error&) {
     return std::nullopt;  // it is for people first: the names of the files say enough
   }
 }
 
-Configs configs_of_readme(const fs::path& folder, const std::vector<std::string>& names) {
+Configs configs_of_readme(const std::string& readme, const std::vector<std::string>& names) {
   Configs configs;
-  const auto matter = front_matter(folder);
+  const auto matter = front_matter(readme);
   if (!matter || matter->kind != YamlNode::Kind::kMap) return configs;
   const YamlNode* list = matter->find("configs");
   if (!list || list->kind != YamlNode::Kind::kList) return configs;
@@ -240,18 +263,17 @@ std::string names_in(const std::map<std::string, Value>& map) {
 template <typename Value>
 const Value& chosen(const std::map<std::string, Value>& map, const std::string& name,
                     std::initializer_list<const char*> usual, std::string_view kind,
-                    const fs::path& folder) {
+                    const std::string& label) {
   if (!name.empty()) {
     if (const auto found = map.find(name); found != map.end()) return found->second;
-    throw input_error("{}: there is no {} '{}'; there are: {}", folder.string(), kind, name,
-                      names_in(map));
+    throw input_error("{}: there is no {} '{}'; there are: {}", label, kind, name, names_in(map));
   }
   for (const char* candidate : usual) {
     if (const auto found = map.find(candidate); found != map.end()) return found->second;
   }
   if (map.size() == 1) return map.begin()->second;
   throw input_error("{}: name one of the {}s (`{}:` in a recipe, DATA#CONFIG/SPLIT elsewhere): {}",
-                    folder.string(), kind, kind, names_in(map));
+                    label, kind, kind, names_in(map));
 }
 
 }  // namespace
@@ -276,20 +298,35 @@ std::vector<fs::path> data_files(const fs::path& data) {
   const DataSetPart part = data_set_part(data);
   std::error_code error;
   if (!fs::is_directory(part.folder, error)) return {data};
-  const std::vector<std::string> names = files_of(part.folder);
-  if (names.empty()) {
+  const DataSetListing listing{part.folder.string(), files_of_folder(part.folder),
+                               readme_of(part.folder)};
+  if (listing.names.empty()) {
     throw input_error(
         "{}: expected a file, found a folder without data (.parquet, .jsonl, .json, .csv, .tsv, "
         ".txt)",
         part.folder.string());
   }
-  Configs configs = configs_of_readme(part.folder, names);
-  if (configs.empty()) configs = configs_by_names(names);
-  const Splits& splits = chosen(configs, part.config, {"default", ""}, "config", part.folder);
   std::vector<fs::path> files;
-  for (const std::string& name : chosen(splits, part.split, {"train"}, "split", part.folder))
+  for (const std::string& name : names_of_part(listing, part.config, part.split))
     files.push_back(part.folder / name);
   return files;
+}
+
+std::vector<std::string> names_of_part(const DataSetListing& listing, const std::string& config,
+                                       const std::string& split, bool all_splits) {
+  std::vector<std::string> names;
+  std::ranges::copy_if(listing.names, std::back_inserter(names), is_data_file);
+  if (names.empty()) return names;
+  Configs configs = configs_of_readme(listing.readme, names);
+  if (configs.empty()) configs = configs_by_names(names);
+  const Splits& splits = chosen(configs, config, {"default", ""}, "config", listing.label);
+  if (!split.empty() || !all_splits)
+    return chosen(splits, split, {"train"}, "split", listing.label);
+  std::vector<std::string> all;
+  for (const auto& [_, of_split] : splits) all.insert(all.end(), of_split.begin(), of_split.end());
+  std::ranges::sort(all);
+  all.erase(std::ranges::unique(all).begin(), all.end());
+  return all;
 }
 
 }  // namespace lewis

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/text_file.h"
+#include "yaml/scalar_places.h"
 #include "yaml/scalars.h"
 
 namespace lewis {
@@ -27,7 +28,7 @@ struct DiagDeleter {
 // Builds the tree from libfyaml's events: its own documents resolve aliases and know no lines.
 class TreeBuilder {
  public:
-  TreeBuilder(std::string_view text, std::string_view where) : where_(where) {
+  TreeBuilder(std::string_view text, std::string_view where) : text_(text), where_(where) {
     fy_diag_cfg diag{};
     fy_diag_cfg_default(&diag);
     diag.fp = nullptr;  // messages are collected, not printed
@@ -49,13 +50,20 @@ class TreeBuilder {
     expect(FYET_STREAM_START);
     for (Event e = next(); e->type != FYET_STREAM_END; e = next()) {
       if (e->type != FYET_DOCUMENT_START) fail("expected a YAML document");
+      const size_t places = places_.size();
       YamlNode root = node(next(), 0);
-      if (!root.is_null()) roots.push_back(std::move(root));
+      if (root.is_null()) {
+        places_.resize(places);
+      } else {
+        roots.push_back(std::move(root));
+      }
       expect(FYET_DOCUMENT_END);
     }
     if (roots.empty()) fail("the file is empty");
     return roots;
   }
+
+  std::vector<ScalarPlace> places() { return std::move(places_); }
 
  private:
   struct EventDeleter {
@@ -105,6 +113,7 @@ class TreeBuilder {
       case FYET_SCALAR:
         refuse_decoration(event->scalar.anchor, event->scalar.tag);
         read_scalar(event->scalar.value, n);
+        add_place(event.get(), n);
         break;
       case FYET_SEQUENCE_START:
         refuse_decoration(event->sequence_start.anchor, event->sequence_start.tag);
@@ -133,6 +142,23 @@ class TreeBuilder {
     n.plain = !token || fy_token_scalar_style(token) == FYSS_PLAIN;
   }
 
+  // libfyaml's marks leave out quotes, and the line of "|" or ">" before a block.
+  void add_place(fy_event* event, const YamlNode& n) {
+    ScalarPlace& place = places_.emplace_back();
+    const fy_mark *begin = fy_event_start_mark(event), *end = fy_event_end_mark(event);
+    if (!begin || !end || begin->input_pos >= end->input_pos || end->input_pos > text_.size())
+      return;
+    place = {begin->input_pos, end->input_pos};
+    if (n.plain || place.begin == 0) return;
+    const char before = text_[place.begin - 1];
+    if (before == '"' || before == '\'') {
+      place = {place.begin - 1, std::min(place.end + 1, text_.size())};
+    } else if (const size_t mark = text_.find_last_of("|>", place.begin); mark != text_.npos) {
+      place.begin = mark;
+      while (text_[place.end - 1] == ' ') --place.end;  // the indentation of the next line
+    }
+  }
+
   void read_entries(YamlNode& map, int depth) {
     std::unordered_set<std::string> seen;
     for (Event e = next(); e->type != FYET_MAPPING_END; e = next()) {
@@ -146,7 +172,9 @@ class TreeBuilder {
     }
   }
 
+  std::string_view text_;
   std::string where_;
+  std::vector<ScalarPlace> places_;
   int line_ = 1;
   std::unique_ptr<fy_diag, DiagDeleter> diag_;
   std::unique_ptr<fy_parser, ParserDeleter> parser_;
@@ -176,13 +204,30 @@ std::optional<double> YamlNode::number() const {
   return value;
 }
 
-std::vector<YamlNode> parse_yaml(std::string_view text, std::string_view where) {
+namespace {
+
+void check_text(std::string_view text, std::string_view where) {
   if (text.size() > kMaxBytes) {
     throw usage_error("{}: {} bytes, expected a recipe of at most {}", where, text.size(),
                       kMaxBytes);
   }
   if (!is_utf8(text)) throw usage_error("{}:1: the text is not UTF-8", where);
+}
+
+}  // namespace
+
+std::vector<YamlNode> parse_yaml(std::string_view text, std::string_view where) {
+  check_text(text, where);
   return TreeBuilder(text, where).documents();
+}
+
+YamlWithPlaces parse_yaml_with_places(std::string_view text, std::string_view where) {
+  check_text(text, where);
+  TreeBuilder tree(text, where);
+  YamlWithPlaces found;
+  found.documents = tree.documents();
+  found.places = tree.places();
+  return found;
 }
 
 std::string in_quotes(std::string_view text) {

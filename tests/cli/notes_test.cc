@@ -209,7 +209,7 @@ TEST_F(Notes, LenientHoldsForEveryVerbAndSection) {
 TEST_F(Notes, AReportReadsWhatALenientMergeHasWritten) {
   const std::string r = recipe("{lambda: 1}", "colour: red\n");
   ASSERT_EQ(lewis("merge " + r + " " + out() + " --lenient").code, 0);
-  const Json report = json("report " + out());
+  const Json report = json("report " + out() + " --recipe " + r);
   EXPECT_EQ(report["missing"].dump().find("unknown key"), std::string::npos)
       << report["missing"].dump();
 }

@@ -32,7 +32,7 @@ TEST_F(ReportVerb, MergeWritesItWithEverything) {
   for (const char* part :
        {"Importance", "Density", "Size of the task vector", "Energy dropped",
         "Share kept in the merge", "Sign conflict between experts", "budget 500 MB", "Every tensor",
-        "74 merged", "model.layers.{0-7}.mlp.up_proj.weight", "demo/data/math_train.jsonl",
+        "74 merged", "model.layers.{0-7}.mlp.up_proj.weight", "math_train.jsonl",
         "norm_shift -&gt; min_max", "gamma: 0.3", "no --eval"})
     EXPECT_TRUE(has(html, part)) << part;
   EXPECT_LT(html.size(), 300'000u);
@@ -47,9 +47,10 @@ TEST_F(ReportVerb, MergeWritesItWithEverything) {
 
 TEST_F(ReportVerb, SaysTheSameAsPlan) {
   merged("");
-  const Json report = json("report " + out());
+  const Json report = json("report " + out() + " --recipe demo/recipe.yml");
   const Json plan = json("plan demo/recipe.yml --diagnostics");
-  EXPECT_EQ(report["diagnostics"], plan["diagnostics"]);
+  for (const char* part : {"tensors", "pairs"})
+    EXPECT_EQ(report["diagnostics"][part], plan["diagnostics"][part]) << part;
   EXPECT_EQ(report["diagnostics"]["tensors"].size(), 74u);
   const double conflict = report["diagnostics"]["pairs"][0]["sign_conflict"];
   EXPECT_GT(conflict, 0.3);
@@ -59,7 +60,7 @@ TEST_F(ReportVerb, SaysTheSameAsPlan) {
 TEST_F(ReportVerb, ASecondPageIsTheSame) {
   merged(" --report");
   const std::string first = page();
-  EXPECT_EQ(lewis("report " + out() + " -j 1 -q").code, 0);
+  EXPECT_EQ(lewis("report " + out() + " -j 1 -q --recipe demo/recipe.yml").code, 0);
   EXPECT_EQ(page(), first);
 }
 
@@ -72,12 +73,30 @@ TEST_F(ReportVerb, ScoresAreComparedItemByItem) {
                   results)
                 .code,
             0);
-  EXPECT_EQ(lewis("report " + out() + " -q --eval " + results).code, 0);
+  EXPECT_EQ(lewis("report " + out() + " -q --recipe demo/recipe.yml --eval " + results).code, 0);
   EXPECT_TRUE(has(page(), "answer_loss, 60 items, less is better"));
   EXPECT_TRUE(has(page(), "better than base by 0."));
   EXPECT_TRUE(has(page(), "worse than math by 0."));
   EXPECT_LT(page().find(">base</text>"), page().find(">math</text>"));
   EXPECT_LT(page().find(">math</text>"), page().find(">out</text>")) << "the merged model last";
+  // The same on the card, once, however often it is written.
+  const std::string before = file_text(out() + "/README.md");
+  EXPECT_EQ(lewis("report " + out() + " -q --card").code, 2) << "without scores";
+  for (int time = 0; time < 2; ++time) {
+    ASSERT_EQ(lewis("report " + out() +
+                    " -q --no-diagnostics --card --recipe demo/recipe.yml "
+                    "--eval " +
+                    results)
+                  .code,
+              0);
+    std::string card = file_text(out() + "/README.md");
+    EXPECT_TRUE(has(card, " | **out** | ")) << card;
+    EXPECT_TRUE(has(card, "answer_loss: the merge is better than base (difference ")) << card;
+    EXPECT_FALSE(has(card, "demo/models")) << card;
+    const size_t begin = card.find("<!-- lewis: scores"), end = card.find("## How to merge");
+    EXPECT_EQ(card.erase(begin, end - begin), before);
+    EXPECT_EQ(lewis("verify -q " + out()).code, 0);
+  }
 }
 
 // A file of lm-evaluation-harness itself: a model that has no part in the merge.
@@ -90,7 +109,8 @@ TEST_F(ReportVerb, ShowsResultsOfTheHarness) {
 
 TEST_F(ReportVerb, FiguresAreFiles) {
   merged("");
-  const Json written = json("report " + out() + " --figures " + (dir_.path / "figures").string());
+  const Json written = json("report " + out() + " --recipe demo/recipe.yml --figures " +
+                            (dir_.path / "figures").string());
   EXPECT_EQ(written["figures"].size(), 2 * 6 + 1 + 2u);
   for (const Json& f : written["figures"]) {
     const std::string svg = file_text(f.get<std::string>());
@@ -106,7 +126,7 @@ TEST_F(ReportVerb, SaysWhatIsMissing) {
   fs::remove_all(dir_.path / "demo/models/math");
   EXPECT_EQ(run_lewis(dir_.path, "report out -q", dir_.path).code, 0);
   EXPECT_TRUE(has(page(), "Not in this report"));
-  EXPECT_TRUE(has(page(), "demo/models/math"));
+  EXPECT_TRUE(has(page(), "give the recipe that was merged with --recipe FILE"));
   EXPECT_TRUE(has(page(), "Importance"));
   EXPECT_FALSE(has(page(), "Sign conflict between"));
 }
@@ -116,7 +136,7 @@ TEST_F(ReportVerb, ModelsThatWereChangedAreNotDiagnosed) {
   ASSERT_EQ(run_lewis(dir_.path, "merge demo/recipe.yml out -q --no-guidance", dir_.path).code, 0);
   fs::copy(dir_.path / "demo/models/code/model.safetensors",
            dir_.path / "demo/models/math/model.safetensors", fs::copy_options::overwrite_existing);
-  EXPECT_EQ(run_lewis(dir_.path, "report out -q", dir_.path).code, 0);
+  EXPECT_EQ(run_lewis(dir_.path, "report out -q --recipe demo/recipe.yml", dir_.path).code, 0);
   EXPECT_TRUE(has(page(), "has been changed since the merge"));
   EXPECT_FALSE(has(page(), "Sign conflict between"));
 }
@@ -125,7 +145,7 @@ TEST_F(ReportVerb, ModelsThatWereChangedAreNotDiagnosed) {
 TEST_F(ReportVerb, WorksWithoutARecord) {
   merged("");
   fs::remove(dir_.path / "out/lewis_run.json");
-  EXPECT_EQ(lewis("report " + out() + " -q").code, 0);
+  EXPECT_EQ(lewis("report " + out() + " -q --recipe demo/recipe.yml").code, 0);
   EXPECT_TRUE(has(page(), "has no lewis_run.json"));
   EXPECT_TRUE(has(page(), "Density")) << "from the recipe";
 }

@@ -4,6 +4,7 @@
 
 #include <fstream>
 
+#include "merge/public_names.h"
 #include "temp_dir.h"
 
 namespace lewis {
@@ -15,7 +16,8 @@ std::string verdict(std::vector<std::string> licences) {
   static constexpr const char* kNames[] = {"same", "compatible", "non-commercial", "unknown",
                                            "contradiction"};
   std::vector<ModelOrigin> parents;
-  for (const std::string& licence : licences) parents.push_back({"o/" + licence, true, licence});
+  for (const std::string& licence : licences)
+    parents.push_back({"o/" + licence, true, licence, ""});
   const Licence derived = derived_licence(parents);
   EXPECT_FALSE(derived.why.empty());
   return std::string(kNames[static_cast<int>(derived.verdict)]) + " " + derived.name;
@@ -74,7 +76,7 @@ TEST(ModelOrigins, IdsInsteadOfPaths) {
                    model("local", R"({"_name_or_path": "o/named"})"),
                    model("here", R"({"_name_or_path": "/home/me/x"})"), model("there/", "{")};
   std::string all;
-  for (const ModelOrigin& o : model_origins(recipe))
+  for (const ModelOrigin& o : PublicNames(recipe).origins())
     all += o.id + (o.of_hub ? " hub " : " ") + o.licence + ", ";
   EXPECT_EQ(all, "o/cached hub mit, o/named hub mit, here mit, there mit, ");
 }

@@ -48,10 +48,11 @@ fs::path find_task_data(const TaskData& data, const fs::path& folder) {
     return part;
   }
   throw input_error(
-      "{} is neither in {} nor in {}; it is {} (Hugging Face dataset {}): put it into a folder and "
-      "give --data-dir FOLDER",
+      "{} is neither in {} nor in {}; it is {} (Hugging Face dataset {}): `lewis pull --dataset "
+      "{}` "
+      "downloads it; or put it into a folder and give --data-dir FOLDER",
       data.name, folder.empty() ? "a data folder (no --data-dir is given)" : folder.string(),
-      cache.string(), data.source, data.dataset);
+      cache.string(), data.source, data.dataset, data.dataset);
 }
 
 }  // namespace lewis

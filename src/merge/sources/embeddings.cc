@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <iterator>
 #include <map>
 #include <string_view>
 
@@ -187,6 +188,7 @@ ReadCost PermutedSource::read_cost(const TensorInfo& tensor) const {
     const double share = static_cast<double>(rows) / static_cast<double>(of_model->shape[0]);
     cost.disk_bytes += static_cast<uint64_t>(share * static_cast<double>(whole.disk_bytes));
     cost.memory += whole.memory;
+    std::ranges::copy(whole.places, std::back_inserter(cost.places));
   }
   return cost;
 }

@@ -1,6 +1,7 @@
 #include "merge/sources/merged_source.h"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <mutex>
 
@@ -40,6 +41,7 @@ class MergedSource final : public TensorSource {
       const ReadCost more = s.input->source->read_cost(*s.tensor);
       cost.disk_bytes += more.disk_bytes;
       cost.memory += byte_size(*s.tensor) + more.memory;
+      std::ranges::copy(more.places, std::back_inserter(cost.places));
     }
     return cost;
   }
