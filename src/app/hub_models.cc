@@ -4,6 +4,8 @@
 #include "base/error.h"
 #include "base/text_file.h"
 #include "io/hub_cache.h"
+#include "text/data_set.h"
+#include "text/data_set_listing.h"
 
 namespace lewis {
 
@@ -61,6 +63,23 @@ void for_named_models(const fs::path& recipe, const fs::path& cache,
       take(named.name, named.only_tokenizer ? ModelPart::kTokenizer : ModelPart::kWhole);
     });
   }
+}
+
+std::optional<FetchedModel> fetch_data(ModelFetcher& fetcher, const std::string& data,
+                                       bool all_splits) {
+  const DataSetPart part = data_set_part(data);
+  const std::string id = part.folder.string();
+  if (!is_data_set_id(id)) return std::nullopt;
+  const auto choose = [&](const std::vector<std::string>& names, const std::string& readme) {
+    return names_of_part({id, names, readme}, part.config, part.split, all_splits);
+  };
+  return fetcher.fetch_data(id, data + (all_splits ? "#" : ""), choose);
+}
+
+void for_named_data(const fs::path& recipe, const fs::path& cache,
+                    const std::function<void(const std::string&)>& take) {
+  for (const NamedData& named : named_data(read_text_file(recipe), recipe))
+    at_line(recipe, named.line, named.name, cache, [&] { take(named.name); });
 }
 
 }  // namespace lewis

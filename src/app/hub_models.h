@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "base/progress.h"
@@ -36,5 +37,14 @@ void at_line(const std::filesystem::path& recipe, int line, const std::string& n
 // needed; errors as those of at_line().
 void for_named_models(const std::filesystem::path& recipe, const std::filesystem::path& cache,
                       const std::function<void(const std::string&, ModelPart)>& take);
+
+// Makes the cache hold a part of a data set: "ID", "ID#SPLIT" or "ID#CONFIG/SPLIT". Nothing comes
+// back for what is no id, or is not cached while the hub may not be asked. `all_splits`: see
+// names_of_part.
+std::optional<FetchedModel> fetch_data(ModelFetcher& fetcher, const std::string& data,
+                                       bool all_splits = false);
+// Calls `take` for all data that a recipe names; errors as those of at_line().
+void for_named_data(const std::filesystem::path& recipe, const std::filesystem::path& cache,
+                    const std::function<void(const std::string&)>& take);
 
 }  // namespace lewis

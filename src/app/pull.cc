@@ -3,11 +3,9 @@
 #include "app/hub_models.h"
 #include "app/run.h"
 #include "base/error.h"
-#include "base/text_file.h"
 #include "eval/needed_data.h"
 #include "io/hub_cache.h"
 #include "text/data_set.h"
-#include "text/data_set_listing.h"
 
 namespace lewis {
 namespace {
@@ -26,15 +24,9 @@ class Puller {
                        model->downloaded.bytes};
   }
 
-  // A part of a data set: "ID", "ID#SPLIT", "ID#CONFIG/SPLIT". `all_splits`: see names_of_part.
+  // As fetch_data.
   std::optional<PulledModel> pull_data(const std::string& data, bool all_splits = false) {
-    const DataSetPart part = data_set_part(data);
-    const std::string id = part.folder.string();
-    if (!is_data_set_id(id)) return std::nullopt;
-    const auto choose = [&](const std::vector<std::string>& names, const std::string& readme) {
-      return names_of_part({id, names, readme}, part.config, part.split, all_splits);
-    };
-    const auto set = fetcher_.fetch_data(id, data + (all_splits ? "#" : ""), choose);
+    const auto set = fetch_data(fetcher_, data, all_splits);
     if (!set) return std::nullopt;
     return PulledModel{data, set->commit, set->folder, set->downloaded.files,
                        set->downloaded.bytes};
@@ -47,11 +39,9 @@ class Puller {
     for_named_models(file, cache(), [&](const std::string& name, ModelPart part) {
       if (auto model = pull(name, part)) pulled.push_back(std::move(*model));
     });
-    for (const NamedData& named : named_data(read_text_file(file), file)) {
-      at_line(file, named.line, named.name, cache(), [&] {
-        if (auto data = pull_data(named.name)) pulled.push_back(std::move(*data));
-      });
-    }
+    for_named_data(file, cache(), [&](const std::string& name) {
+      if (auto data = pull_data(name)) pulled.push_back(std::move(*data));
+    });
     return pulled;
   }
 

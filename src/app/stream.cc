@@ -59,6 +59,8 @@ RecipePtr open_streamed(const fs::path& file, UnknownKeys unknown, const StreamO
   const auto stream = std::make_shared<HubStream>(hub, stop_of(run), note, progress_of(run));
   for_named_models(file, hub.cache,
                    [&](const std::string& name, ModelPart part) { stream->add(name, part); });
+  for_named_data(file, hub.cache,
+                 [&](const std::string& data) { fetch_data(stream->fetcher(), data); });
   Recipe recipe = read_recipe(file, unknown);
   if (stream->far_bytes() == 0) {
     note(fmt::format("{}: nothing is streamed: all weights are on disk", file.string()));

@@ -34,6 +34,7 @@ class HubStream final : public FarFiles, public std::enable_shared_from_this<Hub
   bool has_files_in(const std::filesystem::path& folder) const { return folders_.contains(folder); }
   std::shared_ptr<const RangeSource> find(const std::filesystem::path& path) const override;
   const HubClient& client() const { return fetcher_.client(); }
+  ModelFetcher& fetcher() { return fetcher_; }  // for what is not streamed
 
  private:
   ModelFetcher fetcher_;

@@ -11,7 +11,10 @@ namespace {
 // Of bytes that nobody reads now, at most so many are fetched for the hash, and at most this part
 // of the file.
 constexpr uint64_t kMostSkipped = 4 << 20, kPartSkipped = 16;
+// Bytes that several steps read stay from the first to the last where they are few, or where these
+// steps are near each other.
 constexpr uint64_t kMostHeld = 1 << 20;
+constexpr size_t kNearSteps = 4;
 
 // Bytes that come for one step, and perhaps stay for later ones.
 struct Run {
@@ -45,42 +48,61 @@ std::vector<Place> places_in(const ReadAhead::Step& step, const PlannedFile& fil
   return joined;
 }
 
-// Plans one file.
+// Plans one file. All places are counted, in the order of their steps, before the first is added.
 class FilePlanner {
  public:
   explicit FilePlanner(PlannedFile& file) : file_(file), at_(file.known) {}
 
-  void count(const Place& place) { ++uses_[place.begin]; }
+  void count(const Place& place, size_t step) {
+    ++begins_[place.begin];
+    uses_.push_back({place, step});
+  }
 
   void add(const Place& place, size_t step, bool in_parts) {
     last_step_ = step;
-    if (is_held(place, step)) return;
-    if (file_.is_hashed && place.begin > at_) skip_to(place.begin, step);
-    const bool small = place.end - place.begin <= kMostHeld;
-    const bool held = small && !in_parts && uses_[place.begin] > 1;
-    runs_.push_back({place.begin, place.end, step, {step}, in_parts, held});
-    if (place.begin <= at_) at_ = std::max(at_, place.end);
+    const bool small = place.end - place.begin <= kMostHeld && begins_[place.begin] > 1;
+    const bool held = !in_parts && (small || is_read_soon(place, step));
+    for (const Place& part : not_held(place, step)) {
+      if (file_.is_hashed && part.begin > at_) skip_to(part.begin, step);
+      if (held) held_.push_back(runs_.size());
+      runs_.push_back({part.begin, part.end, step, {step}, in_parts});
+      if (part.begin <= at_) at_ = std::max(at_, part.end);
+    }
   }
 
   std::vector<Run> result() {
     if (file_.is_hashed && at_ < file_.size) skip_to(file_.size, last_step_);
+    for (const size_t i : held_) runs_[i].held = true;
     return std::move(runs_);
   }
 
  private:
-  // Bytes that an earlier run brings, and that stay until this step.
-  bool is_held(const Place& place, size_t step) {
-    uint64_t covered = place.begin;
-    std::vector<Run*> holders;
-    // Held runs are few, or short and near each other.
-    for (Run& run : runs_) {
-      if (!run.held || run.end <= place.begin || run.begin >= place.end) continue;
-      if (run.begin <= covered) covered = std::max(covered, run.end);
-      holders.push_back(&run);
+  // True when one of the next steps reads bytes of this place, too: gate and up of an expert lie
+  // among each other in some models.
+  bool is_read_soon(const Place& place, size_t step) {
+    while (next_use_ < uses_.size() && uses_[next_use_].step <= step) ++next_use_;
+    for (size_t i = next_use_; i < uses_.size() && uses_[i].step <= step + kNearSteps; ++i) {
+      if (uses_[i].place.begin < place.end && place.begin < uses_[i].place.end) return true;
     }
-    if (covered < place.end) return false;
-    for (Run* run : holders) run->steps.push_back(step);
-    return true;
+    return false;
+  }
+
+  // The parts of a place that no earlier run brings and keeps; those that do stay until this step.
+  std::vector<Place> not_held(const Place& place, size_t step) {
+    std::vector<Run*> holders;
+    for (const size_t i : held_) {
+      if (runs_[i].begin < place.end && place.begin < runs_[i].end) holders.push_back(&runs_[i]);
+    }
+    std::ranges::sort(holders, {}, &Run::begin);
+    std::vector<Place> parts;
+    uint64_t at = place.begin;
+    for (Run* run : holders) {
+      run->steps.push_back(step);
+      if (run->begin > at) parts.push_back({at, run->begin});
+      at = std::max(at, run->end);
+    }
+    if (at < place.end) parts.push_back({at, place.end});
+    return parts;
   }
 
   void skip_to(uint64_t place, size_t step) {
@@ -88,7 +110,8 @@ class FilePlanner {
       file_.is_hashed = false;
       return;
     }
-    runs_.push_back({at_, place, step, {}, false, true});
+    held_.push_back(runs_.size());
+    runs_.push_back({at_, place, step, {}, false});
     at_ = place;
   }
 
@@ -96,7 +119,14 @@ class FilePlanner {
   uint64_t at_;  // where the bytes that have come without a gap end
   size_t last_step_ = 0;
   std::vector<Run> runs_;
-  std::map<uint64_t, size_t> uses_;  // how many steps read what begins there
+  std::vector<size_t> held_;           // of runs_: those that stay; few, or short
+  std::map<uint64_t, size_t> begins_;  // how many steps read what begins there
+  struct Use {
+    Place place;
+    size_t step = 0;
+  };
+  std::vector<Use> uses_;
+  size_t next_use_ = 0;  // of a later step than the last that was added
 };
 
 struct Cut {
@@ -161,7 +191,7 @@ ReadPlan plan_reads(const std::vector<ReadAhead::Step>& steps, std::vector<Plann
     }
   };
   for (size_t s = 0; s < steps.size(); ++s)
-    for_places(s, [](FilePlanner& planner, const Place& place) { planner.count(place); });
+    for_places(s, [s](FilePlanner& planner, const Place& place) { planner.count(place, s); });
   for (size_t s = 0; s < steps.size(); ++s) {
     for_places(s, [&](FilePlanner& planner, const Place& place) {
       planner.add(place, s, steps[s].in_parts);

@@ -33,7 +33,8 @@ struct ReadPlan {
 };
 
 // Cuts and joins the places of the steps into pieces of at most `piece_bytes`. Each byte comes
-// once, except that what several steps read is fetched again for each when it has more than 1 MiB.
+// once, except that what several steps read is fetched again for each when it has more than 1 MiB
+// and these steps are far from each other.
 // Between two places at most 4 MiB, and a sixteenth of the file, are fetched as well, where the
 // hash of the file can then be computed: what a later step reads of that waits for it. `files`: all
 // that the steps name.

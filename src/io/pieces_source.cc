@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 
 #include "base/dtype.h"
 
@@ -48,6 +49,7 @@ class PiecesSource final : public TensorSource {
           static_cast<uint64_t>(static_cast<double>(all.disk_bytes) * static_cast<double>(read) /
                                 static_cast<double>(bytes));
       cost.memory = std::max(cost.memory, all.memory + (piece.place.is_contiguous() ? 0 : read));
+      add_places(all, piece, cost.places);
     }
     return cost;
   }
@@ -59,6 +61,20 @@ class PiecesSource final : public TensorSource {
   static bool is_whole(const PiecedTensor& t) { return t.pieces[0].place.rows == 0; }
   static uint64_t span_elements(const Strides& s) {
     return static_cast<uint64_t>(s.is_contiguous() ? s.count() : s.end() - s.first);
+  }
+
+  // Of a tensor that is read as it is stored, the range of the piece; of others all that they read.
+  static void add_places(const ReadCost& all, const Piece& piece, std::vector<FilePlace>& places) {
+    const uint64_t bytes = byte_size(*piece.stored);
+    if (all.places.size() != 1 || all.places[0].size != bytes) {
+      std::ranges::copy(all.places, std::back_inserter(places));
+      return;
+    }
+    const size_t size = dtype_size(piece.stored->dtype);
+    FilePlace place = all.places[0];
+    place.offset += static_cast<uint64_t>(piece.place.first) * size;
+    place.size = span_elements(piece.place) * size;
+    places.push_back(place);
   }
 
   // The whole range of a matrix whose elements do not lie one after the other is read at once.

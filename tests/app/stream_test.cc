@@ -271,15 +271,11 @@ TEST_F(Streamed, AnAdapterComesIntoTheCache) {
       "- {model: tiny/math, parameters: {weight: 0.5}}\n");
 }
 
-// Models with tensors that are merged in parts when there is little memory.
-void write_large(const fs::path& folder, uint64_t seed) {
+// A model of bfloat16 tensors with made-up values.
+void write_model(const fs::path& folder, uint64_t seed, const std::string& config,
+                 const std::vector<TensorInfo>& tensors) {
   fs::create_directories(folder);
-  std::ofstream(folder / "config.json") << R"({"model_type": "llama"})";
-  const std::vector<TensorInfo> tensors = {{"a.weight", DType::kBF16, {64, 512}},
-                                           {"b.weight", DType::kBF16, {1280, 512}},
-                                           {"c.weight", DType::kBF16, {512, 512}},
-                                           {"d.weight", DType::kBF16, {64, 512}},
-                                           {"e.weight", DType::kBF16, {1280, 512}}};
+  std::ofstream(folder / "config.json") << config;
   std::vector<std::vector<std::byte>> data;
   uint64_t state = seed;
   for (const TensorInfo& t : tensors) {
@@ -292,6 +288,40 @@ void write_large(const fs::path& folder, uint64_t seed) {
   }
   const std::vector<std::span<const std::byte>> spans(data.begin(), data.end());
   write_safetensors(folder / "model.safetensors", tensors, spans, {});
+}
+
+// With tensors that are merged in parts when there is little memory.
+void write_large(const fs::path& folder, uint64_t seed) {
+  write_model(folder, seed, R"({"model_type": "llama"})",
+              {{"a.weight", DType::kBF16, {64, 512}},
+               {"b.weight", DType::kBF16, {1280, 512}},
+               {"c.weight", DType::kBF16, {512, 512}},
+               {"d.weight", DType::kBF16, {64, 512}},
+               {"e.weight", DType::kBF16, {1280, 512}}});
+}
+
+// Experts are merged one by one, however they are stored, and their bytes come once.
+TEST_F(Streamed, FusedExpertsComeOnce) {
+  constexpr int64_t kExperts = 4, kInner = 96, kHidden = 256;
+  const std::string mlp = "model.layers.0.mlp.experts.";
+  const auto tensors = [&](bool transposed) {
+    const Shape first = {kExperts, 2 * kInner, kHidden}, down = {kExperts, kHidden, kInner};
+    const auto turned = [](const Shape& s) { return Shape{s[0], s[2], s[1]}; };
+    return std::vector<TensorInfo>{
+        {mlp + "gate_up_proj", DType::kBF16, transposed ? turned(first) : first},
+        {mlp + "down_proj", DType::kBF16, transposed ? turned(down) : down}};
+  };
+  for (const std::string type : {"qwen3_moe", "gpt_oss"}) {
+    for (const std::string name : {"base", "math", "code"}) {
+      const bool transposed = type == "gpt_oss" || name == "math";
+      fs::remove_all(dir_.path / name);
+      write_model(dir_.path / name, name.size() + static_cast<size_t>(name[0]),
+                  R"({"hidden_size": 256, "num_hidden_layers": 1, "model_type": ")" + type + "\"}",
+                  tensors(transposed));
+      serve("tiny/" + name, dir_.path / name);
+    }
+    EXPECT_EQ(expect_same(kTiesPlain), served_weights(kAll)) << type;
+  }
 }
 
 TEST_F(Streamed, TensorsTooLargeForTheMemoryComeOnceAsWell) {
@@ -347,6 +377,17 @@ TEST_F(Streamed, CalibrationStreamsAgainOrDownloads) {
   merge(job, run());
   EXPECT_TRUE(server_.requests().empty());
   EXPECT_EQ(weights(job.out), wanted);
+}
+
+// The data that such a recipe names come into the cache, as those of any other.
+TEST_F(Streamed, DataComeIntoTheCache) {
+  serve_demo();
+  const fs::path data = kDemo / "data/math_train.jsonl";
+  server_.datasets["my/questions"].files["train.jsonl"] = {file_text(data), false};
+  stored_["my/questions"] = data.string();
+  expect_same(kTiesPlain +
+              "lewis:\n  calibration:\n  - {model: tiny/math, data: my/questions, format: gsm8k, "
+              "samples: 2}\n");
 }
 
 // ---- faults ----

@@ -116,17 +116,32 @@ TEST(ReadPlan, AnotherOrderHasNoHashAndStillComesOnce) {
 
 TEST(ReadPlan, WhatIsReadTwiceStaysWhenItIsSmall) {
   const NoFile file(8 * kMiB);
-  std::vector<ReadAhead::Step> steps;
-  for (int i = 0; i < 2; ++i) {
-    steps.push_back({{{&file, 0, 512 << 10}}});
-    steps.push_back({{{&file, 512 << 10, 8 * kMiB - (512 << 10)}}});
-  }
+  const uint64_t small = 512 << 10, rest = 8 * kMiB - small;
+  std::vector<ReadAhead::Step> steps = {{{{&file, 0, small}}}, {{{&file, small, rest}}}};
+  for (int i = 0; i < 10; ++i) steps.push_back({});
+  steps.insert(steps.end(), {steps[0], steps[1]});
   const ReadPlan plan = plan_reads(steps, {whole(file)}, 2 * kMiB);
   expect_order(plan);
   expect_covered(plan, steps);
   const auto counts = times(plan, 0);
   EXPECT_EQ(counts.at(0), 1);
   EXPECT_EQ(counts.at(4 * kMiB), 2);
+}
+
+// gate and up of one expert, stored as columns of one matrix: the ranges that they span overlap.
+TEST(ReadPlan, RangesThatOverlapComeOnceForStepsThatAreNear) {
+  const NoFile file(64 * kMiB);
+  std::vector<ReadAhead::Step> steps;
+  for (uint64_t expert = 0; expert < 4; ++expert) {
+    const uint64_t begin = expert * 16 * kMiB, size = 16 * kMiB - 4096;
+    steps.push_back({{{&file, begin, size}}});
+    steps.push_back({{{&file, begin + 4096, size}}});
+  }
+  const ReadPlan plan = plan_reads(steps, {whole(file)}, 16 * kMiB);
+  EXPECT_TRUE(plan.files[0].is_hashed);
+  expect_order(plan);
+  expect_covered(plan, steps);
+  for (const auto& [at, count] : times(plan, 0)) EXPECT_EQ(count, 1) << at;
 }
 
 TEST(ReadPlan, FilesOfAStepInPartsComeSideBySide) {
@@ -159,7 +174,12 @@ TEST(ReadPlan, RandomOrders) {
     for (size_t i = 0; i < places.size() + random(5); ++i) {
       ReadAhead::Step step;
       step.in_parts = random(5) == 0;
-      for (size_t n = 0; n <= random(2); ++n) step.places.push_back(places[random(places.size())]);
+      for (size_t n = 0; n <= random(2); ++n) {
+        FilePlace place = places[random(places.size())];
+        if (random(3) == 0)  // it overlaps with the next ones
+          place.size = std::min(place.size + 1024 * random(30), file.size() - place.offset);
+        step.places.push_back(place);
+      }
       steps.push_back(step);
     }
     const ReadPlan plan = plan_reads(steps, {whole(file, 1024 * random(3))}, 16 * 1024);
