@@ -82,12 +82,15 @@ install: packages
 	$(call compile,release,-DLEWIS_LIBRARY=ON)
 	@cmake --install build/release --prefix $(PREFIX)
 
-# Packages for other machines: tarball, wheel, .deb and Containerfile in build/dist (docs/packaging.md).
+# Packages for other machines: tarball, wheels for PYTHONS, .deb and Containerfile in build/dist (docs/packaging.md).
+PYTHONS ?= python3
 dist: packages
 	@tools/install_packages.sh dist
 	@JOBS=$(JOBS) packaging/build_onednn.sh
 	@cmake --preset dist --log-level=WARNING
-	@cmake --build --preset dist -j $(JOBS)
+	@cmake --build build/portable -j $(JOBS) --target lewis_stage
+	@packaging/wheels.sh build/portable $$(uname -m) $(PYTHONS)
+	@cmake --build build/portable --target packages
 
 # Installs and uses the packages on clean systems, which it makes in build/systems. Needs root and Debian's mirror.
 test-dist:

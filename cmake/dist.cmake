@@ -12,9 +12,9 @@ lewis_make_portable(lewis_portable)
 # linked into it, manual pages, completion of shells.
 set(stage ${CMAKE_BINARY_DIR}/stage)
 add_custom_target(lewis_stage
-  COMMAND ${packaging}/stage.sh $<TARGET_FILE:lewis_portable> ${stage} ${CARGO} ${LEWIS_ONEDNN_STATIC}
+  COMMAND ${packaging}/stage.sh $<TARGET_FILE:lewis_portable> ${LEWIS_SHARE} ${stage} ${CARGO} ${LEWIS_ONEDNN_STATIC}
   WORKING_DIRECTORY ${CMAKE_SOURCE_DIR} VERBATIM)
-add_dependencies(lewis_stage lewis_portable)
+add_dependencies(lewis_stage lewis_portable lewis_pages)
 
 install(DIRECTORY ${stage}/ DESTINATION . COMPONENT dist EXCLUDE_FROM_ALL USE_SOURCE_PERMISSIONS)
 set(CPACK_GENERATOR DEB)
@@ -37,8 +37,8 @@ add_custom_target(packages
   COMMAND ${CMAKE_COMMAND} -E rm -rf ${CMAKE_BINARY_DIR}/cpack
   COMMAND ${CMAKE_CPACK_COMMAND} --config ${CMAKE_BINARY_DIR}/CPackConfig.cmake
   COMMAND ${Python3_EXECUTABLE} ${packaging}/packages.py --stage ${stage} --version ${PROJECT_VERSION}
-          --machine ${CMAKE_SYSTEM_PROCESSOR} --glibc ${LEWIS_OLDEST_GLIBC} --out ${LEWIS_DIST_DIR}
-          --deb ${CMAKE_BINARY_DIR}/cpack
+          --machine ${CMAKE_SYSTEM_PROCESSOR} --out ${LEWIS_DIST_DIR} --add ${CMAKE_BINARY_DIR}/cpack
+          --add ${CMAKE_BINARY_DIR}/wheels
   COMMAND ${packaging}/check_program.sh ${stage}/bin/lewis ${LEWIS_OLDEST_GLIBC}
   WORKING_DIRECTORY ${CMAKE_SOURCE_DIR} VERBATIM)
 add_dependencies(packages lewis_stage)

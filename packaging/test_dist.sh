@@ -70,6 +70,6 @@ for system; do
   use tarball 'mkdir /opt/lewis && tar -xzf /dist/lewis-*.tar.gz -C /opt/lewis --strip-components=1' \
     /opt/lewis/bin/lewis 'rm -r /opt/lewis'
   use deb 'dpkg -i /dist/lewis_*.deb' lewis 'dpkg --purge lewis'
-  use wheel 'python3 -m venv /opt/venv && /opt/venv/bin/pip install --no-index --no-deps /dist/lewis_merge-*.whl' \
+  use wheel 'python3 -m venv /opt/venv && /opt/venv/bin/pip install --no-index --no-deps --find-links /dist lewis-merge && use_module' \
     /opt/venv/bin/lewis '/opt/venv/bin/pip uninstall -y lewis-merge && find /opt/venv -name "*lewis*" | grep . && exit 1; rm -r /opt/venv'
 done

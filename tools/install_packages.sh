@@ -8,7 +8,7 @@ libcli11-dev libeigen3-dev libfmt-dev libssl-dev libxxhash-dev"
 for extra; do
   [ "$extra" != tests ] || extra="libgtest-dev mold clang-format-14 shellcheck g++-aarch64-linux-gnu libclang-rt-14-dev
     git python3-dev python3-venv zsh fish mandoc"
-  [ "$extra" != dist ] || extra="python3"
+  [ "$extra" != dist ] || extra="python3-dev python3-venv"
   packages="$packages $extra"
 done
 command -v cargo >/dev/null || packages="$packages cargo-web rustc-web"

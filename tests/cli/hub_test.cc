@@ -116,7 +116,7 @@ TEST_F(HubCommands, PushThenPull) {
 TEST_F(HubCommands, FoldersOfThisMachineAreNotPushed) {
   std::ofstream(dir_.path / "r.yml")
       << "merge_method: linear\nmodels:\n  - model: " << fs::path(LEWIS_DEMO) / "models/base"
-      << "\n";
+      << "\n    parameters: {weight: 1}\n";
   ASSERT_EQ(lewis("merge -q " + recipe() + " " + out()).code, 0);
   const ScopedEnv home("HOME", LEWIS_DEMO), writer("HF_TOKEN", "writer");
   const lewis::Run refused = lewis("push " + out() + " me/merge");

@@ -86,7 +86,8 @@ TEST_F(Engine, WritesAWholeModelFolder) {
   EXPECT_EQ(file_text(out_ / "mergekit_config.yml"), kHead + "dtype: bfloat16\n");
   const std::string card = file_text(out_ / "README.md");
   EXPECT_TRUE(
-      card.starts_with("---\nbase_model:\n- \"math\"\n- \"code\"\n- \"base\"\nbase_model_relation: merge\nlibrary_name: "
+      card.starts_with("---\nbase_model:\n- \"math\"\n- \"code\"\n- \"base\"\nbase_model_relation: "
+                       "merge\nlibrary_name: "
                        "transformers\ntags:\n- mergekit\n- merge\n- lewis\n---\n"))
       << card;
   EXPECT_NE(card.find("```yaml\n" + kHead), std::string::npos);
@@ -285,6 +286,7 @@ TEST_F(Engine, AnInterruptCanBeResumed) {
   EXPECT_LT(report.resumed, 74u);
   EXPECT_EQ(snapshot(out_), expected);
   EXPECT_FALSE(fs::exists(out_.string() + ".partial"));
+  options.require_partial = true;
   EXPECT_THROW(run(linear, 2, options), Error);  // nothing is left to resume
 }
 
