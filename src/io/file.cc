@@ -17,10 +17,6 @@
 
 namespace lewis {
 
-Error write_error(const std::filesystem::path& path, const char* doing) {
-  return file_error(path, doing);
-}
-
 namespace {
 
 constexpr int kNewFile = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC;

@@ -84,10 +84,6 @@ class SequentialWriter {
 // fsync of a folder: afterwards the names of its files are on the disk.
 void sync_folder(const std::filesystem::path& folder);
 
-// The error of a failed call for `path`, made from errno: its code is that of exit_code_of
-// (base/current_error.h).
-Error write_error(const std::filesystem::path& path, const char* doing);
-
 // Writes a small file so that, whatever happens, PATH is the whole new file or what it was before;
 // on return the new file is on the disk. `write` fills a temporary file of a unique name beside it
 // (File::create_beside), which is flushed and renamed; then the folder is flushed. On an error the

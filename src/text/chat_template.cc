@@ -202,8 +202,4 @@ std::vector<ChatTemplate::Rendering> ChatTemplate::render_all(const std::vector<
 
 bool ChatTemplate::has_ended() const { return impl_->child.has_ended(); }
 
-void ChatTemplate::set_waiting(std::function<void()> waiting) {
-  impl_->child.set_waiting(std::move(waiting));
-}
-
 }  // namespace lewis

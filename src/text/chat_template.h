@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -61,8 +60,6 @@ class ChatTemplate {
 
   // True once a rendering did not keep its limits: every later one throws the same Error.
   bool has_ended() const;
-  // As ChildProcess::set_waiting.
-  void set_waiting(std::function<void()> waiting);
 
  private:
   struct Impl;

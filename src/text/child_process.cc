@@ -70,7 +70,6 @@ class ChildProcess::Running {
   Running& operator=(const Running&) = delete;
 
   std::string ask(std::string_view request, const Allowance& allowance);
-  void set_waiting(std::function<void()> waiting);
   bool has_ended();
 
  private:
@@ -84,7 +83,6 @@ class ChildProcess::Running {
 
   std::mutex mutex_;
   std::string name_;
-  std::function<void()> waiting_;
   std::unique_ptr<const Error> ended_;  // why there is no child any more
   const uint64_t memory_;               // for the answerer itself
   Allowance allowance_;                 // of the request under way, with that memory
@@ -125,17 +123,12 @@ std::string ChildProcess::Running::ask(std::string_view request, const Allowance
   return read_reply();
 }
 
-void ChildProcess::Running::set_waiting(std::function<void()> waiting) {
-  const std::lock_guard lock(mutex_);
-  waiting_ = std::move(waiting);
-}
-
 bool ChildProcess::Running::has_ended() {
   const std::lock_guard lock(mutex_);
   return ended_ != nullptr;
 }
 
-// Until the socket is ready, the child is late or the caller wants no more.
+// Until the socket is ready or the child is late.
 void ChildProcess::Running::wait_for(short events) {
   constexpr int kSlice = 100;  // milliseconds
   pollfd file = {socket_, events, 0};
@@ -144,13 +137,6 @@ void ChildProcess::Running::wait_for(short events) {
     if (ready > 0) return;
     if (ready < 0 && errno != EINTR && errno != EAGAIN) {
       fail(resource_error("{}: its process cannot be waited for: {}", name_, std::strerror(errno)));
-    }
-    try {
-      if (waiting_) waiting_();
-    } catch (...) {
-      end();
-      ended_ = std::make_unique<const Error>(ExitCode::kInterrupted, "interrupted");
-      throw;
     }
     if (Clock::now() > deadline_) {
       fail(input_error("{}: its process has not answered for {} s", name_,
@@ -254,9 +240,5 @@ std::string ChildProcess::ask(std::string_view request, Allowance allowance) con
 }
 
 bool ChildProcess::has_ended() const { return running_->has_ended(); }
-
-void ChildProcess::set_waiting(std::function<void()> waiting) {
-  running_->set_waiting(std::move(waiting));
-}
 
 }  // namespace lewis

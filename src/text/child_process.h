@@ -45,9 +45,6 @@ class ChildProcess {
   // True when there is no child any more.
   bool has_ended() const;
 
-  // Is called about ten times a second while the child works. It may throw, which ends the child.
-  void set_waiting(std::function<void()> waiting);
-
  private:
   class Running;
   std::shared_ptr<Running> running_;

@@ -90,8 +90,4 @@ std::optional<std::string> Tokenizer::id_to_token(int32_t id) const {
 
 size_t Tokenizer::vocab_size() const { return impl_->child.vocab_size(); }
 
-void Tokenizer::set_waiting(std::function<void()> waiting) {
-  impl_->child.set_waiting(std::move(waiting));
-}
-
 }  // namespace lewis

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -57,9 +56,6 @@ class Tokenizer {
   std::optional<std::string> id_to_token(int32_t id) const;
   // The number of tokens, added ones included.
   size_t vocab_size() const;
-
-  // As ChildProcess::set_waiting.
-  void set_waiting(std::function<void()> waiting);
 
   // The text and the id of a special token; empty when the model has none.
   const std::string& bos_token() const { return special_.bos; }

@@ -26,8 +26,6 @@ class TokenizerChild {
   std::optional<std::string> token_of(int32_t id) const;
   uint64_t vocab_size() const;
 
-  void set_waiting(std::function<void()> waiting) { child_.set_waiting(std::move(waiting)); }
-
  private:
   ChildProcess child_;
 };

@@ -12,6 +12,7 @@
 #include <span>
 #include <vector>
 
+#include "demo_recipe.h"
 #include "io/safetensors.h"
 #include "run_lewis.h"
 
@@ -29,18 +30,8 @@ class Memory : public LewisTest {
   }
 
   void write_recipe(const std::string& lambda) const {
-    std::ofstream(recipe_)
-        << "merge_method: task_arithmetic\nbase_model: demo/models/base\nmodels:\n"
-           "- {model: demo/models/math, parameters: {weight: 1}}\n"
-           "- {model: demo/models/code, parameters: {weight: 1}}\n"
-           "parameters: {lambda: "
-        << lambda
-        << "}\ndtype: bfloat16\nlewis:\n  calibration:\n"
-           "  - {model: demo/models/math, data: demo/data/math_train.jsonl, "
-           "format: gsm8k}\n"
-           "  - {model: demo/models/code, data: demo/data/code_train.jsonl, "
-           "format: mbpp}\n"
-           "  allocation: none\n  refine: {samples: 80}\n";
+    write_demo_recipe(recipe_, lambda);
+    std::ofstream(recipe_, std::ios::app) << "  refine: {samples: 80}\n";
   }
 
   // Runs the program and returns the most memory that was resident, in bytes.

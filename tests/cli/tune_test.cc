@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "base/json.h"
+#include "demo_recipe.h"
 #include "run_lewis.h"
 #include "temp_dir.h"
 
@@ -17,17 +18,7 @@ struct Tuned {
   // `data` of the math expert; `lambda` and more of the merge's parameters.
   explicit Tuned(const std::string& lambda = "{search: [0.3, 2], start: 0.5}",
                  const std::string& data = "math_train.jsonl") {
-    std::ofstream(recipe)
-        << "merge_method: task_arithmetic\nbase_model: demo/models/base\nmodels:\n"
-           "- {model: demo/models/math, parameters: {weight: 1}}\n"
-           "- {model: demo/models/code, parameters: {weight: 1}}\n"
-           "parameters: {lambda: "
-        << lambda
-        << "}\ndtype: bfloat16\nlewis:\n  calibration:\n"
-           "  - {model: demo/models/math, data: demo/data/"
-        << data
-        << ", format: gsm8k}\n  - {model: demo/models/code, data: "
-           "demo/data/code_train.jsonl, format: mbpp}\n  allocation: none\n";
+    write_demo_recipe(recipe, lambda, data);
   }
   Run run(const std::string& more = "") const {
     return run_lewis(dir.path, "tune " + recipe.string() + " -o " + out.string() +

@@ -51,6 +51,7 @@ class Study {
       : settings_(settings), interrupted_(interrupted), threads_(settings.threads) {}
 
   StudyPage run() {
+    check_files();
     page_.draws = settings_.draws;
     page_.evaluations = settings_.evaluations;
     claims();
@@ -64,6 +65,21 @@ class Study {
   }
 
  private:
+  // A model or a file that is not there would be left out of the page without a word.
+  void check_files() const {
+    std::vector<std::string> names = {settings_.base};
+    for (const Expert& e : settings_.experts) {
+      for (const std::string& name : {e.model, e.train, e.test}) names.push_back(name);
+    }
+    for (const std::string& name : names) {
+      if (std::filesystem::exists(name)) continue;
+      throw input_error(
+          "{}: is not there; paths are looked for from the working directory, so that the study of "
+          "the demo is started in the source folder",
+          name);
+    }
+  }
+
   // ---- recipes ----
 
   std::string models(const std::string& parameters) const {
