@@ -243,8 +243,8 @@ TEST_F(Streamed, SlicesStagesAdaptersAndTokenizers) {
   std::string tokens = file_text(kDemo / "models/code/tokenizer_config.json");
   server_.models["tiny/code"].files["tokenizer_config.json"] = {tokens, false};
   expect_same(kTiesPlain +
-              "tokenizer: {source: union, pad_to_multiple_of: 128, tokens: {\"<x>\": "
-              "{source: tiny/math, force: true}}}\n");
+              "tokenizer: {source: union, pad_to_multiple_of: 128, tokens: "
+              "{\"<|endoftext|>\": {source: tiny/math, force: true}}}\n");
   expect_same(kTiesPlain + "tokenizer: {source: base, pad_to_multiple_of: 96}\n");
 }
 
@@ -341,7 +341,7 @@ TEST_F(Streamed, TensorsTooLargeForTheMemoryComeOnceAsWell) {
 
 TEST_F(Streamed, WhatIsInTheCacheIsNotStreamed) {
   serve_demo();
-  pull({{"tiny/base", "tiny/math", "tiny/code"}, options().hub}, run());
+  pull({.names = kAll, .hub = options().hub}, run());
   server_.forget_requests();
   merge(job_of(streamed(kTies), "streamed"), run());
   for (const ServedRequest& r : server_.requests()) EXPECT_FALSE(r.at_storage);
@@ -382,7 +382,9 @@ TEST_F(Streamed, CalibrationStreamsAgainOrDownloads) {
 // The data that such a recipe names come into the cache, as those of any other.
 TEST_F(Streamed, DataComeIntoTheCache) {
   serve_demo();
-  const fs::path data = kDemo / "data/math_train.jsonl";
+  const fs::path data = dir_.path / "questions.jsonl";
+  const std::string all = file_text(kDemo / "data/math_train.jsonl");
+  std::ofstream(data) << all.substr(0, all.find('\n', 20'000) + 1);
   server_.datasets["my/questions"].files["train.jsonl"] = {file_text(data), false};
   stored_["my/questions"] = data.string();
   expect_same(kTiesPlain +

@@ -61,7 +61,7 @@ std::vector<std::string> MergeInputs::warnings() const {
   if (recipe_.base_index && method_.base == BaseRole::kWeighted &&
       std::find(merged_.begin(), merged_.end(), *recipe_.base_index) == merged_.end()) {
     lines.push_back(fmt::format("{} takes no base: {} only gives config and tokenizer",
-                                method_.name, main().label()));
+                                method_.name, main().name));
   }
   const auto first =
       std::find_if(tensors_.begin(), tensors_.end(), [](const auto& t) { return t.merged; });
