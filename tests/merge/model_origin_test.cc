@@ -76,7 +76,8 @@ TEST(ModelOrigins, IdsInsteadOfPaths) {
                    model("local", R"({"_name_or_path": "o/named"})"),
                    model("here", R"({"_name_or_path": "/home/me/x"})"), model("there/", "{")};
   std::string all;
-  for (const ModelOrigin& o : PublicNames(recipe).origins())
+  const PublicNames names(recipe);
+  for (const ModelOrigin& o : names.origins())
     all += o.id + (o.of_hub ? " hub " : " ") + o.licence + ", ";
   EXPECT_EQ(all, "o/cached hub mit, o/named hub mit, here mit, there mit, ");
 }
