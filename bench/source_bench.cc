@@ -9,9 +9,9 @@
 
 #include "base/json.h"
 #include "bench.h"
+#include "io/quantized_source.h"
 #include "io/safetensors.h"
 #include "merge/sources/adapter_source.h"
-#include "merge/sources/fp8_source.h"
 
 namespace lewis {
 namespace {
@@ -90,7 +90,7 @@ void run() {
                               {"m.weight_scale_inv", DType::kF32, {size / 128, size / 128}}});
   const Json config{
       {"quantization_config", {{"quant_method", "fp8"}, {"weight_block_size", {128, 128}}}}};
-  row("float8 to bf16", *widen_fp8(fp8, config).source, copy);
+  row("float8 to bf16", *widen_quantized(fp8, config).source, copy);
 }
 
 }  // namespace

@@ -3,7 +3,9 @@
 
 #include <lewis/tensor_source.h>
 
+#include <algorithm>
 #include <array>
+#include <iterator>
 #include <vector>
 
 #include "base/error.h"
@@ -11,10 +13,12 @@
 #include "base/model_files.h"
 #include "eval/answers/gsm8k_answer.h"
 #include "eval/answers/ifeval.h"
+#include "io/checkpoint.h"
 #include "io/layer_kinds.h"
+#include "io/plain_source.h"
+#include "io/quantization.h"
 #include "io/tied_head.h"
 #include "merge/sources/adapter_source.h"
-#include "merge/sources/quantization.h"
 #include "model/model_spec.h"
 #include "text/tokenizer_merge.h"
 
@@ -36,7 +40,7 @@ void read_config(std::string_view bytes, const FuzzFolder&) {
   const Json config = parse_json(bytes, "config.json");
   read_on([&] { read_model_spec(config, "config.json"); });
   read_on([&] { refuse_packed(config, "model"); });
-  read_on([&] { read_fp8_scheme(config, "model"); });
+  read_on([&] { read_quantization(config, "model"); });
   read_on([&] { config_ties_head(config); });
   read_on([&] {
     const Json& text = text_part(config);
@@ -68,6 +72,26 @@ void apply_adapter(std::string_view bytes, const FuzzFolder& folder) {
   for (const TensorInfo& info : model.source->tensors()) {
     std::vector<std::byte> values(byte_size(info));
     model.source->read(info, 0, values);
+  }
+}
+
+void read_quantized(std::string_view bytes, const FuzzFolder& folder) {
+  const size_t end = std::min(bytes.find('\n'), bytes.size());
+  folder.write("config.json", bytes.substr(0, end));
+  folder.write("model.safetensors", bytes.substr(std::min(end + 1, bytes.size())));
+  const PlainModel model =
+      show_plain(std::make_shared<const Checkpoint>(Checkpoint::open(folder.path())));
+  for (const TensorInfo& info : model.source->tensors()) {
+    std::vector<std::byte> all(byte_size(info));
+    if (all.size() > 1 << 20) continue;
+    read_on([&] {
+      model.source->read(info, 0, all);
+      const size_t size = dtype_size(info.dtype), half = all.size() / size / 2;
+      std::vector<std::byte> part(all.size() - half * size);
+      model.source->read(info, static_cast<int64_t>(half), part);
+      fuzz_check(std::equal(part.begin(), part.end(), all.end() - std::ssize(part)),
+                 "a part of a tensor is what lies there in the whole");
+    });
   }
 }
 

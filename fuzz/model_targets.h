@@ -11,6 +11,8 @@ namespace lewis {
 void read_config(std::string_view bytes, const FuzzFolder& folder);
 // The tensors of a LoRA adapter, applied to a small model.
 void apply_adapter(std::string_view bytes, const FuzzFolder& folder);
+// The first line is a config.json, the others a shard with quantised weights.
+void read_quantized(std::string_view bytes, const FuzzFolder& folder);
 // The first line is a row of ifeval, the others are an answer.
 void judge_answer(std::string_view bytes, const FuzzFolder& folder);
 // A tokenizer.json, united with another one.

@@ -237,6 +237,7 @@ constexpr auto kTargets = std::to_array<FuzzTarget>({{"safetensors", read_safete
                                                      {"adapter_config", read_adapter},
                                                      {"adapter", apply_adapter},
                                                      {"config", read_config},
+                                                     {"quantized", read_quantized},
                                                      {"tokenizer", read_tokenizer},
                                                      {"tokenizers", unite_tokenizers},
                                                      {"template", render_template},

@@ -83,6 +83,23 @@ def binary_seeds():
     seed("gguf", "empty", gguf({"general.architecture": "llama"}, {}))
 
 
+def quantized_seeds():
+    def model(name, quantization, tensors):
+        config = json.dumps({"model_type": "gpt_oss", "quantization_config": quantization})
+        seed("quantized", name, config.encode() + b"\n" + safetensors(tensors))
+
+    codes, scale = bytes(range(16)), lambda n: struct.pack(f"<{n}f", *range(1, n + 1))
+    model("fp8_blocks", {"quant_method": "fp8", "weight_block_size": [2, 4]},
+          {"a.weight": ("F8_E4M3", [2, 8], codes), "a.weight_scale_inv": ("F32", [1, 2], scale(2))})
+    model("fp8_experts", {"quant_method": "fp8", "weight_block_size": [2, 2], "scale_fmt": "ue8m0"},
+          {"x.experts.gate_up_proj": ("F8_E5M2", [2, 2, 4], codes), "x.experts.gate_up_proj_scale_inv": ("U8", [2, 2, 2], bytes(range(120, 128)))})
+    group = {"weights": {"num_bits": 8, "type": "float", "strategy": "channel", "symmetric": True}}
+    model("compressed", {"quant_method": "compressed-tensors", "format": "float-quantized", "config_groups": {"group_0": group}, "kv_cache_scheme": {"num_bits": 8}},
+          {"a.weight": ("F8_E4M3", [4, 4], codes), "a.weight_scale": ("BF16", [4, 1], bytes([0x80, 0x3f] * 4)), "a.input_scale": ("F32", [1], scale(1)), "s.k_scale": ("F32", [1], scale(1))})
+    model("fbgemm", {"quant_method": "fbgemm_fp8"}, {"x": ("F8_E4M3", [2, 2, 4], codes), "x_scale": ("F32", [2, 1, 4], scale(8))})
+    model("mxfp4", {"quant_method": "mxfp4"}, {"x_blocks": ("U8", [1, 2, 1, 16], codes * 2), "x_scales": ("U8", [1, 2, 1], bytes([127, 130]))})
+
+
 RECIPES = {
     "ties": """merge_method: ties
 base_model: base
@@ -235,6 +252,7 @@ def table_seeds():
 
 def main():
     binary_seeds()
+    quantized_seeds()
     table_seeds()
     text_seeds()
     program_seeds(sys.argv[1])

@@ -1,11 +1,10 @@
 #include "app/model_difference.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <set>
 
-#include "recipe/recipe.h"
+#include "base/error.h"
+#include "io/layer_name.h"
 
 namespace lewis {
 
@@ -18,7 +17,7 @@ std::string ModelDifference::name_of(const std::pair<std::string, int64_t>& laye
   return (stacks.size() > 1 ? layer.first : "") + std::to_string(layer.second);
 }
 
-ModelDifference compare_models(const Checkpoint& a, const Checkpoint& b, Threads& threads,
+ModelDifference compare_models(const TensorSource& a, const TensorSource& b, Threads& threads,
                                const ProgressFn& progress) {
   ModelDifference d;
   Progress told{"comparing", "tensors", 0, a.tensors().size()};

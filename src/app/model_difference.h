@@ -8,8 +8,8 @@
 
 #include "base/progress.h"
 #include "base/threads.h"
-#include "io/checkpoint.h"
 #include "io/compare.h"
+#include "io/tensor_source.h"
 
 namespace lewis {
 
@@ -29,7 +29,7 @@ struct ModelDifference {
   std::vector<std::string> not_compared;  // other shapes or types; one line each
 };
 
-ModelDifference compare_models(const Checkpoint& a, const Checkpoint& b, Threads& threads,
+ModelDifference compare_models(const TensorSource& a, const TensorSource& b, Threads& threads,
                                const ProgressFn& progress);
 
 }  // namespace lewis

@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "cli/table.h"
 #include "cli/verbs.h"
+#include "io/plain_source.h"
 
 namespace lewis {
 namespace {
@@ -35,6 +36,10 @@ Json to_json(const ModelDifference& d) {
       {"all", to_json(d.all)},         {"layers", layers},      {"tensors", tensors},
       {"only_in_a", d.only_a},         {"only_in_b", d.only_b}, {"compared_by_bytes", d.by_bytes},
       {"not_compared", d.not_compared}};
+}
+
+PlainModel open_plain(const std::filesystem::path& folder) {
+  return show_plain(std::make_shared<const Checkpoint>(Checkpoint::open(folder)));
 }
 
 std::vector<TerminalText> cells(const std::string& name, const TensorDifference& d) {
@@ -79,8 +84,12 @@ void add_diff_verb(CLI::App& app) {
     make_local(o->b, *o->common);
     Threads threads(o->common->threads);
     ProgressPrinter progress(o->common->quiet);
-    const ModelDifference d = compare_models(Checkpoint::open(o->a), Checkpoint::open(o->b),
-                                             threads, interruptible(progress));
+    const PlainModel a = open_plain(o->a), b = open_plain(o->b);
+    for (const PlainModel* model : {&a, &b}) {
+      for (const std::string& note : model->notes) write_err("lewis: note: {}\n", note);
+    }
+    const ModelDifference d =
+        compare_models(*a.source, *b.source, threads, interruptible(progress));
     if (o->common->json) {
       write_json(to_json(d));
     } else {

@@ -3,11 +3,27 @@
 #include <algorithm>
 #include <cstring>
 #include <iterator>
+#include <optional>
 
 #include "base/dtype.h"
 
 namespace lewis {
 namespace {
+
+// A matrix of `tensor` in whose place another one lies: rows and columns of `outer` are counted
+// along rows and columns of `inner`, which begins at element `begin` of the tensor that both are
+// in. None where a row of `outer` would run over the end of one of `inner`.
+std::optional<Strides> compose(const Strides& outer, const Strides& inner, int64_t begin) {
+  const int64_t at = outer.first - begin, columns = inner.columns;
+  const auto step = [&](int64_t n) {
+    return n / columns * inner.row_step + n % columns * inner.column_step;
+  };
+  const int64_t last_column = at % columns + (outer.rows - 1) * (outer.row_step % columns) +
+                              (outer.columns - 1) * (outer.column_step % columns);
+  if (outer.row_step < 0 || outer.column_step < 0 || last_column >= columns) return std::nullopt;
+  return Strides{inner.first + step(at), outer.rows, outer.columns, step(outer.row_step),
+                 step(outer.column_step)};
+}
 
 class PiecesSource final : public TensorSource {
  public:
@@ -16,6 +32,7 @@ class PiecesSource final : public TensorSource {
     std::ranges::sort(pieced_, {},
                       [](const PiecedTensor& t) -> const std::string& { return t.info.name; });
     for (const PiecedTensor& t : pieced_) tensors_.push_back(t.info);
+    if (const auto* inner = dynamic_cast<const PiecesSource*>(source_.get())) look_through(*inner);
   }
 
   const std::string& label() const override { return source_->label(); }
@@ -30,7 +47,7 @@ class PiecesSource final : public TensorSource {
       if (first < count && !out.empty()) {
         const int64_t n = std::min(count - first, static_cast<int64_t>(out.size() / size));
         const auto part = out.first(static_cast<size_t>(n) * size);
-        read_piece(piece, first, size, part);
+        read_piece(source_of(t), piece, first, size, part);
         out = out.subspan(part.size());
       }
       first = std::max<int64_t>(0, first - count);
@@ -42,7 +59,7 @@ class PiecesSource final : public TensorSource {
     if (is_whole(t)) return source_->read_cost(*t.pieces[0].stored);
     ReadCost cost;
     for (const Piece& piece : t.pieces) {
-      const ReadCost all = source_->read_cost(*piece.stored);
+      const ReadCost all = source_of(t).read_cost(*piece.stored);
       const uint64_t bytes = std::max<uint64_t>(1, byte_size(*piece.stored));
       const uint64_t read = span_elements(piece.place) * dtype_size(t.info.dtype);
       cost.disk_bytes +=
@@ -62,6 +79,12 @@ class PiecesSource final : public TensorSource {
   static uint64_t span_elements(const Strides& s) {
     return static_cast<uint64_t>(s.is_contiguous() ? s.count() : s.end() - s.first);
   }
+  // Where the pieces of a tensor are read: in the source, or in what the source reads.
+  const TensorSource& source_of(const PiecedTensor& t) const {
+    const bool below = below_ && !looked_through_.empty() &&
+                       looked_through_[static_cast<size_t>(&t - pieced_.data())];
+    return below ? *below_ : *source_;
+  }
 
   // Of a tensor that is read as it is stored, the range of the piece; of others all that they read.
   static void add_places(const ReadCost& all, const Piece& piece, std::vector<FilePlace>& places) {
@@ -77,17 +100,60 @@ class PiecesSource final : public TensorSource {
     places.push_back(place);
   }
 
-  // The whole range of a matrix whose elements do not lie one after the other is read at once.
-  void read_piece(const Piece& piece, int64_t first, size_t size, std::span<std::byte> out) const {
-    const Strides& place = piece.place;
-    if (place.is_contiguous()) return source_->read(*piece.stored, place.first + first, out);
+  // A piece of a tensor that itself is made of pieces is read where it is stored, so that what lies
+  // one after the other there is read so. Stacks that are shown turned around (MXFP4) and then one
+  // by one need it.
+  void look_through(const PiecesSource& inner) {
+    below_ = inner.source_.get();
+    looked_through_.resize(pieced_.size());
+    for (size_t i = 0; i < pieced_.size(); ++i) {
+      PiecedTensor& t = pieced_[i];
+      if (is_whole(t)) continue;
+      std::vector<Piece> pieces;
+      for (const Piece& piece : t.pieces) {
+        if (auto found = inner.stored_piece(piece)) pieces.push_back(*found);
+      }
+      looked_through_[i] = pieces.size() == t.pieces.size();
+      if (looked_through_[i]) t.pieces = std::move(pieces);
+    }
+  }
+
+  // A piece of one of these tensors as one of what they are made of, if it lies in one of theirs.
+  std::optional<Piece> stored_piece(const Piece& piece) const {
+    const PiecedTensor& t = of(*piece.stored);
+    if (looked_through_.size() == pieced_.size()) return std::nullopt;  // two levels are enough
+    if (is_whole(t)) return Piece{t.pieces[0].stored, piece.place};
+    int64_t begin = 0;
+    for (const Piece& own : t.pieces) {
+      const int64_t end = begin + own.place.count();
+      if (piece.place.first >= begin && piece.place.end() <= end) {
+        const auto place = compose(piece.place, own.place, begin);
+        return place ? std::optional(Piece{own.stored, *place}) : std::nullopt;
+      }
+      begin = end;
+    }
+    return std::nullopt;
+  }
+
+  // The rows of a matrix whose elements do not lie one after the other are read at once, with all
+  // that lies between them.
+  static void read_piece(const TensorSource& source, const Piece& piece, int64_t first, size_t size,
+                         std::span<std::byte> out) {
+    Strides place = piece.place;
+    if (place.is_contiguous()) return source.read(*piece.stored, place.first + first, out);
+    const int64_t count = static_cast<int64_t>(out.size() / size);
+    const int64_t row = first / place.columns, end = (first + count - 1) / place.columns + 1;
+    place.first += row * place.row_step;
+    place.rows = end - row;
     std::vector<std::byte> range(span_elements(place) * size);
-    source_->read(*piece.stored, place.first, range);
-    gather(place, first, range, place.first, size, out);
+    source.read(*piece.stored, place.first, range);
+    gather(place, first - row * place.columns, range, place.first, size, out);
   }
 
   std::shared_ptr<const TensorSource> source_;
-  std::vector<PiecedTensor> pieced_;  // sorted by name
+  const TensorSource* below_ = nullptr;  // what source_ reads, if that consists of pieces, too
+  std::vector<bool> looked_through_;     // per tensor: its pieces are those of below_
+  std::vector<PiecedTensor> pieced_;     // sorted by name
   std::vector<TensorInfo> tensors_;
 };
 

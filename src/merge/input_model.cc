@@ -1,6 +1,7 @@
 #include "merge/input_model.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "base/error.h"
 #include "base/hash.h"
@@ -9,13 +10,12 @@
 #include "io/checkpoint.h"
 #include "io/layer_kinds.h"
 #include "io/model_folder.h"
+#include "io/plain_source.h"
+#include "io/quantization.h"
 #include "io/tied_head.h"
 #include "merge/sources/adapter_source.h"
-#include "merge/sources/cast_source.h"
-#include "merge/sources/fp8_source.h"
 #include "merge/sources/fused_rows.h"
 #include "merge/sources/merged_source.h"
-#include "merge/sources/quantization.h"
 #include "merge/sources/shown_source.h"
 
 namespace lewis {
@@ -23,19 +23,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Float8 weights become plain ones; config.json then no longer speaks of them.
-void widen(InputModel& model) {
-  CastModel plain = cast_odd_floats(std::move(model.source));
+// Quantised weights become plain ones; config.json then no longer speaks of them.
+void make_plain(InputModel& model) {
+  PlainModel plain = show_plain(std::move(model.source), *model.config);
   model.source = std::move(plain.source);
-  if (!plain.cast.empty()) {
-    model.notes.push_back(fmt::format(
-        "{}: {} tensor{} of a float type of their own widened or rounded ({} first)", model.label(),
-        plain.cast.size(), plain.cast.size() == 1 ? " is" : "s are", plain.cast.front()));
-  }
-  WidenedSource widened = widen_fp8(model.source, *model.config);
-  model.source = std::move(widened.source);
-  if (widened.untrue_config_key.empty()) return;
-  model.config->erase(widened.untrue_config_key);
+  std::ranges::move(plain.notes, std::back_inserter(model.notes));
+  if (!plain.was_quantized) return;
+  remove_quantization(*model.config);
   model.config_text = model.config->dump(2) + "\n";
 }
 
@@ -73,8 +67,7 @@ InputModel open_folder(const fs::path& folder, std::shared_ptr<const FarFiles> f
     model.config_text = read_model_file(folder, "config.json");
     model.config = checkpoint->config();
   }
-  refuse_packed(*model.config, model.label());
-  widen(model);
+  make_plain(model);
   settle_tied_head(model);
   return model;
 }

@@ -1,10 +1,11 @@
-#include "merge/sources/cast_source.h"
+#include "io/cast_source.h"
 
 #include <algorithm>
 #include <array>
 #include <cstring>
 #include <map>
 
+#include "io/quantized_source.h"
 #include "io/tied_head.h"
 
 namespace lewis {
@@ -66,10 +67,6 @@ bool is_norm(const TensorInfo& t) {
     if (t.name.find(part) != std::string::npos) return true;
   }
   return false;
-}
-
-bool has_scale(const TensorSource& source, const std::string& name) {
-  return source.find(name + "_scale") || source.find(name + "_scale_inv");
 }
 
 }  // namespace
