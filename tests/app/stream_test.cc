@@ -300,6 +300,22 @@ void write_large(const fs::path& folder, uint64_t seed) {
                {"e.weight", DType::kBF16, {1280, 512}}});
 }
 
+// Quantised models are widened while they come: codes and scales, in several shards.
+TEST_F(Streamed, QuantizedModelsComeOnce) {
+  for (const auto& entry : fs::directory_iterator(LEWIS_TEST_DATA "/golden/quantized")) {
+    for (const std::string name : {"base", "math", "code"}) {
+      const fs::path copy = dir_.path / (entry.path().filename().string() + name);
+      fs::create_directories(copy);
+      for (const auto& file : fs::directory_iterator(entry)) {
+        if (file.path().filename() == "expected.safetensors") continue;
+        fs::copy(file.path(), copy / file.path().filename());
+      }
+      serve("tiny/" + name, copy);
+    }
+    EXPECT_EQ(expect_same(kTiesPlain), served_weights(kAll)) << entry.path();
+  }
+}
+
 // Experts are merged one by one, however they are stored, and their bytes come once.
 TEST_F(Streamed, FusedExpertsComeOnce) {
   constexpr int64_t kExperts = 4, kInner = 96, kHidden = 256;
