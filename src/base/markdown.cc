@@ -16,8 +16,9 @@ bool is_plain(char c) { return std::string_view("-./+,=@ ()").find(c) != std::st
 
 // "12." and "12)" at the front of a line begin a list.
 bool ends_number(std::string_view line, size_t i) {
-  return (line[i] == '.' || line[i] == ')') &&
-         line.substr(0, i).find_first_not_of(" 0123456789") == std::string_view::npos;
+  const std::string_view before = line.substr(0, i);
+  return (line[i] == '.' || line[i] == ')') && !before.empty() && before.back() != ' ' &&
+         before.find_first_not_of(" 0123456789") == std::string_view::npos;
 }
 
 }  // namespace
