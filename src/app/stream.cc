@@ -67,6 +67,7 @@ RecipePtr open_streamed(const fs::path& file, UnknownKeys unknown, const StreamO
   } else if (has_several_passes(recipe)) {
     choose_for_passes(*stream, options.max_disk, note);
   }
+  stream->fetch_heads();
   attach(recipe, stream);
   return std::make_shared<const Recipe>(std::move(recipe));
 }

@@ -101,6 +101,20 @@ std::string HttpResponse::text(size_t most) {
   return text;
 }
 
+void HttpResponse::finish() {
+  constexpr size_t kShort = 1 << 16;
+  std::vector<std::byte> piece(1 << 12);
+  try {
+    for (size_t all = 0; all < kShort;) {
+      const size_t size = read(piece);
+      if (size == 0) return;
+      all += size;
+    }
+  } catch (const Error& e) {
+    if (e.code() != ExitCode::kResource) throw;
+  }
+}
+
 HttpClient::HttpClient(const std::string& user_agent, std::chrono::milliseconds patience,
                        StopFn stop)
     : stop_(std::move(stop)) {

@@ -48,6 +48,9 @@ class HttpResponse {
   size_t read(std::span<std::byte> out);
   // The whole body; Error(kInput) when it has more than `most` bytes.
   std::string text(size_t most);
+  // Reads what is left of a body, if it is short, so that its connection serves the next request. A
+  // connection that breaks meanwhile matters to nobody. Error(kInterrupted).
+  void finish();
 
  private:
   friend class HttpClient;

@@ -155,6 +155,7 @@ HttpResponse HubClient::follow(HttpRequest request, HttpResponse* head) const {
     const bool moved =
         status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
     if (!moved || response.header("location").empty()) return response;
+    response.finish();
     std::string next = joined_url(request.url, response.header("location"));
     if (origin_of(next).empty() || (home.starts_with("https:") && !next.starts_with("https:"))) {
       throw resource_error("{}: is redirected to an address that is not followed ({})", request.url,

@@ -49,6 +49,7 @@ size_t read_body(HttpResponse& answer, std::span<std::byte> out, std::string& wh
       if (size == 0) break;
       got += size;
     }
+    if (got == out.size()) answer.finish();
   } catch (const Error& e) {
     if (e.code() != ExitCode::kResource) throw;
     why = e.what();

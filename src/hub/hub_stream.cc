@@ -1,6 +1,9 @@
 #include "hub/hub_stream.h"
 
+#include <algorithm>
+
 #include "base/error.h"
+#include "base/threads.h"
 
 namespace lewis {
 
@@ -22,6 +25,14 @@ std::optional<FetchedModel> HubStream::add(const std::string& id, ModelPart part
   folders_.insert(model->folder);
   ids_.push_back(id);
   return model;
+}
+
+void HubStream::fetch_heads() const {
+  std::vector<const HubFile*> files;
+  for (const auto& [path, file] : files_) files.push_back(file.get());
+  if (files.empty()) return;
+  Threads threads(std::min(std::max<size_t>(1, client().options().connections), files.size()));
+  threads.run(files.size(), [&](size_t i) { files[i]->head(); });
 }
 
 Downloaded HubStream::download_all() {

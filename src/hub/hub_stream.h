@@ -26,6 +26,9 @@ class HubStream final : public FarFiles, public std::enable_shared_from_this<Hub
   // holds those as well, nothing of the model is streamed. Returns and throws as
   // ModelFetcher::fetch.
   std::optional<FetchedModel> add(const std::string& id, ModelPart part);
+  // Fetches the headers of all files of weights, over several connections. Throws as
+  // HubFile::fetch.
+  void fetch_heads() const;
   // Downloads the weights of all models that were added; nothing is streamed afterwards.
   Downloaded download_all();
 

@@ -10,7 +10,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <mutex>
 #include <stdexcept>
+#include <tuple>
 
 #include "base/base64.h"
 #include "base/git_hash.h"
@@ -104,13 +106,26 @@ ServedRequest parse_request(std::string_view head) {
 
 }  // namespace
 
-std::string large_name(const std::string& content) { return sha256_hex(content); }
+namespace {
 
-std::string small_name(const std::string& content) {
+// A server knows the names of its files; they are computed once for each content.
+std::string known_name(bool large, const std::string& content) {
+  static std::mutex mutex;
+  static std::map<std::tuple<bool, size_t, uint64_t>, std::string> names;
+  const std::lock_guard lock(mutex);
+  const uint64_t key = xxh3_64(std::as_bytes(std::span(content)));
+  std::string& name = names[{large, content.size(), key}];
+  if (!name.empty()) return name;
+  if (large) return name = sha256_hex(content);
   GitBlobHash hash(content.size());
   hash.add(std::as_bytes(std::span(content)));
-  return hash.hex();
+  return name = hash.hex();
 }
+
+}  // namespace
+
+std::string large_name(const std::string& content) { return known_name(true, content); }
+std::string small_name(const std::string& content) { return known_name(false, content); }
 
 struct HubServer::Answer {
   unsigned status = 200;
@@ -138,6 +153,7 @@ void HubServer::serve(int listener, bool storage) {
     if (poll(&ready, 1, 20) <= 0) continue;
     const int socket = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
     if (socket < 0) continue;
+    ++connections;
     const int on = 1;
     setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     talks.emplace_back([this, socket, storage] {
@@ -196,10 +212,11 @@ bool HubServer::send_answer(int socket, const ServedRequest& request, Answer& an
     answer.headers["Content-Length"] = std::to_string(answer.body.size());
   for (const auto& [name, value] : answer.headers) head += name + ": " + value + "\r\n";
   if (!send_all(socket, head + "\r\n")) return false;
-  return request.method == "HEAD" || send_body(socket, answer.body, wrong);
+  return request.method == "HEAD" || send_body(socket, request, answer.body, wrong);
 }
 
-bool HubServer::send_body(int socket, const std::string& body, const Fault& wrong) {
+bool HubServer::send_body(int socket, const ServedRequest& request, const std::string& body,
+                          const Fault& wrong) {
   const size_t size = std::min(wrong.cut_after.value_or(body.size()), body.size());
   constexpr size_t kPiece = 32 << 10;
   for (size_t at = 0; at < size && !ends_; at += kPiece) {
@@ -215,7 +232,8 @@ bool HubServer::send_body(int socket, const std::string& body, const Fault& wron
       }
       if (wait > 0) pause(wait, ends_);
     }
-    body_bytes_ += piece.size();  // before the client has it, who may ask for the sum at once
+    // Before the client has them, who may ask for the sum at once.
+    if (request.at_storage) storage_bytes_ += piece.size();
     if (!send_all(socket, piece)) return false;
     if (wrong.stall > 0 && at == 0) pause(wrong.stall, ends_);
   }
@@ -499,7 +517,7 @@ void HubServer::forget_requests() {
   const std::lock_guard lock(mutex_);
   requests_.clear();
   times_.clear();
-  body_bytes_ = 0;
+  storage_bytes_ = 0;
 }
 
 }  // namespace lewis

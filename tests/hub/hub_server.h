@@ -71,11 +71,12 @@ class HubServer {
   std::string write_token = "writer";                // who creates and commits must send it
   size_t part_bytes = 0;                             // of uploads in parts; 0: they come whole
   std::map<std::string, std::string> stored;         // contents that were uploaded, by SHA-256
+  std::atomic<size_t> connections = 0;               // that were made to either address
   std::atomic<double> bytes_per_second = 0;          // of all bodies together; 0: no limit
 
   std::vector<ServedRequest> requests() const;
   void forget_requests();
-  uint64_t body_bytes() const { return body_bytes_; }  // that were sent
+  uint64_t storage_bytes() const { return storage_bytes_; }  // of bodies that were sent there
 
  private:
   struct Answer;
@@ -83,7 +84,8 @@ class HubServer {
   void talk(int socket, bool storage);
   bool answer(int socket, ServedRequest& request);
   bool send_answer(int socket, const ServedRequest& request, Answer& answer, const Fault& fault);
-  bool send_body(int socket, const std::string& body, const Fault& fault);
+  bool send_body(int socket, const ServedRequest& request, const std::string& body,
+                 const Fault& fault);
   Answer routed(const ServedRequest& request, const Fault& fault);
   Answer written(const ServedRequest& request);
   Answer stored_part(const ServedRequest& request);
@@ -97,7 +99,7 @@ class HubServer {
   int port_ = 0, storage_port_ = 0;  // before the listeners, which write them
   int listener_, storage_listener_;
   std::atomic<bool> ends_ = false;
-  std::atomic<uint64_t> body_bytes_ = 0;
+  std::atomic<uint64_t> storage_bytes_ = 0;
   mutable std::mutex mutex_;
   std::vector<ServedRequest> requests_;
   std::map<std::string, size_t> times_;  // by method and path
