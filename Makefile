@@ -41,8 +41,8 @@ test-ci: test-packages
 	@ctest --test-dir build/ci -j $(JOBS) --output-on-failure --no-tests=error
 
 # The tests that may meet strangers' bytes, under address and undefined-behaviour sanitizers.
-# g++ 12's sanitizer does not guard its allocator around fork, so a child of text/child_process.h seldom
-# waits for ever here ("has not answered for 50 s"); such a test is tried once more.
+# A failing test is tried once more: a child that g++ 12's allocator keeps waiting is started anew at its
+# beginning only (text/child_process.cc).
 test-asan: test-packages
 	$(call compile,asan,-DLEWIS_FUZZ_RUST=OFF)
 	@ctest --test-dir build/asan -j $(JOBS) --output-on-failure --no-tests=error --repeat until-pass:2

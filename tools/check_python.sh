@@ -27,4 +27,4 @@ diff python/lewis/_lewis.pyi "$work/_lewis.pyi" ||
   { echo "python/lewis/_lewis.pyi is not what the module is; LEWIS_WRITE_STUBS=1 tools/check_python.sh writes it"; exit 1; }
 (cd "$package" && "$venv/bin/mypy" --strict -p lewis)
 echo "-- tests"
-LEWIS_BINARY="$build/lewis" LEWIS_CACHE="$work/cache" "$venv/bin/python" -m pytest -q -p no:cacheprovider "$@" python/tests
+LEWIS_BINARY="$build/lewis" LEWIS_HUB_SERVER="$build/lewis_hub_server" LEWIS_CACHE="$work/cache" "$venv/bin/python" -m pytest -q -p no:cacheprovider "$@" python/tests

@@ -12,7 +12,7 @@ from . import _lewis
 from ._error import Error, ExitCode
 from ._lewis import Tensor
 from ._progress import ProgressOption, notice, reporter
-from ._recipe import RecipeLike, read_recipe
+from ._recipe import RecipeLike, local_model, read_recipe
 
 Framework = Literal["numpy", "torch", "lewis"]
 
@@ -210,7 +210,7 @@ class Model(Mapping[str, Any]):
         self, folder: Union[str, "os.PathLike[str]"], framework: Framework = "numpy"
     ) -> None:
         _check_framework(framework)
-        self._folder = pathlib.Path(folder)
+        self._folder = local_model(pathlib.Path(folder))
         self._model = _lewis.open_model(self._folder)
         self._names = self._model.names()
         self._framework = framework
@@ -259,13 +259,14 @@ class Model(Mapping[str, Any]):
 def open_model(
     path: Union[str, "os.PathLike[str]"], *, framework: Framework = "numpy"
 ) -> Model:
-    """Opens a model's folder, as Hugging Face writes it.
+    """Opens a model: a folder as Hugging Face writes it, or an id of the hub.
 
     The headers of all shards are proven; no weight is read yet. ``open_model(path)[name]`` reads
     one tensor into memory of its own.
 
     Args:
-        path: the folder.
+        path: the folder, or ``owner/name@revision``, which is downloaded where the hub's cache lacks
+            it.
         framework: of the arrays: ``"numpy"``, ``"torch"`` or ``"lewis"`` (:class:`Tensor`). numpy
             has no ``bfloat16`` and ``float8``: they are types of the package ml_dtypes. Where it is
             not installed, such a tensor is a :class:`Tensor`.

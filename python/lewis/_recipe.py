@@ -13,6 +13,7 @@ from typing import Any, Optional, Union
 from . import _lewis
 from ._error import Error, ExitCode
 from ._lewis import Recipe
+from ._progress import ProgressOption, notice, reporter
 
 RecipeLike = Union[Recipe, Mapping[str, Any], str, "os.PathLike[str]"]
 
@@ -44,8 +45,19 @@ def _is_text(recipe: str) -> bool:
     return "\n" in recipe or recipe.lstrip().startswith("{")
 
 
+def local_model(model: "os.PathLike[str]", progress: ProgressOption = None) -> pathlib.Path:
+    """The folder of a model that may be an id of the hub, which is downloaded where the cache lacks
+    it. A recipe's file stays as it is; the models and data that it names are downloaded."""
+    with reporter(progress) as report_progress:
+        return _lewis.local_model(model, report_progress, notice)
+
+
 def read_recipe(
-    recipe: RecipeLike, *, lenient: bool = False, in_memory: Sequence[str] = ()
+    recipe: RecipeLike,
+    *,
+    lenient: bool = False,
+    in_memory: Sequence[str] = (),
+    progress: ProgressOption = None,
 ) -> Recipe:
     """Reads a recipe and checks it.
 
@@ -55,24 +67,28 @@ def read_recipe(
             returned as it is.
         lenient: keys that mergekit ignores become notes beside the result, not errors.
         in_memory: names of models that :func:`merge_state_dict` gets as arrays.
+        progress: of downloads; as for :func:`merge`.
 
     Returns:
         The recipe, with ``yaml``, ``mergekit_yaml`` and ``model_names``.
 
     Raises:
-        Error: ``USAGE``; its place is the file and line.
+        Error: ``USAGE``; its place is the file and line. ``INPUT`` and ``RESOURCE``: the hub's
+            answers, the network or the disk.
 
-    Relative paths start from the working directory, then from the recipe's folder. Models are also
-    looked up in the cache of the Hugging Face hub.
+    Relative paths start from the working directory, then from the recipe's folder. What is no
+    folder is an id of the Hugging Face hub (``owner/name@revision``): models and data that its
+    cache lacks are downloaded, unless some models are in memory.
 
     Source: docs/recipes.md and docs/mergekit.md of lewis.
     """
     if isinstance(recipe, Recipe):
         return recipe
-    if isinstance(recipe, Mapping):
-        return _lewis.make_recipe(_text_of(recipe), "", list(in_memory), lenient)
-    if isinstance(recipe, str) and _is_text(recipe):
-        return _lewis.make_recipe(recipe, "", list(in_memory), lenient)
+    text = _file_text(recipe)
+    if text is not None:
+        if not in_memory:
+            _download(text, progress)
+        return _lewis.make_recipe(text, "", list(in_memory), lenient)
     if not isinstance(recipe, (str, os.PathLike)):
         raise TypeError(f"recipe is a {type(recipe).__name__}, expected a dict, a str or a path")
     if in_memory:
@@ -82,7 +98,13 @@ def read_recipe(
         except (OSError, UnicodeDecodeError) as e:
             raise Error(f"{path}: {e}", ExitCode.INPUT) from e
         return _lewis.make_recipe(text, path, list(in_memory), lenient)
-    return _lewis.open_recipe(pathlib.Path(recipe), lenient)
+    return _lewis.open_recipe(local_model(pathlib.Path(recipe), progress), lenient)
+
+
+def _download(text: str, progress: ProgressOption) -> None:
+    """The models and data that a recipe names, where the hub's cache lacks them."""
+    with recipe_files([text]) as (file,):
+        local_model(file, progress)
 
 
 def _file_text(recipe: object) -> Optional[str]:
@@ -99,9 +121,10 @@ def _file_text(recipe: object) -> Optional[str]:
 @contextlib.contextmanager
 def recipe_files(recipes: Sequence[object]) -> Iterator[list[pathlib.Path]]:
     """The recipes and model folders as paths. Those that are no files are written into a temporary
-    folder."""
+    folder; errors name them "recipe"."""
+    paths: list[pathlib.Path] = []
+    written: list[pathlib.Path] = []
     with contextlib.ExitStack() as stack:
-        paths = []
         for number, recipe in enumerate(recipes):
             text = _file_text(recipe)
             if text is None:
@@ -111,4 +134,13 @@ def recipe_files(recipes: Sequence[object]) -> Iterator[list[pathlib.Path]]:
             name = "recipe.yml" if len(recipes) == 1 else f"recipe{number + 1}.yml"
             paths.append(pathlib.Path(folder, name))
             paths[-1].write_text(text, encoding="utf-8")
-        yield paths
+            written.append(paths[-1])
+        try:
+            yield paths
+        except Error as e:
+            message = e.message
+            for path in written:
+                message = message.replace(str(path), path.stem)
+            if message == e.message:
+                raise
+            raise Error(message, e.code) from None

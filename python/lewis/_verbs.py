@@ -21,7 +21,7 @@ from ._lewis import (
     TuneResult,
 )
 from ._progress import ProgressOption, notice, reporter
-from ._recipe import RecipeLike, read_recipe, recipe_files
+from ._recipe import RecipeLike, local_model, read_recipe, recipe_files
 
 PathLike = Union[str, "os.PathLike[str]"]
 Compute = Literal["f32", "bf16", "auto"]
@@ -109,9 +109,7 @@ def _paths(paths: Union[PathLike, Sequence[PathLike]]) -> list[pathlib.Path]:
 
 
 def _merge_job(
-    recipe: RecipeLike,
     out: PathLike,
-    lenient: bool,
     guidance: bool,
     compute: str,
     cache: Union[None, Literal[False], PathLike],
@@ -119,7 +117,6 @@ def _merge_job(
     seed: int,
 ) -> _lewis.MergeJob:
     job = _lewis.MergeJob()
-    job.recipe = read_recipe(recipe, lenient=lenient)
     job.out = pathlib.Path(out)
     job.no_guidance = not guidance
     job.seed = seed
@@ -139,6 +136,8 @@ def merge(
     report: Union[bool, PathLike] = False,
     base_model_id: str = "",
     model_ids: Optional[Mapping[str, str]] = None,
+    stream: bool = False,
+    max_disk: Optional[Bytes] = None,
     compute: Compute = "f32",
     cache: Union[None, Literal[False], PathLike] = None,
     max_memory: Optional[Bytes] = None,
@@ -164,6 +163,9 @@ def merge(
         report: True writes ``OUT/report.html``, a path another file.
         base_model_id: the hub's id of base_model, which stands in ``out`` for its folder.
         model_ids: the same for other models and adapters, by their names in the recipe.
+        stream: read the weights of the hub's models while they are merged, and store none.
+        max_disk: with ``stream``, bytes of weights that may be stored where the recipe reads its
+            models several times.
         compute: type of the inputs and weights of linear layers in calibration: ``"f32"`` (the
             same numbers on every machine), ``"bf16"``, or ``"auto"``, which is faster here.
         cache: the folder of statistics; None: as the command line; False: no cache.
@@ -189,7 +191,7 @@ def merge(
 
     Source: docs/methods.md has the formulas of the methods, docs/lewis.md those of the guidance.
     """
-    job = _merge_job(recipe, out, lenient, guidance, compute, cache, max_memory, seed)
+    job = _merge_job(out, guidance, compute, cache, max_memory, seed)
     job.force = force
     job.resume = resume
     job.no_tokenizer = not tokenizer
@@ -197,7 +199,15 @@ def merge(
     job.report = None if report is False else "" if report is True else report
     job.base_model_id = base_model_id
     job.model_ids = dict(model_ids or {})
-    result = _run(_lewis.merge, job, threads, progress)
+    if stream:
+        disk = _bytes(max_disk, "max_disk")
+        with recipe_files([recipe]) as (file,), reporter(progress) as report_progress:
+            result = _lewis.merge_streamed(
+                job, file, lenient, disk, _threads(threads), report_progress, notice
+            )
+    else:
+        job.recipe = read_recipe(recipe, lenient=lenient, progress=progress)
+        result = _run(_lewis.merge, job, threads, progress)
     _tell(result.tensors.warnings)
     return result
 
@@ -222,7 +232,8 @@ def forecast(
     Raises:
         Error: as :func:`merge`.
     """
-    job = _merge_job(recipe, out, lenient, guidance, "f32", None, max_memory, seed)
+    job = _merge_job(out, guidance, "f32", None, max_memory, seed)
+    job.recipe = read_recipe(recipe, lenient=lenient)
     result = _run(_lewis.forecast, job, threads, False)
     _tell(result.warnings)
     return result
@@ -248,7 +259,8 @@ def explain(
     Raises:
         Error: as :func:`merge`, and where the merge has no such tensor.
     """
-    job = _merge_job(recipe, "explained", lenient, True, compute, cache, None, seed)
+    job = _merge_job("explained", True, compute, cache, None, seed)
+    job.recipe = read_recipe(recipe, lenient=lenient, progress=progress)
     with reporter(progress) as report_progress:
         return _lewis.explain(job, tensor, _threads(threads), report_progress, notice)
 
@@ -286,7 +298,7 @@ def plan(
     Source: docs/lewis.md.
     """
     job = _lewis.PlanJob()
-    job.recipe = read_recipe(recipe, lenient=lenient)
+    job.recipe = read_recipe(recipe, lenient=lenient, progress=progress)
     job.out = _path(out)
     job.diagnostics = diagnostics
     job.guidance = _guidance(compute, cache, max_memory)
@@ -357,7 +369,10 @@ def calibrate(
     )
     job.skip_first_token = skip_first_token
     job.guidance = _guidance(compute, cache, max_memory)
-    with recipe_files([model]) as (job.model,):
+    with recipe_files([model]) as (path,):
+        job.model = local_model(path, progress)
+        with reporter(progress) as report_progress:
+            _lewis.pull_data(job.data, report_progress, notice)
         return _run(_lewis.calibrate, job, threads, progress)
 
 
@@ -439,7 +454,6 @@ def evaluate(
     job.lenient = lenient
     job.tasks = [tasks] if isinstance(tasks, str) else list(tasks)
     job.other_results = _paths(results)
-    job.expert = _path(kl_to)
     job.output = _path(output)
     job.log_samples = log_samples
     job.no_resume = not resume
@@ -462,12 +476,16 @@ def evaluate(
     settings.stride = stride
     job.settings = settings
     with recipe_files(given) as paths, recipe_files([] if layers is None else [layers]) as extra:
-        job.models = paths
+        job.models = [local_model(path, progress) for path in paths]
+        if kl_to is not None:
+            job.expert = local_model(pathlib.Path(kl_to), progress)
         if extra:
-            job.layers = extra[0]
+            job.layers = local_model(extra[0], progress)
         if baseline is not None:
-            same = [path for path, model in zip(paths, given) if model is baseline]
+            same = [path for path, model in zip(job.models, given) if model is baseline]
             job.baseline = str(same[0] if same else baseline)
+        with reporter(progress) as report_progress:
+            _lewis.pull_task_data(job, report_progress, notice)
         return _run(_lewis.evaluate, job, threads, progress)
 
 
@@ -516,7 +534,7 @@ def report(
     job.card = card
     job.diagnostics = diagnostics
     if recipe is not None:
-        job.recipe = read_recipe(recipe, lenient=True)
+        job.recipe = read_recipe(recipe, lenient=True, progress=progress)
     job.guidance = _guidance(compute, cache, max_memory)
     return _run(_lewis.report, job, threads, progress)
 
@@ -575,7 +593,8 @@ def tune(
     options.force = force
     options.guidance = _guidance(compute, cache, max_memory)
     job.options = options
-    with recipe_files([recipe]) as (job.recipe,):
+    with recipe_files([recipe]) as (path,):
+        job.recipe = local_model(path, progress)
         result = _run(_lewis.tune, job, threads, progress)
     _tell(result.warnings)
     return result

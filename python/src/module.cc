@@ -12,5 +12,6 @@ NB_MODULE(_lewis, module) {
   lewis_python::bind_jobs(module);
   lewis_python::bind_results(module);
   lewis_python::bind_verbs(module);
+  lewis_python::bind_hub(module);
   lewis_python::bind_tensors(module);
 }

@@ -18,5 +18,6 @@ lewis::UnknownKeys unknown_keys(bool lenient);
 void bind_jobs(nanobind::module_& module);
 void bind_results(nanobind::module_& module);
 void bind_verbs(nanobind::module_& module);
+void bind_hub(nanobind::module_& module);
 
 }  // namespace lewis_python

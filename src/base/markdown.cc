@@ -10,8 +10,16 @@ bool is_letter_or_digit(char c) {
          static_cast<unsigned char>(c) >= 0x80;
 }
 
-// Punctuation that means nothing within a line.
-bool is_plain(char c) { return std::string_view("-./+,=@ ").find(c) != std::string_view::npos; }
+// Punctuation that means nothing within a line. Parentheses belong to links, whose brackets are
+// escaped.
+bool is_plain(char c) { return std::string_view("-./+,=@ ()").find(c) != std::string_view::npos; }
+
+// "12." and "12)" at the front of a line begin a list.
+bool ends_number(std::string_view line, size_t i) {
+  const std::string_view before = line.substr(0, i);
+  return (line[i] == '.' || line[i] == ')') && !before.empty() && before.back() != ' ' &&
+         before.find_first_not_of(" 0123456789") == std::string_view::npos;
+}
 
 }  // namespace
 
@@ -23,10 +31,11 @@ std::string markdown_text(std::string_view text) {
     const char c = line[i];
     const bool in_word = i > 0 && i + 1 < line.size() && is_letter_or_digit(line[i - 1]) &&
                          is_letter_or_digit(line[i + 1]);
-    const bool begins_block = i == 0 && (c == '-' || c == '+' || c == '=');
-    const bool ends_number = c == '.' && i + 1 < line.size() && line[i + 1] == ' ';
-    const bool plain = is_letter_or_digit(c) || (c == '_' && in_word) ||
-                       (is_plain(c) && !begins_block && !ends_number);
+    const bool begins_block =
+        (c == '-' || c == '+' || c == '=') && line.find_first_not_of(' ') == i;
+    const bool ends_word = c == ':' && i + 1 < line.size() && line[i + 1] == ' ';
+    const bool plain = is_letter_or_digit(c) || (c == '_' && in_word) || ends_word ||
+                       (is_plain(c) && !begins_block && !ends_number(line, i));
     if (!plain) escaped += '\\';
     escaped += c;
   }

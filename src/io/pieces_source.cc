@@ -1,8 +1,8 @@
 #include "io/pieces_source.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
-#include <iterator>
 #include <optional>
 
 #include "base/dtype.h"
@@ -86,18 +86,27 @@ class PiecesSource final : public TensorSource {
     return below ? *below_ : *source_;
   }
 
-  // Of a tensor that is read as it is stored, the range of the piece; of others all that they read.
+  // The part of each place that belongs to the piece, since elements lie in their order also where
+  // they are packed. Small places (scales) are named whole.
   static void add_places(const ReadCost& all, const Piece& piece, std::vector<FilePlace>& places) {
-    const uint64_t bytes = byte_size(*piece.stored);
-    if (all.places.size() != 1 || all.places[0].size != bytes) {
-      std::ranges::copy(all.places, std::back_inserter(places));
-      return;
+    constexpr uint64_t kSmall = 1 << 20;
+    const auto elements = static_cast<uint64_t>(element_count(piece.stored->shape));
+    const auto first = static_cast<uint64_t>(piece.place.first);
+    for (FilePlace place : all.places) {
+      const uint64_t size = place.size / elements;  // of an element
+      if (size * elements == place.size) {
+        place.offset += first * size;
+        place.size = span_elements(piece.place) * size;
+      } else if (place.size > kSmall) {
+        const double share = static_cast<double>(place.size) / static_cast<double>(elements);
+        const auto begin = static_cast<uint64_t>(std::floor(share * static_cast<double>(first)));
+        const auto end = static_cast<uint64_t>(
+            std::ceil(share * static_cast<double>(first + span_elements(piece.place))));
+        place.offset += begin;
+        place.size = std::min(end, place.size) - begin;
+      }
+      places.push_back(place);
     }
-    const size_t size = dtype_size(piece.stored->dtype);
-    FilePlace place = all.places[0];
-    place.offset += static_cast<uint64_t>(piece.place.first) * size;
-    place.size = span_elements(piece.place) * size;
-    places.push_back(place);
   }
 
   // A piece of a tensor that itself is made of pieces is read where it is stored, so that what lies

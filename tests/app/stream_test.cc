@@ -243,8 +243,8 @@ TEST_F(Streamed, SlicesStagesAdaptersAndTokenizers) {
   std::string tokens = file_text(kDemo / "models/code/tokenizer_config.json");
   server_.models["tiny/code"].files["tokenizer_config.json"] = {tokens, false};
   expect_same(kTiesPlain +
-              "tokenizer: {source: union, pad_to_multiple_of: 128, tokens: {\"<x>\": "
-              "{source: tiny/math, force: true}}}\n");
+              "tokenizer: {source: union, pad_to_multiple_of: 128, tokens: "
+              "{\"<|endoftext|>\": {source: tiny/math, force: true}}}\n");
   expect_same(kTiesPlain + "tokenizer: {source: base, pad_to_multiple_of: 96}\n");
 }
 
@@ -300,6 +300,22 @@ void write_large(const fs::path& folder, uint64_t seed) {
                {"e.weight", DType::kBF16, {1280, 512}}});
 }
 
+// Quantised models are widened while they come: codes and scales, in several shards.
+TEST_F(Streamed, QuantizedModelsComeOnce) {
+  for (const auto& entry : fs::directory_iterator(LEWIS_TEST_DATA "/golden/quantized")) {
+    for (const std::string name : {"base", "math", "code"}) {
+      const fs::path copy = dir_.path / (entry.path().filename().string() + name);
+      fs::create_directories(copy);
+      for (const auto& file : fs::directory_iterator(entry)) {
+        if (file.path().filename() == "expected.safetensors") continue;
+        fs::copy(file.path(), copy / file.path().filename());
+      }
+      serve("tiny/" + name, copy);
+    }
+    EXPECT_EQ(expect_same(kTiesPlain), served_weights(kAll)) << entry.path();
+  }
+}
+
 // Experts are merged one by one, however they are stored, and their bytes come once.
 TEST_F(Streamed, FusedExpertsComeOnce) {
   constexpr int64_t kExperts = 4, kInner = 96, kHidden = 256;
@@ -341,7 +357,7 @@ TEST_F(Streamed, TensorsTooLargeForTheMemoryComeOnceAsWell) {
 
 TEST_F(Streamed, WhatIsInTheCacheIsNotStreamed) {
   serve_demo();
-  pull({{"tiny/base", "tiny/math", "tiny/code"}, options().hub}, run());
+  pull({.names = kAll, .hub = options().hub}, run());
   server_.forget_requests();
   merge(job_of(streamed(kTies), "streamed"), run());
   for (const ServedRequest& r : server_.requests()) EXPECT_FALSE(r.at_storage);
@@ -382,7 +398,9 @@ TEST_F(Streamed, CalibrationStreamsAgainOrDownloads) {
 // The data that such a recipe names come into the cache, as those of any other.
 TEST_F(Streamed, DataComeIntoTheCache) {
   serve_demo();
-  const fs::path data = kDemo / "data/math_train.jsonl";
+  const fs::path data = dir_.path / "questions.jsonl";
+  const std::string all = file_text(kDemo / "data/math_train.jsonl");
+  std::ofstream(data) << all.substr(0, all.find('\n', 20'000) + 1);
   server_.datasets["my/questions"].files["train.jsonl"] = {file_text(data), false};
   stored_["my/questions"] = data.string();
   expect_same(kTiesPlain +

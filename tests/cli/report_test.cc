@@ -48,7 +48,10 @@ TEST_F(ReportVerb, MergeWritesItWithEverything) {
 TEST_F(ReportVerb, SaysTheSameAsPlan) {
   merged("");
   const Json report = json("report " + out() + " --recipe demo/recipe.yml");
-  const Json plan = json("plan demo/recipe.yml --diagnostics");
+  std::string planned = json("plan demo/recipe.yml --diagnostics").dump();
+  const std::string folder = "demo/models/";  // a report has no paths
+  for (size_t at; (at = planned.find(folder)) != planned.npos;) planned.erase(at, folder.size());
+  const Json plan = parse_json(planned, "plan");
   for (const char* part : {"tensors", "pairs"})
     EXPECT_EQ(report["diagnostics"][part], plan["diagnostics"][part]) << part;
   EXPECT_EQ(report["diagnostics"]["tensors"].size(), 74u);

@@ -215,8 +215,8 @@ bool HubServer::send_body(int socket, const std::string& body, const Fault& wron
       }
       if (wait > 0) pause(wait, ends_);
     }
+    body_bytes_ += piece.size();  // before the client has it, who may ask for the sum at once
     if (!send_all(socket, piece)) return false;
-    body_bytes_ += piece.size();
     if (wrong.stall > 0 && at == 0) pause(wrong.stall, ends_);
   }
   return size == body.size();

@@ -154,8 +154,10 @@ TEST_F(Experts, TheRecipeChoosesTheSpelling) {
   const Values split = merged(kTies);
   EXPECT_EQ(merged(kTies + "experts: fused\n"), in_the_spelling(split, Kind::kFused));
   EXPECT_EQ(merged(kTies + "experts: split\n"), split);
+  EXPECT_FALSE(has_note("which transformers does not load"));
   write_all(Kind::kTransposed, Kind::kSplit, Kind::kSplit);
   EXPECT_EQ(merged(kTies + "experts: split\n"), split);
+  EXPECT_TRUE(has_note("which transformers does not load"));
   EXPECT_EQ(merged(kTies + "experts: fused\n"), in_the_spelling(split, Kind::kTransposed));
   write_all(Kind::kMixtral, Kind::kFused, Kind::kSplit);
   EXPECT_EQ(merged(kTies + "experts: fused\n"), in_the_spelling(split, Kind::kFused));

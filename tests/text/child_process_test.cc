@@ -3,13 +3,16 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <fstream>
 #include <iterator>
+#include <new>
 #include <string>
 #include <thread>
 
@@ -40,6 +43,21 @@ TEST(ChildProcess, AnswersAndThrowsWhatItsWorkThrows) {
               ChildProcess({"it", kEnough, []() -> Answer { throw input_error("b"); }});
             }),
             "b");
+}
+
+// As where a thread that is not in the child held a lock when this process was forked.
+TEST(ChildProcess, AChildThatWaitsForEverAtItsBeginningIsStartedAnew) {
+  constexpr int kShared = MAP_SHARED | MAP_ANONYMOUS;
+  void* page = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, kShared, -1, 0);
+  ASSERT_NE(page, MAP_FAILED);
+  auto* starts = new (page) std::atomic<int>(0);
+  const ChildProcess echo({"it", kEnough, [starts]() -> Answer {
+                             if (starts->fetch_add(1) == 0) pause();
+                             return [](std::string_view request) { return std::string(request); };
+                           }});
+  EXPECT_EQ(*starts, 2);
+  EXPECT_EQ(echo.ask("a", {}), "a");
+  munmap(page, 4096);
 }
 
 TEST(ChildProcess, EveryEndIsOneLineAndLasts) {

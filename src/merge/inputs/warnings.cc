@@ -42,6 +42,20 @@ std::optional<std::string> differing_types(const InputModel& main, const InputMo
                      dtype_name(first->dtype), dtype_name(in_main->dtype), main.label());
 }
 
+// transformers 5 loads split experts only for models whose own files have them: it holds the
+// experts of gpt-oss and Llama 4 the way they are stored, transposed, and those of Granite in
+// layers of their own.
+std::optional<std::string> split_and_not_loaded(const FusedExperts& stored) {
+  for (const auto& [place, layout] : stored) {
+    if (!layout.transposed && layout.first.starts_with("experts.")) continue;
+    return fmt::format(
+        "experts: split writes tensors like {}experts.0.up_proj.weight, which transformers does "
+        "not load into this model: its own files have {}",
+        place, layout.first);
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 std::vector<std::string> MergeInputs::warnings() const {
@@ -58,10 +72,13 @@ std::vector<std::string> MergeInputs::warnings() const {
   if (!modules_.empty()) return lines;
   std::ranges::copy(notes_, std::back_inserter(lines));
   std::ranges::copy(tokenizer_.warnings, std::back_inserter(lines));
+  if (recipe_.experts == ExpertTensors::kSplit) {
+    if (auto line = split_and_not_loaded(main().fused_experts)) lines.push_back(std::move(*line));
+  }
   if (recipe_.base_index && method_.base == BaseRole::kWeighted &&
       std::find(merged_.begin(), merged_.end(), *recipe_.base_index) == merged_.end()) {
     lines.push_back(fmt::format("{} takes no base: {} only gives config and tokenizer",
-                                method_.name, main().label()));
+                                method_.name, main().name));
   }
   const auto first =
       std::find_if(tensors_.begin(), tensors_.end(), [](const auto& t) { return t.merged; });

@@ -11,6 +11,7 @@
 #include "base/page_buffer.h"
 #include "merge/inputs.h"
 #include "merge/model_card.h"
+#include "recipe/named_models.h"
 
 namespace lewis {
 namespace {
@@ -87,6 +88,19 @@ class MergedSource final : public TensorSource {
   mutable std::span<std::byte> merged_;
 };
 
+// The recipe's YAML with numbers for its models and file names for everything else that is a place:
+// the same merge may be asked for by other paths.
+std::string text_without_places(const Recipe& recipe) {
+  std::map<std::string, size_t> numbers;
+  const auto rename = [&](NameKind kind, const std::string& written) {
+    if (kind != NameKind::kModel) return std::filesystem::path(written).filename().string();
+    const size_t number = numbers.try_emplace(written, numbers.size()).first->second;
+    return "#" + std::to_string(number);
+  };
+  return renamed(to_yaml(recipe, false), "", rename,
+                 [](std::string_view comment) { return std::string(comment); });
+}
+
 }  // namespace
 
 InputModel open_stage(const Recipe& recipe, const OpenOptions& options) {
@@ -103,7 +117,7 @@ InputModel open_stage(const Recipe& recipe, const OpenOptions& options) {
   if (!model.config_text.empty()) model.config = parse_json(model.config_text, "config.json");
   model.fingerprint = [source, seed = options.seed, refined = options.refined] {
     const Recipe& merged = source->inputs().recipe();
-    std::string all = to_yaml(merged, false) + hash_of_factors(merged) + std::to_string(seed);
+    std::string all = text_without_places(merged) + hash_of_factors(merged) + std::to_string(seed);
     for (const InputModel* input : source->inputs().models()) all += input->fingerprint();
     all += fingerprint(source->inputs().tokenizer());
     if (refined) all += refined->fingerprint();
