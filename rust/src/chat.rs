@@ -6,9 +6,7 @@ use minijinja::machinery::{self, CodeGenerator, Instruction, Instructions, Token
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value};
-use minijinja_contrib::pycompat::unknown_method_callback;
-
-use crate::python;
+use crate::{builtins, python};
 
 /// A template may run this many instructions and make 64 times as many bytes. Long conversations
 /// need less than a hundredth of it.
@@ -22,6 +20,10 @@ const NAME: &str = "chat template";
 /// Functions that stand for operators; templates cannot spell them by accident.
 const CONCAT: &str = "lewis concat";
 const ADD: &str = "lewis add";
+const REMAINDER: &str = "lewis remainder";
+
+/// The names under which messages have the thoughts of an answer. The first is the standard one.
+const THOUGHTS: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
 pub struct Template {
     environment: Environment<'static>,
@@ -38,7 +40,6 @@ impl Template {
         let syntax = syntax.build().map_err(|e| describe(&e))?;
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_fuel(Some(BUDGET));
-        environment.set_unknown_method_callback(unknown_method_callback);
         environment.set_formatter(|out, state, value| match python::text(value)? {
             Some(text) => out.write_str(&text).map_err(Error::from),
             None => minijinja::escape_formatter(out, state, value),
@@ -60,9 +61,12 @@ impl Template {
     pub fn render(&self, context: &str, now: i64) -> Result<String, String> {
         let context: serde_json::Value =
             serde_json::from_str(context).map_err(|e| format!("the context is not JSON: {e}"))?;
-        let serde_json::Value::Object(variables) = context else {
+        let serde_json::Value::Object(mut variables) = context else {
             return Err("the context is not a JSON object".to_string());
         };
+        if let Some(serde_json::Value::Array(messages)) = variables.get_mut("messages") {
+            messages.iter_mut().for_each(prepare_message);
+        }
         let variables = variables.into_iter().map(|(name, value)| (name, to_value(value)));
         let now = std::iter::once((NOW.to_string(), Value::from(now)));
         let variables = Value::from_pairs(variables.chain(now));
@@ -80,6 +84,8 @@ fn add_functions(environment: &mut Environment<'static>) {
     environment.add_function("strftime_now", strftime_now);
     environment.add_function(CONCAT, concat);
     environment.add_function(ADD, add);
+    environment.add_function(REMAINDER, builtins::remainder);
+    builtins::add_to(environment);
     environment.add_filter("tojson", tojson);
     environment.add_filter("string", string);
     environment.add_filter("join", join);
@@ -118,13 +124,14 @@ fn uses_filter(source: &str, name: &str) -> bool {
     })
 }
 
-/// Lets `~` write floats as Python does, and in a template that escapes lets `+` escape what is
+/// Lets `~` write floats as Python does and `%` format texts, and in a template that escapes lets `+` escape what is
 /// added to an escaped text.
 fn use_python_operators(instructions: &mut Instructions<'static>, escapes: bool) {
     let mut at = 0;
     while let Some(instruction) = instructions.get_mut(at) {
         match instruction {
             Instruction::StringConcat => *instruction = Instruction::CallFunction(CONCAT, Some(2)),
+            Instruction::Rem => *instruction = Instruction::CallFunction(REMAINDER, Some(2)),
             Instruction::Add if escapes => {
                 *instruction = Instruction::CallFunction(ADD, Some(2));
             }
@@ -132,6 +139,20 @@ fn use_python_operators(instructions: &mut Instructions<'static>, escapes: bool)
         }
         at += 1;
     }
+}
+
+/// As transformers' apply_chat_template does it: members that are null are left out, and thoughts
+/// are there as reasoning_content and, for gpt-oss, as thinking.
+fn prepare_message(message: &mut serde_json::Value) {
+    let Some(members) = message.as_object_mut() else { return };
+    members.retain(|_, value| !value.is_null());
+    let Some(thoughts) = THOUGHTS.iter().find_map(|name| members.get(*name)).cloned() else { return };
+    if !members.contains_key("thinking") {
+        let rest = std::mem::take(members);
+        members.insert("thinking".to_string(), thoughts.clone());
+        members.extend(rest);
+    }
+    members.insert("reasoning_content".to_string(), thoughts);
 }
 
 fn to_value(json: serde_json::Value) -> Value {

@@ -3,6 +3,7 @@
 //! where their memory comes from.
 
 mod border;
+mod builtins;
 mod chat;
 mod data;
 mod find;

@@ -1,7 +1,10 @@
 //! The few functions of Python that chat templates see: json.dumps, repr of a float, strftime.
 
+use std::sync::OnceLock;
+
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error, ErrorKind, Value};
+use regex::Regex;
 
 /// A template can make a namespace that holds itself, or lists of the same list many times over.
 const MAX_DEPTH: usize = 100;
@@ -152,50 +155,35 @@ fn write_string(text: &str, style: &JsonStyle, out: &mut String) {
     out.push('"');
 }
 
-/// str(value) where it is not what minijinja writes: floats, and lists and maps that hold some.
+/// str(value) where it is not what minijinja writes: floats, lists and maps.
 pub fn text(value: &Value) -> Result<Option<String>, Error> {
     match value.kind() {
         ValueKind::Number if !value.is_integer() => {
             Ok(Some(float_text(f64::try_from(value.clone())?)))
         }
-        ValueKind::Seq | ValueKind::Map if holds_float(value, 0)? => {
-            let mut out = String::new();
-            write_repr(value, 0, &mut out)?;
-            Ok(Some(out))
-        }
+        ValueKind::Seq | ValueKind::Map => repr(value).map(Some),
         _ => Ok(None),
     }
 }
 
-fn too_deep(depth: usize) -> Result<(), Error> {
-    if depth <= MAX_DEPTH {
-        return Ok(());
-    }
-    Err(Error::new(ErrorKind::InvalidOperation, "a value is nested too deeply to be written"))
+/// repr(value).
+pub fn repr(value: &Value) -> Result<String, Error> {
+    let mut out = String::new();
+    write_repr(value, 0, &mut out)?;
+    Ok(out)
 }
 
-fn holds_float(value: &Value, depth: usize) -> Result<bool, Error> {
-    too_deep(depth)?;
-    match value.kind() {
-        ValueKind::Number => return Ok(!value.is_integer()),
-        ValueKind::Seq | ValueKind::Map => (),
-        _ => return Ok(false),
-    }
-    for item in value.try_iter()? {
-        let is_map = value.kind() == ValueKind::Map;
-        if holds_float(&item, depth + 1)?
-            || (is_map && holds_float(&value.get_item(&item)?, depth + 1)?)
-        {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// repr(value) of lists, tuples and dicts; other values are as minijinja writes them in a list.
+/// repr(value) of lists, tuples, dicts, texts and floats; other values are as minijinja writes them
+/// in a list.
 fn write_repr(value: &Value, depth: usize, out: &mut String) -> Result<(), Error> {
-    too_deep(depth)?;
+    if depth > MAX_DEPTH || out.len() > MAX_BYTES {
+        let what = if depth > MAX_DEPTH { "is nested too deeply" } else { "is too long" };
+        let message = format!("a value {what} to be written");
+        return Err(Error::new(ErrorKind::InvalidOperation, message));
+    }
     match value.kind() {
+        ValueKind::Undefined => out.push_str("Undefined"),
+        ValueKind::String => write_text_repr(value.as_str().unwrap_or_default(), out),
         ValueKind::Number if !value.is_integer() => {
             out.push_str(&float_text(f64::try_from(value.clone())?));
         }
@@ -222,6 +210,48 @@ fn write_repr(value: &Value, depth: usize, out: &mut String) -> Result<(), Error
         _ => out.push_str(&format!("{value:?}")),
     }
     Ok(())
+}
+
+/// repr of a text: in single quotes unless it has some and no double ones, with escapes for what
+/// Python does not print.
+fn write_text_repr(text: &str, out: &mut String) {
+    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    out.push(quote);
+    for c in text.chars() {
+        match c {
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\\' => out.push_str("\\\\"),
+            c if c == quote => out.extend(['\\', c]),
+            ' '..='~' => out.push(c),
+            c if is_printed(c) => out.push(c),
+            c => match c as u32 {
+                code @ 0..=0xff => out.push_str(&format!("\\x{code:02x}")),
+                code @ 0x100..=0xffff => out.push_str(&format!("\\u{code:04x}")),
+                code => out.push_str(&format!("\\U{code:08x}")),
+            },
+        }
+    }
+    out.push(quote);
+}
+
+/// str.isprintable: everything but the general categories "other" and "separator".
+fn is_printed(c: char) -> bool {
+    static HIDDEN: OnceLock<Option<Regex>> = OnceLock::new();
+    !is_in(c, &HIDDEN, r"^[\p{C}\p{Z}]$")
+}
+
+/// str.isdecimal of a character.
+pub fn is_decimal(c: char) -> bool {
+    static DIGITS: OnceLock<Option<Regex>> = OnceLock::new();
+    is_in(c, &DIGITS, r"^\p{Nd}$")
+}
+
+/// Whether a character is in a class, whose pattern is compiled once.
+fn is_in(c: char, class: &OnceLock<Option<Regex>>, pattern: &str) -> bool {
+    let class = class.get_or_init(|| Regex::new(pattern).ok());
+    class.as_ref().is_some_and(|class| class.is_match(c.encode_utf8(&mut [0; 4])))
 }
 
 /// str(value) of a float.

@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <memory>
+#include <utility>
+
+#include "base/text_file.h"
 #include "model_folder.h"
 
 namespace lewis {
@@ -13,29 +17,76 @@ std::string render(const std::string& source, const ChatOptions& options = {}) {
   return ChatTemplate(source, "template").render(kHello, options);
 }
 
-// Texts that transformers 5.23 renders (tools/record_templates.py).
-TEST(ChatTemplate, RendersAsTransformers) {
-  const Json recorded =
-      read_json(std::filesystem::path(LEWIS_TEST_DATA) / "tokenizers" / "chat_templates.json");
+// Renders all cases that tools/record_templates.py recorded. `sources`: where the templates are,
+// each in a file, if they are not in the record.
+void expect_recorded(const std::string& record, const std::string& sources = "") {
+  const std::filesystem::path folder = std::filesystem::path(LEWIS_TEST_DATA) / "tokenizers";
+  const Json recorded = read_json(folder / record);
   ASSERT_GT(recorded["cases"].size(), 100u);
+  std::string before;  // the cases of a template follow each other
+  std::unique_ptr<ChatTemplate> chat;
   for (const Json& c : recorded["cases"]) {
-    const Json& source = recorded["templates"][c["template"].get<std::string>()];
-    const ChatTemplate chat(source["source"].get<std::string>(), "template", source["special"]);
-    ChatOptions options;
-    options.add_generation_prompt = c["add_generation_prompt"];
-    options.tools = c.value("tools", Json());
-    options.now = recorded["now"].get<int64_t>();
-    const Json& messages = recorded["conversations"][c["conversation"].get<std::string>()];
+    const std::string id = c["template"].get<std::string>();
+    const Json& about = recorded["templates"][id];
+    const std::string source = sources.empty() ? about["source"].get<std::string>()
+                                               : read_text_file(folder / sources / (id + ".jinja"));
+    const auto rendered = [&] {
+      if (std::exchange(before, id) != id)
+        chat = std::make_unique<ChatTemplate>(
+            source, "template", about.value("special", recorded.value("special", Json())));
+      ChatOptions options;
+      options.add_generation_prompt = c["add_generation_prompt"];
+      options.tools = c.value("tools", Json());
+      options.variables = c.value("variables", Json::object());
+      options.now = recorded["now"].get<int64_t>();
+      return chat->render(recorded["conversations"][c["conversation"].get<std::string>()], options);
+    };
     const std::string name =
-        c["template"].get<std::string>() + ", " + c["conversation"].get<std::string>();
+        fmt::format("{}, {}, {}{}", id, c["conversation"].get<std::string>(),
+                    c.value("variables", Json()).dump(), sources.empty() ? ": " + source : "");
     if (c.contains("raises")) {
-      EXPECT_TRUE(contains(error_of([&] { chat.render(messages, options); }),
-                           c["raises"].get<std::string>()))
-          << name;
+      EXPECT_TRUE(contains(error_of([&] { rendered(); }), c["raises"].get<std::string>())) << name;
     } else {
-      EXPECT_EQ(chat.render(messages, options), c["text"].get<std::string>()) << name;
+      EXPECT_EQ(rendered(), c["text"].get<std::string>()) << name;
     }
   }
+}
+
+// Texts that transformers 5.23 renders.
+TEST(ChatTemplate, RendersAsTransformers) { expect_recorded("chat_templates.json"); }
+
+// Templates of models of 2025 and 2026, as transformers 5.24 renders them.
+TEST(ChatTemplate, RendersPublishedTemplatesAsTransformers) {
+  expect_recorded("published_templates.json", "templates");
+}
+
+// 350 pieces of Jinja and of Python's methods, as transformers 5.24 renders them.
+TEST(ChatTemplate, RendersPiecesOfJinjaAsTransformers) { expect_recorded("jinja_pieces.json"); }
+
+TEST(ChatTemplate, WhatIsLackingIsRefusedByName) {
+  for (const char* name : {"wordwrap", "striptags", "filesizeformat", "xmlattr"})
+    EXPECT_TRUE(contains(error_of([&] { render(std::string("{{ 'a' | ") + name + " }}"); }), name));
+  for (const char* name : {"cycler('a')", "joiner()", "lipsum()"})
+    EXPECT_TRUE(contains(error_of([&] { render(std::string("{{ ") + name + " }}"); }),
+                         std::string(name).substr(0, 6)));
+  EXPECT_TRUE(contains(error_of([] { render("{{ 1 is callable }}"); }), "callable"));
+  EXPECT_TRUE(contains(error_of([] { render("{{ 'a'.encode() }}"); }), "encode"));
+  EXPECT_TRUE(contains(error_of([] { render("{{ [].append(1) }}"); }), "append"));
+}
+
+// As transformers 5.24: the thoughts of a message have two names, and null is left out.
+TEST(ChatTemplate, ThoughtsHaveTheNamesThatTemplatesAskFor) {
+  const ChatTemplate chat("{{ messages[0] }}", "template");
+  for (const char* name : {"reasoning", "thinking", "reasoning_content"}) {
+    const Json message = {{"role", "assistant"}, {"content", nullptr}, {name, "why"}};
+    const std::string text = chat.render(Json::array({message}));
+    EXPECT_TRUE(contains(text, "'thinking': 'why'")) << text;
+    EXPECT_TRUE(contains(text, "'reasoning_content': 'why'")) << text;
+    EXPECT_FALSE(contains(text, "content': None")) << text;
+  }
+  const std::string both = chat.render(
+      Json::parse(R"([{"role": "assistant", "thinking": "old", "reasoning_content": "new"}])"));
+  EXPECT_EQ(both, "{'role': 'assistant', 'thinking': 'old', 'reasoning_content': 'new'}");
 }
 
 TEST(ChatTemplate, MoreVariables) {

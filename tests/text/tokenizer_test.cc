@@ -50,6 +50,36 @@ TEST(Tokenizer, Gpt2GivesTheExpectedIds) {
   }
 }
 
+// Small tokenizers of the kinds that models of 2026 have (tools/record_tokenizers.py): patterns,
+// bytes for unknown characters, added tokens in odd orders. Texts in 12 scripts and source code.
+TEST(Tokenizer, EncodeAndDecodeAsThePythonPackage) {
+  const auto folder = std::filesystem::path(LEWIS_TEST_DATA) / "tokenizers" / "made";
+  const Json recorded = read_json(folder / "expected.json");
+  EXPECT_EQ(recorded["expected"].size(), 11u);
+  for (const auto& [name, expected] : recorded["expected"].items()) {
+    SCOPED_TRACE(name);
+    const Tokenizer tokenizer =
+        Tokenizer::from_json(read_text_file(folder / (name + ".json")), name);
+    Json texts = recorded["texts"]["lines"];
+    for (const Json& text : recorded["texts"][name]) texts.push_back(text);
+    ASSERT_EQ(texts.size(), expected["ids"].size());
+    const Ids before = expected["before"].get<Ids>(), after = expected["after"].get<Ids>();
+    for (size_t i = 0; i < texts.size(); ++i) {
+      const std::string text = texts[i].get<std::string>(), number = std::to_string(i);
+      const Ids ids = expected["ids"][i].get<Ids>();
+      ASSERT_EQ(tokenizer.encode(text, false), ids) << text;
+      Ids all = before;
+      all.insert(all.end(), ids.begin(), ids.end());
+      all.insert(all.end(), after.begin(), after.end());
+      ASSERT_EQ(tokenizer.encode(text, true), all) << text;
+      const std::string decoded = expected["decoded"].value(number, text);
+      ASSERT_EQ(tokenizer.decode(all, false), decoded) << text;
+      ASSERT_EQ(tokenizer.decode(all, true),
+                expected["decoded_without_special"].value(number, decoded));
+    }
+  }
+}
+
 TEST(Tokenizer, ZooGivesTheGoldenIds) {
   const Tokenizer zoo = Tokenizer::load(kDemoModel);
   const auto golden = std::filesystem::path(LEWIS_TEST_DATA) / "golden" / "zoo" / "golden.json";
