@@ -137,7 +137,7 @@ void BlockBuilder::sum(Value into, Value from) {
 
 ExpertLinears BlockBuilder::mlp_linears(const MlpShape& mlp, Value in, Value inner,
                                         int64_t expert) {
-  const bool bias = spec_.mlp_bias;
+  const bool bias = mlp.bias;
   std::vector<LinearPart> parts;
   if (!mlp.names.gate.empty()) parts.push_back({mlp.names.gate, mlp.inner, LinearRole::kGate});
   parts.push_back({mlp.names.up, mlp.inner, LinearRole::kUp});
@@ -159,10 +159,12 @@ Value BlockBuilder::mlp(const MlpShape& mlp, Value x) {
 }
 
 Value BlockBuilder::mlp(Value x) {
-  return mlp({std::string(spec_.mlp_place), spec_.mlp, spec_.gate_up, spec_.intermediate}, x);
+  return mlp({std::string(spec_.mlp_place), spec_.mlp, spec_.gate_up, spec_.intermediate, 0,
+              spec_.mlp_bias},
+             x);
 }
 
-// The tensors of an expert; those of all experts are one where they are fused.
+// The tensors of an expert, which has no biases; those of all experts are one where they are fused.
 ExpertLinears BlockBuilder::routed_expert(const std::string& place, int64_t expert,
                                           const ExpertsStep& step) {
   const ExpertsSpec& e = spec_.experts;
@@ -185,7 +187,8 @@ ExpertLinears BlockBuilder::routed_expert(const std::string& place, int64_t expe
 
 BlockBuilder::MlpShape BlockBuilder::shared_expert() const {
   const ExpertsSpec& e = spec_.experts;
-  return {std::string(e.shared), e.shared_names, e.shared_gate_up, e.shared_intermediate};
+  return {std::string(e.shared), e.shared_names, e.shared_gate_up, e.shared_intermediate, 0,
+          spec_.mlp_bias};
 }
 
 // A shared expert without a switch is an MLP of its own.

@@ -66,6 +66,7 @@ class BlockBuilder {
     MlpNames names;
     std::string_view gate_up;
     int64_t inner = 0, out = 0;
+    bool bias = false;
   };
   ExpertLinears mlp_linears(const MlpShape& mlp, Value in, Value inner, int64_t expert);
   Value mlp(const MlpShape& mlp, Value x);

@@ -621,6 +621,7 @@ void read_falcon_h1(const ConfigReader& config, ModelSpec& spec) {
     spec.gate_multiplier = static_cast<float>(both[0]);
     spec.mlp_multiplier = static_cast<float>(both[1]);
   }
+  if (config.find("layer_types")) read_kinds(config, spec, "layer_types", {"hybrid"});
   const MixerPtr mixer = make_mixer("attention_mamba2", config);
   for (LayerSpec& layer : spec.layer) layer.mixer = mixer;
 }

@@ -14,6 +14,7 @@
 #include "../model/random_model.h"
 #include "base/error.h"
 #include "golden_file.h"
+#include "io/expert_tensors.h"
 #include "temp_dir.h"
 #include "test_model.h"
 
@@ -22,9 +23,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The tensors of a folder in float32, with noise of `share` of each tensor's size.
-MemorySource noisy(const fs::path& folder, float share, unsigned seed) {
-  const Checkpoint checkpoint = Checkpoint::open(folder);
+// The tensors of a folder in float32, with noise of `share` of each tensor's size; experts one by
+// one where the spec wants to see them so.
+MemorySource noisy(const fs::path& folder, const ModelSpec& spec, float share, unsigned seed) {
+  std::shared_ptr<const TensorSource> stored =
+      std::make_shared<const Checkpoint>(Checkpoint::open(folder));
+  if (spec.experts.shown_split)
+    stored = split_experts(stored, read_json(folder / "config.json")).source;
+  const TensorSource& checkpoint = *stored;
   std::mt19937 random(seed);
   std::normal_distribution<float> normal;
   MemorySource source;
@@ -47,7 +53,8 @@ struct Case {
   Case(const fs::path& family, const ModelSpec& model_spec, size_t thread_count, float noise)
       : threads(thread_count),
         spec(model_spec),
-        sources{noisy(family, noise, 1), noisy(family, noise, 2), noisy(family, noise, 3)},
+        sources{noisy(family, spec, noise, 1), noisy(family, spec, noise, 2),
+                noisy(family, spec, noise, 3)},
         backend(make_cpu_backend(threads)) {
     for (const MemorySource& s : sources)
       models.push_back(std::make_unique<Transformer>(s, spec, *backend, threads));
@@ -538,7 +545,7 @@ TEST(Refine, OneExpertIsReproduced) {
                                 ? fs::path(LEWIS_TEST_DATA) / "golden/variants" / name
                                 : family(name);
     Case c(folder, 2, 0);
-    c.sources[1] = noisy(folder, 0.1f, 2);
+    c.sources[1] = noisy(folder, c.spec, 0.1f, 2);
     for (const TensorInfo& t : c.sources[0].tensors()) {
       if (t.name.find("_proj") != std::string::npos || t.name.find(".w") < t.name.rfind(".weight"))
         continue;
