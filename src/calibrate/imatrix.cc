@@ -9,6 +9,8 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/json.h"
+#include "io/expert_tensors.h"
 #include "io/gguf.h"
 #include "model/mixer.h"
 
@@ -18,7 +20,7 @@ namespace {
 namespace fs = std::filesystem;
 
 // The linear layers of MLPs and shared experts; mixers have theirs in their own files.
-constexpr std::array<GgmlName, 13> kMlpNames = {{
+constexpr std::array<GgmlName, 32> kMlpNames = {{
     {"mlp.gate_proj", "ffn_gate", ""},
     {"mlp.up_proj", "ffn_up", ""},
     {"mlp.down_proj", "ffn_down", ""},
@@ -32,6 +34,25 @@ constexpr std::array<GgmlName, 13> kMlpNames = {{
     {"mlp.shared_experts.gate_proj", "ffn_gate_shexp", ""},  // DeepSeek's and GLM's spelling
     {"mlp.shared_experts.up_proj", "ffn_up_shexp", ""},
     {"mlp.shared_experts.down_proj", "ffn_down_shexp", ""},
+    {"feed_forward.w1", "ffn_gate", ""},  // LFM 2
+    {"feed_forward.w3", "ffn_up", ""},
+    {"feed_forward.w2", "ffn_down", ""},
+    {"feed_forward.gate_proj", "ffn_gate", ""},  // Falcon-H1, Llama 4
+    {"feed_forward.up_proj", "ffn_up", ""},
+    {"feed_forward.down_proj", "ffn_down", ""},
+    {"feed_forward.shared_expert.gate_proj", "ffn_gate_shexp", ""},
+    {"feed_forward.shared_expert.up_proj", "ffn_up_shexp", ""},
+    {"feed_forward.shared_expert.down_proj", "ffn_down_shexp", ""},
+    {"mixer.up_proj", "ffn_up", ""},  // Nemotron-H
+    {"mixer.down_proj", "ffn_down", ""},
+    {"mixer.shared_experts.up_proj", "ffn_up_shexp", ""},
+    {"mixer.shared_experts.down_proj", "ffn_down_shexp", ""},
+    {"mixer.fc1_latent_proj", "ffn_latent_down", ""},
+    {"mixer.fc2_latent_proj", "ffn_latent_up", ""},
+    {"shared_mlp.input_linear", "ffn_up_shexp", ""},  // Granite 4: gate and up
+    {"shared_mlp.output_linear", "ffn_down_shexp", ""},
+    {"per_layer_input_gate", "inp_gate", ""},  // Gemma 4
+    {"per_layer_projection", "proj", ""},
 }};
 
 // The row of a module ("self_attn.q_proj"), or null.
@@ -47,7 +68,8 @@ const GgmlName* find_name(std::string_view module) {
   return nullptr;
 }
 
-constexpr std::array<std::string_view, 2> kExperts = {"mlp.experts", "block_sparse_moe.experts"};
+constexpr std::array<std::string_view, 5> kExperts = {
+    "mlp.experts", "block_sparse_moe.experts", "feed_forward.experts", "mixer.experts", "experts"};
 // All that read the hidden states have the same entry.
 constexpr std::array<std::string_view, 3> kExpertIn = {"ffn_gate_exps", "ffn_up_exps",
                                                        "ffn_gate_up_exps"};
@@ -213,7 +235,7 @@ class Reader {
       : file_(file), model_(model), entries_(read_entries(file)) {}
 
   Statistics run() {
-    const std::string prefix = locate_tensors(ModelSpec{}, model_).prefix + "layers.";
+    const std::string prefix = layers_prefix();
     for (const TensorInfo& t : model_.tensors()) {
       if (const auto place = place_of(t.name, prefix)) add_tensor(t, *place);
     }
@@ -227,6 +249,18 @@ class Reader {
 
  private:
   std::string where() const { return file_.path().string(); }
+
+  // What stands before the number of a layer: by where the embeddings are.
+  std::string layers_prefix() const {
+    const std::string prefix = locate_tensors(ModelSpec{}, model_).prefix + "layers.";
+    const bool found = std::ranges::any_of(
+        model_.tensors(), [&](const TensorInfo& t) { return t.name.starts_with(prefix); });
+    if (found) return prefix;
+    ModelSpec other;  // Nemotron-H
+    other.prefix = "backbone.";
+    other.embeddings = "embeddings";
+    return locate_tensors(other, model_).prefix + "layers.";
+  }
 
   void add_tensor(const TensorInfo& t, const Place& place) {
     for (const std::string_view experts : kExperts) {
@@ -370,7 +404,9 @@ Statistics read_imatrix(const fs::path& path, const TensorSource& model) {
     throw input_error("{}: {} is '{}', expected 'imatrix': not an importance matrix", path.string(),
                       kType, type ? *type : "");
   }
-  return Reader(file, model).run();
+  const std::shared_ptr<const TensorSource> whole(&model, [](const TensorSource*) {});
+  const SplitExperts split = split_experts(whole, Json::object());  // one by one, however stored
+  return Reader(file, *split.source).run();
 }
 
 }  // namespace lewis

@@ -147,6 +147,8 @@ constexpr Rule kRules[] = {
                             std::ranges::find(*full, Json(layer)) != full->end();
        return Json(is_full ? "full_attention" : "conv");
      }},
+    {" granitemoehybrid ", "layer_types",
+     [](const Json&, int64_t) { return Json("linear_attention"); }},
     {" recurrent_gemma ", "block_types",
      [](const Json& text, int64_t layer) {
        const auto types = text.find("block_types");

@@ -119,7 +119,7 @@ std::vector<Value> BlockBuilder::mix(std::vector<Value> in, std::span<const int6
                                      int stage) {
   Values outs;
   for (const int64_t width : widths) outs.push_back(new_value(width));
-  add_step(MixStep{stage, in, outs}, in, outs, false);
+  add_step(MixStep{first_stage_ + stage, in, outs}, in, outs, false);
   return outs;
 }
 
@@ -127,40 +127,51 @@ void BlockBuilder::own_tensor(std::string_view name, Shape shape, bool plus_one)
   block_.own.push_back({in_block("", name), std::move(shape), plus_one});
 }
 
-void BlockBuilder::add_to_stream(Value x) { add_step(AddStep{x}, {x}, {}, false); }
-
-ExpertLinears BlockBuilder::mlp_linears(const std::string& place, const MlpNames& names,
-                                        int64_t width, Value in, Value inner, int64_t expert) {
-  const bool bias = spec_.mlp_bias;
-  std::vector<LinearPart> parts;
-  if (!names.gate.empty()) parts.push_back({names.gate, width, LinearRole::kGate});
-  parts.push_back({names.up, width, LinearRole::kUp});
-  const std::vector<int> before =
-      spec_.fused_gate_up ? fused_linears(place, "gate_up_proj", parts, in, bias, expert)
-                          : own_linears(place, parts, in, bias, expert);
-  const LinearPart down = {names.down, spec_.hidden, LinearRole::kDown};
-  return {before.size() > 1 ? before[0] : kNoIndex, before.back(),
-          own_linears(place, std::span(&down, 1), inner, bias, expert)[0]};
+void BlockBuilder::add_to_stream(Value x, float multiplier) {
+  add_step(AddStep{x, multiplier}, {x}, {}, false);
 }
 
-Value BlockBuilder::mlp(Value x) {
-  const Value inner = new_value(spec_.intermediate);
-  const auto [gate, up, down] =
-      mlp_linears("mlp.", spec_.mlp, spec_.intermediate, x, inner, kDense);
+void BlockBuilder::sum(Value into, Value from) {
+  add_step(SumStep{into, from}, {into, from}, {}, false);
+}
+
+ExpertLinears BlockBuilder::mlp_linears(const MlpShape& mlp, Value in, Value inner,
+                                        int64_t expert) {
+  const bool bias = mlp.bias;
+  std::vector<LinearPart> parts;
+  if (!mlp.names.gate.empty()) parts.push_back({mlp.names.gate, mlp.inner, LinearRole::kGate});
+  parts.push_back({mlp.names.up, mlp.inner, LinearRole::kUp});
+  const std::vector<int> before =
+      mlp.gate_up.empty() ? own_linears(mlp.place, parts, in, bias, expert)
+                          : fused_linears(mlp.place, mlp.gate_up, parts, in, bias, expert);
+  const LinearPart down = {mlp.names.down, mlp.out ? mlp.out : spec_.hidden, LinearRole::kDown};
+  return {before.size() > 1 ? before[0] : kNoIndex, before.back(),
+          own_linears(mlp.place, std::span(&down, 1), inner, bias, expert)[0]};
+}
+
+Value BlockBuilder::mlp(const MlpShape& mlp, Value x) {
+  const Value inner = new_value(mlp.inner);
+  const auto [gate, up, down] = mlp_linears(mlp, x, inner, kDense);
   add_step(GatedStep{gate, up, x, inner}, {x}, {inner}, true);
   const Value out = new_value(spec_.hidden);
   add_step(LinearsStep{inner, {{down, out}}}, {inner}, {out}, true);
   return out;
 }
 
-// The tensors of an expert; those of all experts are one where they are fused.
+Value BlockBuilder::mlp(Value x) {
+  return mlp({std::string(spec_.mlp_place), spec_.mlp, spec_.gate_up, spec_.intermediate, 0,
+              spec_.mlp_bias},
+             x);
+}
+
+// The tensors of an expert, which has no biases; those of all experts are one where they are fused.
 ExpertLinears BlockBuilder::routed_expert(const std::string& place, int64_t expert,
                                           const ExpertsStep& step) {
   const ExpertsSpec& e = spec_.experts;
   const size_t first = block_.linears.size();
   const ExpertLinears linears =
-      mlp_linears(fmt::format("{}{}.", place, expert), e.names, e.intermediate, step.expert_in,
-                  step.expert_inner, expert);
+      mlp_linears({fmt::format("{}{}.", place, expert), e.names, "", e.intermediate, e.latent},
+                  step.expert_in, step.expert_inner, expert);
   for (size_t n = first; n < block_.linears.size(); ++n) {
     LinearLayer& linear = block_.linears[n];
     linear.module = in_block("", place.substr(0, place.size() - 1));
@@ -174,16 +185,41 @@ ExpertLinears BlockBuilder::routed_expert(const std::string& place, int64_t expe
   return linears;
 }
 
+BlockBuilder::MlpShape BlockBuilder::shared_expert() const {
+  const ExpertsSpec& e = spec_.experts;
+  return {std::string(e.shared), e.shared_names, e.shared_gate_up, e.shared_intermediate, 0,
+          spec_.mlp_bias};
+}
+
+// A shared expert without a switch is an MLP of its own.
 Value BlockBuilder::experts(Value x) {
   const ExpertsSpec& e = spec_.experts;
+  const bool apart = e.shared_intermediate && e.shared_switch.empty();
+  const Value shared = apart ? mlp(shared_expert(), x) : kNoIndex;
+  Value out;
+  if (e.latent) {
+    const std::string place = e.module + ".";
+    const Value in = linear(place, {"fc1_latent_proj", e.latent}, x, spec_.mlp_bias);
+    out = linear(place, {"fc2_latent_proj", spec_.hidden}, routed(x, in), spec_.mlp_bias);
+  } else {
+    out = routed(x, x);
+  }
+  if (apart) sum(out, shared);
+  return out;
+}
+
+Value BlockBuilder::routed(Value x, Value routed_in) {
+  const ExpertsSpec& e = spec_.experts;
   const std::string place = e.module + ".";
+  const int64_t outside = width(routed_in);
   ExpertsStep step;
   step.in = x;
-  step.out = new_value(spec_.hidden);
+  step.routed_in = routed_in;
+  step.out = new_value(outside);
   step.scores = new_value(e.count);
-  step.expert_in = new_value(spec_.hidden);
+  step.expert_in = new_value(outside);
   step.expert_inner = new_value(e.intermediate);
-  step.expert_out = new_value(spec_.hidden);
+  step.expert_out = new_value(outside);
   Values writes = {step.out, step.scores, step.expert_in, step.expert_inner, step.expert_out};
   const LinearPart router = {e.gate_name, e.count, LinearRole::kRouter};
   step.router = own_linears(place, std::span(&router, 1), x, false, kDense)[0];
@@ -191,18 +227,17 @@ Value BlockBuilder::experts(Value x) {
     step.correction = static_cast<int>(block_.own.size());
     own_tensor(place + e.correction, {e.count});
   }
-  if (e.shared_intermediate) {
+  if (e.shared_intermediate && !e.shared_switch.empty()) {
     step.shared_inner = new_value(e.shared_intermediate);
     writes.push_back(step.shared_inner);
-    step.shared = mlp_linears(place + "shared_expert.", spec_.mlp, e.shared_intermediate, x,
-                              step.shared_inner, kShared);
-    const LinearPart open = {"shared_expert_gate", 1, LinearRole::kSharedSwitch};
+    step.shared = mlp_linears(shared_expert(), x, step.shared_inner, kShared);
+    const LinearPart open = {e.shared_switch, 1, LinearRole::kSharedSwitch};
     step.shared_switch = own_linears(place, std::span(&open, 1), x, false, kDense)[0];
   }
   for (int64_t i = 0; i < e.count; ++i)
     step.experts.push_back(routed_expert(place + "experts.", i, step));
   const Value out = step.out;
-  add_step(std::move(step), {x}, std::move(writes), true);
+  add_step(std::move(step), {x, routed_in}, std::move(writes), true);
   return out;
 }
 

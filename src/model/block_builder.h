@@ -38,12 +38,14 @@ class BlockBuilder {
   Value linear(std::string_view place, const LinearPart& part, Value in, bool bias);
   // A computation of the mixer that gives values of these widths. It uses its inputs up.
   std::vector<Value> mix(std::vector<Value> in, std::span<const int64_t> widths, int stage = 0);
+  // Is added to the stages of the mixes that follow: tells two mixers of one block apart.
+  void set_first_stage(int stage) { first_stage_ = stage; }
   // A tensor that only the mixer reads, by its name within the block.
   void own_tensor(std::string_view name, Shape shape, bool plus_one = false);
-  // The output [rows, hidden] of the MLP, or of the routed experts, that the spec describes.
+  // The output [rows, hidden] of the MLP, or of the experts, that the spec describes.
   Value mlp(Value x);
   Value experts(Value x);
-  void add_to_stream(Value x);
+  void add_to_stream(Value x, float multiplier = 1);
 
   BlockSteps finish();
 
@@ -58,9 +60,20 @@ class BlockBuilder {
   std::vector<int> fused_linears(std::string_view place, std::string_view fused,
                                  std::span<const LinearPart> parts, Value in, bool bias,
                                  int64_t expert);
-  ExpertLinears mlp_linears(const std::string& place, const MlpNames& names, int64_t width,
-                            Value in, Value inner, int64_t expert);
+  // An MLP: where its linear layers are, how wide it is inside, and outside (0: hidden).
+  struct MlpShape {
+    std::string place;
+    MlpNames names;
+    std::string_view gate_up;
+    int64_t inner = 0, out = 0;
+    bool bias = false;
+  };
+  ExpertLinears mlp_linears(const MlpShape& mlp, Value in, Value inner, int64_t expert);
+  Value mlp(const MlpShape& mlp, Value x);
+  Value routed(Value x, Value routed_in);
+  MlpShape shared_expert() const;
   ExpertLinears routed_expert(const std::string& place, int64_t expert, const ExpertsStep& step);
+  void sum(Value into, Value from);
   int add_norm(std::string_view name, const NormSpec& norm, int64_t width);
   void find_ends();
   void assign_slots();
@@ -69,6 +82,7 @@ class BlockBuilder {
   BlockSteps block_;
   std::vector<Values> reads_, writes_;  // of each step
   std::set<Value> tapped_;
+  int first_stage_ = 0;
 };
 
 }  // namespace lewis

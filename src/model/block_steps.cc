@@ -11,17 +11,27 @@ const ExpertsStep* BlockSteps::experts() const {
   return nullptr;
 }
 
+bool LayerSpec::operator==(const LayerSpec& other) const {
+  return window == other.window && rope == other.rope && routed == other.routed &&
+         mixes == other.mixes && feeds == other.feeds && mixer->equals(*other.mixer);
+}
+
 BlockSteps block_steps(const ModelSpec& spec, int64_t layer) {
   BlockBuilder block(spec, layer);
   const BlockNorms& norms = spec.norms;
-  Value x = block.norm(norms.before_attention, kStream);
-  const Value mixed = block.layer().mixer->describe(block, x);
-  block.norm_in_place(norms.after_attention, mixed, spec.norm);
-  block.add_to_stream(mixed);
-  if (!spec.parallel) x = block.norm(norms.before_mlp, kStream);
-  const Value projected = block.layer().routed ? block.experts(x) : block.mlp(x);
-  block.norm_in_place(norms.after_mlp, projected, spec.norm);
-  block.add_to_stream(projected);
+  Value x = kStream;
+  if (block.layer().mixes) {
+    x = block.norm(norms.before_attention, kStream);
+    const Value mixed = block.layer().mixer->describe(block, x);
+    block.norm_in_place(norms.after_attention, mixed, spec.norm);
+    block.add_to_stream(mixed, spec.residual_multiplier);
+  }
+  if (block.layer().feeds) {
+    if (!spec.parallel) x = block.norm(norms.before_mlp, kStream);
+    const Value projected = block.layer().routed ? block.experts(x) : block.mlp(x);
+    block.norm_in_place(norms.after_mlp, projected, spec.norm);
+    block.add_to_stream(projected, spec.residual_multiplier * spec.mlp_multiplier);
+  }
   return block.finish();
 }
 

@@ -75,9 +75,10 @@ struct ExpertLinears {
 };
 
 // out = the sum over the experts that the router chooses for a token, times their weights, + the
-// shared expert times sigmoid(switch(in)).
+// shared expert times sigmoid(switch(in)). (A shared expert without a switch has steps of its own.)
 struct ExpertsStep {
   Value in = kStream, out = kStream;
+  Value routed_in = kStream;  // what the experts read: `in`, or another value
   int router = kNoIndex, shared_switch = kNoIndex;
   int correction = kNoIndex;  // of the router: index into BlockSteps::own
   std::vector<ExpertLinears> experts;
@@ -89,13 +90,19 @@ struct ExpertsStep {
         shared_inner = kStream;
 };
 
-// stream += residual multiplier * in, which is used up.
+// into += from, which is used up.
+struct SumStep {
+  Value into = kStream, from = kStream;
+};
+
+// stream += multiplier * in, which is used up.
 struct AddStep {
   Value in = kStream;
+  float multiplier = 1;
 };
 
 struct Step {
-  std::variant<NormStep, LinearsStep, MixStep, GatedStep, ExpertsStep, AddStep> does;
+  std::variant<NormStep, LinearsStep, MixStep, GatedStep, ExpertsStep, SumStep, AddStep> does;
   std::vector<Value> ends;  // values that no later step needs
   bool taps = false;        // no earlier step had linear layers that read this one's input
 };

@@ -13,6 +13,7 @@
 #include "io/layer_kinds.h"
 #include "io/tied_head.h"
 #include "model/config_reader.h"
+#include "model/mixer.h"
 #include "model/model_spec.h"
 #include "model/rope.h"
 
@@ -30,6 +31,8 @@ struct Family {
   void (*read_own)(const ConfigReader& config, ModelSpec& spec);
   // Keys of the rope's object that other families do not have (read_rope), between blanks.
   std::string_view rope_keys = "";
+  // Makes the names of keys those that read_common reads; `all` has the defaults, too.
+  void (*rename)(std::string_view file, Json& all) = nullptr;
 
   bool reads(std::string_view key) const {
     return fmt::format(" {} ", mechanisms).find(fmt::format(" {} ", key)) != std::string::npos;
@@ -39,22 +42,39 @@ struct Family {
 constexpr std::string_view kDefaults = R"({"hidden_act": "silu", "rms_norm_eps": 1e-6,
     "rope_theta": 10000})";
 
-// Windows: layer_types where the file has it, else the family's rule (io/layer_kinds.h).
-void read_windows(const ConfigReader& config, ModelSpec& spec) {
-  const Json* types = config.find("layer_types");
-  if (types && (!types->is_array() || types->size() != spec.layer.size())) {
-    throw config.refuse("layer_types", fmt::format("a list of {} layers", spec.layers));
+// The kinds of the layers under `key`, each one of `known`: from the list of config.json where the
+// file has it, else by the family's rule (io/layer_kinds.h).
+std::vector<std::string> read_kinds(const ConfigReader& config, const ModelSpec& spec,
+                                    std::string_view key,
+                                    std::initializer_list<std::string_view> known) {
+  const Json* list = config.find(key);
+  if (list && (!list->is_array() || list->size() != spec.layer.size())) {
+    throw config.refuse(key, fmt::format("a list of {} layers, not of {}", spec.layers,
+                                         list->is_array() ? list->size() : 1));
   }
+  std::vector<std::string> kinds;
+  for (int64_t i = 0; i < spec.layers; ++i) {
+    Json kind = layer_kind(config.json(), key, i);
+    // The names of transformers 4.
+    if (kind == "mamba") kind = "linear_attention";
+    if (kind == "attention") kind = "full_attention";
+    if (!kind.is_string() || std::ranges::find(known, kind.get<std::string>()) == known.end()) {
+      throw config.refuse(
+          key, fmt::format("{} for layer {}, not {}", fmt::join(known, " or "), i, kind.dump()));
+    }
+    kinds.push_back(kind.get<std::string>());
+  }
+  return kinds;
+}
+
+// Windows of a family whose layers see all before them or the last sliding_window of it.
+void read_windows(const ConfigReader& config, ModelSpec& spec) {
   config.boolean("use_sliding_window", false);  // must be true or false, and a number
   if (config.find("max_window_layers")) config.count("max_window_layers");
-  for (size_t i = 0; i < spec.layer.size(); ++i) {
-    const Json type = layer_kind(config.json(), "layer_types", static_cast<int64_t>(i));
-    if (type != "sliding_attention" && type != "full_attention") {
-      throw config.refuse("layer_types", fmt::format("full_attention or sliding_attention for "
-                                                     "layer {}, not {}",
-                                                     i, type.dump()));
-    }
-    if (type == "sliding_attention") spec.layer[i].window = config.size("sliding_window");
+  const auto kinds =
+      read_kinds(config, spec, "layer_types", {"full_attention", "sliding_attention"});
+  for (size_t i = 0; i < kinds.size(); ++i) {
+    if (kinds[i] == "sliding_attention") spec.layer[i].window = config.size("sliding_window");
   }
 }
 
@@ -117,7 +137,8 @@ void read_gemma3(const ConfigReader& config, ModelSpec& spec) {
 }
 
 void read_phi3(const ConfigReader& config, ModelSpec& spec) {
-  spec.fused_qkv = spec.fused_gate_up = true;
+  spec.fused_qkv = true;
+  spec.gate_up = "gate_up_proj";
   read_window_of_all(config, spec);
 }
 
@@ -171,7 +192,7 @@ void read_cohere2(const ConfigReader& config, ModelSpec& spec) {
 
 void read_glm(const ConfigReader& config, ModelSpec& spec) {
   spec.qkv_bias = config.boolean("attention_bias", true);
-  spec.fused_gate_up = true;
+  spec.gate_up = "gate_up_proj";
   spec.ropes[0].pairs = RopePairs::kNeighbours;
 }
 
@@ -374,6 +395,338 @@ void read_qwen3_vl_moe(const ConfigReader& config, ModelSpec& spec) {
   read_qwen3_vl(config, spec);
 }
 
+// Layers of gated attention and of `linear`, a mixer, in turns.
+void read_gated_layers(const ConfigReader& config, std::string_view linear, ModelSpec& spec) {
+  if (!config.boolean("attn_output_gate", true)) throw config.refuse("attn_output_gate", "true");
+  spec.norm.plus_one = true;
+  spec.qk_norm = QkNorm::kHead;
+  spec.attention_gate = true;
+  spec.qkv_bias = spec.o_bias = config.boolean("attention_bias", false);
+  const auto kinds =
+      read_kinds(config, spec, "layer_types", {"full_attention", "linear_attention"});
+  const MixerPtr mixer = make_mixer(linear, config);
+  for (size_t i = 0; i < kinds.size(); ++i) {
+    if (kinds[i] == "linear_attention") spec.layer[i].mixer = mixer;
+  }
+}
+
+void read_qwen3_5(const ConfigReader& config, ModelSpec& spec) {
+  read_gated_layers(config, "gated_delta", spec);
+  check_mrope(config, spec);
+}
+
+void read_qwen3_5_moe(const ConfigReader& config, ModelSpec& spec) {
+  read_qwen3_5(config, spec);
+  read_experts(config, spec);
+  spec.experts.intermediate = config.size("moe_intermediate_size");
+  spec.experts.shared_intermediate = config.size("shared_expert_intermediate_size");
+  spec.experts.normalize = true;
+}
+
+void read_qwen3_next(const ConfigReader& config, ModelSpec& spec) {
+  read_gated_layers(config, "gated_delta_fused", spec);
+  read_qwen_experts(config, spec);
+  spec.experts.normalize = config.boolean("norm_topk_prob", true);
+  spec.experts.shared_intermediate = config.size("shared_expert_intermediate_size");
+}
+
+// Attention and short convolutions in turns.
+void read_lfm2(const ConfigReader& config, ModelSpec& spec) {
+  spec.norms = {"operator_norm", "", "ffn_norm", ""};
+  spec.final_norm = "embedding_norm";
+  spec.o_proj = "out_proj";
+  spec.qk_norm = QkNorm::kHead;
+  spec.q_norm = "q_layernorm";
+  spec.k_norm = "k_layernorm";
+  spec.mlp_place = "feed_forward.";
+  spec.mlp = {"w1", "w3", "w2"};
+  spec.activation = Activation::kSilu;  // hidden_act is not read
+  const MixerPtr mixer = make_mixer("short_conv", config);
+  const auto kinds = read_kinds(config, spec, "layer_types", {"full_attention", "conv"});
+  for (size_t i = 0; i < kinds.size(); ++i) {
+    if (kinds[i] == "conv") spec.layer[i].mixer = mixer;
+  }
+}
+
+// Old names; and the width of the MLPs, which block_auto_adjust_ff_dim makes of another.
+void rename_lfm2(std::string_view file, Json& all) {
+  const auto take = [&](const char* from, const char* to) {
+    if (all.contains(from) && !all[from].is_null()) all[to] = all[from];
+  };
+  take("tie_embedding", "tie_word_embeddings");
+  take("block_ff_dim", "intermediate_size");
+  take("norm_eps", "rms_norm_eps");
+  const ConfigReader config(all, file);
+  if (!config.boolean("block_auto_adjust_ff_dim", true)) return;
+  int64_t width = 2 * config.size("intermediate_size") / 3;
+  if (config.find("block_ffn_dim_multiplier")) {
+    const int64_t unit = config.size("block_multiple_of", 256);
+    width = static_cast<int64_t>(config.positive("block_ffn_dim_multiplier") *
+                                 static_cast<double>(width));
+    width = unit * ((width + unit - 1) / unit);
+  }
+  all["intermediate_size"] = width;
+}
+
+// Groups of experts, of which only the best are chosen from.
+void read_groups(const ConfigReader& config, ModelSpec& spec) {
+  ExpertsSpec& e = spec.experts;
+  e.groups = config.parts("n_group");
+  e.chosen_groups = config.parts("topk_group");
+  if (e.count % e.groups != 0) {
+    throw config.refuse("n_group", fmt::format("a divisor of the {} experts", e.count));
+  }
+  if (e.chosen_groups > e.groups || e.chosen > e.chosen_groups * (e.count / e.groups)) {
+    throw config.refuse("topk_group", fmt::format("groups, of {}, that hold {} experts together",
+                                                  e.groups, e.chosen));
+  }
+}
+
+// The router of DeepSeek-V3 and what it shares with its like: sigmoids, a correction for the
+// choice, groups of experts.
+void read_grouped_router(const ConfigReader& config, ModelSpec& spec) {
+  ExpertsSpec& e = spec.experts;
+  e.router = Router::kSigmoid;
+  e.correction = "gate.e_score_correction_bias";
+  e.normalize = config.boolean("norm_topk_prob", true);
+  e.scaling = static_cast<float>(config.positive("routed_scaling_factor"));
+  if (config.text("scoring_func", "sigmoid") != "sigmoid")
+    throw config.refuse("scoring_func", "sigmoid");
+  read_groups(config, spec);
+}
+
+// A block has one norm and one of Mamba, attention, an MLP and experts.
+void read_nemotron_h(const ConfigReader& config, ModelSpec& spec) {
+  spec.prefix = "backbone.";
+  spec.embeddings = "embeddings";
+  spec.final_norm = "norm_f";
+  spec.norms = {"norm", "", "norm", ""};
+  spec.attention = spec.mlp_place = "mixer.";
+  spec.mlp = {"", "up_proj", "down_proj"};
+  spec.mlp_bias = config.boolean("mlp_bias", false);
+  const MixerPtr mamba = make_mixer("mamba2_nemotron", config);
+  const auto kinds = read_kinds(config, spec, "layers_block_type",
+                                {"full_attention", "linear_attention", "mlp", "moe"});
+  bool routed = false;
+  for (size_t i = 0; i < kinds.size(); ++i) {
+    LayerSpec& layer = spec.layer[i];
+    layer.rope = kNoRope;
+    layer.routed = kinds[i] == "moe";
+    layer.feeds = kinds[i] == "mlp" || layer.routed;
+    layer.mixes = !layer.feeds;
+    if (kinds[i] == "linear_attention") layer.mixer = mamba;
+    routed = routed || layer.routed;
+  }
+  if (!routed) return;
+  ExpertsSpec& e = spec.experts;
+  e.count = config.parts("n_routed_experts");
+  e.chosen = config.size("num_experts_per_tok");
+  e.intermediate = config.size("moe_intermediate_size");
+  e.module = "mixer";
+  e.names = e.shared_names = {"", "up_proj", "down_proj"};
+  e.shown_split = true;
+  e.shared = "mixer.shared_experts.";
+  e.shared_switch = "";
+  e.shared_intermediate = config.size("moe_shared_expert_intermediate_size");
+  if (config.find("moe_latent_size")) e.latent = config.size("moe_latent_size");
+  read_grouped_router(config, spec);
+}
+
+// Old names; and the layers, which are as many as the list of their kinds says.
+void rename_nemotron_h(std::string_view file, Json& all) {
+  struct Name {
+    const char *from, *to;
+  };
+  for (const auto& [from, to] : {Name{"mamba_n_groups", "n_groups"},
+                                 {"mamba_d_conv", "conv_kernel"},
+                                 {"mamba_expand", "expand"},
+                                 {"mamba_dt_min", "time_step_min"},
+                                 {"mamba_conv_bias", "use_conv_bias"},
+                                 {"mlp_hidden_act", "hidden_act"},
+                                 {"layer_norm_epsilon", "rms_norm_eps"},
+                                 {"layer_types", "layers_block_type"}}) {
+    if (all.contains(from) && !all[from].is_null()) all[to] = all[from];
+  }
+  all.erase("layer_types");
+  const auto missing = [&](const char* key) { return !all.contains(key) || all[key].is_null(); };
+  const ConfigReader config(all, file);
+  if (missing("layers_block_type") && !missing("hybrid_override_pattern")) {
+    Json kinds = Json::array();
+    for (const char letter : config.text("hybrid_override_pattern", "")) {
+      const char* kind = letter == 'M'   ? "linear_attention"
+                         : letter == 'E' ? "moe"
+                         : letter == '*' ? "full_attention"
+                         : letter == '-' ? "mlp"
+                                         : nullptr;
+      if (!kind) throw config.refuse("hybrid_override_pattern", "a word of the letters M, E, *, -");
+      kinds.push_back(kind);
+    }
+    all["layers_block_type"] = kinds;
+  }
+  if (missing("layers_block_type"))
+    all["layers_block_type"] = {"linear_attention", "moe", "full_attention", "mlp"};
+  if (missing("num_hidden_layers") && all["layers_block_type"].is_array())
+    all["num_hidden_layers"] = all["layers_block_type"].size();
+}
+
+// Granite 4: Mamba and attention in turns, experts beside an MLP that every token goes through.
+void read_granite_hybrid(const ConfigReader& config, ModelSpec& spec) {
+  read_granite(config, spec);
+  spec.mlp_bias = false;
+  const std::string positions = config.text("position_embedding_type", "");
+  const MixerPtr mamba = make_mixer("mamba2", config);
+  const auto kinds =
+      read_kinds(config, spec, "layer_types", {"full_attention", "linear_attention"});
+  for (size_t i = 0; i < kinds.size(); ++i) {
+    if (positions != "rope") spec.layer[i].rope = kNoRope;
+    if (kinds[i] == "linear_attention") spec.layer[i].mixer = mamba;
+  }
+  constexpr MlpNames kNames = {"gate_proj", "up_proj", "output_linear"};
+  spec.mlp_place = "shared_mlp.";
+  spec.mlp = kNames;
+  spec.gate_up = "input_linear";
+  const int64_t shared = config.size("shared_intermediate_size");
+  if (!config.find("num_experts") || *config.find("num_experts") == 0) {
+    spec.intermediate = shared;
+    return;
+  }
+  read_experts(config, spec);
+  ExpertsSpec& e = spec.experts;
+  e.intermediate = spec.intermediate;
+  e.router = Router::kChosenSoftmax;
+  e.module = "block_sparse_moe";
+  e.gate_name = "router.layer";
+  e.shown_split = true;
+  e.shared = spec.mlp_place;
+  e.shared_switch = "";
+  e.shared_names = kNames;
+  e.shared_gate_up = spec.gate_up;
+  e.shared_intermediate = shared;
+}
+
+void read_falcon_h1(const ConfigReader& config, ModelSpec& spec) {
+  read_llama(config, spec);
+  spec.norms = {"input_layernorm", "", "pre_ff_layernorm", ""};
+  spec.final_norm = "final_layernorm";
+  spec.mlp_place = "feed_forward.";
+  const auto multiplier = [&](std::string_view key) {
+    return config.find(key) ? static_cast<float>(config.number(key)) : 1.0f;
+  };
+  spec.embedding_multiplier = multiplier("embedding_multiplier");
+  spec.logit_multiplier = multiplier("lm_head_multiplier");
+  spec.key_multiplier = multiplier("key_multiplier");
+  if (config.find("mlp_multipliers")) {
+    const std::vector<double> both = config.numbers("mlp_multipliers");
+    if (both.size() != 2) throw config.refuse("mlp_multipliers", "a list of two numbers");
+    spec.gate_multiplier = static_cast<float>(both[0]);
+    spec.mlp_multiplier = static_cast<float>(both[1]);
+  }
+  if (config.find("layer_types")) read_kinds(config, spec, "layer_types", {"hybrid"});
+  const MixerPtr mixer = make_mixer("attention_mamba2", config);
+  for (LayerSpec& layer : spec.layer) layer.mixer = mixer;
+}
+
+// The experts of DeepSeek and its like: which layers have them, their sizes, and one that every
+// token goes through.
+void read_deepseek_experts(const ConfigReader& config, ModelSpec& spec) {
+  ExpertsSpec& e = spec.experts;
+  e.count = config.parts("n_routed_experts");
+  e.chosen = config.size("num_experts_per_tok");
+  if (e.chosen > e.count) {
+    throw config.refuse("num_experts_per_tok",
+                        fmt::format("at most {} (n_routed_experts)", e.count));
+  }
+  e.intermediate = config.size("moe_intermediate_size");
+  e.shared = "mlp.shared_experts.";
+  e.shared_switch = "";
+  e.shared_intermediate = e.intermediate * config.parts("n_shared_experts");
+  if (config.find("moe_layer_freq") && *config.find("moe_layer_freq") != 1)
+    throw config.refuse("moe_layer_freq", "1: transformers does not read it");
+  if (config.find("mlp_layer_types")) {
+    const auto kinds = read_kinds(config, spec, "mlp_layer_types", {"dense", "sparse"});
+    for (size_t i = 0; i < kinds.size(); ++i) spec.layer[i].routed = kinds[i] == "sparse";
+    return;
+  }
+  const int64_t dense = config.count("first_k_dense_replace");
+  for (int64_t i = dense; i < spec.layers; ++i) spec.layer[static_cast<size_t>(i)].routed = true;
+}
+
+// A file that says nothing of prediction layers may have one behind the others.
+void expect_mtp_layers(const ConfigReader& config, ModelSpec& spec) {
+  if (!config.find("num_nextn_predict_layers") && !config.find("num_mtp_layers"))
+    spec.mtp_layers = 1;
+}
+
+void read_glm4_moe(const ConfigReader& config, ModelSpec& spec) {
+  spec.qkv_bias = config.boolean("attention_bias", false);
+  if (config.boolean("use_qk_norm", false)) spec.qk_norm = QkNorm::kHead;
+  read_deepseek_experts(config, spec);
+  read_grouped_router(config, spec);
+  expect_mtp_layers(config, spec);
+}
+
+// Latent attention. yarn also makes scores larger, by mscale_all_dim.
+void read_latent_attention(const ConfigReader& config, ModelSpec& spec) {
+  const MixerPtr mixer = make_mixer("latent_attention", config);
+  for (LayerSpec& layer : spec.layer) layer.mixer = mixer;
+  const double dim =
+      static_cast<double>(config.size("qk_nope_head_dim") + config.size("qk_rope_head_dim"));
+  double scale = 1 / std::sqrt(dim);
+  const auto rope = rope_object(config);
+  if (rope && rope->text(rope->find("rope_type") ? "rope_type" : "type", "default") != "default" &&
+      rope->find("mscale_all_dim") && rope->number("mscale_all_dim") != 0) {
+    const double factor = rope->positive("factor");
+    const double larger =
+        factor <= 1 ? 1 : 0.1 * rope->number("mscale_all_dim") * std::log(factor) + 1;
+    scale *= larger * larger;
+  }
+  spec.attention_scale = static_cast<float>(scale);
+  if (config.boolean("rope_interleave", true)) spec.ropes[0].pairs = RopePairs::kNeighbours;
+}
+
+void read_deepseek_v2(const ConfigReader& config, ModelSpec& spec) {
+  read_latent_attention(config, spec);
+  spec.mlp_bias = config.boolean("mlp_bias", false);
+  read_deepseek_experts(config, spec);
+  ExpertsSpec& e = spec.experts;
+  e.scaling = static_cast<float>(config.positive("routed_scaling_factor"));
+  const std::string method = config.text("topk_method", "greedy");
+  if (config.text("scoring_func", "softmax") != "softmax")
+    throw config.refuse("scoring_func", "softmax");
+  if (method == "group_limited_greedy") {
+    read_groups(config, spec);
+    e.group_score = GroupScore::kBest;
+  } else if (method != "greedy") {
+    throw config.refuse("topk_method", "greedy or group_limited_greedy");
+  }
+}
+
+void read_deepseek_v3(const ConfigReader& config, ModelSpec& spec) {
+  read_latent_attention(config, spec);
+  read_deepseek_experts(config, spec);
+  read_grouped_router(config, spec);
+  expect_mtp_layers(config, spec);
+}
+
+// What rotates is a part of a head.
+void rename_latent(std::string_view file, Json& all) {
+  all["head_dim"] = ConfigReader(all, file).size("qk_rope_head_dim");
+  all.erase("num_key_value_heads_");
+}
+
+// One dense layer, where no list says it.
+void rename_glm4_moe_lite(std::string_view file, Json& all) {
+  rename_latent(file, all);
+  if (!all.contains("mlp_layer_types") || all["mlp_layer_types"].is_null())
+    all["first_k_dense_replace"] = 1;
+  else
+    all.erase("first_k_dense_replace");
+}
+
+constexpr std::string_view kLatentKeys =
+    "first_k_dense_replace kv_lora_rank moe_intermediate_size n_group n_routed_experts "
+    "n_shared_experts rope_interleave routed_scaling_factor";
+
 constexpr Family kFamilies[] = {
     // sorted by model_type
     {"apertus",
@@ -394,6 +747,22 @@ constexpr Family kFamilies[] = {
          "layer_norm_eps": 1e-5, "logit_scale": 0.0625, "sliding_window": 4096,
          "sliding_window_pattern": 4})",
      "logit_scale sliding_window sliding_window_pattern", read_cohere2},
+    {"deepseek_v2",
+     R"({"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008,
+         "num_hidden_layers": 32, "num_attention_heads": 32, "max_position_embeddings": 2048,
+         "moe_intermediate_size": 1407, "n_shared_experts": 2, "n_routed_experts": 64,
+         "routed_scaling_factor": 1, "kv_lora_rank": 512, "q_lora_rank": 1536,
+         "qk_rope_head_dim": 64, "v_head_dim": 128, "qk_nope_head_dim": 128,
+         "first_k_dense_replace": 0})",
+     kLatentKeys, read_deepseek_v2, "", rename_latent},
+    {"deepseek_v3",
+     R"({"vocab_size": 129280, "hidden_size": 7168, "intermediate_size": 18432,
+         "num_hidden_layers": 61, "num_attention_heads": 128, "max_position_embeddings": 4096,
+         "moe_intermediate_size": 2048, "n_shared_experts": 1, "n_routed_experts": 256,
+         "routed_scaling_factor": 2.5, "kv_lora_rank": 512, "q_lora_rank": 1536,
+         "qk_rope_head_dim": 64, "v_head_dim": 128, "qk_nope_head_dim": 128, "n_group": 8,
+         "topk_group": 4, "num_experts_per_tok": 8, "first_k_dense_replace": 3})",
+     kLatentKeys, read_deepseek_v3, "", rename_latent},
     {"ernie4_5",
      R"({"vocab_size": 103424, "hidden_size": 1024, "intermediate_size": 3072,
          "num_hidden_layers": 18, "num_attention_heads": 16, "num_key_value_heads": 2,
@@ -406,6 +775,15 @@ constexpr Family kFamilies[] = {
          "max_position_embeddings": 2048, "rms_norm_eps": 1e-5, "sliding_window": 4096,
          "sliding_window_pattern": 4})",
      "sliding_window sliding_window_pattern", read_exaone4},
+    {"falcon_h1",
+     R"({"vocab_size": 128000, "hidden_size": 4096, "intermediate_size": 14336,
+         "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+         "max_position_embeddings": 8192, "rms_norm_eps": 1e-5, "mamba_d_ssm": 1024,
+         "mamba_n_heads": 128, "mamba_d_head": "auto", "mamba_n_groups": 1, "mamba_d_state": 256,
+         "mamba_d_conv": 4, "mamba_expand": 2})",
+     "embedding_multiplier key_multiplier layer_types lm_head_multiplier mamba_n_heads "
+     "mlp_multipliers",
+     read_falcon_h1},
     {"gemma",
      R"({"vocab_size": 256000, "hidden_size": 3072, "intermediate_size": 24576,
          "num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 16,
@@ -440,17 +818,61 @@ constexpr Family kFamilies[] = {
          "head_dim": 128, "max_position_embeddings": 131072, "rms_norm_eps": 1.5625e-7,
          "partial_rotary_factor": 0.5})",
      "partial_rotary_factor", read_glm4},
+    {"glm4_moe",
+     R"({"vocab_size": 151552, "hidden_size": 4096, "intermediate_size": 10944,
+         "num_hidden_layers": 46, "num_attention_heads": 96, "num_key_value_heads": 8,
+         "max_position_embeddings": 131072, "rms_norm_eps": 1e-5, "partial_rotary_factor": 0.5,
+         "moe_intermediate_size": 1408, "n_shared_experts": 1, "n_routed_experts": 128,
+         "routed_scaling_factor": 1, "n_group": 1, "topk_group": 1, "num_experts_per_tok": 8,
+         "first_k_dense_replace": 1})",
+     "first_k_dense_replace moe_intermediate_size n_group n_routed_experts n_shared_experts "
+     "partial_rotary_factor routed_scaling_factor use_qk_norm",
+     read_glm4_moe},
+    {"glm4_moe_lite",
+     R"({"vocab_size": 154880, "hidden_size": 2048, "intermediate_size": 10240,
+         "num_hidden_layers": 47, "num_attention_heads": 20, "num_key_value_heads": 20,
+         "max_position_embeddings": 202752, "rms_norm_eps": 1e-5,
+         "moe_intermediate_size": 1536, "n_shared_experts": 1, "n_routed_experts": 64,
+         "routed_scaling_factor": 1.8, "kv_lora_rank": 512, "q_lora_rank": 768,
+         "qk_rope_head_dim": 64, "v_head_dim": 256, "qk_nope_head_dim": 192, "n_group": 1,
+         "topk_group": 1, "num_experts_per_tok": 4})",
+     kLatentKeys, read_deepseek_v3, "", rename_glm4_moe_lite},
     {"granite",
      R"({"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008,
          "num_hidden_layers": 32, "num_attention_heads": 32, "max_position_embeddings": 2048,
          "embedding_multiplier": 1, "logits_scaling": 1, "residual_multiplier": 1,
          "attention_multiplier": 1})",
      "attention_multiplier embedding_multiplier logits_scaling residual_multiplier", read_granite},
+    {"granitemoehybrid",
+     R"({"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008,
+         "num_hidden_layers": 32, "num_attention_heads": 32, "max_position_embeddings": 2048,
+         "embedding_multiplier": 1, "logits_scaling": 1, "residual_multiplier": 1,
+         "attention_multiplier": 1, "num_experts": 8, "num_experts_per_tok": 2,
+         "shared_intermediate_size": 1024, "mamba_n_heads": 128, "mamba_n_groups": 1,
+         "mamba_d_state": 256, "mamba_d_head": "auto", "mamba_d_conv": 4, "mamba_expand": 2})",
+     "attention_multiplier embedding_multiplier layer_types logits_scaling mamba_n_heads "
+     "num_experts residual_multiplier shared_intermediate_size",
+     read_granite_hybrid},
     {"hunyuan_v1_dense",
      R"({"vocab_size": 290943, "hidden_size": 4096, "intermediate_size": 11008,
          "num_hidden_layers": 32, "num_attention_heads": 32, "max_position_embeddings": 2048,
          "rms_norm_eps": 1e-5})",
      "use_qk_norm", read_hunyuan, "alpha"},
+    {"kimi_k2",
+     R"({"vocab_size": 129280, "hidden_size": 7168, "intermediate_size": 18432,
+         "num_hidden_layers": 61, "num_attention_heads": 128, "max_position_embeddings": 4096,
+         "moe_intermediate_size": 2048, "n_shared_experts": 1, "n_routed_experts": 256,
+         "routed_scaling_factor": 2.5, "kv_lora_rank": 512, "q_lora_rank": 1536,
+         "qk_rope_head_dim": 64, "v_head_dim": 128, "qk_nope_head_dim": 128, "n_group": 8,
+         "topk_group": 4, "num_experts_per_tok": 8, "first_k_dense_replace": 3})",
+     kLatentKeys, read_deepseek_v3, "", rename_latent},
+    {"lfm2",
+     R"({"vocab_size": 65536, "hidden_size": 2560, "intermediate_size": 12288,
+         "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+         "max_position_embeddings": 128000, "rope_theta": 1000000, "norm_eps": 1e-5,
+         "block_auto_adjust_ff_dim": true, "block_ffn_dim_multiplier": 1.0,
+         "block_multiple_of": 256, "conv_L_cache": 3})",
+     "conv_L_cache full_attn_idxs layer_types", read_lfm2, "", rename_lfm2},
     {"llama",
      R"({"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008,
          "num_hidden_layers": 32, "num_attention_heads": 32, "max_position_embeddings": 2048})",
@@ -480,6 +902,18 @@ constexpr Family kFamilies[] = {
          "max_position_embeddings": 131072, "rms_norm_eps": 1e-5, "rope_theta": 1000000,
          "num_experts_per_tok": 2, "num_experts": 8})",
      "num_experts sliding_window", read_mixtral},
+    {"nemotron_h",
+     R"({"vocab_size": 131072, "hidden_size": 4096, "intermediate_size": 21504,
+         "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
+         "max_position_embeddings": 4096, "layer_norm_epsilon": 1e-5, "mlp_hidden_act": "relu2",
+         "ssm_state_size": 128, "mamba_num_heads": 128, "mamba_head_dim": 64, "n_groups": 8,
+         "conv_kernel": 4, "time_step_min": 0.001, "n_routed_experts": 8,
+         "moe_intermediate_size": 7688, "moe_shared_expert_intermediate_size": 7688,
+         "num_experts_per_tok": 2, "routed_scaling_factor": 1, "n_group": 1, "topk_group": 1})",
+     "hybrid_override_pattern layer_types layers_block_type mamba_num_heads moe_intermediate_size "
+     "moe_latent_size moe_shared_expert_intermediate_size n_group n_routed_experts "
+     "n_shared_experts routed_scaling_factor ssm_state_size",
+     read_nemotron_h, "", rename_nemotron_h},
     {"olmo2",
      R"({"vocab_size": 50304, "hidden_size": 4096, "intermediate_size": 11008,
          "num_hidden_layers": 32, "num_attention_heads": 32, "max_position_embeddings": 2048,
@@ -532,12 +966,42 @@ constexpr Family kFamilies[] = {
          "head_dim": 128, "max_position_embeddings": 32768, "sliding_window": 4096,
          "max_window_layers": 28})",
      "sliding_window use_sliding_window", read_qwen3},
+    {"qwen3_5_moe_text",
+     R"({"vocab_size": 248320, "hidden_size": 2048, "intermediate_size": 512,
+         "num_hidden_layers": 40, "num_attention_heads": 16, "num_key_value_heads": 2,
+         "head_dim": 256, "max_position_embeddings": 32768, "partial_rotary_factor": 0.25,
+         "linear_conv_kernel_dim": 4, "linear_key_head_dim": 128, "linear_value_head_dim": 128,
+         "linear_num_key_heads": 16, "linear_num_value_heads": 32, "moe_intermediate_size": 512,
+         "shared_expert_intermediate_size": 512, "num_experts_per_tok": 8, "num_experts": 256})",
+     "attn_output_gate full_attention_interval layer_types linear_num_value_heads "
+     "moe_intermediate_size num_experts partial_rotary_factor shared_expert_intermediate_size",
+     read_qwen3_5_moe, "mrope_interleaved mrope_section"},
+    {"qwen3_5_text",
+     R"({"vocab_size": 248320, "hidden_size": 4096, "intermediate_size": 12288,
+         "num_hidden_layers": 32, "num_attention_heads": 16, "num_key_value_heads": 4,
+         "head_dim": 256, "max_position_embeddings": 32768, "partial_rotary_factor": 0.25,
+         "linear_conv_kernel_dim": 4, "linear_key_head_dim": 128, "linear_value_head_dim": 128,
+         "linear_num_key_heads": 16, "linear_num_value_heads": 32})",
+     "attn_output_gate full_attention_interval layer_types linear_num_value_heads "
+     "partial_rotary_factor",
+     read_qwen3_5, "mrope_interleaved mrope_section"},
     {"qwen3_moe",
      R"({"vocab_size": 151936, "hidden_size": 2048, "intermediate_size": 6144,
          "num_hidden_layers": 24, "num_attention_heads": 32, "num_key_value_heads": 4,
          "max_position_embeddings": 32768, "sliding_window": 4096, "decoder_sparse_step": 1,
          "moe_intermediate_size": 768, "num_experts_per_tok": 8, "num_experts": 128})",
      "moe_intermediate_size num_experts sliding_window use_sliding_window", read_qwen3_moe},
+    {"qwen3_next",
+     R"({"vocab_size": 151936, "hidden_size": 2048, "intermediate_size": 5632,
+         "num_hidden_layers": 48, "num_attention_heads": 16, "num_key_value_heads": 2,
+         "head_dim": 256, "max_position_embeddings": 32768, "partial_rotary_factor": 0.25,
+         "linear_conv_kernel_dim": 4, "linear_key_head_dim": 128, "linear_value_head_dim": 128,
+         "linear_num_key_heads": 16, "linear_num_value_heads": 32, "decoder_sparse_step": 1,
+         "moe_intermediate_size": 512, "shared_expert_intermediate_size": 512,
+         "num_experts_per_tok": 10, "num_experts": 512})",
+     "attn_output_gate full_attention_interval layer_types linear_num_value_heads "
+     "moe_intermediate_size num_experts partial_rotary_factor shared_expert_intermediate_size",
+     read_qwen3_next},
     {"qwen3_vl_moe_text",
      R"({"vocab_size": 151936, "hidden_size": 2048, "intermediate_size": 5632,
          "num_hidden_layers": 24, "num_attention_heads": 16, "num_key_value_heads": 16,
@@ -574,10 +1038,15 @@ struct Multimodal {
   std::string_view text;  // model_type of a text_config that does not name one
   bool flat = false;      // older files have the keys of the text model beside vision_config
 };
-constexpr Multimodal kMultimodal[] = {
-    {"gemma3", "gemma3_text"},     {"llava", "llama"},
-    {"mistral3", "mistral"},       {"qwen2_5_vl", "qwen2_5_vl_text", true},
-    {"qwen3_vl", "qwen3_vl_text"}, {"qwen3_vl_moe", "qwen3_vl_moe_text"}};
+constexpr Multimodal kMultimodal[] = {{"gemma3", "gemma3_text"},
+                                      {"kimi_k25", "deepseek_v3"},
+                                      {"llava", "llama"},
+                                      {"mistral3", "mistral"},
+                                      {"qwen2_5_vl", "qwen2_5_vl_text", true},
+                                      {"qwen3_5", "qwen3_5_text"},
+                                      {"qwen3_5_moe", "qwen3_5_moe_text"},
+                                      {"qwen3_vl", "qwen3_vl_text"},
+                                      {"qwen3_vl_moe", "qwen3_vl_moe_text"}};
 
 // Settings of some family that change what a model computes. A family that does not read them
 // accepts only the value that changes nothing.
@@ -591,17 +1060,33 @@ constexpr Mechanism kMechanisms[] = {
     {"attention_chunk_size"},
     {"attention_multiplier"},
     {"attn_logit_softcapping"},
+    {"attn_output_gate"},
     {"clip_qkv"},
+    {"conv_L_cache"},
     {"embedding_multiplier", 1},
     {"final_logit_softcapping"},
     {"first_k_dense_replace"},
+    {"full_attention_interval"},
+    {"full_attn_idxs"},
     {"head_dim_v"},
+    {"hybrid_override_pattern"},
     {"is_encoder_decoder"},
+    {"key_multiplier", 1},
     {"kv_lora_rank"},
+    {"layers_block_type"},
+    {"linear_num_value_heads"},
+    {"lm_head_multiplier", 1},
     {"logit_scale", 1},
     {"logits_scaling", 1},
+    {"mamba_n_heads"},
+    {"mamba_num_heads"},
+    {"mlp_multipliers"},
     {"moe_intermediate_size"},
+    {"moe_latent_size"},
+    {"moe_shared_expert_intermediate_size"},
+    {"n_group", 1},
     {"n_routed_experts"},
+    {"n_shared_experts", 0},
     {"no_rope_layer_interval"},
     {"no_rope_layers"},
     {"num_experts"},
@@ -616,10 +1101,13 @@ constexpr Mechanism kMechanisms[] = {
     {"rope_interleave"},
     {"rope_local_base_freq"},
     {"rotary_dim"},
+    {"routed_scaling_factor", 1},
     {"rotary_pct", 1},
     {"shared_expert_intermediate_size"},
+    {"shared_intermediate_size", 0},
     {"sliding_window"},
     {"sliding_window_pattern"},
+    {"ssm_state_size"},
     {"text_config"},
     {"use_alibi"},
     {"use_bidirectional_attention"},
@@ -648,7 +1136,8 @@ void refuse_unknown_mechanisms(const ConfigReader& config, const Family& family)
 
 // A family that does not read layer_types may still find them in its file: what they say must be
 // what it does.
-void check_layer_types(const ConfigReader& config, const ModelSpec& spec) {
+void check_layer_types(const ConfigReader& config, const Family& family, const ModelSpec& spec) {
+  if (family.reads("layer_types")) return;
   const Json* types = config.find("layer_types");
   for (size_t i = 0; types && i < spec.layer.size(); ++i) {
     const char* type = spec.layer[i].window ? "sliding_attention" : "full_attention";
@@ -839,11 +1328,12 @@ ModelSpec read_model_spec(const Json& config, std::string_view file) {
   all.update(Json::parse(family.defaults));
   all.update(keys);
   settle_default_rope(keys, all);
+  if (family.rename) family.rename(file, all);
   const ConfigReader reader(all, file);
   refuse_unknown_mechanisms(reader, family);
   ModelSpec spec = read_common(reader, family);
   family.read_own(reader, spec);
-  check_layer_types(reader, spec);
+  check_layer_types(reader, family, spec);
   return spec;
 }
 

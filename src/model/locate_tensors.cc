@@ -14,12 +14,14 @@ ModelSpec locate_tensors(ModelSpec spec, const TensorSource& source) {
     if (found && found->name.ends_with(after))
       prefix = found->name.substr(0, found->name.size() - after.size());
   };
-  place("model.embed_tokens.weight", spec.prefix, "embed_tokens.weight");
-  spec.head = head_name_beside(spec.prefix + "embed_tokens.weight");
+  const std::string embeddings = fmt::format("{}.weight", spec.embeddings);
+  place(spec.prefix + embeddings, spec.prefix, embeddings);
+  spec.head = head_name_beside(spec.prefix + embeddings);
   spec.head.resize(spec.head.size() - std::string_view("weight").size());
   place("lm_head.weight", spec.head, "weight");
   for (int64_t i = 0; i < spec.layers; ++i) {
     if (!spec.layer[static_cast<size_t>(i)].routed) continue;
+    if (spec.experts.shown_split) break;
     const std::string experts = fmt::format("{}layers.{}.mlp.experts.", spec.prefix, i);
     // Fused, or shown one by one of fused ones (io/expert_tensors.h): by transformers 5's names.
     spec.experts.fused = source.find(experts + "gate_up_proj") != nullptr;

@@ -1,4 +1,5 @@
-// The seam for mechanisms that let the tokens of a sequence influence each other: attention today.
+// The seam for mechanisms that let the tokens of a sequence influence each other: attention, and
+// those that carry a state from token to token.
 // A mixer is one file in mixers/ and one row in mixers/mixers.cc. It names its linear layers (and
 // with that what calibration, planning, refinement and importance matrices need to know), and it
 // computes what lies between them, for whole sequences and for the next tokens of one.
@@ -42,6 +43,7 @@ struct MixCall {
   std::span<float* const> out;  // the same; they overlap with nothing
   Backend& backend;
   Threads& threads;
+  std::string_view model;  // its folder, for messages
 };
 
 // Immutable. A sequence's result depends neither on the other sequences nor on the number of
@@ -56,10 +58,12 @@ class Mixer {
   // Computes one MixStep. Where a sequence has a state, its rows continue the tokens that the state
   // holds, and mix() adds them to the state.
   virtual void mix(const MixCall& call) const = 0;
-  // The state before the first token of a sequence.
-  virtual std::unique_ptr<MixerState> new_state(const ModelSpec& spec) const = 0;
+  // The state of a layer before the first token of a sequence.
+  virtual std::unique_ptr<MixerState> new_state(const ModelSpec& spec, int64_t layer) const = 0;
   // Values per row that mix() works in besides its inputs and outputs.
   virtual int64_t working_values(const ModelSpec&, ComputeType) const { return 0; }
+  // Whether both do the same: they are of one kind and have the same settings.
+  virtual bool equals(const Mixer& other) const { return this == &other; }
 };
 
 // How llama.cpp calls a linear layer in its importance matrices. `module` is what follows

@@ -63,24 +63,39 @@ struct MlpNames {
 
 // How a router weighs the experts of a token.
 enum class Router {
-  kSoftmax,      // by the softmax over all experts
+  kSoftmax,        // by the softmax over all experts
+  kChosenSoftmax,  // by the softmax over those that are chosen
   kSigmoid,      // by the sigmoid of each score; a stored correction is added for the choice alone
   kSparseMixer,  // Phi-3.5-MoE's two experts, each by a softmax over those with nearly its score
 };
 
+// How the groups of experts are compared, of which only the best are chosen from.
+enum class GroupScore { kTwoBest, kBest };  // by the sum of two experts' scores, or by one
+
 // Routed experts: every token goes through the `chosen` experts that the router likes best.
 struct ExpertsSpec {
   int64_t count = 0, chosen = 0, intermediate = 0;
-  int64_t shared_intermediate =
-      0;                   // of the expert that every token goes through; 0: no such expert
   bool normalize = false;  // the weights of the chosen add up to one
+  float scaling = 1;       // then multiplies them
   Router router = Router::kSoftmax;
+  int64_t groups = 1, chosen_groups = 1;
+  GroupScore group_score = GroupScore::kTwoBest;
   std::string correction;          // kSigmoid: the tensor [count], by its name within the block
   float jitter = 0;                // kSparseMixer: half of what "nearly" means, as a share
   std::string gate_name = "gate";  // "mlp.gate"
   std::string module = "mlp";      // "mlp.experts.3.gate_proj", "block_sparse_moe.experts.3.w1"
   MlpNames names = {"gate_proj", "up_proj", "down_proj"};
   bool fused = false;  // mlp.experts.gate_up_proj [count, 2 * intermediate, hidden] and down_proj
+  // Fused tensors of other shapes or names are read as io/expert_tensors.h shows them.
+  bool shown_split = false;
+  int64_t latent = 0;  // what the experts read and give is this wide; 0: the hidden size
+
+  // The expert that every token goes through; its place is that of its linear layers.
+  int64_t shared_intermediate = 0;  // 0: there is no such expert
+  std::string_view shared = "mlp.shared_expert.";
+  std::string_view shared_switch = "shared_expert_gate";  // empty: it always counts in full
+  MlpNames shared_names = {"gate_proj", "up_proj", "down_proj"};
+  std::string_view shared_gate_up;  // the tensor with the rows of gate and up; empty: two tensors
 
   bool operator==(const ExpertsSpec&) const = default;
 };
@@ -94,9 +109,10 @@ struct LayerSpec {
   int64_t window = 0;   // a token sees itself and window - 1 before it; 0: all before it
   int rope = 0;         // index into ModelSpec::ropes; kNoRope: positions are not encoded
   bool routed = false;  // experts instead of one MLP
-  MixerPtr mixer = attention_mixer();  // never null; compared by identity
+  bool mixes = true, feeds = true;     // whether the block has a mixer, and an MLP or experts
+  MixerPtr mixer = attention_mixer();  // never null
 
-  bool operator==(const LayerSpec&) const = default;
+  bool operator==(const LayerSpec& other) const;
 };
 inline constexpr int kNoRope = -1;
 
@@ -112,6 +128,8 @@ struct ModelSpec {
   BlockNorms norms = {"input_layernorm", "", "post_attention_layernorm", ""};
   QkNorm qk_norm = QkNorm::kNone;  // of queries and keys: each head, or all of them as one row
   std::string_view q_norm = "q_norm", k_norm = "k_norm";
+  std::string_view attention = "self_attn.", o_proj = "o_proj";  // names in the block
+  float key_multiplier = 1;                                      // multiplies keys
   bool norm_after_rope = false;  // these norms take what rope has turned
   float qkv_clip = 0;            // queries, keys and values are clamped to +-this; 0: none
   // A query at position p is multiplied by 1 + beta log(1 + floor(p / length)), if beta is not 0.
@@ -121,13 +139,18 @@ struct ModelSpec {
   float attention_softcap = 0;  // then cap * tanh(score / cap); 0: none
   bool qkv_bias = false, o_bias = false;
   bool fused_qkv = false;  // self_attn.qkv_proj, rows q, k, v
+  // q_proj gives each head as many values again, whose sigmoid multiplies what attention gives.
+  bool attention_gate = false;
 
   Activation activation = Activation::kSilu;
   bool xielu = false;  // instead: xIELU, whose parameters are tensors beside the MLP without a gate
   MlpNames mlp = {"gate_proj", "up_proj", "down_proj"};
+  std::string_view mlp_place = "mlp.";
   bool mlp_bias = false;
-  bool fused_gate_up = false;  // mlp.gate_up_proj, rows gate, up
-  bool parallel = false;       // attention and MLP read the same norm and are added together
+  std::string_view gate_up;   // the tensor with the rows of gate and up; empty: two tensors
+  float gate_multiplier = 1;  // multiplies gate(x)
+  float mlp_multiplier = 1;   // multiplies what the MLP adds to the hidden states
+  bool parallel = false;      // attention and MLP read the same norm and are added together
   ExpertsSpec experts;
 
   float embedding_multiplier = 1, residual_multiplier = 1, logit_multiplier = 1;
@@ -139,6 +162,7 @@ struct ModelSpec {
 
   // Where the tensors are: PREFIXembed_tokens.weight, PREFIXlayers.0.(...), PREFIXnorm.weight.
   std::string prefix = "model.", head = "lm_head.";
+  std::string_view embeddings = "embed_tokens", final_norm = "norm";
 
   bool operator==(const ModelSpec&) const = default;
 };

@@ -1,6 +1,8 @@
 // Routed experts in the forward pass: the router's choice, expert by expert, the shared expert.
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <limits>
 #include <numeric>
 
 #include "model/block_weights.h"
@@ -23,16 +25,52 @@ void normalize(std::span<float> weights) {
   for (float& weight : weights) weight /= sum;
 }
 
-// Softmax over all experts; those with the largest probabilities are chosen.
-void route_softmax(const ExpertsSpec& spec, std::span<float> scores, std::span<int64_t> order,
-                   std::span<float> weights) {
+void softmax(std::span<float> scores) {
   const float largest = *std::ranges::max_element(scores);
   float sum = 0;
   for (float& s : scores) sum += s = std::exp(s - largest);
   for (float& s : scores) s /= sum;
+}
+
+// What a group of experts is worth; the values change places.
+float score_of(GroupScore kind, std::span<float> group) {
+  if (kind == GroupScore::kBest || group.size() < 2) return *std::ranges::max_element(group);
+  std::partial_sort(group.begin(), group.begin() + 2, group.end(), std::greater());
+  return group[0] + group[1];
+}
+
+// Sets the values of all experts but those of the best groups to `out`.
+void keep_best_groups(const ExpertsSpec& spec, std::span<float> values, float out) {
+  if (spec.groups <= spec.chosen_groups) return;
+  const size_t size = values.size() / static_cast<size_t>(spec.groups);
+  std::vector<float> scores;
+  std::vector<float> group(size);
+  for (size_t first = 0; first < values.size(); first += size) {
+    std::ranges::copy(values.subspan(first, size), group.begin());
+    scores.push_back(score_of(spec.group_score, group));
+  }
+  std::vector<int64_t> order(scores.size());
+  choose(scores, spec.chosen_groups, order);
+  for (size_t i = static_cast<size_t>(spec.chosen_groups); i < order.size(); ++i)
+    std::ranges::fill(values.subspan(static_cast<size_t>(order[i]) * size, size), out);
+}
+
+// Softmax over all experts; those with the largest probabilities are chosen.
+void route_softmax(const ExpertsSpec& spec, std::span<float> scores, std::span<int64_t> order,
+                   std::span<float> weights) {
+  softmax(scores);
+  keep_best_groups(spec, scores, 0);
   choose(scores, spec.chosen, order);
   for (size_t i = 0; i < weights.size(); ++i) weights[i] = scores[order[i]];
   if (spec.normalize) normalize(weights);
+}
+
+// Softmax over the chosen experts.
+void route_chosen_softmax(const ExpertsSpec& spec, std::span<float> scores,
+                          std::span<int64_t> order, std::span<float> weights) {
+  choose(scores, spec.chosen, order);
+  for (size_t i = 0; i < weights.size(); ++i) weights[i] = scores[order[i]];
+  softmax(weights);
 }
 
 // DeepSeek-V3 (arXiv 2412.19437, section 2.1.2): the sigmoid weighs, the sigmoid + correction
@@ -42,6 +80,7 @@ void route_sigmoid(const ExpertsSpec& spec, std::span<const float> correction,
   for (float& s : scores) s = 1.0f / (1.0f + std::exp(-s));
   std::vector<float> corrected(scores.begin(), scores.end());
   for (size_t i = 0; i < correction.size(); ++i) corrected[i] += correction[i];
+  keep_best_groups(spec, corrected, -std::numeric_limits<float>::infinity());
   choose(corrected, spec.chosen, order);
   for (size_t i = 0; i < weights.size(); ++i) weights[i] = scores[order[i]];
   if (spec.normalize) normalize(weights);
@@ -70,12 +109,14 @@ void route_sparse_mixer(const ExpertsSpec& spec, std::span<const float> scores,
   }
 }
 
-// The experts of one row and their weights. `scores` are used up.
+// The experts of one row and their weights, not scaled. `scores` are used up.
 void route_row(const ExpertsSpec& spec, std::span<const float> correction, std::span<float> scores,
                std::span<int64_t> order, std::span<float> weights) {
   switch (spec.router) {
     case Router::kSoftmax:
       return route_softmax(spec, scores, order, weights);
+    case Router::kChosenSoftmax:
+      return route_chosen_softmax(spec, scores, order, weights);
     case Router::kSigmoid:
       return route_sigmoid(spec, correction, scores, order, weights);
     case Router::kSparseMixer:
@@ -94,8 +135,9 @@ std::vector<RoutedRows> route_rows(const ExpertsSpec& spec, std::span<const floa
     std::vector<int64_t> order(count);
     const size_t end = std::min(static_cast<size_t>(rows), (piece + 1) * kRows);
     for (size_t r = piece * kRows; r < end; ++r) {
-      route_row(spec, correction, {scores + r * count, count}, order,
-                {&weights[r * chosen], chosen});
+      const std::span its(&weights[r * chosen], chosen);
+      route_row(spec, correction, {scores + r * count, count}, order, its);
+      if (spec.scaling != 1) std::ranges::for_each(its, [&](float& w) { w *= spec.scaling; });
       std::copy_n(order.begin(), chosen, experts.begin() + static_cast<std::ptrdiff_t>(r * chosen));
     }
   });
@@ -137,8 +179,9 @@ void Transformer::expert_output(const BlockWeights& block, const ExpertsStep& st
 
 // The experts' outputs are added in the order of the experts, then the shared expert's.
 void Transformer::experts_output(const BlockWeights& block, const ExpertsStep& step, int64_t rows,
-                                 const float* x, float* y, const TapFn& tap) const {
-  const int64_t width = spec_.hidden;
+                                 const float* x, const float* routed_x, float* y,
+                                 const TapFn& tap) const {
+  const int64_t width = block.steps.width(step.routed_in);
   const std::vector<RoutedRows> routed = route(block, step, rows, x);
   float* inner = working_memory(block, step.expert_inner, rows);
   float* output = working_memory(block, step.expert_out, rows);
@@ -149,7 +192,7 @@ void Transformer::experts_output(const BlockWeights& block, const ExpertsStep& s
     if (its_rows.empty()) continue;
     const auto count = static_cast<int64_t>(its_rows.size()), expert = static_cast<int64_t>(e);
     for (int64_t i = 0; i < count; ++i) {
-      std::copy_n(x + its_rows[i] * width, width, gathered + i * width);
+      std::copy_n(routed_x + its_rows[i] * width, width, gathered + i * width);
     }
     if (tap) tap({step.expert_in, {gathered, count, width}, expert, its_rows});
     run_mlp(block, step.experts[e], gathered, count, inner, output, [&](ConstMatrix values) {

@@ -1,5 +1,6 @@
 // The forward pass through one block: goes through its steps.
 #include <algorithm>
+#include <array>
 
 #include "base/error.h"
 #include "model/block_weights.h"
@@ -94,10 +95,17 @@ class Transformer::ForwardPass {
 
   void answer(const ExpertsStep& step) {
     tap(step.in);
-    model_.experts_output(block_, step, rows_, at(step.in), make(step.out), tap_);
+    model_.experts_output(block_, step, rows_, at(step.in), at(step.routed_in), make(step.out),
+                          tap_);
   }
 
-  void answer(const AddStep& step) { model_.add_to_stream(at(step.in), rows_, at(kStream)); }
+  void answer(const SumStep& step) {
+    model_.backend_.add(at(step.into), at(step.from), rows_ * block_.steps.width(step.into));
+  }
+
+  void answer(const AddStep& step) {
+    model_.add_to_stream(at(step.in), step.multiplier, rows_, at(kStream));
+  }
 
   const Transformer& model_;
   const BlockWeights& block_;
@@ -151,18 +159,20 @@ void Transformer::mix(const BlockWeights& block, const MixStep& step,
     mixed.push_back(
         {s.first_row, s.rows, s.first_position, s.state ? &s.state->layer(layer) : nullptr});
   }
-  const MixCall call{spec_, layer, step.stage, block.own, mixed, rows, in, out, backend_, threads_};
+  const MixCall call{spec_, layer, step.stage, block.own, mixed,          rows,
+                     in,    out,   backend_,   threads_,  source_.label()};
   spec_.layer[static_cast<size_t>(layer)].mixer->mix(call);
 }
 
 void Transformer::activate(int64_t layer, float* gate, const float* up, int64_t n) const {
+  if (up && spec_.gate_multiplier != 1) backend_.scale(gate, spec_.gate_multiplier, n);
   if (!spec_.xielu) return backend_.activate(spec_.activation, gate, up, n);
   apply_xielu(xielu_of(layer), gate, n, threads_);
 }
 
-void Transformer::add_to_stream(float* x, int64_t rows, float* hidden) const {
+void Transformer::add_to_stream(float* x, float multiplier, int64_t rows, float* hidden) const {
   const int64_t values = rows * spec_.hidden;
-  if (spec_.residual_multiplier != 1) backend_.scale(x, spec_.residual_multiplier, values);
+  if (multiplier != 1) backend_.scale(x, multiplier, values);
   backend_.add(hidden, x, values);
 }
 
@@ -176,6 +186,14 @@ void Transformer::run_gated(const BlockWeights& block, int gate_index, int up_in
     return;
   }
   const Linear& linear = block.linear(gate_index);
+  if (spec_.gate_multiplier != 1) {
+    std::vector<float> factor(static_cast<size_t>(rows * up.weight->out));
+    const std::array<LinearCall, 2> calls = {
+        {{*linear.weight, linear.bias, inner}, {*up.weight, up.bias, factor.data()}}};
+    backend_.linear(calls, x, rows);
+    activate(block.steps.layer, inner, factor.data(), rows * up.weight->out);
+    return;
+  }
   const Gate gate{*linear.weight, linear.bias, spec_.activation};
   const LinearCall call{*up.weight, up.bias, inner, &gate};
   backend_.linear(std::span(&call, 1), x, rows);

@@ -12,7 +12,8 @@ namespace lewis {
 class SequenceState {
  public:
   explicit SequenceState(const ModelSpec& spec) {
-    for (const LayerSpec& layer : spec.layer) layers_.push_back(layer.mixer->new_state(spec));
+    for (int64_t i = 0; i < spec.layers; ++i)
+      layers_.push_back(spec.layer[static_cast<size_t>(i)].mixer->new_state(spec, i));
   }
 
   MixerState& layer(int64_t layer) { return *layers_.at(static_cast<size_t>(layer)); }

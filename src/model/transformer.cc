@@ -11,7 +11,9 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "base/page_buffer.h"
+#include "io/expert_tensors.h"
 #include "io/extra_parts.h"
 #include "io/layer_name.h"
 #include "io/tensor_names.h"
@@ -23,7 +25,9 @@
 namespace lewis {
 namespace {
 
-std::string embedding_name(const ModelSpec& spec) { return spec.prefix + "embed_tokens.weight"; }
+std::string embedding_name(const ModelSpec& spec) {
+  return fmt::format("{}{}.weight", spec.prefix, spec.embeddings);
+}
 std::string head_name(const ModelSpec& spec) { return spec.head + "weight"; }
 
 // Half and single precision mark NaN and infinity with an exponent of all ones.
@@ -88,6 +92,16 @@ Xielu load_xielu(const TensorSource& source, const std::string& place) {
   return {value("alpha_p", {}), value("alpha_n", {}), value("beta", 0.5f), value("eps", -1e-6f)};
 }
 
+// The source with its experts one by one, where the spec asks for it; null where it is as needed.
+std::shared_ptr<const TensorSource> show_experts(const TensorSource& source,
+                                                 const ModelSpec& spec) {
+  if (!spec.experts.shown_split) return nullptr;
+  const std::shared_ptr<const TensorSource> whole(&source, [](const TensorSource*) {});
+  SplitExperts split =
+      split_experts(whole, {{"model_type", spec.model_type}, {"hidden_size", spec.hidden}});
+  return split.fused.empty() ? nullptr : std::move(split.source);
+}
+
 // Whether all values are bfloat16 already, as those of a pruned weight are. Such a weight is
 // multiplied by as if it were stored.
 bool fit_bf16(std::span<const float> values) {
@@ -116,8 +130,9 @@ struct Transformer::Ahead {
 
 Transformer::Transformer(const TensorSource& source, ModelSpec spec, Backend& backend,
                          Threads& threads)
-    : source_(source),
-      spec_(locate_tensors(std::move(spec), source)),
+    : shown_(show_experts(source, spec)),
+      source_(shown_ ? *shown_ : source),
+      spec_(locate_tensors(std::move(spec), source_)),
       backend_(backend),
       threads_(threads),
       ends_(std::make_unique<Ends>()),
@@ -287,13 +302,21 @@ void Transformer::embed_once(std::span<const int32_t> ids, std::span<float> hidd
 }
 
 BlockNorm Transformer::final_norm() const {
-  return {spec_.prefix + "norm", spec_.norm, spec_.hidden};
+  return {fmt::format("{}{}", spec_.prefix, spec_.final_norm), spec_.norm, spec_.hidden};
+}
+
+// The values of a small tensor, proven to be finite.
+std::vector<float> Transformer::read_finite(const std::string& name) const {
+  const TensorInfo& tensor = source_.get(name);
+  std::vector<float> values = source_.read_floats(tensor);
+  require_finite(std::ranges::all_of(values, [](float v) { return std::isfinite(v); }), tensor);
+  return values;
 }
 
 Norm Transformer::load_norm(const BlockNorm& norm) const {
   Norm loaded{norm.spec, {}, {}};
-  loaded.weight = source_.read_floats(source_.get(norm.name + ".weight"));
-  if (norm.spec.bias) loaded.bias = source_.read_floats(source_.get(norm.name + ".bias"));
+  loaded.weight = read_finite(norm.name + ".weight");
+  if (norm.spec.bias) loaded.bias = read_finite(norm.name + ".bias");
   if (norm.spec.plus_one) {
     for (float& w : loaded.weight) w += 1;
   }
@@ -301,7 +324,7 @@ Norm Transformer::load_norm(const BlockNorm& norm) const {
 }
 
 std::vector<float> Transformer::load_own(const OwnTensor& tensor) const {
-  std::vector<float> values = source_.read_floats(source_.get(tensor.name));
+  std::vector<float> values = read_finite(tensor.name);
   if (tensor.plus_one) {
     for (float& v : values) v += 1;
   }

@@ -121,12 +121,12 @@ class Transformer {
   // counts where an activation has parameters.
   void activate(int64_t layer, float* gate, const float* up, int64_t n) const;
   // hidden += multiplier * x, both [rows, hidden]; x is used up.
-  void add_to_stream(float* x, int64_t rows, float* hidden) const;
-  // Routed experts, by a block that load_block made: y [rows, hidden] = what all of them make of x
-  // [rows, hidden]; what the router chooses for the rows of x, expert by expert; and the output of
-  // one expert alone, not weighted.
+  void add_to_stream(float* x, float multiplier, int64_t rows, float* hidden) const;
+  // Routed experts, by a block that load_block made: y = what all of them make of routed_x, [rows,
+  // width of the step's routed_in] both, where the router sees x [rows, hidden]; what the router
+  // chooses for the rows of x, expert by expert; and the output of one expert alone, not weighted.
   void experts_output(const BlockWeights& block, const ExpertsStep& step, int64_t rows,
-                      const float* x, float* y, const TapFn& tap = {}) const;
+                      const float* x, const float* routed_x, float* y, const TapFn& tap = {}) const;
   std::vector<RoutedRows> route(const BlockWeights& block, const ExpertsStep& step, int64_t rows,
                                 const float* x) const;
   void expert_output(const BlockWeights& block, const ExpertsStep& step, int64_t expert,
@@ -172,6 +172,7 @@ class Transformer {
   void load_embedding() const;
   const PackedWeight& load_head(HeadFor use) const;
   BlockNorm final_norm() const;
+  std::vector<float> read_finite(const std::string& name) const;
   Norm load_norm(const BlockNorm& norm) const;
   std::vector<float> load_own(const OwnTensor& tensor) const;
   std::shared_ptr<BlockWeights> new_block(int64_t layer) const;
@@ -192,6 +193,7 @@ class Transformer {
   void add_shared_expert(const BlockWeights& block, const ExpertsStep& step, int64_t rows,
                          const float* x, float* y, const TapFn& tap) const;
 
+  std::shared_ptr<const TensorSource> shown_;  // source_, where experts are shown one by one
   const TensorSource& source_;
   ModelSpec spec_;
   Backend& backend_;

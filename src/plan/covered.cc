@@ -81,6 +81,8 @@ class Listing {
     const auto names =
         mixtral ? std::array{"w1", "w3", "w2"} : std::array{"gate_proj", "up_proj", "down_proj"};
     for (size_t i = 0; i < names.size(); ++i) {
+      const bool gate = i == 0;  // some experts have none
+      if (gate && !source_.find(fmt::format("{}.{}.weight", matrix.expert, names[i]))) continue;
       matrix.name = matrix.module = fmt::format("{}.{}", matrix.expert, names[i]);
       matrix.sums = i < 2 ? in : mid;
       const TensorInfo& tensor = source_.get(matrix.module + ".weight");

@@ -88,10 +88,11 @@ class BlockRefiner {
 
   void answer(const ExpertsStep& step) {
     RoutedExpertsSolver experts(models_, text_, block_.layer, step, layers_, streams_, solver_);
-    at(step.out) = experts.solve(at(step.in));
+    at(step.out) = experts.solve(at(step.in), at(step.routed_in));
   }
 
-  void answer(const AddStep& step) { streams_.add(at(step.in)); }
+  void answer(const SumStep& step) { add(at(step.from), at(step.into), models_.prior.threads()); }
+  void answer(const AddStep& step) { streams_.add(at(step.in), step.multiplier); }
 
   // Whether the held-out tokens are better served by the solved weights or by the prior.
   void decide() {

@@ -119,11 +119,11 @@ void BlockStreams::mix_group(const StreamPart& part, const MixStep& step,
     std::ranges::copy(mixed[i].values, (*out[i])[part.stream].row(first_row));
 }
 
-void BlockStreams::add(Streams& x) {
+void BlockStreams::add(Streams& x, float multiplier) {
   if (!moved_) prior_hidden_ = Matrix(text_.held_rows(), width_);
   for (const StreamPart& part : parts_) {
     for_hidden(part, [&](int64_t first, std::span<float> hidden) {
-      part.model->add_to_stream(x[part.stream].row(part.first_row + first),
+      part.model->add_to_stream(x[part.stream].row(part.first_row + first), multiplier,
                                 static_cast<int64_t>(hidden.size()) / width_, hidden.data());
       write_hidden(part, first, hidden);
     });

@@ -42,8 +42,9 @@ class BlockStreams {
   // up, and its memory holds the first output of the same width.
   std::vector<Streams> mix(const MixStep& step, std::span<Streams> in,
                            std::span<const int64_t> widths) const;
-  // Adds a value to the hidden states, which from then on are those after the block. x is used up.
-  void add(Streams& x);
+  // Adds a value times `multiplier` to the hidden states, which from then on are those after the
+  // block. x is used up.
+  void add(Streams& x, float multiplier);
   // The merged stream after the block as the prior's weights make it.
   void take_prior();
 

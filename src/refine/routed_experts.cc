@@ -28,16 +28,16 @@ void scatter(const Matrix& output, const RoutedRows& routed, Matrix& y) {
 
 }  // namespace
 
-Streams RoutedExpertsSolver::solve(const Streams& x) {
-  const int64_t width = models_.prior.spec().hidden;
+Streams RoutedExpertsSolver::solve(const Streams& x, const Streams& routed_x) {
+  const int64_t width = routed_x[kMerged].columns;
   Streams y = streams_.make(width);
   std::ranges::fill(y[kMerged].values, 0.0f);
-  for (const Transformer* expert : models_.experts) run_unsolved(*expert, kExperts, x, y);
-  const std::vector<RoutedRows> routed = run_prior(x, y);
+  for (const Transformer* expert : models_.experts) run_unsolved(*expert, kExperts, x, routed_x, y);
+  const std::vector<RoutedRows> routed = run_prior(x, routed_x, y);
   size_t few = 0;
   for (size_t e = 0; e < routed.size(); ++e) {
     if (solves(routed[e])) {
-      solve_expert(step_.experts[e], routed[e], x, y[kMerged]);
+      solve_expert(step_.experts[e], routed[e], routed_x, y[kMerged]);
     } else {
       skip(step_.experts[e]);
       ++few;
@@ -72,6 +72,7 @@ void RoutedExpertsSolver::skip(const ExpertLinears& expert) {
 std::shared_ptr<const BlockWeights> RoutedExpertsSolver::run_unsolved(const Transformer& model,
                                                                       StreamIndex stream,
                                                                       const Streams& x,
+                                                                      const Streams& routed_x,
                                                                       Streams& y) const {
   auto block = model.load_block(layer_);
   for (const StreamPart& part : streams_.parts()) {
@@ -79,7 +80,7 @@ std::shared_ptr<const BlockWeights> RoutedExpertsSolver::run_unsolved(const Tran
     for (int64_t first = 0; first < part.segment->rows; first += kRowsPerGroup) {
       const int64_t at = part.first_row + first;
       model.experts_output(*block, step_, std::min(kRowsPerGroup, part.segment->rows - first),
-                           x[stream].row(at), y[stream].row(at));
+                           x[stream].row(at), routed_x[stream].row(at), y[stream].row(at));
     }
   }
   return block;
@@ -87,14 +88,15 @@ std::shared_ptr<const BlockWeights> RoutedExpertsSolver::run_unsolved(const Tran
 
 // Runs all experts for the held-out tokens, and for the merged stream those that see too little to
 // be solved. Returns what the router chooses for the merged stream.
-std::vector<RoutedRows> RoutedExpertsSolver::run_prior(const Streams& x, Streams& y) const {
-  const auto block = run_unsolved(models_.prior, kPrior, x, y);
+std::vector<RoutedRows> RoutedExpertsSolver::run_prior(const Streams& x, const Streams& routed_x,
+                                                       Streams& y) const {
+  const auto block = run_unsolved(models_.prior, kPrior, x, routed_x, y);
   std::vector<RoutedRows> routed =
       models_.prior.route(*block, step_, text_.rows, x[kMerged].row(0));
   for (size_t e = 0; e < routed.size(); ++e) {
     if (routed[e].rows.empty() || solves(routed[e])) continue;
-    const Matrix its = gather(x[kMerged], routed[e].rows);
-    Matrix output(its.rows, models_.prior.spec().hidden);
+    const Matrix its = gather(routed_x[kMerged], routed[e].rows);
+    Matrix output(its.rows, its.columns);
     models_.prior.expert_output(*block, step_, static_cast<int64_t>(e), its.rows, its.row(0),
                                 output.row(0));
     scatter(output, routed[e], y[kMerged]);
@@ -115,7 +117,7 @@ void RoutedExpertsSolver::solve_expert(const ExpertLinears& expert, const Routed
     const Streams its = {gather(x[kExperts], routed.rows), gather(x[kMerged], routed.rows), {}};
     inner = inner_values(LayerSystem(solver_, text, its), expert);
   }
-  Streams y = like(inner, models_.prior.spec().hidden);
+  Streams y = like(inner, x[kMerged].columns);
   solver_.solve(LayerSystem(solver_, text, inner), linear(expert.down), y);
   scatter(y[kMerged], routed, merged);
 }

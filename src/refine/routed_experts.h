@@ -28,16 +28,17 @@ class RoutedExpertsSolver {
         streams_(streams),
         solver_(solver) {}
 
-  // The output of the step for its input x.
-  Streams solve(const Streams& x);
+  // The output of the step, where the router sees x and the experts routed_x.
+  Streams solve(const Streams& x, const Streams& routed_x);
 
  private:
   const RefinedLayer& linear(int index) const { return layers_[static_cast<size_t>(index)]; }
   bool solves(const RoutedRows& routed) const;
   void skip(const ExpertLinears& expert);
   std::shared_ptr<const BlockWeights> run_unsolved(const Transformer& model, StreamIndex stream,
-                                                   const Streams& x, Streams& y) const;
-  std::vector<RoutedRows> run_prior(const Streams& x, Streams& y) const;
+                                                   const Streams& x, const Streams& routed_x,
+                                                   Streams& y) const;
+  std::vector<RoutedRows> run_prior(const Streams& x, const Streams& routed_x, Streams& y) const;
   void solve_expert(const ExpertLinears& expert, const RoutedRows& routed, const Streams& x,
                     Matrix& merged);
   void add_shared_expert(const Streams& x, Matrix& merged);

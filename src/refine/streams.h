@@ -86,4 +86,15 @@ inline void put(const Streams& panel, int64_t first, Streams& y, Threads& thread
   }
 }
 
+// y += x, all streams.
+inline void add(const Streams& x, Streams& y, Threads& threads) {
+  for (const size_t s : {kExperts, kMerged, kPrior}) {
+    for_rows(y[s].rows, threads, [&](int64_t row, int64_t end) {
+      const float* from = x[s].row(row);
+      float* to = y[s].row(row);
+      for (int64_t i = 0; i < (end - row) * y[s].columns; ++i) to[i] += from[i];
+    });
+  }
+}
+
 }  // namespace lewis

@@ -74,21 +74,19 @@ ExpertDifference largest_of_experts(const std::vector<int64_t>& tokens,
 }
 
 // Golden files have the names that transformers has in memory, not those of the checkpoint.
-std::string golden_name(std::string module) {
-  for (const auto& [stored, in_memory] :
-       {std::pair{"block_sparse_moe", "mlp"}, {"language_model.model", "model.language_model"}}) {
-    const size_t at = module.find(stored);
-    if (at != std::string::npos) module.replace(at, std::strlen(stored), in_memory);
-  }
-  return module;
-}
-
-// Qwen 2.5 VL is stored without the level of its language model.
 std::string golden_name(const SafetensorsFile& golden, const std::string& kind,
                         const std::string& module) {
-  const std::string name = kind + golden_name(module);
-  if (golden.find(name) || !module.starts_with("model.")) return name;
-  return kind + "model.language_" + module;
+  std::string name = kind + module;
+  for (const auto& [stored, in_memory] :
+       {std::pair{"language_model.model.", "model.language_model."},
+        {"backbone.", "model."},
+        {"block_sparse_moe", "mlp"},
+        {".model.", ".model.language_model."}}) {  // Qwen 2.5 VL is stored without that level
+    const size_t at = name.find(stored);
+    if (!golden.find(name) && at != std::string::npos)
+      name.replace(at, std::strlen(stored), in_memory);
+  }
+  return name;
 }
 
 class FamilyStatistics : public testing::TestWithParam<std::filesystem::path> {};
@@ -103,7 +101,8 @@ TEST_P(FamilyStatistics, AreThoseOfTransformers) {
   size_t expected_tensors = 0;
   for (const auto& entry : golden.entries()) {
     const std::string& name = entry.info.name;
-    const bool router = name.ends_with(".router");  // an nn.Linear in Phi-3.5-MoE; not measured
+    // An nn.Linear in Phi-3.5-MoE, Llama 4 and Gemma 4; not measured.
+    const bool router = name.ends_with(".router") || name.ends_with(".router.proj");
     expected_tensors +=
         (name.starts_with("sum_squares.") && !router) || name.starts_with("expert_");
   }
@@ -114,17 +113,17 @@ TEST_P(FamilyStatistics, AreThoseOfTransformers) {
     largest = std::max(largest, largest_relative(sums, expected));
   }
   for (const auto& [module, e] : found.experts) {
-    const std::string name = golden_name(module);
-    EXPECT_EQ(e.tokens, read_tensor<int64_t>(golden, "expert_tokens." + name));
-    const auto in = read_tensor<double>(golden, "expert_in." + name);
-    const auto mid = read_tensor<double>(golden, "expert_mid." + name);
+    const auto name = [&](const char* kind) { return golden_name(golden, kind, module); };
+    EXPECT_EQ(e.tokens, read_tensor<int64_t>(golden, name("expert_tokens.")));
+    const auto in = read_tensor<double>(golden, name("expert_in."));
+    const auto mid = read_tensor<double>(golden, name("expert_mid."));
     for (const auto& d :
          {largest_of_experts(e.tokens, e.in, in), largest_of_experts(e.tokens, e.mid, mid)}) {
       largest = std::max(largest, d.many);
       few = std::max(few, d.few);
     }
   }
-  EXPECT_LT(largest, 1e-5);
+  EXPECT_LT(largest, std::max(1e-5, 0.2 * float32_noise(GetParam())));
   EXPECT_LT(few, 5e-5);
   std::printf(
       "%s: largest relative difference of a sum of squares %.2g; experts of few tokens %.2g\n",

@@ -56,7 +56,7 @@ TEST(Config, MissingKeysMeanWhatTransformersAssumes) {
     EXPECT_TRUE(assumed == read_model_spec(all, "config.json")) << model_type;
     ++families;
   }
-  EXPECT_EQ(families, 32u);
+  EXPECT_EQ(families, 42u);
 }
 
 TEST(Config, SpellingsOfTransformers4And5AreTheSame) {
@@ -148,17 +148,22 @@ void expect_family_refused(const char* model_type, const Json& change, const std
 TEST(Config, EveryFamilyRefusesWhatItDoesNotHave) {
   for (const std::string_view name : supported_model_types()) {
     const std::string text(name);
-    static const std::set<std::string> kMultimodal = {"gemma3",     "llava",    "mistral3",
-                                                      "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe"};
+    static const std::set<std::string> kMultimodal = {
+        "gemma3",   "llava",        "mistral3", "qwen2_5_vl", "qwen3_5", "qwen3_5_moe",
+        "qwen3_vl", "qwen3_vl_moe", "kimi_k25", "llama4",     "gemma4"};
     const bool multimodal = kMultimodal.contains(text);
     const auto refuses = [&](const Json& change, const std::string& said) {
       expect_family_refused(text.c_str(), multimodal ? Json{{"text_config", change}} : change,
                             said);
     };
-    refuses({{"rope_scaling", {{"rope_type", "proportional"}}}}, "proportional");
+    if (!text.starts_with("gemma4"))
+      refuses({{"rope_scaling", {{"rope_type", "proportional"}}}}, "proportional");
     refuses({{"hidden_activation", "quick_gelu"}}, "quick_gelu");
-    refuses({{"layer_types", Json::array({"linear_attention"})}}, "layer_types");
-    refuses({{"kv_lora_rank", 512}}, "kv_lora_rank");
+    if (text != "nemotron_h")  // its layers are as many as the list says
+      refuses({{"layer_types", Json::array({"linear_attention"})}}, "layer_types");
+    const bool latent =
+        text.starts_with("deepseek") || text.starts_with("kimi") || text == "glm4_moe_lite";
+    if (!latent) refuses({{"kv_lora_rank", 512}}, "kv_lora_rank");
     refuses({{"quantization_config", {{"quant_method", "gptq"}}}}, "quantization_config");
     refuses({{"hidden_size", 0}}, "hidden_size");
   }
@@ -204,6 +209,54 @@ TEST(Config, TheFamiliesOf2026RefuseWhatTransformersDoesNotRead) {
                         "mrope_section");
   expect_family_refused("gemma", {{"use_bidirectional_attention", true}}, "bidirectional");
   expect_family_refused("exaone4", {{"layer_types", Json::array({"full_attention"})}}, "32 layers");
+}
+
+// Lists of another length, kinds that nobody knows, heads and experts that cannot be divided.
+TEST(Config, HybridsAndMixturesRefuseWhatContradicts) {
+  const Json one_layer = Json::array({"linear_attention"}), unknown = Json::array({"mamba3"});
+  for (const char* name : {"qwen3_5_text", "qwen3_5_moe_text", "qwen3_next", "granitemoehybrid"}) {
+    expect_family_refused(name, {{"layer_types", one_layer}}, "layers, not of 1");
+    expect_family_refused(name, {{"num_hidden_layers", 1}, {"layer_types", unknown}}, "mamba3");
+  }
+  for (const char* name : {"qwen3_5_text", "qwen3_next"})
+    expect_family_refused(name, {{"linear_num_value_heads", 33}}, "linear_num_key_heads = 16");
+  expect_family_refused("qwen3_5_text", {{"attn_output_gate", false}}, "attn_output_gate");
+  expect_family_refused("lfm2", {{"layer_types", Json::array({"conv"})}}, "32 layers");
+  expect_family_refused("nemotron_h", {{"hybrid_override_pattern", "M*X"}}, "letters M, E, *, -");
+  expect_family_refused("nemotron_h",
+                        {{"num_hidden_layers", 3}, {"layers_block_type", {"moe", "mlp"}}},
+                        "3 layers, not of 2");
+  expect_family_refused("nemotron_h", {{"n_groups", 3}}, "n_groups");
+  expect_family_refused("granitemoehybrid", {{"mamba_n_groups", 3}}, "mamba_n_groups");
+  expect_family_refused("granitemoehybrid", {{"mamba_d_head", 63}}, "mamba_d_head");
+  expect_family_refused("falcon_h1", {{"ssm_multipliers", {1, 2}}}, "five");
+  expect_family_refused("falcon_h1", {{"mlp_multipliers", {1}}}, "two");
+  expect_family_refused("deepseek_v3", {{"n_group", 7}}, "a divisor of the 256 experts");
+  expect_family_refused("deepseek_v3", {{"topk_group", 9}}, "topk_group");
+  expect_family_refused("deepseek_v3", {{"scoring_func", "softmax"}}, "scoring_func");
+  expect_family_refused("deepseek_v3", {{"num_key_value_heads", 8}}, "num_key_value_heads");
+  expect_family_refused("deepseek_v2", {{"num_experts_per_tok", 2}, {"topk_method", "noaux_tc"}},
+                        "topk_method");
+  expect_family_refused("llama", {{"mamba_n_heads", 8}}, "mamba_n_heads");
+  expect_family_refused("qwen3", {{"linear_num_value_heads", 8}}, "linear_num_value_heads");
+}
+
+TEST(Config, HybridsReadEverySpellingOfTheirLayers) {
+  const Json list = {"linear_attention", "mlp", "full_attention", "moe"};
+  const ModelSpec nemotron = family("nemotron_h", {{"layers_block_type", list}});
+  EXPECT_TRUE(nemotron == family("nemotron_h", {{"hybrid_override_pattern", "M-*E"}}));
+  EXPECT_TRUE(nemotron ==
+              family("nemotron_h", {{"layer_types", {"mamba", "mlp", "attention", "moe"}}}));
+  EXPECT_EQ(nemotron.layers, 4);
+  const Json every_second = {{"num_hidden_layers", 2}, {"full_attention_interval", 2}};
+  const Json listed = {{"num_hidden_layers", 2},
+                       {"layer_types", {"linear_attention", "full_attention"}}};
+  for (const char* name : {"qwen3_5_text", "qwen3_5_moe_text", "qwen3_next"})
+    EXPECT_TRUE(family(name, every_second) == family(name, listed)) << name;
+  EXPECT_TRUE(
+      family("lfm2", {{"num_hidden_layers", 2}, {"full_attn_idxs", {1}}}) ==
+      family("lfm2", {{"num_hidden_layers", 2}, {"layer_types", {"conv", "full_attention"}}}));
+  EXPECT_FALSE(family("lfm2", {{"conv_L_cache", 4}}) == family("lfm2", Json::object()));
 }
 
 TEST(Config, TheFirstGemmaReadsHiddenAct) {

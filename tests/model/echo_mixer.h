@@ -43,7 +43,7 @@ class EchoMixer final : public Mixer {
     }
   }
 
-  std::unique_ptr<MixerState> new_state(const ModelSpec&) const override {
+  std::unique_ptr<MixerState> new_state(const ModelSpec&, int64_t) const override {
     return std::make_unique<Last>();
   }
 

@@ -14,6 +14,7 @@
 #include "../model/random_model.h"
 #include "base/error.h"
 #include "golden_file.h"
+#include "io/expert_tensors.h"
 #include "temp_dir.h"
 #include "test_model.h"
 
@@ -22,9 +23,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The tensors of a folder in float32, with noise of `share` of each tensor's size.
-MemorySource noisy(const fs::path& folder, float share, unsigned seed) {
-  const Checkpoint checkpoint = Checkpoint::open(folder);
+// The tensors of a folder in float32, with noise of `share` of each tensor's size; experts one by
+// one where the spec wants to see them so.
+MemorySource noisy(const fs::path& folder, const ModelSpec& spec, float share, unsigned seed) {
+  std::shared_ptr<const TensorSource> stored =
+      std::make_shared<const Checkpoint>(Checkpoint::open(folder));
+  if (spec.experts.shown_split)
+    stored = split_experts(stored, read_json(folder / "config.json")).source;
+  const TensorSource& checkpoint = *stored;
   std::mt19937 random(seed);
   std::normal_distribution<float> normal;
   MemorySource source;
@@ -47,7 +53,8 @@ struct Case {
   Case(const fs::path& family, const ModelSpec& model_spec, size_t thread_count, float noise)
       : threads(thread_count),
         spec(model_spec),
-        sources{noisy(family, noise, 1), noisy(family, noise, 2), noisy(family, noise, 3)},
+        sources{noisy(family, spec, noise, 1), noisy(family, spec, noise, 2),
+                noisy(family, spec, noise, 3)},
         backend(make_cpu_backend(threads)) {
     for (const MemorySource& s : sources)
       models.push_back(std::make_unique<Transformer>(s, spec, *backend, threads));
@@ -189,9 +196,19 @@ std::vector<double> product(const std::vector<double>& x, const std::vector<floa
   return y;
 }
 
-double activated(Activation activation, double x) {
-  if (activation == Activation::kSilu) return x / (1 + std::exp(-x));
-  return 0.5 * x * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x)));
+// What the experts read of all tokens: what the router reads, or a linear layer of it.
+std::vector<float> routed_values(const TensorSource& source, const BlockSteps& block,
+                                 const ExpertsStep& step, const Activations& a) {
+  const auto& x = a.inputs.at({block.layer, step.in, kDense});
+  if (step.routed_in == step.in) return x;
+  for (const Step& other : block.steps) {
+    const auto* linears = std::get_if<LinearsStep>(&other.does);
+    if (!linears || linears->outputs[0].out != step.routed_in) continue;
+    const LinearLayer& l = block.linear(linears->outputs[0].linear);
+    const auto y = product({x.begin(), x.end()}, rows_of(source, l), static_cast<size_t>(l.in));
+    return {y.begin(), y.end()};
+  }
+  return {};
 }
 
 // The inputs of a routed expert's layer for some tokens, wherever the model sends those: what its
@@ -200,22 +217,33 @@ std::vector<double> routed_inputs(const TensorSource& source, const Transformer&
                                   const LinearLayer& l, const Activations& a,
                                   const std::vector<int64_t>& rows) {
   const int64_t layer = *tensor_layer(l.tensor);
-  const Value in = block_steps(model.spec(), layer).experts()->in;
-  const auto& all = a.inputs.at({layer, in, kDense});
-  const auto width = static_cast<size_t>(model.spec().hidden);
+  const BlockSteps block = block_steps(model.spec(), layer);
+  const ExpertsStep& step = *block.experts();
+  const auto width = static_cast<size_t>(block.width(step.routed_in));
+  const std::vector<float> all = routed_values(source, block, step, a);
   std::vector<double> x;
   for (const int64_t r : rows) {
     const auto begin = all.begin() + static_cast<std::ptrdiff_t>(static_cast<size_t>(r) * width);
     x.insert(x.end(), begin, begin + static_cast<std::ptrdiff_t>(width));
   }
   if (l.role != LinearRole::kDown) return x;
-  std::vector<double> gate, up;
+  std::vector<float> gate, up;
   for (const LinearLayer& other : linear_layers(model.spec(), layer)) {
     if (other.expert != l.expert || other.role == LinearRole::kDown) continue;
-    (other.role == LinearRole::kGate ? gate : up) = product(x, rows_of(source, other), width);
+    auto y = product(x, rows_of(source, other), width);
+    if (!other.bias.empty()) {
+      const auto bias = source.read_floats(source.get(other.bias));
+      for (size_t i = 0; i < y.size(); ++i) y[i] += bias[i % bias.size()];
+    }
+    (other.role == LinearRole::kGate ? gate : up).assign(y.begin(), y.end());
   }
-  for (size_t i = 0; i < up.size(); ++i) up[i] *= activated(model.spec().activation, gate[i]);
-  return up;
+  const auto n = static_cast<int64_t>(up.size());
+  if (gate.empty()) {
+    model.activate(layer, up.data(), nullptr, n);
+    return {up.begin(), up.end()};
+  }
+  model.activate(layer, gate.data(), up.data(), n);
+  return {gate.begin(), gate.end()};
 }
 
 // Tokens of both texts that the layer is fitted to.
@@ -315,8 +343,17 @@ TEST_P(RefineFamilies, SolvesTheNormalEquations) {
   }
 }
 
-// What a norm gives, [tokens, hidden]: where it norms the hidden states, as tapped; else computed
-// from the linear layer before it.
+// Where a mix takes a value apart: the value whose first columns it gives first.
+Value first_part_of(const BlockSteps& block, Value value) {
+  for (const Step& step : block.steps) {
+    const auto* mix = std::get_if<MixStep>(&step.does);
+    if (mix && mix->in.size() == 1 && mix->out[0] == value) return mix->in[0];
+  }
+  return value;
+}
+
+// What a norm gives, [tokens, its width]: where it norms the hidden states, as tapped; else
+// computed from the linear layer before it.
 std::vector<double> norm_output(const TensorSource& source, const ModelSpec& spec,
                                 const Activations& a, int64_t layer, const NormStep& norm,
                                 const std::string& weight) {
@@ -325,29 +362,35 @@ std::vector<double> norm_output(const TensorSource& source, const ModelSpec& spe
     return {x.begin(), x.end()};
   }
   const BlockSteps block = block_steps(spec, layer);
+  const BlockNorm& its = block.norms[static_cast<size_t>(norm.norm)];
+  const auto width = static_cast<size_t>(its.width);
+  const LinearLayer* l = nullptr;
   for (const Step& step : block.steps) {
     const auto* linears = std::get_if<LinearsStep>(&step.does);
-    if (!linears || linears->outputs[0].out != norm.in) continue;
-    const LinearLayer& l = block.linear(linears->outputs[0].linear);
-    const auto& x = a.inputs.at({layer, l.input, kDense});
-    auto y = product({x.begin(), x.end()}, rows_of(source, l), static_cast<size_t>(l.in));
-    const auto w = source.read_floats(source.get(weight));
-    const auto width = static_cast<size_t>(spec.hidden);
-    if (!l.bias.empty()) {
-      const auto bias = source.read_floats(source.get(l.bias));
-      for (size_t i = 0; i < y.size(); ++i) y[i] += bias[i % width];
+    const Value made = first_part_of(block, norm.in);
+    for (size_t i = 0; linears && i < linears->outputs.size(); ++i) {
+      if (linears->outputs[i].out == made) l = &block.linear(linears->outputs[i].linear);
     }
-    for (size_t row = 0; row < y.size(); row += width) {
-      double squares = 0;
-      for (size_t j = 0; j < width; ++j) squares += y[row + j] * y[row + j];
-      const double scale = 1 / std::sqrt(squares / static_cast<double>(width) +
-                                         static_cast<double>(spec.norm.epsilon));
-      for (size_t j = 0; j < width; ++j)
-        y[row + j] *= scale * (w[j] + (spec.norm.plus_one ? 1 : 0));
-    }
-    return y;
   }
-  return {};
+  if (!l) return {};
+  const auto& x = a.inputs.at({layer, l->input, kDense});
+  const auto all = product({x.begin(), x.end()}, rows_of(source, *l), static_cast<size_t>(l->in));
+  const auto out = static_cast<size_t>(l->out);
+  std::vector<float> bias(out);
+  if (!l->bias.empty()) bias = source.read_floats(source.get(l->bias));
+  std::vector<double> y;
+  for (size_t i = 0; i < all.size(); ++i) {
+    if (i % out < width) y.push_back(all[i] + bias[i % out]);
+  }
+  const auto w = source.read_floats(source.get(weight));
+  for (size_t row = 0; row < y.size(); row += width) {
+    double squares = 0;
+    for (size_t j = 0; j < width; ++j) squares += y[row + j] * y[row + j];
+    const double scale =
+        1 / std::sqrt(squares / static_cast<double>(width) + static_cast<double>(its.spec.epsilon));
+    for (size_t j = 0; j < width; ++j) y[row + j] *= scale * (w[j] + (its.spec.plus_one ? 1 : 0));
+  }
+  return y;
 }
 
 // max_j | sum w (c y_0 - y_e) y_0 + ridge sum w y_0^2 (c - 1) | / sum w y_0^2, where y_0 is the
@@ -355,8 +398,10 @@ std::vector<double> norm_output(const TensorSource& source, const ModelSpec& spe
 double norm_error(const Case& c, const std::string& name, int64_t layer, const NormStep& step,
                   const std::vector<Activations>& merged, const std::vector<Activations>& expert,
                   const MemorySource& whole) {
-  const double one = c.spec.norm.plus_one ? 1 : 0;
-  const auto width = static_cast<size_t>(c.spec.hidden);
+  const BlockSteps block = block_steps(c.models[0]->spec(), layer);
+  const BlockNorm& its = block.norms[static_cast<size_t>(step.norm)];
+  const double one = its.spec.plus_one ? 1 : 0;
+  const auto width = static_cast<size_t>(its.width);
   const auto w0 = c.sources[0].read_floats(c.sources[0].get(name));
   const auto w1 = whole.read_floats(whole.get(name));
   std::vector<double> left(width), squares(width);
@@ -406,9 +451,15 @@ TEST_P(RefineFamilies, SolvesTheNorms) {
     }
   }
   const BlockNorms& n = f.model.spec().norms;
-  const auto named = static_cast<size_t>(!n.before_attention.empty()) + !n.after_attention.empty() +
-                     !n.before_mlp.empty() + !n.after_mlp.empty();
-  EXPECT_EQ(norms, named * static_cast<size_t>(c.spec.layers));
+  size_t named = 0;
+  for (int64_t layer = 0; layer < c.spec.layers; ++layer) {
+    const LayerSpec& l = c.spec.layer[static_cast<size_t>(layer)];
+    if (l.mixes) named += !n.before_attention.empty() + !n.after_attention.empty();
+    if (l.feeds) named += !n.before_mlp.empty() + !n.after_mlp.empty();
+    for (const BlockNorm& norm : block_steps(f.model.spec(), layer).norms)
+      named += norm.name.ends_with("_a_layernorm");  // of latent vectors
+  }
+  EXPECT_EQ(norms, named);
 }
 
 // A mixer that src/ knows nothing of, in every other layer: its linear layers are solved stage by
@@ -494,7 +545,7 @@ TEST(Refine, OneExpertIsReproduced) {
                                 ? fs::path(LEWIS_TEST_DATA) / "golden/variants" / name
                                 : family(name);
     Case c(folder, 2, 0);
-    c.sources[1] = noisy(folder, 0.1f, 2);
+    c.sources[1] = noisy(folder, c.spec, 0.1f, 2);
     for (const TensorInfo& t : c.sources[0].tensors()) {
       if (t.name.find("_proj") != std::string::npos || t.name.find(".w") < t.name.rfind(".weight"))
         continue;

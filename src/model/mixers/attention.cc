@@ -6,33 +6,10 @@
 
 #include "base/error.h"
 #include "model/mixer.h"
-#include "model/rope.h"
+#include "model/mixers/kv_cache.h"
 
 namespace lewis {
 namespace {
-
-// Keys and values of one sequence in one layer.
-class KvCache final : public MixerState {
- public:
-  explicit KvCache(int64_t width) : width_(width) {}
-
-  // Appends rows of keys and values ([rows, kv_heads * head_dim]) at `position`, which must be
-  // where the cache ends.
-  void append(int64_t position, const float* keys, const float* values, int64_t rows) {
-    if (static_cast<int64_t>(keys_.size()) != position * width_) {
-      throw failed_error("a layer's cache ends at position {}, not {}",
-                         static_cast<int64_t>(keys_.size()) / width_, position);
-    }
-    keys_.insert(keys_.end(), keys, keys + rows * width_);
-    values_.insert(values_.end(), values, values + rows * width_);
-  }
-  const float* keys() const { return keys_.data(); }
-  const float* values() const { return values_.data(); }
-
- private:
-  int64_t width_;
-  std::vector<float> keys_, values_;  // [positions, kv_heads * head_dim]
-};
 
 int64_t query_width(const ModelSpec& spec) { return spec.heads * spec.head_dim; }
 int64_t key_width(const ModelSpec& spec) { return spec.kv_heads * spec.head_dim; }
@@ -47,35 +24,6 @@ void norm_heads(const MixCall& call, float* x, int64_t heads, std::span<const fl
   const int64_t columns = norm_width(spec, heads);
   call.backend.rms_norm(x, call.rows * heads * spec.head_dim / columns, columns, weight,
                         spec.norm.epsilon, x);
-}
-
-// Rope of q [rows, heads, head_dim] and k [rows, kv_heads, head_dim]. A sequence that is longer
-// than the rope's short length has frequencies of its own.
-void encode_positions(const MixCall& call, const RopeSpec& rope, float* q, float* k) {
-  const ModelSpec& spec = call.spec;
-  std::vector<int64_t> positions;
-  bool all_short = true;
-  for (const MixedRows& s : call.sequences) {
-    for (int64_t i = 0; i < s.rows; ++i) positions.push_back(s.first_position + i);
-    all_short = all_short && s.first_position + s.rows <= rope.short_length;
-  }
-  const auto turn = [&](int64_t first, int64_t rows, const std::vector<float>& frequency,
-                        float factor) {
-    const auto at =
-        std::span(positions).subspan(static_cast<size_t>(first), static_cast<size_t>(rows));
-    for (const auto& [x, heads] : {std::pair(q, spec.heads), std::pair(k, spec.kv_heads)}) {
-      call.backend.rope(x + first * heads * spec.head_dim, rows, heads, spec.head_dim, at,
-                        frequency, factor, rope.pairs);
-    }
-  };
-  if (all_short) {
-    turn(0, static_cast<int64_t>(positions.size()), rope.inverse_frequency, rope.attention_factor);
-    return;
-  }
-  for (const MixedRows& s : call.sequences) {
-    const int64_t length = s.first_position + s.rows;
-    turn(s.first_row, s.rows, rope_frequencies(rope, length), rope_attention_factor(rope, length));
-  }
 }
 
 // Queries at later positions are longer (Llama 4, Ministral 3).
@@ -95,6 +43,25 @@ void clip(float* x, int64_t n, float limit) {
   for (int64_t i = 0; i < n; ++i) x[i] = std::clamp(x[i], -limit, limit);
 }
 
+// Moves the queries of q [rows, heads, 2, head_dim] together, and returns the other halves.
+std::vector<float> take_gate(const MixCall& call, float* q) {
+  const int64_t dim = call.spec.head_dim, heads = call.rows * call.spec.heads;
+  std::vector<float> gate(static_cast<size_t>(heads * dim));
+  for (int64_t h = 0; h < heads; ++h) {
+    std::copy_n(q + (2 * h + 1) * dim, dim, gate.data() + h * dim);
+    std::copy_n(q + 2 * h * dim, dim, q + h * dim);
+  }
+  return gate;
+}
+
+// x *= sigmoid(gate).
+void apply_gate(const MixCall& call, std::span<const float> gate, float* x) {
+  const auto width = static_cast<size_t>(query_width(call.spec));
+  call.threads.run(static_cast<size_t>(call.rows), [&](size_t row) {
+    for (size_t i = row * width; i < (row + 1) * width; ++i) x[i] /= 1 + std::exp(-gate[i]);
+  });
+}
+
 class Attention final : public Mixer {
  public:
   Value describe(BlockBuilder& block, Value x) const override {
@@ -102,71 +69,72 @@ class Attention final : public Mixer {
     const int64_t width = query_width(spec), kv = key_width(spec);
     if (spec.qk_norm != QkNorm::kNone) {
       const auto own = [&](std::string_view name, int64_t heads) {
-        block.own_tensor(fmt::format("self_attn.{}.weight", name), {norm_width(spec, heads)},
-                         spec.norm.plus_one);
+        block.own_tensor(fmt::format("{}{}.weight", spec.attention, name),
+                         {norm_width(spec, heads)}, spec.norm.plus_one);
       };
       own(spec.q_norm, spec.heads);
       own(spec.k_norm, spec.kv_heads);
     }
-    const std::array<LinearPart, 3> parts = {{{"q_proj", width}, {"k_proj", kv}, {"v_proj", kv}}};
+    const std::array<LinearPart, 3> parts = {
+        {{"q_proj", (spec.attention_gate ? 2 : 1) * width}, {"k_proj", kv}, {"v_proj", kv}}};
     const auto qkv =
-        block.linears("self_attn.", parts, x, spec.qkv_bias, spec.fused_qkv ? "qkv_proj" : "");
+        block.linears(spec.attention, parts, x, spec.qkv_bias, spec.fused_qkv ? "qkv_proj" : "");
     const Value mixed = block.mix(qkv, std::array{width})[0];
-    return block.linear("self_attn.", {"o_proj", spec.hidden}, mixed, spec.o_bias);
+    return block.linear(spec.attention, {spec.o_proj, spec.hidden}, mixed, spec.o_bias);
   }
 
-  // in: q [rows, heads, head_dim], k and v [rows, kv_heads, head_dim]; out: [rows, heads,
-  // head_dim].
+  // in: q [rows, heads, head_dim], where a gate follows each head of the same width, k and v [rows,
+  // kv_heads, head_dim]; out: [rows, heads, head_dim].
   void mix(const MixCall& call) const override {
     const ModelSpec& spec = call.spec;
     const LayerSpec& layer = spec.layer[static_cast<size_t>(call.layer)];
     float *q = call.in[0], *k = call.in[1], *v = call.in[2];
     const int64_t kv = key_width(spec);
+    const std::vector<float> gate = spec.attention_gate ? take_gate(call, q) : std::vector<float>();
     const auto norm = [&] {
       norm_heads(call, q, spec.heads, call.own[0]);
       norm_heads(call, k, spec.kv_heads, call.own[1]);
     };
+    if (spec.key_multiplier != 1) call.backend.scale(k, spec.key_multiplier, call.rows * kv);
     if (spec.qk_norm != QkNorm::kNone && !spec.norm_after_rope) norm();
     if (spec.qkv_clip != 0) {
       clip(q, call.rows * query_width(spec), spec.qkv_clip);
       for (float* x : {k, v}) clip(x, call.rows * kv, spec.qkv_clip);
     }
     if (layer.rope != kNoRope)
-      encode_positions(call, spec.ropes[static_cast<size_t>(layer.rope)], q, k);
+      encode_positions(call, spec.ropes[static_cast<size_t>(layer.rope)],
+                       {q, spec.heads, spec.head_dim}, {k, spec.kv_heads, spec.head_dim});
     if (spec.qk_norm != QkNorm::kNone && spec.norm_after_rope) norm();
     if (spec.query_scale_beta != 0) scale_queries(call, q);
-    std::vector<AttentionRows> attention;
-    for (const MixedRows& s : call.sequences) {
-      const float *keys = k + s.first_row * kv, *values = v + s.first_row * kv;
-      if (s.state) {
-        auto& cache = static_cast<KvCache&>(*s.state);
-        cache.append(s.first_position, keys, values, s.rows);
-        keys = cache.keys();
-        values = cache.values();
-      }
-      attention.push_back({s.first_row, s.rows, keys, values, s.first_position});
-    }
-    call.backend.attention({spec.heads, spec.kv_heads, spec.head_dim, spec.attention_scale,
-                            layer.window, spec.attention_softcap},
-                           attention, q, call.out[0]);
+    attend(call,
+           {spec.heads, spec.kv_heads, spec.head_dim, spec.attention_scale, layer.window,
+            spec.attention_softcap},
+           q, k, v, call.out[0]);
+    if (spec.attention_gate) apply_gate(call, gate, call.out[0]);
   }
 
-  std::unique_ptr<MixerState> new_state(const ModelSpec& spec) const override {
+  std::unique_ptr<MixerState> new_state(const ModelSpec& spec, int64_t) const override {
     return std::make_unique<KvCache>(key_width(spec));
   }
 
-  // In bfloat16 keys and values are rounded.
+  // The gate. In bfloat16 keys and values are rounded.
   int64_t working_values(const ModelSpec& spec, ComputeType type) const override {
-    return type == ComputeType::kF32 ? 0 : key_width(spec);
+    return (spec.attention_gate ? query_width(spec) : 0) +
+           (type == ComputeType::kF32 ? 0 : key_width(spec));
   }
 };
 
-constexpr std::array<GgmlName, 5> kNames = {{
+constexpr std::array<GgmlName, 10> kNames = {{
     {"self_attn.q_proj", "attn_q", "attn_qkv"},
     {"self_attn.k_proj", "attn_k", "attn_qkv"},
     {"self_attn.v_proj", "attn_v", "attn_qkv"},
     {"self_attn.qkv_proj", "attn_qkv", ""},
     {"self_attn.o_proj", "attn_output", ""},
+    {"self_attn.out_proj", "attn_output", ""},  // LFM 2
+    {"mixer.q_proj", "attn_q", ""},             // Nemotron-H
+    {"mixer.k_proj", "attn_k", ""},
+    {"mixer.v_proj", "attn_v", ""},
+    {"mixer.o_proj", "attn_output", ""},
 }};
 
 }  // namespace

@@ -7,10 +7,17 @@
 
 namespace lewis {
 
-extern const MixerRow kAttention;  // attention.cc
+extern const MixerRow kAttention;                     // attention.cc
+extern const MixerRow kGatedDelta, kFusedGatedDelta;  // gated_delta.cc
+extern const MixerRow kShortConv;                     // short_conv.cc
+extern const MixerRow kMamba2, kNemotronMamba2;       // mamba2.cc
+extern const MixerRow kLatentAttention;               // latent_attention.cc
+extern const MixerRow kAttentionAndMamba;             // attention_mamba.cc
 
 std::span<const MixerRow* const> mixer_rows() {
-  static constexpr std::array kRows = {&kAttention};
+  static constexpr std::array kRows = {&kAttention,         &kGatedDelta,     &kFusedGatedDelta,
+                                       &kShortConv,         &kMamba2,         &kNemotronMamba2,
+                                       &kAttentionAndMamba, &kLatentAttention};
   return kRows;
 }
 
