@@ -27,6 +27,7 @@
 #include <lewis/error.h>
 #include <lewis/export.h>
 #include <lewis/hub.h>
+#include <lewis/merge_part.h>
 #include <lewis/options.h>
 #include <lewis/progress.h>
 #include <lewis/recipe.h>
@@ -129,7 +130,12 @@ struct MergeJob {
   // Go on with OUT.partial, which an interrupted run has left; begin anew where there is none. An
   // OUT that the same job has completed stays as it is (MergeResult::was_complete).
   bool resume = false;
-  bool require_partial = false;          // with `resume`: Error(kUsage) where there is none
+  bool require_partial = false;  // with `resume`: Error(kUsage) where there is none
+  // Writes only this share of the shards into OUT.partial, beside other workers, here or on other
+  // machines (docs/clusters.md). What is finished is taken over, as with `resume`. The worker that
+  // finds all shards there puts them together. A recipe that refines is an Error(kUsage).
+  std::optional<MergePart> part;
+  bool finish = false;                   // writes no shard: puts the shares together
   bool no_guidance = false;              // ignore the lewis: section: densities as written
   bool no_tokenizer = false;             // do not copy the tokenizer's files
   uint64_t shard_bytes = 5'000'000'000;  // largest shard
@@ -157,7 +163,8 @@ struct MergeResult {
 // Error(kUsage): OUT exists, or lies inside a model; Error(kInput): models that do not fit
 // together, a value that is not finite; Error(kResource): disk or max_memory is too little. After
 // any error nothing named OUT has changed; only after Error(kInterrupted) OUT.partial stays, for
-// `resume`.
+// `resume`. With `part` and `finish` it always stays, and Error(kVerify) names shards whose bytes
+// have changed since they were written: the next worker of their part writes them anew.
 LEWIS_API MergeResult merge(const MergeJob& job, const RunContext& run = {});
 
 // What merge() would take, with the speed that this disk has now.

@@ -13,6 +13,9 @@ struct MergeReport {
   uint64_t merged = 0, copied = 0, refined = 0;  // tensors
   uint64_t resumed = 0;                          // tensors that an earlier run had finished
   uint64_t parameters = 0, bytes_read = 0, bytes_written = 0, shards = 0;
+  // Of a merge in parts: whether OUT is there now; shards of all parts, and those not yet written.
+  bool complete = true;
+  uint64_t all_shards = 0, shards_left = 0;
   std::vector<std::string> copied_tensors, refined_tensors, resumed_tensors;  // their names
   std::vector<std::string> warnings;                                          // one line each
 };

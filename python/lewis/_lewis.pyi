@@ -168,6 +168,18 @@ class MergeJob:
     def resume(self, arg: bool, /) -> None: ...
 
     @property
+    def part(self) -> str: ...
+
+    @part.setter
+    def part(self, arg: str, /) -> None: ...
+
+    @property
+    def finish(self) -> bool: ...
+
+    @finish.setter
+    def finish(self, arg: bool, /) -> None: ...
+
+    @property
     def no_guidance(self) -> bool: ...
 
     @no_guidance.setter
@@ -529,7 +541,7 @@ class TuneJob:
 
 class MergeReport:
     """
-    Every tensor of a merge's output, accounted for: numbers of tensors, parameters, bytes and shards, names of tensors, and warnings.
+    Every tensor of a merge's output, accounted for: numbers of tensors, parameters, bytes and shards, names of tensors, and warnings. Of a merge in parts: `complete`, and shards of all parts and those not yet there.
     """
 
     @property
@@ -555,6 +567,15 @@ class MergeReport:
 
     @property
     def shards(self) -> int: ...
+
+    @property
+    def complete(self) -> bool: ...
+
+    @property
+    def all_shards(self) -> int: ...
+
+    @property
+    def shards_left(self) -> int: ...
 
     @property
     def copied_tensors(self) -> list[str]: ...

@@ -130,6 +130,8 @@ def merge(
     *,
     force: bool = False,
     resume: bool = False,
+    part: str = "",
+    finish: bool = False,
     guidance: bool = True,
     tokenizer: bool = True,
     shard_size: Bytes = 5_000_000_000,
@@ -157,6 +159,10 @@ def merge(
         force: replace ``out`` if it exists.
         resume: go on with ``OUT.partial``, which an interrupted call has left; an ``out`` that the
             same call has completed stays as it is (``was_complete``).
+        part: ``"3/8"`` writes only share 3 (from 0) of 8 into ``OUT.partial``, beside other
+            workers; ``"auto"`` takes both numbers from Slurm, MPI or Kubernetes. The last worker
+            completes ``out`` (``tensors.complete``). Source: docs/clusters.md.
+        finish: write no shard: check those of all parts, and complete ``out``.
         guidance: False ignores the section ``lewis:`` of the recipe: densities as written.
         tokenizer: False does not copy the tokenizer's files.
         shard_size: the largest shard in bytes, or ``"5GB"`` (decimal).
@@ -194,6 +200,8 @@ def merge(
     job = _merge_job(out, guidance, compute, cache, max_memory, seed)
     job.force = force
     job.resume = resume
+    job.part = part
+    job.finish = finish
     job.no_tokenizer = not tokenizer
     job.shard_bytes = _bytes(shard_size, "shard_size")
     job.report = None if report is False else "" if report is True else report

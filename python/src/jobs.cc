@@ -36,6 +36,20 @@ class Struct {
     return *this;
   }
 
+  // A part of a merge as text: "3/8"; "" where there is none.
+  Struct& part(std::optional<lewis::MergePart> T::*member) {
+    class_.def_prop_rw(
+        "part",
+        [member](const T& t) {
+          const auto& part = t.*member;
+          return part ? std::to_string(part->index) + "/" + std::to_string(part->count) : "";
+        },
+        [member](T& t, const std::string& text) {
+          t.*member = text.empty() ? std::nullopt : std::optional(lewis::parse_part(text));
+        });
+    return *this;
+  }
+
   // Whether keys of a recipe that nobody knows become notes.
   Struct& lenient(lewis::UnknownKeys T::*member) {
     class_.def_prop_rw(
@@ -82,6 +96,8 @@ void bind_merge_jobs(nb::module_& m) {
       .rw("out", &MergeJob::out)
       .rw("force", &MergeJob::force)
       .rw("resume", &MergeJob::resume)
+      .part(&MergeJob::part)
+      .rw("finish", &MergeJob::finish)
       .rw("no_guidance", &MergeJob::no_guidance)
       .rw("no_tokenizer", &MergeJob::no_tokenizer)
       .rw("shard_bytes", &MergeJob::shard_bytes)

@@ -86,7 +86,8 @@ void bind_costs(nb::module_& m) {
   using namespace lewis;  // NOLINT: only names of results
   Result<MergeReport>(m, "MergeReport",
                       "Every tensor of a merge's output, accounted for: numbers of tensors, "
-                      "parameters, bytes and shards, names of tensors, and warnings.")
+                      "parameters, bytes and shards, names of tensors, and warnings. Of a merge "
+                      "in parts: `complete`, and shards of all parts and those not yet there.")
       .ro("merged", &MergeReport::merged)
       .ro("copied", &MergeReport::copied)
       .ro("refined", &MergeReport::refined)
@@ -95,6 +96,9 @@ void bind_costs(nb::module_& m) {
       .ro("bytes_read", &MergeReport::bytes_read)
       .ro("bytes_written", &MergeReport::bytes_written)
       .ro("shards", &MergeReport::shards)
+      .ro("complete", &MergeReport::complete)
+      .ro("all_shards", &MergeReport::all_shards)
+      .ro("shards_left", &MergeReport::shards_left)
       .texts("copied_tensors", &MergeReport::copied_tensors)
       .texts("refined_tensors", &MergeReport::refined_tensors)
       .texts("resumed_tensors", &MergeReport::resumed_tensors)

@@ -145,7 +145,9 @@ std::string json_text(const MergeResult& r) {
                {"guided_models", r.guided_models},
                {"warnings", t.warnings},
                {"seconds", r.seconds},
-               {"was_complete", r.was_complete}};
+               {"was_complete", r.was_complete},
+               {"complete", t.complete},
+               {"shards_left", t.shards_left}};
   if (!r.report.empty()) json["report"] = r.report.string();
   return dump_json(json, 2);
 }

@@ -48,7 +48,26 @@ MergeOptions options_of(const MergeJob& job) {
           .no_tokenizer = job.no_tokenizer,
           .max_memory = job.guidance.max_memory,
           .tokenizers = change_tokenizer,
-          .model_ids = ids_of(job)};
+          .model_ids = ids_of(job),
+          .part = job.part,
+          .finish = job.finish};
+}
+
+bool is_in_parts(const MergeJob& job) { return job.part || job.finish; }
+
+void check_part(const MergeJob& job, const Recipe& recipe) {
+  if (!is_in_parts(job)) return;
+  if (job.part && job.finish)
+    throw usage_error("--part and --finish exclude each other: --finish writes no shard");
+  if (job.part && job.part->index >= job.part->count) {
+    throw usage_error("part {} of {}: parts are counted from 0", job.part->index, job.part->count);
+  }
+  if (refines(recipe)) {
+    throw usage_error(
+        "{}: refine solves the layers of the whole merge in one process; merge without --part and "
+        "--finish, or without lewis.refine",
+        recipe.file.string());
+  }
 }
 
 std::filesystem::path beside(const std::filesystem::path& out, std::string_view suffix) {
@@ -95,11 +114,13 @@ std::string hash_of_job(const MergeJob& job, const Recipe& recipe, const MergePr
 // Returns whether OUT is what the same job made before, as far as can be seen without reading its
 // weights. Throws where OUT is of another job, or was changed since.
 bool is_complete(const MergeJob& job, const std::string& hash) {
-  if (!job.resume || job.require_partial || job.force) return false;
+  // Of several workers, the last may have completed it before this one began.
+  if (!is_in_parts(job) && (!job.resume || job.require_partial || job.force)) return false;
   const std::filesystem::path file = job.out / kManifestName;
   if (!std::filesystem::exists(file)) return false;
   const Manifest manifest = read_manifest(file);
   if (!manifest.about->contains("job") || (*manifest.about)["job"] != hash) {
+    if (job.force) return false;
     throw usage_error(
         "{}: exists already, and is of another merge: its recipe, models, data, options or version "
         "of lewis differ; --force replaces it",
@@ -114,6 +135,7 @@ CheckedRecipe checked(const MergeJob& job, RunResources& run) {
   CheckedRecipe c{needed(job.recipe), {}, "", false};
   if (job.no_guidance) c.recipe.lewis.reset();
   check_plan_settings(c.recipe);
+  check_part(job, c.recipe);
   if (job.require_partial && !std::filesystem::exists(beside(job.out, kPartial)) &&
       !std::filesystem::exists(beside(job.out, kRefinedPartial))) {
     throw usage_error("{}: there is nothing to resume", beside(job.out, kPartial).string());
@@ -123,7 +145,13 @@ CheckedRecipe checked(const MergeJob& job, RunResources& run) {
   c.cost = preview.cost;
   c.job = hash_of_job(job, c.recipe, preview);
   c.was_complete = is_complete(job, c.job);
-  if (!c.was_complete) check_merge_target(c.recipe, options);
+  try {
+    if (!c.was_complete) check_merge_target(c.recipe, options);
+  } catch (const Error&) {
+    // Another worker may have completed it since.
+    c.was_complete = is_in_parts(job) && is_complete(job, c.job);
+    if (!c.was_complete) throw;
+  }
   tell_all(run.note, preview.notes);
   return c;
 }
@@ -272,11 +300,12 @@ MergeResult merge(const MergeJob& job, const RunContext& context) {
   MergeResult result;
   result.out = job.out;
   result.tensors = merge_keeping(refinement, guidance.recipe, options, run.threads);
+  tell_all(run.note, result.tensors.warnings);
   result.tensors.warnings = *run.notes;
   result.guided_models = guidance.plans.size();
   result.compute = calibration_type(guidance, recipe, job.guidance);
   result.seconds = clock.now();
-  result.report = report_of(job, context);
+  if (result.tensors.complete) result.report = report_of(job, context);
   return result;
 }
 

@@ -16,6 +16,7 @@ struct MergeArguments {
   std::string max_disk;
   std::vector<std::string> model_ids;  // NAME=ID
   std::string explain;                 // a tensor
+  std::string part;                    // "3/8", "auto"
   std::string report;                  // file of the report; "true": OUT/report.html; "": none
   bool dry_run = false;
   std::shared_ptr<CommonOptions> common;
@@ -118,12 +119,34 @@ void print_merge(const MergeResult& r) {
   if (!r.report.empty()) write_out("{}\n", r.report.string());
 }
 
+// A merge in parts: what this worker did, and how far the whole is.
+void print_part(const MergeResult& r, const MergeJob& job) {
+  if (r.was_complete) return print_merge(r);
+  const MergeReport& t = r.tensors;
+  if (job.part) {
+    const std::string resumed = t.resumed ? fmt::format(", {} taken over", t.resumed) : "";
+    write_out("{}: part {}/{}: {} tensors: {} merged, {} copied{}; {} in {} shard{}, {}\n",
+              r.out.string(), job.part->index, job.part->count, t.merged + t.copied + t.resumed,
+              t.merged, t.copied, resumed, human_bytes(t.bytes_written), t.shards,
+              t.shards == 1 ? "" : "s", human_seconds(r.seconds));
+  }
+  if (t.complete) {
+    write_out("{}: complete: {} shard{}, every hash was checked\n", r.out.string(), t.all_shards,
+              t.all_shards == 1 ? "" : "s");
+  } else if (t.shards_left > 0) {
+    write_out("{}: {} of {} shards are not there yet; the last worker puts all together\n",
+              r.out.string(), t.shards_left, t.all_shards);
+  }
+  if (!r.report.empty()) write_out("{}\n", r.report.string());
+}
+
 void fill_job(MergeArguments& o, const RunContext& run) {
   o.job.recipe = o.stream ? open_streamed(o.recipe, o.unknown, stream_options(o.max_disk), run)
                           : open_recipe(o.recipe, o.unknown);
   if (!o.shard_size.empty()) o.job.shard_bytes = parse_bytes(o.shard_size, "--out-shard-size");
   if (!o.max_memory.empty()) o.job.guidance.max_memory = parse_bytes(o.max_memory, "--max-memory");
   if (!o.report.empty()) o.job.report = o.report == "true" ? "" : o.report;
+  if (!o.part.empty()) o.job.part = parse_part(o.part);
   for (const std::string& given : o.model_ids) {
     const size_t equals = given.find('=');
     if (equals == given.npos || equals == 0 || equals + 1 == given.size()) {
@@ -153,7 +176,11 @@ void run_merge(MergeArguments& o) {
     return;
   }
   const MergeResult result = merge(o.job, run);
-  o.common->json ? write_json_text(json_text(result)) : print_merge(result);
+  if (o.common->json) {
+    write_json_text(json_text(result));
+  } else {
+    o.job.part || o.job.finish ? print_part(result, o.job) : print_merge(result);
+  }
 }
 
 }  // namespace
@@ -174,6 +201,11 @@ void add_merge_verb(CLI::App& app) {
       "where there is none; leave OUT as it is when the same merge has completed it");
   verb->add_flag("--require-partial", o->job.require_partial,
                  "As --resume, but fail where there is nothing to go on with");
+  verb->add_option("--part", o->part,
+                   "I/N: write only share I (from 0) of N into OUT.partial, beside other workers; "
+                   "auto: I and N from Slurm, MPI or Kubernetes; the last worker completes OUT");
+  verb->add_flag("--finish", o->job.finish,
+                 "Write no shard: check the shards of all parts and complete OUT");
   verb->add_flag("--dry-run", o->dry_run, "Check everything, say what would be done, do nothing");
   verb->add_flag("--no-guidance", o->job.no_guidance,
                  "Ignore the lewis: section: densities as written");

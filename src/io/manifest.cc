@@ -43,17 +43,6 @@ std::string changed_tensor(const fs::path& path, const ShardRecord& shard) {
   return "";
 }
 
-[[noreturn]] void report_change(const fs::path& path, const ShardRecord& shard) {
-  std::string where = "its header";
-  try {
-    const std::string tensor = changed_tensor(path, shard);
-    if (!tensor.empty()) where = "tensor " + tensor;
-  } catch (const Error&) {
-  }
-  throw Error(ExitCode::kVerify, fmt::format("{}: {} is not what was written (SHA-256 differs)",
-                                             path.string(), where));
-}
-
 }  // namespace
 
 std::string Manifest::text() const {
@@ -119,6 +108,15 @@ std::string xxh3_of(const File& file, uint64_t begin, uint64_t size) {
   return hash_text(hash.value());
 }
 
+std::string changed_part(const fs::path& path, const ShardRecord& shard) {
+  try {
+    const std::string tensor = changed_tensor(path, shard);
+    if (!tensor.empty()) return "tensor " + tensor;
+  } catch (const Error&) {
+  }
+  return "its header";
+}
+
 bool shard_matches(const fs::path& folder, const ShardRecord& shard) {
   const fs::path path = folder / shard.name;
   if (!fs::is_regular_file(path) || fs::file_size(path) != shard.bytes) return false;
@@ -170,7 +168,9 @@ uint64_t verify_folder(const fs::path& folder, Threads& threads, const ProgressF
       if (!fs::exists(path)) {
         throw Error(ExitCode::kVerify, fmt::format("{}: is missing", path.string()));
       }
-      if (!shard_matches(folder, s)) report_change(path, s);
+      if (shard_matches(folder, s)) return;
+      throw Error(ExitCode::kVerify, fmt::format("{}: {} is not what was written (SHA-256 differs)",
+                                                 path.string(), changed_part(path, s)));
     });
     for (size_t i = first; i < first + count; ++i) done += m.shards[i].bytes;
     if (progress) progress({"verifying", "bytes", done, total});

@@ -58,6 +58,9 @@ void verify_sizes(const std::filesystem::path& folder);
 std::string file_sha256(const File& file);
 std::string xxh3_of(const File& file, uint64_t begin, uint64_t size);
 
+// Where a shard differs from its record: "tensor NAME" or "its header".
+std::string changed_part(const std::filesystem::path& path, const ShardRecord& shard);
+
 // True when the file is there and its bytes are those of the record.
 bool shard_matches(const std::filesystem::path& folder, const ShardRecord& shard);
 

@@ -1,11 +1,9 @@
 // Writes a model folder that is there complete or not at all.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <map>
-#include <memory>
 #include <mutex>
 #include <optional>
 #include <span>
@@ -17,7 +15,7 @@
 #include "base/tensor.h"
 #include "io/json_lines.h"
 #include "io/manifest.h"
-#include "io/safetensors.h"
+#include "io/shard_file.h"
 #include "io/tensor_writer.h"
 
 namespace lewis {
@@ -48,9 +46,9 @@ class ModelWriter final : public TensorWriter {
 
   // In the order in which they lie in the shards: sorted by name, larger element types first within
   // a shard.
-  const std::vector<TensorInfo>& tensors() const override { return tensors_; }
-  size_t shards() const override { return shards_.size(); }
-  uint64_t tensor_bytes() const override { return tensor_bytes_; }
+  const std::vector<TensorInfo>& tensors() const override { return model_.tensors; }
+  size_t shards() const override { return model_.shards.size(); }
+  uint64_t tensor_bytes() const override { return model_.bytes; }
 
   bool is_done(size_t tensor) const override;
   size_t lead(size_t tensor, uint64_t offset) const override;
@@ -63,29 +61,24 @@ class ModelWriter final : public TensorWriter {
   void keep_partial() override { keep_ = true; }
 
  private:
-  struct Shard;
   void make_partial();
-  void check_space(uint64_t needed) const;
+  void check_space() const;
   void take_over();
   std::vector<ShardRecord> finished_shards() const;
   JournalIdentity identity() const { return {"merge", plan_}; }
+  void begin_journal();
+  void remove_rest() const;
   void open_shards();
-  void add_to_hashes(Shard& shard, size_t tensor, uint64_t offset,
-                     std::span<const std::byte> bytes) const;
-  void finish(Shard& shard);
+  void finish(ShardFile& shard);
 
   std::filesystem::path out_, partial_;
   bool force_;
   std::string plan_;
-  std::vector<TensorInfo> tensors_;
-  std::vector<size_t> shard_of_;  // per tensor
-  std::vector<uint64_t> begin_;   // per tensor, in its shard's file
-  std::vector<std::unique_ptr<Shard>> shards_;
+  ShardedTensors model_;
   std::map<std::string, std::string> files_;  // added files -> SHA-256
   std::optional<File> marker_;                // locked while this writes
   std::optional<JsonLines> journal_;
   std::mutex journal_mutex_;
-  uint64_t tensor_bytes_ = 0;
   bool committed_ = false, keep_ = false;
 };
 

@@ -5,10 +5,12 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "base/current_error.h"
 #include "base/error.h"
 #include "io/disk.h"
 #include "io/file.h"
@@ -70,6 +72,7 @@ bool belongs_to_models(std::string_view name) {
       "NOTICE",    "requirements.txt", ".gitattributes", "mergekit_config.yml"};
   static constexpr std::array<std::string_view, 2> kEnds = {".json", ".html"};
   if (is_tokenizer_file(name) || is_processor_file(name) || name == kPartialMarker) return true;
+  if (name.starts_with(std::string(kPartsFolder) + "/")) return true;
   if (name.find('/') != std::string_view::npos) return false;
   return is_weights_file(name) || std::ranges::find(kNames, name) != kNames.end() ||
          std::ranges::any_of(kEnds, [&](std::string_view end) { return name.ends_with(end); });
@@ -110,10 +113,12 @@ void refuse_other_folder(const fs::path& out) {
 
 bool is_ours(const fs::path& partial) {
   if (!fs::is_directory(status_of(partial))) return false;
+  // Empty comes first: whoever makes the folder puts the marker into it before anything else.
+  std::error_code unreadable;
+  if (fs::is_empty(partial, unreadable)) return true;
   const fs::file_status marker = status_of(partial / kPartialMarker);
   if (fs::exists(marker)) return fs::is_regular_file(marker);
-  return fs::is_empty(partial) || is_journal_of(partial / kJournalName, "merge") ||
-         !files_of_manifest(partial).empty();
+  return is_journal_of(partial / kJournalName, "merge") || !files_of_manifest(partial).empty();
 }
 
 }  // namespace
@@ -170,9 +175,18 @@ void remove_quietly(const fs::path& partial) {
   }
 }
 
+void check_disk_space(const fs::path& folder, const fs::path& out, uint64_t needed) {
+  const fs::space_info space = fs::space(folder);
+  if (space.available < needed) {
+    throw resource_error("{}: needs {} bytes of disk, {} are free", out.string(), needed,
+                         space.available);
+  }
+}
+
 void replace_folder(const fs::path& fresh, const fs::path& out) {
   fs::path old = fresh;
   if (::renameat2(AT_FDCWD, fresh.c_str(), AT_FDCWD, out.c_str(), RENAME_EXCHANGE) != 0) {
+    if (errno == ENOENT) throw file_error(fresh, "cannot be renamed");
     old = make_unique_folder(out.parent_path(), out.filename().string() + ".old");
     fs::rename(out, old);
     fs::rename(fresh, out);

@@ -2,6 +2,7 @@
 // removed, and how. Nothing here follows a link into a deletion.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <span>
 #include <string_view>
@@ -10,6 +11,8 @@ namespace lewis {
 
 // Tells an OUT.partial of lewis from anything else. It is locked while somebody writes there.
 inline constexpr std::string_view kPartialMarker = ".lewis-partial";
+// The folder in OUT.partial of workers that write it together (io/parts_folder.h).
+inline constexpr std::string_view kPartsFolder = ".lewis-parts";
 
 // OUT without a '/' at its end, absolute, with the links of the folders above it resolved. OUT
 // itself may be a link.
@@ -34,6 +37,11 @@ void refuse_partial_of_others(const std::filesystem::path& partial);
 void remove_partial(const std::filesystem::path& partial);
 // The same without errors, if it is there.
 void remove_quietly(const std::filesystem::path& partial);
+
+// Error(kResource) when a folder's disk has not so many bytes left. `out` is its name in the
+// message.
+void check_disk_space(const std::filesystem::path& folder, const std::filesystem::path& out,
+                      uint64_t needed);
 
 // Gives OUT, which exists, the content of `fresh`, a folder beside it: in one step where the file
 // system can, else through a third name. What was in OUT is removed.

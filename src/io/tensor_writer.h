@@ -10,8 +10,8 @@
 // 2. tensors() is the order in which the format wants them: that of its file, or shard after shard.
 //    Whoever writes in this order lets the writer finish one part after the other, and write from
 //    front to back. The list may be shorter than what the constructor got: a worker that writes a
-//    share of the shards lists the tensors of its share, and its commit() leaves the index, and the
-//    folder's last name, to whoever puts the shares together.
+//    share of the shards (io/part_writer.h) lists the tensors of its share, and its commit() leaves
+//    the index, and the folder's last name, to whoever puts the shares together.
 // 3. Each tensor for which is_done() is false is written once: whole, or in blocks from front to
 //    back. Different tensors may be written by different threads at the same time.
 // 4. add_file() and add_note() put small files beside the tensors, in any order, before commit().
@@ -31,6 +31,14 @@
 
 namespace lewis {
 
+// How far the result is after commit().
+struct WrittenState {
+  bool complete = true;              // it is visible
+  size_t shards_left = 0;            // that other workers have still to write
+  size_t shards = 0;                 // of the whole result
+  std::vector<std::string> notes{};  // one line each
+};
+
 class TensorWriter {
  public:
   virtual ~TensorWriter() = default;
@@ -48,6 +56,9 @@ class TensorWriter {
   // Error(kResource) when the disk is full.
   virtual void write(size_t tensor, uint64_t offset, std::span<const std::byte> bytes) = 0;
 
+  // True when commit() will make the result visible, so that small files are wanted. False for a
+  // worker whose share is not the last one. Call it once, when all tensors were written.
+  virtual bool completes() { return true; }
   // A small file that is part of the result: config, tokenizer, model card.
   virtual void add_file(const std::string& name, std::string_view content) = 0;
   // A small file that tells about the run (times, memory) and is no part of the result.
@@ -61,6 +72,7 @@ class TensorWriter {
 
   virtual uint64_t tensor_bytes() const = 0;  // of tensors()
   virtual size_t shards() const = 0;          // files that hold tensors
+  virtual WrittenState state() const { return {true, 0, shards(), {}}; }
 };
 
 }  // namespace lewis

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <future>
 #include <iterator>
+#include <map>
+#include <memory>
 
 #include "base/build.h"
 #include "base/dump_json.h"
@@ -12,6 +14,7 @@
 #include "base/page_buffer.h"
 #include "io/model_writer.h"
 #include "io/out_folder.h"
+#include "io/part_writer.h"
 #include "merge/far_reads.h"
 #include "merge/fusing_writer.h"
 #include "merge/inputs.h"
@@ -97,6 +100,12 @@ class Merge {
       i = end;
     }
     std::ranges::copy(far_.end(), std::back_inserter(report.warnings));
+  }
+  // Of all tensors of the writer, finished ones included.
+  uint64_t bytes_of_inputs() const {
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < writer_.tensors().size(); ++i) bytes += bytes_read_for(output(i));
+    return bytes;
   }
   // True when it failed since bytes did not come over the network.
   bool is_cut() const { return far_.is_cut(); }
@@ -317,8 +326,64 @@ MergePreview preview_merge(const Recipe& recipe, const MergeOptions& options,
   return preview;
 }
 
+namespace {
+
+bool is_in_parts(const MergeOptions& options) { return options.part || options.finish; }
+
+void refuse_changed_models(const MergeInputs& inputs, const std::vector<std::string>& models) {
+  if (fingerprints(inputs) == models) return;
+  throw input_error("{}: a model was changed while it was read", inputs.recipe().file.string());
+}
+
+std::unique_ptr<TensorWriter> writer_of_share(const MergeInputs& inputs,
+                                              const MergeOptions& options,
+                                              const std::vector<WrittenTensor>& written,
+                                              const std::vector<std::string>& models,
+                                              Threads& threads) {
+  std::map<std::string, uint64_t> reads;
+  for (const WrittenTensor& t : written) {
+    for (const WrittenPart& part : t.parts)
+      reads[t.info.name] += bytes_read_for(inputs.tensor(part.name));
+  }
+  return std::make_unique<PartWriter>(
+      options.out, infos_of(written),
+      PartOptions{.shard_bytes = options.shard_bytes,
+                  .force = options.force,
+                  .plan = plan_hash(inputs, options, models),
+                  .part = options.part,
+                  .read_bytes = std::move(reads),
+                  .check_inputs = [&inputs, models] { refuse_changed_models(inputs, models); },
+                  .progress = options.progress},
+      threads);
+}
+
+std::unique_ptr<TensorWriter> open_writer(const MergeInputs& inputs, const MergeOptions& options,
+                                          const std::vector<WrittenTensor>& written,
+                                          const std::vector<std::string>& models,
+                                          Threads& threads) {
+  if (is_in_parts(options)) return writer_of_share(inputs, options, written, models, threads);
+  return std::make_unique<ModelWriter>(options.out, infos_of(written),
+                                       WriterOptions{.shard_bytes = options.shard_bytes,
+                                                     .force = options.force,
+                                                     .resume = options.resume,
+                                                     .require_partial = options.require_partial,
+                                                     .plan = plan_hash(inputs, options, models)});
+}
+
+// What commit() has brought about.
+void add_state(const WrittenState& state, MergeReport& report) {
+  report.complete = state.complete;
+  report.all_shards = state.shards;
+  report.shards_left = state.shards_left;
+  std::ranges::copy(state.notes, std::back_inserter(report.warnings));
+}
+
+}  // namespace
+
 MergeReport merge(const Recipe& recipe, const MergeOptions& options, Threads& threads) {
-  check_merge_target(recipe, options);
+  // A worker may find that others have completed OUT; it looks itself.
+  is_in_parts(options) ? refuse_out_in_sources(options.out, source_folders(recipe))
+                       : check_merge_target(recipe, options);
   const MergeInputs inputs(recipe, {.seed = options.seed,
                                     .threads = threads.count(),
                                     .tokenizers = options.tokenizers,
@@ -328,39 +393,37 @@ MergeReport merge(const Recipe& recipe, const MergeOptions& options, Threads& th
   MergeReport report;
   report.warnings = inputs.warnings();
   const std::vector<WrittenTensor> written = inputs.written();
-  ModelWriter writer(options.out, infos_of(written),
-                     {.shard_bytes = options.shard_bytes,
-                      .force = options.force,
-                      .resume = options.resume,
-                      .require_partial = options.require_partial,
-                      .plan = plan_hash(inputs, options, models)});
-  FusingWriter parts(writer, written, outputs_of(inputs));
+  const auto writer = open_writer(inputs, options, written, models, threads);
+  FusingWriter parts(*writer, written, outputs_of(inputs));
   Merge work(inputs, options.progress, memory, parts, threads);
   try {
     const std::filesystem::path out = resolved_out(options.out);
     work.run(report, out.parent_path());
   } catch (const Error& e) {
     if (e.code() != ExitCode::kInterrupted && !work.is_cut()) throw;
-    writer.keep_partial();
-    throw Error(e.code(),
-                fmt::format("{}; the finished shards stay in {}.partial, --resume goes on",
-                            e.what(), options.out.string()));
+    writer->keep_partial();
+    throw Error(e.code(), fmt::format("{}; the finished shards stay in {}.partial, {} goes on",
+                                      e.what(), options.out.string(),
+                                      is_in_parts(options) ? "the same command" : "--resume"));
   }
-  const PublicNames names(recipe, options.model_ids);
-  const CardFacts facts{.name = options.out.filename().string(),
-                        .names = names,
-                        .seed = options.seed,
-                        .shard_bytes = options.shard_bytes,
-                        .tokenizer = !options.no_tokenizer};
-  std::ranges::copy(add_companions(inputs, facts, writer), std::back_inserter(report.warnings));
-  if (fingerprints(inputs) != models) {
-    throw input_error("{}: a model was changed while it was read", recipe.file.string());
+  refuse_changed_models(inputs, models);
+  report.bytes_read = work.bytes_of_inputs();
+  report.bytes_written = writer->tensor_bytes();
+  report.shards = writer->shards();
+  if (writer->completes()) {
+    const PublicNames names(recipe, options.model_ids);
+    const CardFacts facts{.name = options.out.filename().string(),
+                          .names = names,
+                          .seed = options.seed,
+                          .shard_bytes = options.shard_bytes,
+                          .tokenizer = !options.no_tokenizer};
+    std::ranges::copy(add_companions(inputs, facts, *writer), std::back_inserter(report.warnings));
+    refuse_changed_models(inputs, models);
+    if (options.run_record)
+      writer->add_note(std::string(kRunRecordName), options.run_record(report));
+    writer->commit(about(inputs, options, names, models));
   }
-  for (const OutputTensor& t : inputs.tensors()) report.bytes_read += bytes_read_for(t);
-  report.bytes_written = writer.tensor_bytes();
-  report.shards = writer.shards();
-  if (options.run_record) writer.add_note(std::string(kRunRecordName), options.run_record(report));
-  writer.commit(about(inputs, options, names, models));
+  add_state(writer->state(), report);
   return report;
 }
 

@@ -1,11 +1,13 @@
 // Merges a recipe into a folder: reads, merges and writes with bounded memory and all threads.
 #pragma once
 
+#include <lewis/merge_part.h>
 #include <lewis/results.h>
 
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -37,6 +39,10 @@ struct MergeOptions {
   std::shared_ptr<const InputModel> refined{};  // see OpenOptions
   ModelIds model_ids{};                         // see PublicNames
   std::string job;  // a hash of all that was asked for; the manifest keeps it as about.job
+  // A share of the shards beside other workers (io/part_writer.h); `finish` without a part: puts
+  // the shares together.
+  std::optional<MergePart> part{};
+  bool finish = false;
 };
 
 // Refuses, before any work, an OUT that exists while `force` is not set, an OUT inside a source and
@@ -57,7 +63,8 @@ MergePreview preview_merge(const Recipe& recipe, const MergeOptions& options,
 
 // Merges a recipe: opens and checks all models (same tensors, same shapes; Error(kInput) names the
 // first that differs), writes OUT.partial and renames it to OUT. On any error nothing named OUT has
-// changed and OUT.partial is removed.
+// changed and OUT.partial is removed. A worker that writes a part leaves what is finished in
+// OUT.partial, unless all is finished: then it renames it.
 MergeReport merge(const Recipe& recipe, const MergeOptions& options, Threads& threads);
 
 }  // namespace lewis

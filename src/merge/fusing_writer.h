@@ -32,7 +32,9 @@ class FusingWriter final : public TensorWriter {
   void add_note(const std::string& name, std::string_view content) override {
     inner_.add_note(name, content);
   }
+  bool completes() override { return inner_.completes(); }
   void commit(const Json& about) override { inner_.commit(about); }
+  WrittenState state() const override { return inner_.state(); }
   void keep_partial() override { inner_.keep_partial(); }
   uint64_t tensor_bytes() const override { return inner_.tensor_bytes(); }
   size_t shards() const override { return inner_.shards(); }

@@ -556,6 +556,29 @@ TEST_F(Streamed, AfterACutResumeGoesOn) {
   EXPECT_TRUE(noted("not compared with the hash"));
 }
 
+// A worker of a merge in parts fetches what its own shards need. Small gaps are read, too.
+TEST_F(Streamed, EachWorkerFetchesItsOwnPart) {
+  serve_demo();
+  MergeJob how;
+  how.shard_bytes = 400'000;
+  const auto wanted = expected(kTiesPlain, how);
+  uint64_t fetched = 0;
+  constexpr uint64_t kParts = 3;
+  for (uint64_t part = 0; part < kParts; ++part) {
+    MergeJob job = job_of(streamed(kTiesPlain), "parts");
+    job.shard_bytes = how.shard_bytes;
+    job.part = MergePart{part, kParts};
+    server_.forget_requests();
+    const MergeResult result = merge(job, run());
+    EXPECT_EQ(result.tensors.complete, part + 1 == kParts);
+    EXPECT_GT(server_.body_bytes(), 0u);
+    EXPECT_LT(server_.body_bytes(), served_weights(kAll) * 7 / 10) << part;
+    fetched += server_.body_bytes();
+  }
+  EXPECT_LT(fetched, served_weights(kAll) * 13 / 10);
+  EXPECT_EQ(weights(dir_.path / "parts" / "model"), wanted);
+}
+
 TEST_F(Streamed, AnInterruptEndsSoonAndCanBeResumed) {
   serve_demo();
   server_.bytes_per_second = 3'000'000;

@@ -1,0 +1,224 @@
+// Four workers of one merge that are killed at random moments, at every call that changes files,
+// and while two put the shares together: the runs that follow end with the bytes of one process,
+// and a shard that was recorded is never written again.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <fstream>
+#include <map>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "snapshot.h"
+#include "temp_dir.h"
+
+extern char** environ;
+
+namespace lewis {
+namespace {
+
+namespace fs = std::filesystem;
+using Snapshot = std::map<std::string, std::string>;
+
+#if defined(__SANITIZE_ADDRESS__)
+constexpr int kRoundsOfKills = 10, kStep = 12;
+#else
+constexpr int kRoundsOfKills = 50, kStep = 3;
+#endif
+constexpr int kWorkers = 4;
+
+class CrashParts : public testing::Test {
+ protected:
+  CrashParts() {
+    fs::copy(LEWIS_TEST_DATA "/golden/merges/models", dir_.path / "models",
+             fs::copy_options::recursive);
+    std::ofstream(dir_.path / "r.yml")
+        << "merge_method: ties\nbase_model: models/base\nmodels:\n- model: models/a\n  parameters: "
+           "{weight: 1, density: 0.5}\n"
+           "- model: models/b\n  parameters: {weight: 1, density: 0.5}\n";
+    EXPECT_EQ(wait_for(start({})), 0);
+    expected_ = result();
+    EXPECT_GT(expected_.size(), 8u);
+    fs::remove_all(out_);
+  }
+
+  pid_t start(const std::vector<std::string>& more,
+              const std::vector<std::string>& settings = {}) const {
+    std::vector<std::string> variables = settings;
+    for (char** v = environ; *v; ++v) variables.emplace_back(*v);
+    std::vector<std::string> words = {LEWIS_SHIMMED, "merge",     (dir_.path / "r.yml").string(),
+                                      out_.string(), "-q",        "--out-shard-size",
+                                      "4K",          "--threads", "1"};
+    words.insert(words.end(), more.begin(), more.end());
+    std::vector<char*> argv, envp;
+    for (std::string& w : words) argv.push_back(w.data());
+    for (std::string& v : variables) envp.push_back(v.data());
+    argv.push_back(nullptr);
+    envp.push_back(nullptr);
+    posix_spawn_file_actions_t quiet;
+    posix_spawn_file_actions_init(&quiet);
+    for (const int fd : {1, 2})
+      posix_spawn_file_actions_addopen(&quiet, fd, "/dev/null", O_WRONLY, 0);
+    pid_t pid = 0;
+    EXPECT_EQ(posix_spawn(&pid, LEWIS_SHIMMED, &quiet, nullptr, argv.data(), envp.data()), 0);
+    posix_spawn_file_actions_destroy(&quiet);
+    return pid;
+  }
+  static std::vector<std::string> part(int index, int count = kWorkers) {
+    return {"--part", std::to_string(index) + "/" + std::to_string(count)};
+  }
+  static int wait_for(pid_t pid) {
+    int status = 0;
+    waitpid(pid, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  }
+  // Without what tells of a run, and what a worker that came while OUT got its name may have left.
+  Snapshot result() const {
+    Snapshot files = snapshot(out_);
+    std::erase_if(files, [](const auto& file) {
+      return file.first == "lewis_run.json" || file.first.starts_with(".lewis-");
+    });
+    return files;
+  }
+  // The finished shards by name, with the time when each was written.
+  std::map<std::string, fs::file_time_type> finished() const {
+    std::map<std::string, fs::file_time_type> times;
+    std::error_code error;
+    for (fs::directory_iterator it(partial_ / ".lewis-parts", error), end; !error && it != end;
+         it.increment(error)) {
+      const std::string name = it->path().stem();
+      if (it->path().extension() == ".record")
+        times[name] = fs::last_write_time(partial_ / name, error);
+    }
+    return times;
+  }
+  void expect_kept(const std::map<std::string, fs::file_time_type>& before) const {
+    const fs::path folder = fs::exists(out_) ? out_ : partial_;
+    for (const auto& [name, time] : before) {
+      std::error_code error;
+      EXPECT_EQ(fs::last_write_time(folder / name, error), time) << name << " was written again";
+    }
+  }
+  // All parts once more, of another number each time.
+  void recover(int count) {
+    for (int i = 0; i < count; ++i) EXPECT_EQ(wait_for(start(part(i, count))), 0) << i;
+    EXPECT_EQ(result(), expected_);
+    EXPECT_FALSE(fs::exists(partial_));
+    fs::remove_all(out_);
+  }
+  std::chrono::microseconds time_of_a_run() const {
+    using Clock = std::chrono::steady_clock;
+    const Clock::time_point begin = Clock::now();
+    EXPECT_EQ(wait_for(start(part(0, 1))), 0);
+    const auto time = Clock::now() - begin;
+    fs::remove_all(out_);
+    return std::chrono::duration_cast<std::chrono::microseconds>(time);
+  }
+
+  TempDir dir_;
+  fs::path out_ = dir_.path / "out", partial_ = dir_.path / "out.partial";
+  Snapshot expected_;
+};
+
+TEST_F(CrashParts, KilledAtRandomTimes) {
+  std::mt19937 random(8);
+  std::uniform_int_distribution<int64_t> moment(0, time_of_a_run().count() * kWorkers / 2);
+  int killed = 0, completed = 0;
+  for (int round = 0; round < kRoundsOfKills; ++round) {
+    const auto before = finished();
+    std::vector<std::thread> workers;
+    std::vector<int> codes(kWorkers);
+    for (int i = 0; i < kWorkers; ++i) {
+      const std::chrono::microseconds life(moment(random));
+      workers.emplace_back([&, i, life] {
+        const pid_t pid = start(part(i));
+        std::this_thread::sleep_for(life);
+        kill(pid, SIGKILL);
+        codes[static_cast<size_t>(i)] = wait_for(pid);
+      });
+    }
+    for (std::thread& worker : workers) worker.join();
+    for (const int code : codes) {
+      EXPECT_TRUE(code == 0 || code == 128 + SIGKILL) << code;
+      killed += code != 0;
+    }
+    expect_kept(before);
+    if (fs::exists(out_)) {
+      ++completed;
+      EXPECT_EQ(result(), expected_);
+      fs::remove_all(out_);
+    } else if (round % 5 == 4) {
+      recover(1 + round % 4);
+    }
+    ASSERT_FALSE(HasFailure()) << "round " << round;
+  }
+  recover(3);
+  EXPECT_GT(killed, kRoundsOfKills * kWorkers / 4);
+  std::printf("%d workers, %d of them killed; OUT completed in %d of %d rounds\n",
+              kRoundsOfKills * kWorkers, killed, completed, kRoundsOfKills);
+}
+
+// The only worker that is left stops before and after each call, among them those that put the
+// shares together.
+TEST_F(CrashParts, StoppedBeforeAndAfterEveryCall) {
+  const std::string count = (dir_.path / "count").string();
+  EXPECT_EQ(wait_for(start(part(1, 2))), 0);
+  fs::copy(partial_, dir_.path / "half", fs::copy_options::recursive);
+  EXPECT_EQ(wait_for(start(part(0, 2), {"SHIM_COUNT=" + count})), 0);
+  fs::remove_all(out_);
+  const long calls = std::stol(file_text(count));
+  EXPECT_GT(calls, 60);
+  for (long k = 1; k <= calls; k += kStep) {
+    for (const char* after : {"0", "1"}) {
+      fs::copy(dir_.path / "half", partial_, fs::copy_options::recursive);
+      wait_for(start(part(0, 2),
+                     {"SHIM_KILL=" + std::to_string(k), std::string("SHIM_AFTER=") + after}));
+      if (fs::exists(out_)) {
+        EXPECT_EQ(result(), expected_);
+        EXPECT_EQ(wait_for(start({"--finish"})), 0);
+        fs::remove_all(out_);
+        fs::remove_all(partial_);
+      } else {
+        EXPECT_EQ(wait_for(start(part(0, 2))), 0);
+        EXPECT_EQ(result(), expected_);
+        fs::remove_all(out_);
+      }
+      ASSERT_FALSE(HasFailure()) << "call " << k << " after " << after;
+    }
+  }
+  std::printf("%ld calls, stopped before and after one in %d\n", calls, kStep);
+}
+
+TEST_F(CrashParts, AFullDiskOnOneWorker) {
+  const std::string count = (dir_.path / "count").string();
+  EXPECT_EQ(wait_for(start(part(0, 2), {"SHIM_COUNT=" + count})), 0);
+  const long calls = std::stol(file_text(count));
+  fs::remove_all(partial_);
+  EXPECT_EQ(wait_for(start(part(1, 2))), 0);
+  const auto of_the_other = finished();
+  for (long k = 1; k <= calls; k += kStep) {
+    for (const char* forever : {"0", "1"}) {
+      const int code = wait_for(
+          start(part(0, 2), {"SHIM_FAIL=" + std::to_string(k) + ":" + std::to_string(ENOSPC),
+                             std::string("SHIM_FOREVER=") + forever}));
+      EXPECT_TRUE(code == 0 || code == 4) << code;
+      if (code != 0) expect_kept(of_the_other);
+      if (fs::exists(out_)) break;
+    }
+    ASSERT_FALSE(HasFailure()) << "call " << k;
+    if (fs::exists(out_)) break;
+  }
+  if (!fs::exists(out_)) EXPECT_EQ(wait_for(start(part(0, 2))), 0);
+  EXPECT_EQ(result(), expected_);
+}
+
+}  // namespace
+}  // namespace lewis
