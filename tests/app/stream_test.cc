@@ -571,9 +571,9 @@ TEST_F(Streamed, EachWorkerFetchesItsOwnPart) {
     server_.forget_requests();
     const MergeResult result = merge(job, run());
     EXPECT_EQ(result.tensors.complete, part + 1 == kParts);
-    EXPECT_GT(server_.body_bytes(), 0u);
-    EXPECT_LT(server_.body_bytes(), served_weights(kAll) * 7 / 10) << part;
-    fetched += server_.body_bytes();
+    EXPECT_GT(server_.storage_bytes(), 0u);
+    EXPECT_LT(server_.storage_bytes(), served_weights(kAll) * 7 / 10) << part;
+    fetched += server_.storage_bytes();
   }
   EXPECT_LT(fetched, served_weights(kAll) * 13 / 10);
   EXPECT_EQ(weights(dir_.path / "parts" / "model"), wanted);
