@@ -657,6 +657,13 @@ void expect_mtp_layers(const ConfigReader& config, ModelSpec& spec) {
     spec.mtp_layers = 1;
 }
 
+// Heads as wide as hidden_size / num_attention_heads, rounded down.
+void rename_glm4_moe(std::string_view file, Json& all) {
+  const ConfigReader config(all, file);
+  if (config.find("head_dim")) return;
+  all["head_dim"] = config.size("hidden_size") / config.size("num_attention_heads");
+}
+
 void read_glm4_moe(const ConfigReader& config, ModelSpec& spec) {
   spec.qkv_bias = config.boolean("attention_bias", false);
   if (config.boolean("use_qk_norm", false)) spec.qk_norm = QkNorm::kHead;
@@ -827,7 +834,7 @@ constexpr Family kFamilies[] = {
          "first_k_dense_replace": 1})",
      "first_k_dense_replace moe_intermediate_size n_group n_routed_experts n_shared_experts "
      "partial_rotary_factor routed_scaling_factor use_qk_norm",
-     read_glm4_moe},
+     read_glm4_moe, "", rename_glm4_moe},
     {"glm4_moe_lite",
      R"({"vocab_size": 154880, "hidden_size": 2048, "intermediate_size": 10240,
          "num_hidden_layers": 47, "num_attention_heads": 20, "num_key_value_heads": 20,
