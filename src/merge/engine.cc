@@ -5,6 +5,7 @@
 #include <iterator>
 #include <map>
 #include <memory>
+#include <set>
 
 #include "base/build.h"
 #include "base/dump_json.h"
@@ -370,6 +371,21 @@ std::unique_ptr<TensorWriter> open_writer(const MergeInputs& inputs, const Merge
                                                      .plan = plan_hash(inputs, options, models)});
 }
 
+// The report for the record of the run, which stands in OUT: with what other workers have written.
+MergeReport of_all_parts(MergeReport report, const MergeInputs& inputs, const TensorWriter& share) {
+  std::set<std::string_view> own;
+  for (const TensorInfo& t : share.tensors()) own.insert(t.name);
+  for (const OutputTensor& t : inputs.tensors()) {
+    if (own.contains(t.info.name)) continue;
+    ++report.resumed;
+    report.resumed_tensors.push_back(t.info.name);
+    report.bytes_read += bytes_read_for(t);
+    report.bytes_written += byte_size(t.info);
+  }
+  report.shards = share.state().shards;
+  return report;
+}
+
 // What commit() has brought about.
 void add_state(const WrittenState& state, MergeReport& report) {
   report.complete = state.complete;
@@ -420,7 +436,8 @@ MergeReport merge(const Recipe& recipe, const MergeOptions& options, Threads& th
     std::ranges::copy(add_companions(inputs, facts, *writer), std::back_inserter(report.warnings));
     refuse_changed_models(inputs, models);
     if (options.run_record)
-      writer->add_note(std::string(kRunRecordName), options.run_record(report));
+      writer->add_note(std::string(kRunRecordName),
+                       options.run_record(of_all_parts(report, inputs, parts)));
     writer->commit(about(inputs, options, names, models));
   }
   add_state(writer->state(), report);

@@ -33,7 +33,7 @@ class PartsTest : public LewisTest {
         << more;
   }
   std::string recipe(const std::string& name) const { return (dir_.path / name).string(); }
-  Run part(const std::string& which, const std::string& more = "") {
+  lewis::Run part(const std::string& which, const std::string& more = "") {
     return lewis("merge " + recipe("r.yml") + " " + out() + kOptions + " --part " + which + more);
   }
   // The files of OUT without what tells of a run.
@@ -47,26 +47,30 @@ class PartsTest : public LewisTest {
     EXPECT_FALSE(fs::exists(out() + ".partial"));
     fs::remove_all(out());
   }
-  void expect_refused(const Run& run, int code, const std::string& said) {
+  void expect_refused(const lewis::Run& run, int code, const std::string& said) {
     EXPECT_EQ(run.code, code) << run.err;
     EXPECT_NE(run.err.find(said), std::string::npos) << run.err;
     EXPECT_EQ(std::ranges::count(run.err, '\n'), 1) << run.err;
   }
 
-  const std::string kOptions = " -q --out-shard-size 12K";
+  const std::string kOptions = " -q --out-shard-size 4K";
   std::map<std::string, std::string> expected_;
 };
 
 TEST_F(PartsTest, TheLastWorkerCompletes) {
-  const Run first = part("1/2");
+  const lewis::Run first = part("1/2");
   EXPECT_EQ(first.code, 0) << first.err;
   EXPECT_NE(first.out.find("part 1/2: "), std::string::npos) << first.out;
   EXPECT_NE(first.out.find("shards are not there yet"), std::string::npos) << first.out;
   EXPECT_FALSE(fs::exists(out()));
-  const Run last = part("0/2");
+  const lewis::Run last = part("0/2");
   EXPECT_EQ(last.code, 0) << last.err;
   EXPECT_NE(last.out.find("every hash was checked"), std::string::npos) << last.out;
-  const Run again = part("0/2");
+  // The record of the run, which stands in OUT, counts what other workers wrote.
+  const Json record = read_json(out() + "/lewis_run.json")["merge"];
+  EXPECT_EQ(record["merged"].get<int>() + record["resumed"].get<int>(), 21);
+  EXPECT_EQ(record["shards"], read_json(out() + "/lewis_manifest.json")["shards"].size());
+  const lewis::Run again = part("0/2");
   EXPECT_EQ(again.code, 0) << again.err;
   EXPECT_NE(again.out.find("is complete already"), std::string::npos) << again.out;
   const Run finish =
@@ -79,7 +83,7 @@ TEST_F(PartsTest, TheLastWorkerCompletes) {
 TEST_F(PartsTest, ProcessesBesideEachOther) {
   for (const int count : {4, 8}) {
     std::vector<std::thread> workers;
-    std::vector<Run> runs(static_cast<size_t>(count));
+    std::vector<lewis::Run> runs(static_cast<size_t>(count));
     for (int i = 0; i < count; ++i) {
       workers.emplace_back([&, i] {
         const fs::path scratch = dir_.path / ("worker" + std::to_string(i));
@@ -90,7 +94,7 @@ TEST_F(PartsTest, ProcessesBesideEachOther) {
       });
     }
     for (std::thread& worker : workers) worker.join();
-    for (const Run& run : runs) EXPECT_EQ(run.code, 0) << run.err;
+    for (const lewis::Run& run : runs) EXPECT_EQ(run.code, 0) << run.err;
     expect_complete();
   }
 }
@@ -100,7 +104,7 @@ TEST_F(PartsTest, AsATaskOfAnArray) {
       max("SLURM_ARRAY_TASK_MAX", "2");
   for (const char* id : {"1", "2"}) {
     const ScopedEnv task("SLURM_ARRAY_TASK_ID", id);
-    const Run run = part("auto", " --json");
+    const lewis::Run run = part("auto", " --json");
     ASSERT_EQ(run.code, 0) << run.err;
     const Json json = parse_json(run.out, "stdout");
     EXPECT_EQ(json["complete"], *id == '2');
@@ -124,7 +128,7 @@ TEST_F(PartsTest, ARecipeThatRefines) {
                "lewis:\n  calibration:\n  - {model: " LEWIS_TEST_DATA
                "/golden/merges/models/a, data: " LEWIS_DEMO
                "/data/math_train.jsonl, format: gsm8k}\n  refine: true\n");
-  const Run run = part("0/2");
+  const lewis::Run run = part("0/2");
   EXPECT_EQ(run.code, 2) << run.err;
   EXPECT_NE(run.err.find("without --part"), std::string::npos) << run.err;
   EXPECT_FALSE(fs::exists(out() + ".partial"));
@@ -154,7 +158,8 @@ TEST_F(PartsTest, AChangedBitIsNamed) {
   std::ofstream(shard, std::ios::binary) << bytes;
   expect_refused(part("1/2"), 5, shard.filename().string() + ": tensor ");
   EXPECT_FALSE(fs::exists(out()));
-  const Run finish = lewis("merge " + recipe("r.yml") + " " + out() + kOptions + " --finish");
+  const lewis::Run finish =
+      lewis("merge " + recipe("r.yml") + " " + out() + kOptions + " --finish");
   expect_refused(finish, 2, "1 of ");
   EXPECT_EQ(part("1/2").code, 0);
   EXPECT_EQ(part("0/2").code, 0);

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <fstream>
@@ -29,9 +30,9 @@ namespace fs = std::filesystem;
 using Snapshot = std::map<std::string, std::string>;
 
 #if defined(__SANITIZE_ADDRESS__)
-constexpr int kRoundsOfKills = 10, kStep = 12;
+constexpr int kKills = 40, kStep = 12;
 #else
-constexpr int kRoundsOfKills = 50, kStep = 3;
+constexpr int kKills = 200, kStep = 3;
 #endif
 constexpr int kWorkers = 4;
 
@@ -114,13 +115,17 @@ class CrashParts : public testing::Test {
     EXPECT_FALSE(fs::exists(partial_));
     fs::remove_all(out_);
   }
+  // The quickest of three runs, so that a moment within it is seldom behind the end of another.
   std::chrono::microseconds time_of_a_run() const {
     using Clock = std::chrono::steady_clock;
-    const Clock::time_point begin = Clock::now();
-    EXPECT_EQ(wait_for(start(part(0, 1))), 0);
-    const auto time = Clock::now() - begin;
-    fs::remove_all(out_);
-    return std::chrono::duration_cast<std::chrono::microseconds>(time);
+    Clock::duration quickest = Clock::duration::max();
+    for (int i = 0; i < 3; ++i) {
+      const Clock::time_point begin = Clock::now();
+      EXPECT_EQ(wait_for(start(part(0, 1))), 0);
+      quickest = std::min(quickest, Clock::now() - begin);
+      fs::remove_all(out_);
+    }
+    return std::chrono::duration_cast<std::chrono::microseconds>(quickest);
   }
 
   TempDir dir_;
@@ -130,9 +135,9 @@ class CrashParts : public testing::Test {
 
 TEST_F(CrashParts, KilledAtRandomTimes) {
   std::mt19937 random(8);
-  std::uniform_int_distribution<int64_t> moment(0, time_of_a_run().count() * kWorkers / 2);
-  int killed = 0, completed = 0;
-  for (int round = 0; round < kRoundsOfKills; ++round) {
+  std::uniform_int_distribution<int64_t> moment(0, time_of_a_run().count());
+  int killed = 0, completed = 0, round = 0;
+  for (; killed < kKills && round < kKills; ++round) {
     const auto before = finished();
     std::vector<std::thread> workers;
     std::vector<int> codes(kWorkers);
@@ -161,9 +166,9 @@ TEST_F(CrashParts, KilledAtRandomTimes) {
     ASSERT_FALSE(HasFailure()) << "round " << round;
   }
   recover(3);
-  EXPECT_GT(killed, kRoundsOfKills * kWorkers / 4);
-  std::printf("%d workers, %d of them killed; OUT completed in %d of %d rounds\n",
-              kRoundsOfKills * kWorkers, killed, completed, kRoundsOfKills);
+  EXPECT_GE(killed, kKills);
+  std::printf("%d workers, %d of them killed; OUT completed in %d of %d rounds\n", round * kWorkers,
+              killed, completed, round);
 }
 
 // The only worker that is left stops before and after each call, among them those that put the
@@ -216,7 +221,9 @@ TEST_F(CrashParts, AFullDiskOnOneWorker) {
     ASSERT_FALSE(HasFailure()) << "call " << k;
     if (fs::exists(out_)) break;
   }
-  if (!fs::exists(out_)) EXPECT_EQ(wait_for(start(part(0, 2))), 0);
+  if (!fs::exists(out_)) {
+    EXPECT_EQ(wait_for(start(part(0, 2))), 0);
+  }
   EXPECT_EQ(result(), expected_);
 }
 
