@@ -73,7 +73,7 @@ TEST_F(PartsTest, TheLastWorkerCompletes) {
   const lewis::Run again = part("0/2");
   EXPECT_EQ(again.code, 0) << again.err;
   EXPECT_NE(again.out.find("is complete already"), std::string::npos) << again.out;
-  const Run finish =
+  const lewis::Run finish =
       lewis("merge " + recipe("r.yml") + " " + out() + kOptions + " --finish --force");
   EXPECT_EQ(finish.code, 0) << finish.err;
   EXPECT_NE(finish.out.find("is complete already"), std::string::npos) << finish.out;
