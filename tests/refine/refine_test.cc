@@ -359,16 +359,30 @@ Value first_part_of(const BlockSteps& block, Value value) {
   return value;
 }
 
+// The value itself, or what linear layers read of it: a constant times it (Falcon-H1), with which
+// the equations of a norm are the same.
+Value tapped(const BlockSteps& block, Value value, const Activations& a, int64_t layer) {
+  if (a.inputs.contains({layer, value, kDense})) return value;
+  for (const Step& step : block.steps) {
+    const auto* mix = std::get_if<MixStep>(&step.does);
+    if (!mix || mix->in.size() != 1 || mix->in[0] != value) continue;
+    for (const Value out : mix->out) {
+      if (a.inputs.contains({layer, out, kDense})) return out;
+    }
+  }
+  return value;
+}
+
 // What a norm gives, [tokens, its width]: where it norms the hidden states, as tapped; else
 // computed from the linear layer before it.
 std::vector<double> norm_output(const TensorSource& source, const ModelSpec& spec,
                                 const Activations& a, int64_t layer, const NormStep& norm,
                                 const std::string& weight) {
+  const BlockSteps block = block_steps(spec, layer);
   if (norm.in == kStream) {
-    const auto& x = a.inputs.at({layer, norm.out, kDense});
+    const auto& x = a.inputs.at({layer, tapped(block, norm.out, a, layer), kDense});
     return {x.begin(), x.end()};
   }
-  const BlockSteps block = block_steps(spec, layer);
   const BlockNorm& its = block.norms[static_cast<size_t>(norm.norm)];
   const auto width = static_cast<size_t>(its.width);
   const LinearLayer* l = nullptr;
