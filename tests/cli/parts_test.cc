@@ -127,7 +127,7 @@ TEST_F(PartsTest, ARecipeThatRefines) {
   write_recipe("r.yml", "0.5",
                "lewis:\n  calibration:\n  - {model: " LEWIS_TEST_DATA
                "/golden/merges/models/a, data: " LEWIS_DEMO
-               "/data/math_train.jsonl, format: gsm8k}\n  refine: true\n");
+               "/data/math_train.jsonl, format: gsm8k}\n  refine: {ridge: 1}\n");
   const lewis::Run run = part("0/2");
   EXPECT_EQ(run.code, 2) << run.err;
   EXPECT_NE(run.err.find("without --part"), std::string::npos) << run.err;
@@ -139,7 +139,7 @@ TEST_F(PartsTest, AnotherRecipeOnTheSameOut) {
   write_recipe("r.yml", "0.25");
   expect_refused(part("1/2"), 2, "another merge");
   write_recipe("r.yml", "0.5");
-  expect_refused(part("1/2", " --out-shard-size 20K"), 2, "another merge");
+  expect_refused(part("1/2", " --seed 5"), 2, "another merge");
   EXPECT_EQ(part("1/2").code, 0);
   write_recipe("r.yml", "0.25");
   expect_refused(part("1/2"), 2, "is of another merge");  // now by OUT
