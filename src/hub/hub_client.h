@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -61,14 +62,17 @@ class HubFailure : public Error {
 
 class HubClient {
  public:
-  // `stop` as in HttpClient; `note` gets lines for people, from any thread.
+  // `stop` as in HttpClient; `note` gets lines for people, from any thread, one at a time.
   HubClient(HubOptions options, StopFn stop, std::function<void(const std::string&)> note);
   HubClient(const HubClient&) = delete;
   HubClient& operator=(const HubClient&) = delete;
 
   const HubOptions& options() const { return options_; }
   const HttpClient& http() const { return http_; }
-  void note(const std::string& line) const { note_(line); }
+  void note(const std::string& line) const {
+    const std::lock_guard lock(note_mutex_);
+    note_(line);
+  }
   // While it is set, every request ends with Error(kInterrupted).
   std::atomic<bool>& end_of_work() const { return end_of_work_; }
 
@@ -104,7 +108,8 @@ class HubClient {
   std::string token_words() const;
 
   HubOptions options_;
-  std::function<void(const std::string&)> note_;
+  mutable std::mutex note_mutex_;
+  std::function<void(const std::string&)> note_;  // guarded by it
   mutable std::atomic<bool> end_of_work_ = false, reached_ = false;
   HttpClient http_;
 };
