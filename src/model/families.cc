@@ -730,6 +730,15 @@ void rename_glm4_moe_lite(std::string_view file, Json& all) {
     all.erase("first_k_dense_replace");
 }
 
+// Kimi K2 has the configuration class of DeepSeek V3.
+constexpr std::string_view kDeepseekV3Defaults =
+    R"({"vocab_size": 129280, "hidden_size": 7168, "intermediate_size": 18432,
+        "num_hidden_layers": 61, "num_attention_heads": 128, "max_position_embeddings": 4096,
+        "moe_intermediate_size": 2048, "n_shared_experts": 1, "n_routed_experts": 256,
+        "routed_scaling_factor": 2.5, "kv_lora_rank": 512, "q_lora_rank": 1536,
+        "qk_rope_head_dim": 64, "v_head_dim": 128, "qk_nope_head_dim": 128, "n_group": 8,
+        "topk_group": 4, "num_experts_per_tok": 8, "first_k_dense_replace": 3})";
+
 constexpr std::string_view kLatentKeys =
     "first_k_dense_replace kv_lora_rank moe_intermediate_size n_group n_routed_experts "
     "n_shared_experts rope_interleave routed_scaling_factor";
@@ -762,14 +771,7 @@ constexpr Family kFamilies[] = {
          "qk_rope_head_dim": 64, "v_head_dim": 128, "qk_nope_head_dim": 128,
          "first_k_dense_replace": 0})",
      kLatentKeys, read_deepseek_v2, "", rename_latent},
-    {"deepseek_v3",
-     R"({"vocab_size": 129280, "hidden_size": 7168, "intermediate_size": 18432,
-         "num_hidden_layers": 61, "num_attention_heads": 128, "max_position_embeddings": 4096,
-         "moe_intermediate_size": 2048, "n_shared_experts": 1, "n_routed_experts": 256,
-         "routed_scaling_factor": 2.5, "kv_lora_rank": 512, "q_lora_rank": 1536,
-         "qk_rope_head_dim": 64, "v_head_dim": 128, "qk_nope_head_dim": 128, "n_group": 8,
-         "topk_group": 4, "num_experts_per_tok": 8, "first_k_dense_replace": 3})",
-     kLatentKeys, read_deepseek_v3, "", rename_latent},
+    {"deepseek_v3", kDeepseekV3Defaults, kLatentKeys, read_deepseek_v3, "", rename_latent},
     {"ernie4_5",
      R"({"vocab_size": 103424, "hidden_size": 1024, "intermediate_size": 3072,
          "num_hidden_layers": 18, "num_attention_heads": 16, "num_key_value_heads": 2,
@@ -865,14 +867,7 @@ constexpr Family kFamilies[] = {
          "num_hidden_layers": 32, "num_attention_heads": 32, "max_position_embeddings": 2048,
          "rms_norm_eps": 1e-5})",
      "use_qk_norm", read_hunyuan, "alpha"},
-    {"kimi_k2",
-     R"({"vocab_size": 129280, "hidden_size": 7168, "intermediate_size": 18432,
-         "num_hidden_layers": 61, "num_attention_heads": 128, "max_position_embeddings": 4096,
-         "moe_intermediate_size": 2048, "n_shared_experts": 1, "n_routed_experts": 256,
-         "routed_scaling_factor": 2.5, "kv_lora_rank": 512, "q_lora_rank": 1536,
-         "qk_rope_head_dim": 64, "v_head_dim": 128, "qk_nope_head_dim": 128, "n_group": 8,
-         "topk_group": 4, "num_experts_per_tok": 8, "first_k_dense_replace": 3})",
-     kLatentKeys, read_deepseek_v3, "", rename_latent},
+    {"kimi_k2", kDeepseekV3Defaults, kLatentKeys, read_deepseek_v3, "", rename_latent},
     {"lfm2",
      R"({"vocab_size": 65536, "hidden_size": 2560, "intermediate_size": 12288,
          "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,

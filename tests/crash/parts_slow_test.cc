@@ -4,8 +4,6 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <spawn.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,12 +14,12 @@
 #include <random>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
+#include "shimmed_program.h"
 #include "snapshot.h"
 #include "temp_dir.h"
-
-extern char** environ;
 
 namespace lewis {
 namespace {
@@ -53,33 +51,19 @@ class CrashParts : public testing::Test {
 
   pid_t start(const std::vector<std::string>& more,
               const std::vector<std::string>& settings = {}) const {
-    std::vector<std::string> variables = settings;
-    for (char** v = environ; *v; ++v) variables.emplace_back(*v);
-    std::vector<std::string> words = {LEWIS_SHIMMED, "merge",     (dir_.path / "r.yml").string(),
-                                      out_.string(), "-q",        "--out-shard-size",
-                                      "4K",          "--threads", "1"};
+    std::vector<std::string> words = {"merge",
+                                      (dir_.path / "r.yml").string(),
+                                      out_.string(),
+                                      "-q",
+                                      "--out-shard-size",
+                                      "4K",
+                                      "--threads",
+                                      "1"};
     words.insert(words.end(), more.begin(), more.end());
-    std::vector<char*> argv, envp;
-    for (std::string& w : words) argv.push_back(w.data());
-    for (std::string& v : variables) envp.push_back(v.data());
-    argv.push_back(nullptr);
-    envp.push_back(nullptr);
-    posix_spawn_file_actions_t quiet;
-    posix_spawn_file_actions_init(&quiet);
-    for (const int fd : {1, 2})
-      posix_spawn_file_actions_addopen(&quiet, fd, "/dev/null", O_WRONLY, 0);
-    pid_t pid = 0;
-    EXPECT_EQ(posix_spawn(&pid, LEWIS_SHIMMED, &quiet, nullptr, argv.data(), envp.data()), 0);
-    posix_spawn_file_actions_destroy(&quiet);
-    return pid;
+    return start_shimmed(std::move(words), settings);
   }
   static std::vector<std::string> part(int index, int count = kWorkers) {
     return {"--part", std::to_string(index) + "/" + std::to_string(count)};
-  }
-  static int wait_for(pid_t pid) {
-    int status = 0;
-    waitpid(pid, &status, 0);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   }
   // Without what tells of a run, and what a worker that came while OUT got its name may have left.
   Snapshot result() const {

@@ -1,0 +1,43 @@
+// The program with the shim (shim.cc), as a process that says nothing.
+#pragma once
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <string>
+#include <vector>
+
+extern char** environ;
+
+namespace lewis {
+
+// `settings` ("NAME=VALUE") come before the variables of this process.
+inline pid_t start_shimmed(std::vector<std::string> arguments, std::vector<std::string> settings) {
+  arguments.insert(arguments.begin(), LEWIS_SHIMMED);
+  for (char** v = environ; *v; ++v) settings.emplace_back(*v);
+  std::vector<char*> argv, envp;
+  for (std::string& word : arguments) argv.push_back(word.data());
+  for (std::string& setting : settings) envp.push_back(setting.data());
+  argv.push_back(nullptr);
+  envp.push_back(nullptr);
+  posix_spawn_file_actions_t quiet;
+  posix_spawn_file_actions_init(&quiet);
+  for (const int fd : {1, 2})
+    posix_spawn_file_actions_addopen(&quiet, fd, "/dev/null", O_WRONLY, 0);
+  pid_t pid = 0;
+  EXPECT_EQ(posix_spawn(&pid, LEWIS_SHIMMED, &quiet, nullptr, argv.data(), envp.data()), 0);
+  posix_spawn_file_actions_destroy(&quiet);
+  return pid;
+}
+
+// The exit code, or 128 and the number of the signal.
+inline int wait_for(pid_t pid) {
+  int status = 0;
+  waitpid(pid, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+}  // namespace lewis
