@@ -189,11 +189,10 @@ using Batch = std::vector<size_t>;
 // no more time than the products.
 std::vector<Batch> batches_of(const std::vector<size_t>& wanted, const std::vector<size_t>& pieces,
                               std::span<const std::vector<int32_t>> sequences) {
-  constexpr size_t kTokens = 8192;
   std::vector<Batch> batches;
   size_t tokens = 0;
   for (const size_t piece : wanted) {
-    if (batches.empty() || tokens >= kTokens || batches.back().back() + 1 != piece) {
+    if (batches.empty() || tokens >= kTokensOfBatch || batches.back().back() + 1 != piece) {
       batches.emplace_back();
       tokens = 0;
     }

@@ -51,8 +51,11 @@ InputModel opened_like(const RecipeModel& model, const RecipeModel& main, Thread
 CalibrationResult run_calibration(const CalibrationJob& job, const GuidanceOptions& options,
                                   Threads& threads, const ProgressFn& progress);
 
+// Pieces go through a model together until they have so many tokens: then reading the weights takes
+// a small share of the time, and a worker that is killed loses little.
+inline constexpr uint64_t kTokensOfBatch = 2048;
 // Measures some pieces of a job (calibrate/pieces.h), which ascend, and calls `finished` for each
-// as soon as it is there. Not for the protocol reference.
+// when its batch is there. Not for the protocol reference.
 void run_pieces(const CalibrationJob& job, const std::vector<size_t>& pieces,
                 const GuidanceOptions& options, Threads& threads, const ProgressFn& progress,
                 const std::function<void(size_t piece, Statistics)>& finished);

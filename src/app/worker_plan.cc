@@ -79,10 +79,11 @@ void Planner::add_calibration() const {
       uint64_t tokens = 0;
       for (const size_t piece : pieces) tokens += cost.piece_tokens[piece];
       step.memory = std::max(step.memory, cost.memory);
-      read += cost.bytes_read;
-      seconds += std::max(disk_seconds(cost.bytes_read, 0),
-                          cost.operations * static_cast<double>(tokens) /
-                              static_cast<double>(cost.tokens) / plan.operations_per_second);
+      const uint64_t weights = cost.bytes_read * (1 + tokens / kTokensOfBatch);
+      read += weights;
+      seconds += std::max(disk_seconds(weights, 0), cost.operations * static_cast<double>(tokens) /
+                                                        static_cast<double>(cost.tokens) /
+                                                        plan.operations_per_second);
     }
     step.bytes_read = std::max(step.bytes_read, read);
     step.seconds = std::max(step.seconds, seconds);
