@@ -90,6 +90,8 @@ constexpr Rule kRules[] = {
      [](const Json& text, int64_t layer) {
        return sliding(!is_nth(text, "sliding_window_pattern", 6, layer));
      }},
+    {" gemma4_text gemma4 ", "layer_types",
+     [](const Json&, int64_t layer) { return sliding((layer + 1) % 6 != 0); }},
     {" cohere2 exaone4 ", "layer_types",
      [](const Json& text, int64_t layer) {
        const auto window = text.find("sliding_window");

@@ -21,7 +21,8 @@ struct RopeInput {
   const ConfigReader& config;
   const ConfigReader& rope;
   double theta;
-  int64_t dim;  // of a head, that rotates
+  int64_t dim;       // of a head, that rotates
+  int64_t head_dim;  // of a head
 
   double positions() const { return static_cast<double>(config.size("max_position_embeddings")); }
   // The length of the training texts: beside the rope's keys (Phi-3) or among them.
@@ -35,6 +36,8 @@ struct RopeInput {
     return static_cast<double>(length);
   }
 };
+
+constexpr std::string_view kProportional = "proportional";
 
 // theta^(2i / dim) in the steps of rounding that transformers takes.
 std::vector<float> powers(double theta, int64_t dim) {
@@ -54,6 +57,16 @@ std::vector<float> default_frequencies(double theta, int64_t dim) {
 
 void read_default(const RopeInput& in, RopeSpec& spec) {
   spec.inverse_frequency = default_frequencies(in.theta, in.dim);
+}
+
+// Gemma 4: the frequencies of a whole head, the slowest of which are 0.
+void read_proportional(const RopeInput& in, RopeSpec& spec) {
+  const auto factor = static_cast<float>(in.rope.positive("factor", 1));
+  spec.inverse_frequency = default_frequencies(in.theta, in.head_dim);
+  for (size_t i = 0; i < spec.inverse_frequency.size(); ++i) {
+    float& f = spec.inverse_frequency[i];
+    f = static_cast<int64_t>(i) < in.dim / 2 ? f / factor : 0.0f;
+  }
 }
 
 void read_linear(const RopeInput& in, RopeSpec& spec) {
@@ -163,6 +176,7 @@ struct RopeType {
 constexpr RopeType kRopeTypes[] = {
     {"default", read_default, {}},
     {"linear", read_linear, {}},
+    {kProportional, read_proportional, {}},
     {"dynamic", read_dynamic, {}},
     {"yarn",
      read_yarn,
@@ -198,7 +212,8 @@ const RopeType& find_type(const ConfigReader& rope, std::string_view own_keys) {
   std::string name = rope.text(key, "default");
   if (name == "mrope" && is_listed("mrope_section", own_keys)) name = "default";
   const auto type = std::ranges::find(kRopeTypes, std::string_view(name), &RopeType::name);
-  if (type == std::end(kRopeTypes)) {
+  const bool strange = name == kProportional && !is_listed(kProportional, own_keys);
+  if (type == std::end(kRopeTypes) || strange) {
     throw rope.refuse(key, "one of default, linear, dynamic, yarn, longrope, llama3");
   }
   return *type;
@@ -236,7 +251,7 @@ RopeSpec read_rope(const ConfigReader& config, const std::optional<ConfigReader>
   check_keys(object, type, own_keys);
   RopeSpec spec;
   const RopeInput in = {config, object, object.positive("rope_theta", theta),
-                        rotary_dim(config, object, head_dim)};
+                        rotary_dim(config, object, head_dim), head_dim};
   const bool fixed = type.name == "dynamic" && is_listed("alpha", own_keys) &&
                      object.find("alpha") && *object.find("alpha") != 0;
   fixed ? read_alpha(in, spec) : type.read(in, spec);
