@@ -2,7 +2,9 @@
 // kFamilies; read_common reads what all rows share.
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cmath>
+#include <map>
 #include <numeric>
 #include <optional>
 #include <span>
@@ -806,32 +808,71 @@ std::vector<std::string> gemma4_kinds(const ConfigReader& config, const ModelSpe
   return kinds;
 }
 
+// per_layer_config by the number of the layer; its keys may have leading zeros ("02").
+std::map<int64_t, ConfigReader> read_layer_settings(const ConfigReader& all, int64_t layers) {
+  std::map<int64_t, ConfigReader> settings;
+  for (const auto& [key, value] : all.json().items()) {
+    int64_t layer = -1;
+    const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), layer);
+    const bool is_number = error == std::errc() && end == key.data() + key.size();
+    if (!is_number || layer < 0 || layer >= layers || settings.contains(layer))
+      throw all.refuse(key, fmt::format("another key: the number of one of {} layers", layers));
+    const auto its = all.object(key);
+    if (!its) continue;
+    for (const auto& [name, unused] : its->json().items()) {
+      if (name != "head_dim" && name != "num_key_value_heads") {
+        throw its->refuse(name,
+                          "to be absent: only head_dim and num_key_value_heads differ from "
+                          "layer to layer in this family");
+      }
+    }
+    settings.emplace(layer, *its);
+  }
+  return settings;
+}
+
+void check_heads(const ConfigReader& config, const HeadShape& h) {
+  if (h.head_dim % 2 != 0 || h.head_dim > kMaxHeadDim) {
+    throw config.refuse(config.find("head_dim") ? "head_dim" : "global_head_dim",
+                        fmt::format("an even number up to {} (it is {})", kMaxHeadDim, h.head_dim));
+  }
+  if (h.heads % h.kv_heads != 0) {
+    throw config.refuse(
+        config.find("num_key_value_heads") ? "num_key_value_heads" : "num_global_key_value_heads",
+        fmt::format("a divisor of num_attention_heads = {}", h.heads));
+  }
+}
+
 // Heads of layers that see everything have another width, and perhaps another number of keys.
 void read_gemma4_heads(const ConfigReader& config, std::span<const std::string> kinds,
                        ModelSpec& spec) {
   const bool shared = config.boolean("attention_k_eq_v", false);
   const auto own = config.object("per_layer_config");
-  for (size_t i = 0; i < kinds.size(); ++i) {
-    LayerSpec& layer = spec.layer[i];
-    const bool full = kinds[i] == "full_attention";
+  std::map<int64_t, ConfigReader> settings;
+  if (own) settings = read_layer_settings(*own, spec.layers);
+  std::map<std::string, HeadShape, std::less<>> shapes;  // of each kind
+  for (int64_t i = 0; i < spec.layers; ++i) {
+    const std::string& kind = kinds[static_cast<size_t>(i)];
+    LayerSpec& layer = spec.layer[static_cast<size_t>(i)];
+    const bool full = kind == "full_attention";
     layer.keys_are_values = full && shared;
     if (!full) layer.window = config.size("sliding_window");
     layer.rope = full ? 0 : 1;
-    const auto number = std::to_string(i);
-    const auto its = own ? own->object(number) : std::nullopt;
-    if (its) {
-      layer.head_dim = its->size("head_dim", spec.head_dim);
-      layer.kv_heads = its->size("num_key_value_heads", spec.kv_heads);
+    const auto its = settings.find(i);
+    if (its != settings.end()) {
+      layer.head_dim = its->second.size("head_dim", spec.head_dim);
+      layer.kv_heads = its->second.size("num_key_value_heads", spec.kv_heads);
     } else if (full && !own) {
       layer.head_dim = config.size("global_head_dim", 512);
       if (shared) layer.kv_heads = config.size("num_global_key_value_heads", spec.kv_heads);
     }
-    const HeadShape h = head_shape(spec, static_cast<int64_t>(i));
-    if (h.head_dim % 2 != 0 || h.head_dim > kMaxHeadDim)
-      throw config.refuse("global_head_dim", fmt::format("an even number up to {}", kMaxHeadDim));
-    if (h.heads % h.kv_heads != 0) {
-      throw config.refuse("num_global_key_value_heads",
-                          fmt::format("a divisor of num_attention_heads = {}", h.heads));
+    const HeadShape h = head_shape(spec, i);
+    check_heads(its != settings.end() ? its->second : config, h);
+    if (shapes.try_emplace(kind, h).first->second != h) {
+      throw config.refuse("per_layer_config",
+                          fmt::format("one head_dim and one num_key_value_heads for all layers "
+                                      "of a kind: layer {} is another {}",
+                                      i, kind));
     }
   }
 }
@@ -888,12 +929,17 @@ void read_gemma4(const ConfigReader& config, ModelSpec& spec) {
   share_keys(config, kinds, spec);
   const auto ropes = config.object("rope_parameters");
   const auto rope = [&](std::string_view kind, int64_t head_dim, double theta) {
-    return read_rope(config, ropes ? ropes->object(kind) : std::nullopt, head_dim, theta,
-                     "proportional");
+    const auto object = ropes ? ropes->object(kind) : std::nullopt;
+    RopeSpec read = read_rope(config, object, head_dim, theta, "proportional");
+    if (static_cast<int64_t>(2 * read.inverse_frequency.size()) == head_dim) return read;
+    throw object->refuse("partial_rotary_factor", "1, as rope_type is not proportional");
   };
-  const int64_t full_dim = head_shape(spec, spec.layers - 1).head_dim;
-  spec.ropes = {rope("full_attention", full_dim, 1e6),
-                rope("sliding_attention", spec.head_dim, 1e4)};
+  const auto dim_of = [&](std::string_view kind) {
+    const auto layer = std::ranges::find(kinds, kind) - kinds.begin();
+    return layer == spec.layers ? spec.head_dim : head_shape(spec, layer).head_dim;
+  };
+  spec.ropes = {rope("full_attention", dim_of("full_attention"), 1e6),
+                rope("sliding_attention", dim_of("sliding_attention"), 1e4)};
   if (config.find("hidden_size_per_layer_input")) {
     spec.per_layer_width = config.count("hidden_size_per_layer_input");
     spec.per_layer_vocab = config.size("vocab_size_per_layer_input");
@@ -1037,8 +1083,8 @@ constexpr Family kFamilies[] = {
          "head_dim": 64, "max_position_embeddings": 131072, "rms_norm_eps": 1e-5,
          "rope_theta": 150000, "sliding_window": 128, "num_experts": 128,
          "num_experts_per_tok": 4, "swiglu_alpha": 1.702, "swiglu_limit": 7,
-         "rope_parameters": {"rope_type": "yarn", "rope_theta": 150000, "factor": 32,
-         "beta_fast": 32, "beta_slow": 1, "truncate": false,
+         "rope_parameters": {"rope_type": "yarn", "factor": 32, "beta_fast": 32,
+         "beta_slow": 1, "truncate": false,
          "original_max_position_embeddings": 4096}})",
      "num_experts sliding_window swiglu_alpha swiglu_limit", read_gpt_oss},
     {"granite",

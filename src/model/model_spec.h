@@ -37,6 +37,7 @@ struct HeadShape {
   int64_t heads = 0, kv_heads = 0, head_dim = 0;
   int64_t query_width() const { return heads * head_dim; }
   int64_t key_width() const { return kv_heads * head_dim; }
+  bool operator==(const HeadShape&) const = default;
 };
 
 // The frequencies for a sequence of `length` positions.
@@ -172,9 +173,8 @@ struct ModelSpec {
   bool mlp_bias = false;
   std::string_view gate_up;   // the tensor with the rows of gate and up; empty: two tensors
   float gate_multiplier = 1;  // multiplies gate(x)
-  // gpt-oss: with a limit other than 0 gate(x) and up(x) are clamped, and gate * sigmoid(alpha
-  // gate)
-  // * (up + 1) takes the place of activation(gate) * up.
+  // gpt-oss: with a limit other than 0 gate(x) and up(x) are clamped, and
+  // gate * sigmoid(alpha gate) * (up + 1) takes the place of activation(gate) * up.
   float glu_limit = 0, glu_alpha = 0;
   float mlp_multiplier = 1;  // multiplies what the MLP adds to the hidden states
   bool parallel = false;     // attention and MLP read the same norm and are added together

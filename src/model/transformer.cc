@@ -71,17 +71,14 @@ bool stored_finite(DType dtype, std::span<const std::byte> bytes, Threads& threa
 // Whether a tensor makes keys and values of a layer that reads those of another layer.
 bool is_unread_key(const ModelSpec& spec, std::string_view name) {
   const auto layer = tensor_layer(name);
-  if (!layer || *layer >= spec.layers ||
-      spec.layer[static_cast<size_t>(*layer)].kv_source == kNoSource)
-    return false;
-  return std::ranges::any_of(std::array{"k_proj.", "v_proj.", "k_norm.", "v_norm."},
-                             [&](std::string_view part) { return name.find(part) != name.npos; });
+  return layer && *layer < spec.layers &&
+         spec.layer[static_cast<size_t>(*layer)].kv_source != kNoSource && makes_keys(name);
 }
 
 // Whether a tensor belongs to layers that predict further tokens or to a tower: they are not run.
 bool is_extra_of(const ModelSpec& spec, std::string_view name) {
   const auto part = extra_part(name, spec.mtp_layers > 0 ? spec.layers : 0);
-  if (!part || part->tower) return part.has_value();
+  if (!part || part->kind == ExtraKind::kTower) return part.has_value();
   return tensor_layer(name).value_or(0) < spec.layers + std::max<int64_t>(1, spec.mtp_layers);
 }
 
