@@ -196,7 +196,9 @@ void Transformer::mix(const BlockWeights& block, const MixStep& step,
   const int64_t layer = block.steps.layer;
   std::vector<MixedRows> mixed;
   for (const SequenceRows& s : sequences) {
-    mixed.push_back({s.first_row, s.rows, s.first_position, state_of(s, layer)});
+    // What a router reads concerns no other token, and must not begin the lent keys anew.
+    MixerState* state = step.stage == kRouterInput ? nullptr : state_of(s, layer);
+    mixed.push_back({s.first_row, s.rows, s.first_position, state});
   }
   const MixCall call{spec_, layer, step.stage, block.own, mixed,          rows,
                      in,    out,   backend_,   threads_,  source_.label()};
