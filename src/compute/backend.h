@@ -59,6 +59,9 @@ struct AttentionShape {
   float scale = 0;
   int64_t window = 0;  // query i sees the last `window` of its keys; 0 means all
   float softcap = 0;   // scores become softcap * tanh(score / softcap); 0 means none
+  int64_t chunk = 0;   // query i sees no keys before the last multiple of this; 0 means all
+  // [heads]: one more score for each query of the head, which has no value; empty means none.
+  std::span<const float> sinks = {};
 };
 
 // The two values of a head that rotary embeddings turn together: (i, i + rotary / 2) or (2 i, 2 i +

@@ -95,6 +95,9 @@ class MergeInputs {
   // A note where config.json of main() promises multi-token prediction and the output has no tensor
   // of it: then the output's config.json promises none (model_card.cc).
   std::vector<std::string> mtp_notes() const;
+  // A note where the output has layers of multi-token prediction that transformers names as
+  // unexpected when it loads the model.
+  std::vector<std::string> mtp_layer_notes() const;
 
  private:
   using Belongs = std::function<bool(const std::string& tensor)>;

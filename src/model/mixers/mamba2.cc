@@ -5,9 +5,12 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
+#include <optional>
 #include <vector>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "model/mixers/recurrent.h"
 #include "model/mixers/state_space.h"
 
@@ -126,19 +129,22 @@ class Mamba2 final : public Mixer {
   Mamba2Settings s_;
 };
 
-// time_step_limit as JSON has it: Python writes infinity in its own ways.
-float limit_of(const Json& value) {
+// The upper limit; infinity is an object (base/config_json.h), or a word of old files.
+std::optional<float> limit_of(const Json& value) {
   if (value.is_number()) return value.get<float>();
+  const Json word = value.is_object() ? value.value("__float__", Json()) : value;
+  if (word != "Infinity" && word != "inf") return std::nullopt;
   return std::numeric_limits<float>::infinity();
 }
 
 void read_limits(const ConfigReader& config, Mamba2Settings& s) {
   const Json* limits = config.find("time_step_limit");
   if (!limits) return;
-  if (!limits->is_array() || limits->size() != 2 || !limits->at(0).is_number())
-    throw config.refuse("time_step_limit", "a list of two numbers");
+  const bool pair = limits->is_array() && limits->size() == 2 && limits->at(0).is_number();
+  const auto largest = pair ? limit_of(limits->at(1)) : std::nullopt;
+  if (!largest) throw config.refuse("time_step_limit", "a list of two numbers");
   s.least_step = limits->at(0).get<float>();
-  s.largest_step = limit_of(limits->at(1));
+  s.largest_step = *largest;
 }
 
 }  // namespace
