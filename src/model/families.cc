@@ -755,7 +755,12 @@ void read_llama4(const ConfigReader& config, ModelSpec& spec) {
   spec.qkv_bias = spec.o_bias = config.boolean("attention_bias", false);
   spec.ropes[0].pairs = RopePairs::kNeighbours;
   if (config.boolean("use_qk_norm", true)) spec.qk_norm = QkNorm::kUnit;
-  if (config.boolean("attn_temperature_tuning", true)) {
+  // Files of 2025 have a number, 4, which transformers took for true.
+  const Json* tuning = config.find("attn_temperature_tuning");
+  const bool tunes = tuning && tuning->is_number_integer()
+                         ? *tuning != 0
+                         : config.boolean("attn_temperature_tuning", true);
+  if (tunes) {
     spec.query_scale_beta = static_cast<float>(config.number("attn_scale"));
     spec.query_scale_length = config.size("floor_scale");
     spec.query_scale_offset = 1;
@@ -867,6 +872,9 @@ void read_gemma4_heads(const ConfigReader& config, std::span<const std::string> 
       if (shared) layer.kv_heads = config.size("num_global_key_value_heads", spec.kv_heads);
     }
     const HeadShape h = head_shape(spec, i);
+    // One way to say that a layer is like the others.
+    if (h.head_dim == spec.head_dim) layer.head_dim = 0;
+    if (h.kv_heads == spec.kv_heads) layer.kv_heads = 0;
     check_heads(its != settings.end() ? its->second : config, h);
     if (shapes.try_emplace(kind, h).first->second != h) {
       throw config.refuse("per_layer_config",

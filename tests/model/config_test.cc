@@ -314,6 +314,7 @@ TEST(Config, MixturesReadThePublishedSpellings) {
               family("llama4_text", {{"num_hidden_layers", 5}, {"no_rope_layers", listed}}));
   EXPECT_EQ(llama4.layer[3].chunk, 0);
   EXPECT_EQ(llama4.layer[4].chunk, 8192);
+  EXPECT_TRUE(family("llama4_text", {{"attn_temperature_tuning", 4}}) == family("llama4_text", {}));
   const ModelSpec whole =
       family("llama4_text", {{"num_hidden_layers", 5}, {"attention_chunk_size", nullptr}});
   EXPECT_EQ(whole.layer[4].chunk, 0);
