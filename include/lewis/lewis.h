@@ -70,12 +70,19 @@ struct CalibrateJob {
   // The statistics' file, an importance matrix of llama.cpp if it ends in .gguf; empty: the cache.
   std::filesystem::path out;
   GuidanceOptions guidance{};
+  // Of a recipe's own texts: measures only this share of their pieces, beside other workers, and
+  // keeps them in the cache, which all workers must see (docs/clusters.md). The worker that finds
+  // all pieces of a text there adds them up, with the bits of one process.
+  std::optional<MergePart> part{};
+  bool finish = false;  // measures nothing: adds up, or Error(kUsage) that names what is missing
   // Called with each text's result as soon as it is there; may be empty.
   std::function<void(const CalibratedText&)> finished{};
 };
 
 struct CalibrateResult {
-  std::vector<CalibratedText> texts;
+  std::vector<CalibratedText> texts;  // in parts: those that are complete
+  // In parts: pieces of all texts, those that this worker has measured, and those that are missing.
+  uint64_t pieces = 0, pieces_measured = 0, pieces_left = 0;
 };
 
 // Throws Error(kUsage): no data, a format that cannot be told; Error(kInput): a model or data that

@@ -1,4 +1,5 @@
 // The verb calibrate: statistics of one model on one text, or of a recipe's models on its texts.
+#include "app/calibration_parts.h"
 #include "app/guidance.h"
 #include "app/outputs.h"
 #include "app/run.h"
@@ -27,6 +28,18 @@ void add(CalibrateResult& all, CalibratedText text, const CalibrateJob& job) {
   all.texts.push_back(std::move(text));
 }
 
+CalibrateResult calibrate_in_parts(const Recipe& recipe, const CalibrateJob& job,
+                                   RunResources& run) {
+  const PartsReport report = calibrate_part(recipe, job.part, job.guidance, run);
+  CalibrateResult all;
+  all.pieces = report.pieces;
+  all.pieces_measured = report.measured;
+  all.pieces_left = report.left;
+  for (const CompleteText& text : report.complete)
+    add(all, text_result(text.result, text.model, text.result.file), job);
+  return all;
+}
+
 CalibrateResult calibrate_recipe(const CalibrateJob& job, RunResources& run) {
   const Recipe recipe = read_recipe(job.model, job.unknown_keys);
   tell_all(run.note, recipe.notes);
@@ -35,6 +48,7 @@ CalibrateResult calibrate_recipe(const CalibrateJob& job, RunResources& run) {
     throw usage_error("{}: lewis.calibration names no data, so there is nothing to calibrate",
                       job.model.string());
   }
+  if (job.part || job.finish) return calibrate_in_parts(recipe, job, run);
   CalibrateResult all;
   for (const CalibrationJob& one : jobs) {
     const auto result = run_calibration(one, job.guidance, run.threads, run.progress);
@@ -63,6 +77,11 @@ CalibrationEntry text_of_job(const CalibrateJob& job) {
 }
 
 CalibrateResult calibrate_model(const CalibrateJob& job, RunResources& run) {
+  if (job.part || job.finish) {
+    throw usage_error(
+        "--part and --finish are for a recipe's own texts, whose statistics go to the cache: "
+        "expected a recipe, without --data");
+  }
   const RecipeModel named = model_in(job.model, job.unknown_keys);
   if (named.stage && refines(*named.stage)) {
     throw usage_error("{}: calibrate does not refine; merge the recipe and calibrate the result",

@@ -65,14 +65,20 @@ ProgressFn named(const ProgressFn& progress, std::string_view what, const Calibr
   };
 }
 
-Statistics compute(const CalibrationJob& job, const RunningModel& model, uint64_t max_memory,
-                   const ProgressFn& progress) {
+CalibrateOptions calibrate_options(const CalibrationJob& job, uint64_t max_memory,
+                                   const ProgressFn& progress) {
   CalibrateOptions options;
   options.max_memory = max_memory;
   options.protocol = job.protocol;
   options.skip_first_token = job.skip_first_token;
   options.magnitudes = job.magnitudes;
   options.progress = named(progress, "calibrate", job);
+  return options;
+}
+
+Statistics compute(const CalibrationJob& job, const RunningModel& model, uint64_t max_memory,
+                   const ProgressFn& progress) {
+  const CalibrateOptions options = calibrate_options(job, max_memory, progress);
   std::vector<std::string> notes;
   const auto sequences =
       sequences_of(job, model, [&](const std::string& line) { notes.push_back(line); });
@@ -172,6 +178,55 @@ CalibrationResult run_calibration(const CalibrationJob& job, const GuidanceOptio
   std::ranges::copy(notes_of(result.statistics, job.text.data.string()),
                     std::back_inserter(result.notes));
   return result;
+}
+
+namespace {
+
+// Pieces that go through the model together, so that its weights are read once for all of them.
+using Batch = std::vector<size_t>;
+
+// Batches of pieces that follow one another, of about so many tokens that reading the weights takes
+// no more time than the products.
+std::vector<Batch> batches_of(const std::vector<size_t>& wanted, const std::vector<size_t>& pieces,
+                              std::span<const std::vector<int32_t>> sequences) {
+  constexpr size_t kTokens = 8192;
+  std::vector<Batch> batches;
+  size_t tokens = 0;
+  for (const size_t piece : wanted) {
+    if (batches.empty() || tokens >= kTokens || batches.back().back() + 1 != piece) {
+      batches.emplace_back();
+      tokens = 0;
+    }
+    batches.back().push_back(piece);
+    for (size_t s = pieces[piece]; s < pieces[piece + 1]; ++s) tokens += sequences[s].size();
+  }
+  return batches;
+}
+
+}  // namespace
+
+void run_pieces(const CalibrationJob& job, const std::vector<size_t>& wanted,
+                const GuidanceOptions& options, Threads& threads, const ProgressFn& progress,
+                const std::function<void(size_t piece, Statistics)>& finished) {
+  const auto model = RunningModel::open(opened(job, threads), threads, needs_tokenizer(job),
+                                        compute_type_of(job.protocol, options));
+  std::vector<std::string> notes;
+  const auto sequences =
+      sequences_of(job, *model, [&](const std::string& line) { notes.push_back(line); });
+  const std::vector<size_t> pieces = calibration_pieces(sequences.size());
+  for (const Batch& batch : batches_of(wanted, pieces, sequences)) {
+    const size_t first = pieces[batch.front()], last = pieces[batch.back() + 1];
+    std::vector<size_t> within;
+    for (const size_t piece : batch) within.push_back(pieces[piece] - first);
+    within.push_back(last - first);
+    std::vector<Statistics> found =
+        calibrate_pieces(*model->transformer, std::span(sequences).subspan(first, last - first),
+                         std::move(within), calibrate_options(job, options.max_memory, progress));
+    for (size_t i = 0; i < batch.size(); ++i) {
+      found[i].notes = notes;
+      finished(batch[i], std::move(found[i]));
+    }
+  }
 }
 
 CalibrationResult run_comparison(const CalibrationJob& job, const RecipeModel& base,
@@ -373,6 +428,62 @@ Guidance guide(const Recipe& recipe, const GuidanceOptions& options, Threads& th
     guidance.plans.push_back(plan_entry(guidance.recipe, entry, options, threads, progress, note));
   guidance.recipe = apply_plans(guidance.recipe, guidance.plans);
   return guidance;
+}
+
+namespace {
+
+// Weights that one token goes through, in linear layers.
+double weights_per_token(const ModelSpec& spec) {
+  double weights = 0;
+  for (int64_t layer = 0; layer < spec.layers; ++layer) {
+    for (const LinearLayer& linear : linear_layers(spec, layer)) {
+      const double share = linear.expert < 0 ? 1
+                                             : static_cast<double>(spec.experts.chosen) /
+                                                   static_cast<double>(spec.experts.count);
+      weights += share * static_cast<double>(linear.out) * static_cast<double>(linear.in);
+    }
+  }
+  return weights;
+}
+
+CalibrationCost calibration_cost(const CalibrationJob& job, const GuidanceOptions& options,
+                                 Threads& threads, const NoteFn& note) {
+  const auto model = RunningModel::open(opened(job, threads), threads, needs_tokenizer(job),
+                                        compute_type_of(job.protocol, options));
+  const auto sequences = sequences_of(job, *model, note);
+  CalibrationCost cost;
+  cost.model = job.model.model;
+  cost.data = job.text.data.string();
+  cost.sequences = sequences.size();
+  for (const auto& ids : sequences) cost.tokens += ids.size();
+  CalibrateOptions how;
+  how.max_memory = options.max_memory;
+  how.protocol = job.protocol;
+  cost.memory = calibration_memory(*model->transformer, sequences, how).bytes;
+  for (const TensorInfo& tensor : model->input.source->tensors())
+    cost.bytes_read += byte_size(tensor);
+  cost.operations =
+      2 * static_cast<double>(cost.tokens) * weights_per_token(model->transformer->spec());
+  const std::vector<size_t> pieces = job.protocol == Protocol::kReference
+                                         ? std::vector<size_t>{0, sequences.size()}
+                                         : calibration_pieces(sequences.size());
+  for (size_t piece = 0; piece + 1 < pieces.size(); ++piece) {
+    uint64_t& tokens = cost.piece_tokens.emplace_back(0);
+    for (size_t s = pieces[piece]; s < pieces[piece + 1]; ++s) tokens += sequences[s].size();
+  }
+  cost.key = key_of(job, *model);
+  cost.sequences_hash = hash_sequences(sequences);
+  return cost;
+}
+
+}  // namespace
+
+std::vector<CalibrationCost> calibration_costs(const Recipe& recipe, const GuidanceOptions& options,
+                                               Threads& threads, const NoteFn& note) {
+  std::vector<CalibrationCost> costs;
+  for (const CalibrationJob& job : calibration_jobs(recipe))
+    costs.push_back(calibration_cost(job, options, threads, note));
+  return costs;
 }
 
 void read_texts(const Recipe& recipe, const GuidanceOptions& options, Threads& threads,

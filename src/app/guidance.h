@@ -4,6 +4,7 @@
 #include <lewis/options.h>
 
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "base/notes.h"
 #include "base/progress.h"
 #include "base/threads.h"
+#include "calibrate/cache.h"
 #include "calibrate/statistics.h"
 #include "compute/backend.h"
 #include "plan/plan.h"
@@ -49,6 +51,12 @@ InputModel opened_like(const RecipeModel& model, const RecipeModel& main, Thread
 CalibrationResult run_calibration(const CalibrationJob& job, const GuidanceOptions& options,
                                   Threads& threads, const ProgressFn& progress);
 
+// Measures some pieces of a job (calibrate/pieces.h), which ascend, and calls `finished` for each
+// as soon as it is there. Not for the protocol reference.
+void run_pieces(const CalibrationJob& job, const std::vector<size_t>& pieces,
+                const GuidanceOptions& options, Threads& threads, const ProgressFn& progress,
+                const std::function<void(size_t piece, Statistics)>& finished);
+
 // The output changes from `base` to the job's model (calibrate/output_change.h), in the same way.
 CalibrationResult run_comparison(const CalibrationJob& job, const RecipeModel& base,
                                  const GuidanceOptions& options, Threads& threads,
@@ -57,6 +65,22 @@ CalibrationResult run_comparison(const CalibrationJob& job, const RecipeModel& b
 // Every job of the recipe's lewis: section, not those of its stages: each entry's model and the
 // base on the entry's text. Entries with statistics need none.
 std::vector<CalibrationJob> calibration_jobs(const Recipe& recipe);
+
+// What a calibration will take, by the headers of its model and by its text.
+struct CalibrationCost {
+  std::string model, data;  // as the recipe names them
+  uint64_t sequences = 0, tokens = 0;
+  uint64_t memory = 0;      // bytes, within GuidanceOptions::max_memory
+  uint64_t bytes_read = 0;  // of weights, by every process that takes part
+  double operations = 0;    // of floating point: two per weight and token that goes through it
+  // By piece (calibrate/pieces.h). The protocol reference has one.
+  std::vector<uint64_t> piece_tokens;
+  StatisticsKey key;           // of the result
+  std::string sequences_hash;  // of the text as it is fed
+};
+// Of calibration_jobs(recipe), in its order.
+std::vector<CalibrationCost> calibration_costs(const Recipe& recipe, const GuidanceOptions& options,
+                                               Threads& threads, const NoteFn& note);
 
 // Reads every text that guide() calibrates on, with each model that it is for, only to tell the
 // notes on models and texts that guide() tells.

@@ -110,7 +110,13 @@ std::string json_text(const CalibratedText& result) { return dump_json(to_json(r
 std::string json_text(const CalibrateResult& result) {
   Json all = Json::array();
   for (const CalibratedText& text : result.texts) all.push_back(to_json(text));
-  return dump_json(Json{{"statistics", all}}, 2);
+  Json json = {{"statistics", all}};
+  if (result.pieces > 0) {
+    json["pieces"] = result.pieces;
+    json["pieces_measured"] = result.pieces_measured;
+    json["pieces_left"] = result.pieces_left;
+  }
+  return dump_json(json, 2);
 }
 
 std::string json_text(const PlanResult& r) {

@@ -7,11 +7,11 @@
 #include "app/run.h"
 #include "app/run_record.h"
 #include "app/tokenizers.h"
+#include "app/worker_plan.h"
 #include "base/dump_json.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/json.h"
-#include "io/checkpoint.h"
 #include "io/disk.h"
 #include "io/manifest.h"
 #include "merge/engine.h"
@@ -222,22 +222,6 @@ void tell_licence(const Recipe& recipe, const RunContext& context) {
   const Licence licence = derived_licence(PublicNames(recipe).origins());
   if (context.notice && licence.verdict == LicenceVerdict::kContradiction)
     context.notice({true, "lewis: note: " + licence.why});
-}
-
-// A file of weights that is on disk, if the recipe has one.
-std::optional<std::filesystem::path> stored_weights(const Recipe& recipe) {
-  std::optional<std::filesystem::path> found;
-  for (size_t i = 0; i < recipe.models.size() && !found; ++i) {
-    const RecipeModel& m = recipe.models[i];
-    if (m.stage) {
-      found = stored_weights(*m.stage);
-    } else if (!m.folder.empty() && !m.far) {
-      found = Checkpoint::open(m.folder).shard_paths().at(0);
-    }
-  }
-  for (size_t i = 0; i < recipe.modules.size() && !found; ++i)
-    found = stored_weights(*recipe.modules[i].recipe);
-  return found;
 }
 
 // OUT is written as OUT.partial.

@@ -1,6 +1,5 @@
 #include "calibrate/cache.h"
 
-#include <optional>
 #include <system_error>
 
 #include "base/build.h"
@@ -15,7 +14,7 @@ namespace {
 
 // The version of the sums, for people who get a file of another program: it changes whenever the
 // same input gives other sums than before. The cache goes by the build.
-constexpr const char* kVersion = "1";
+constexpr const char* kVersion = "2";
 constexpr const char* kProgram = "program";  // in the origin of cached files
 
 std::map<std::string, std::string> cached_origin(const StatisticsKey& key) {
@@ -29,18 +28,6 @@ std::map<std::string, std::string> identity(std::map<std::string, std::string> o
   origin.erase("model");
   origin.erase("data");
   return origin;
-}
-
-std::optional<Statistics> load(const std::filesystem::path& file, const StatisticsKey& key) {
-  if (!std::filesystem::exists(file)) return std::nullopt;
-  try {
-    Statistics found = read_statistics(file);
-    if (identity(found.origin) != identity(cached_origin(key))) return std::nullopt;
-    found.origin.erase(kProgram);
-    return found;
-  } catch (const Error&) {
-    return std::nullopt;  // a damaged file is computed anew
-  }
 }
 
 }  // namespace
@@ -75,6 +62,7 @@ std::map<std::string, std::string> to_origin(const StatisticsKey& key) {
   // Only where they are measured.
   if (key.magnitudes) origin["magnitudes"] = "true";
   if (!key.expert_hash.empty()) origin["expert_hash"] = key.expert_hash;
+  if (!key.piece.empty()) origin["piece"] = key.piece;
   return origin;
 }
 
@@ -84,8 +72,27 @@ std::filesystem::path cache_file(const std::filesystem::path& folder, const Stat
   return folder / (sha256_hex(text).substr(0, 32) + ".safetensors");
 }
 
+std::optional<Statistics> load_statistics(const std::filesystem::path& file,
+                                          const StatisticsKey& key) {
+  if (!std::filesystem::exists(file)) return std::nullopt;
+  try {
+    Statistics found = read_statistics(file);
+    if (identity(found.origin) != identity(cached_origin(key))) return std::nullopt;
+    found.origin.erase(kProgram);
+    return found;
+  } catch (const Error&) {
+    return std::nullopt;  // a damaged file is computed anew
+  }
+}
+
+void store_statistics(const std::filesystem::path& file, const StatisticsKey& key,
+                      Statistics statistics) {
+  statistics.origin = cached_origin(key);
+  write_statistics(file, statistics);
+}
+
 bool is_cached(const std::filesystem::path& folder, const StatisticsKey& key) {
-  return !folder.empty() && load(cache_file(folder, key), key).has_value();
+  return !folder.empty() && load_statistics(cache_file(folder, key), key).has_value();
 }
 
 CachedStatistics cached_statistics(const std::filesystem::path& folder, const StatisticsKey& key,
@@ -96,14 +103,13 @@ CachedStatistics cached_statistics(const std::filesystem::path& folder, const St
     return result;
   }
   const std::filesystem::path file = cache_file(folder, key);
-  if (auto found = load(file, key)) return {std::move(*found), file, true};
+  if (auto found = load_statistics(file, key)) return {std::move(*found), file, true};
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   if (error) throw file_error(folder, "cannot be made", error);
   CachedStatistics result{compute(), file, false};
-  result.statistics.origin = cached_origin(key);
-  write_statistics(file, result.statistics);
-  result.statistics.origin.erase(kProgram);
+  store_statistics(file, key, result.statistics);
+  result.statistics.origin = to_origin(key);
   return result;
 }
 

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -31,6 +32,7 @@ struct StatisticsKey {
   ComputeType compute = ComputeType::kF32;
   bool magnitudes = false;  // sums of |x| as well
   std::string expert_hash;  // of output changes: the other model; "" for sums of one model
+  std::string piece;        // "3/32": of a piece of the sequences (calibrate/pieces.h); "": of all
 };
 
 // SHA-256 of token sequences.
@@ -61,6 +63,13 @@ struct CachedStatistics {
   std::filesystem::path file;
   bool reused = false;
 };
+
+// The statistics in a file, if they are those of the key; nothing where it is missing or damaged.
+std::optional<Statistics> load_statistics(const std::filesystem::path& file,
+                                          const StatisticsKey& key);
+// Writes a file that load_statistics() reads, durably. `file` is no name that others use, too.
+void store_statistics(const std::filesystem::path& file, const StatisticsKey& key,
+                      Statistics statistics);
 
 // The statistics of the cache if it has them; else those that `compute` returns, which are then
 // written to the cache. `origin` is set in both cases. The folder is made before any work:

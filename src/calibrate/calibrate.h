@@ -23,6 +23,12 @@ struct CalibrateOptions {
   ProgressFn progress;            // tokens * layers
 };
 
+// Sums are first made of pieces, which are as many sequences that follow one another, and then
+// added in the order of the pieces: so pieces may be measured apart, and the bits are the same.
+inline constexpr size_t kMostPieces = 32;
+// The first sequence of each piece, and behind them the number of sequences.
+std::vector<size_t> calibration_pieces(size_t sequences);
+
 // Sums of squares of the inputs of every linear layer (docs/lewis.md), for every
 // LinearLayer::module. The bits are the same for any number of threads. Memory: one block, the
 // hidden states of all tokens, one group's activations (calibration_memory); what is more than
@@ -34,6 +40,15 @@ struct CalibrateOptions {
 // 1], skip_first_token with the reference protocol.
 Statistics calibrate(const Transformer& model, std::span<const std::vector<int32_t>> sequences,
                      const CalibrateOptions& options);
+
+// The same for each piece apart; `pieces` as calibration_pieces() has them, for these sequences.
+// Error(kUsage) for the protocol reference, in which every sequence depends on all others.
+std::vector<Statistics> calibrate_pieces(const Transformer& model,
+                                         std::span<const std::vector<int32_t>> sequences,
+                                         std::vector<size_t> pieces,
+                                         const CalibrateOptions& options);
+// Adds the sums of the next piece to those of the first one, or of the ones before.
+void add_piece(Statistics& sum, const Statistics& piece);
 
 // The errors of calibrate() that input and options have, without work.
 void check_calibration(const Transformer& model, std::span<const std::vector<int32_t>> sequences,

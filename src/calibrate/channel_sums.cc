@@ -52,34 +52,31 @@ void for_channels(Threads& threads, int64_t columns, const F& f) {
 
 }  // namespace
 
-void add_squares(Threads& threads, ConstMatrix x, std::span<const RowRange> ranges,
-                 std::span<double> sums) {
-  std::vector<RowRange> blocks;
-  for (const auto& [begin, end] : ranges) {
-    for (int64_t r = begin; r < end; r += kBlockRows)
-      blocks.emplace_back(r, std::min(r + kBlockRows, end));
+void add_squares(Threads& threads, ConstMatrix x, std::span<const RowsInto> ranges) {
+  std::vector<RowsInto> blocks;
+  for (const RowsInto& range : ranges) {
+    for (int64_t r = range.rows.first; r < range.rows.second; r += kBlockRows)
+      blocks.push_back({{r, std::min(r + kBlockRows, range.rows.second)}, range.sums});
   }
-  const size_t width = sums.size();
+  const auto width = static_cast<size_t>(x.columns);
   std::vector<double> partial(blocks.size() * width);
   threads.run(blocks.size(),
-              [&](size_t i) { add_rows(x, blocks[i], 0, x.columns, &partial[i * width]); });
+              [&](size_t i) { add_rows(x, blocks[i].rows, 0, x.columns, &partial[i * width]); });
   for (size_t i = 0; i < blocks.size(); ++i) {
-    for (size_t j = 0; j < width; ++j) sums[j] += partial[i * width + j];
+    for (size_t j = 0; j < width; ++j) blocks[i].sums[j] += partial[i * width + j];
   }
 }
 
-void add_squares_in_order(Threads& threads, ConstMatrix x, std::span<const RowRange> ranges,
-                          std::span<double> sums) {
+void add_squares_in_order(Threads& threads, ConstMatrix x, std::span<const RowsInto> ranges) {
   for_channels(threads, x.columns, [&](int64_t first, int64_t last) {
-    for (const RowRange& rows : ranges) add_rows(x, rows, first, last, sums.data());
+    for (const RowsInto& range : ranges) add_rows(x, range.rows, first, last, range.sums.data());
   });
 }
 
-void add_magnitudes(Threads& threads, ConstMatrix x, std::span<const RowRange> ranges,
-                    std::span<double> sums) {
+void add_magnitudes(Threads& threads, ConstMatrix x, std::span<const RowsInto> ranges) {
   for_channels(threads, x.columns, [&](int64_t first, int64_t end) {
-    for (const auto& [begin, last] : ranges) {
-      for (int64_t r = begin; r < last; ++r) {
+    for (const auto& [rows, sums] : ranges) {
+      for (int64_t r = rows.first; r < rows.second; ++r) {
         const float* row = x.data + r * x.columns;
         for (int64_t j = first; j < end; ++j) sums[static_cast<size_t>(j)] += std::abs(row[j]);
       }

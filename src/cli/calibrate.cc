@@ -10,7 +10,7 @@ namespace {
 
 struct CalibrateArguments {
   CalibrateJob job;
-  std::string max_memory, protocol = "clean";
+  std::string max_memory, protocol = "clean", part;
   std::shared_ptr<CommonOptions> common;
 };
 
@@ -22,6 +22,19 @@ void print(const CalibratedText& text) {
             text.origin.at("compute"), file, text.reused ? " (from the cache)" : "");
 }
 
+void print_part(const CalibrateJob& job, const CalibrateResult& result) {
+  if (job.part) {
+    write_out("part {}/{}: {} of {} pieces measured\n", job.part->index, job.part->count,
+              result.pieces_measured, result.pieces);
+  }
+  if (result.pieces_left > 0) {
+    write_out("{} of {} pieces are not there yet; the last worker adds them up\n",
+              result.pieces_left, result.pieces);
+  } else {
+    write_out("complete: all statistics are in the cache\n");
+  }
+}
+
 void run_calibrate(CalibrateArguments& o) {
   if (!o.max_memory.empty()) o.job.guidance.max_memory = parse_bytes(o.max_memory, "--max-memory");
   make_local(o.job.model, *o.common);
@@ -29,9 +42,11 @@ void run_calibrate(CalibrateArguments& o) {
   const bool whole_recipe = std::filesystem::is_regular_file(o.job.model) && o.job.data.empty();
   if (!whole_recipe)
     o.job.reference_protocol = value_of<Protocol>(o.protocol, "--protocol") == Protocol::kReference;
-  if (!o.common->json) o.job.finished = print;
+  if (!o.common->json) o.job.finished = [](const CalibratedText& text) { print(text); };
   ProgressPrinter progress(o.common->quiet);
+  if (!o.part.empty()) o.job.part = parse_part(o.part);
   const CalibrateResult result = calibrate(o.job, run_context(*o.common, progress));
+  if (!o.common->json && (o.job.part || o.job.finish)) print_part(o.job, result);
   if (o.common->json)
     write_json_text(whole_recipe ? json_text(result) : json_text(result.texts.at(0)));
 }
@@ -54,6 +69,12 @@ void add_calibrate_verb(CLI::App& app) {
                    "Statistics file, as llama.cpp's importance matrix if it ends in .gguf; without "
                    "it the result goes to the cache");
   verb->add_option("--cache", o->job.guidance.cache, "Folder of the cache");
+  verb->add_option("--part", o->part,
+                   "I/N: of a recipe's texts measure only share I (from 0) of N, beside other "
+                   "workers with the same cache; auto: I and N from Slurm, MPI or Kubernetes; the "
+                   "last worker adds the shares up");
+  verb->add_flag("--finish", o->job.finish,
+                 "Measure nothing: add up what the parts have measured, or say what is missing");
   verb->add_option("--max-memory", o->max_memory,
                    "Bytes of memory (K, M, B: decimal): kept, or refused before any work");
   add_compute_option(*verb, o->job.guidance.compute);

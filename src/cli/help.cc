@@ -37,6 +37,10 @@ constexpr auto kExamples = std::to_array<VerbExample>(
      {"report", "lewis report merged --eval results", "Writes the page anew, with scores."},
      {"diff", "lewis diff base merged --top 10", "Shows the ten tensors that changed most."},
      {"inspect", "lewis inspect merged model.norm.weight", "Shows the values of one tensor."},
+     {"plan", "lewis plan recipe.yml --workers 16", "Says how to cut the job for 16 machines."},
+     {"slurm", "lewis slurm recipe.yml /shared/merged --nodes 16 --partition cpu --submit",
+      "Merges on 16 nodes of a cluster."},
+     {"status", "lewis status /shared/merged", "Says how far the merge is."},
      {"verify", "lewis verify merged", "Says whether every byte is what was written."},
      {"completion", "source <(lewis completion bash)", "Completes in this shell from now on."},
      {"man", "lewis man merge | man -l -", "Shows the manual page of a verb."}});
@@ -56,7 +60,8 @@ constexpr auto kValues = std::to_array<ValueName>(
      {"--out", "FILE"},           {"--out-shard-size", "BYTES"}, {"--output-path", "FOLDER"},
      {"--prompt-field", "FIELD"}, {"--protocol", "PROTOCOL"},    {"--report", "FILE"},
      {"--results", "RESULTS"},    {"--shots-data", "DATA"},      {"--task", "TASK"},
-     {"man --out", "FOLDER"}});
+     {"man --out", "FOLDER"},     {"--disk-speed", "BYTES"},     {"--partition", "NAME"},
+     {"--account", "NAME"},       {"--eval-task", "TASK"}});
 
 std::string_view value_name(std::string_view verb, std::string_view option) {
   const std::string of_verb = fmt::format("{} {}", verb, option);
@@ -156,6 +161,7 @@ std::span<const VerbGroup> verb_groups() {
                                                 {"Make it better", {"plan", "calibrate", "tune"}},
                                                 {"See how good it is", {"eval", "report", "diff"}},
                                                 {"Look at models", {"inspect", "verify"}},
+                                                {"Use several machines", {"slurm", "status"}},
                                                 {"Fetch and publish", {"pull", "push"}},
                                                 {"Help and shells", {"completion", "man"}}};
   return groups;

@@ -103,6 +103,8 @@ void run(int argc, char** argv) {
   lewis::add_diff_verb(app);
   lewis::add_inspect_verb(app);
   lewis::add_verify_verb(app);
+  lewis::add_status_verb(app);
+  lewis::add_slurm_verb(app);
   lewis::add_report_verb(app);
   lewis::add_pull_verb(app);
   lewis::add_push_verb(app);

@@ -6,6 +6,9 @@
 
 #include "app/measures.h"
 #include "app/totals.h"
+#include "app/worker_plan.h"
+#include "base/error.h"
+#include "base/json.h"
 #include "cli/maps.h"
 #include "cli/table.h"
 #include "cli/verbs.h"
@@ -19,6 +22,8 @@ struct PlanArguments {
   UnknownKeys unknown = UnknownKeys::kRefused;
   PlanJob job;
   std::string max_memory;
+  uint64_t workers = 0;  // 0: densities and cost of one process
+  std::string disk_speed, shard_size;
   std::shared_ptr<CommonOptions> common;
 };
 
@@ -150,11 +155,92 @@ std::string mergekit_note(const Recipe& recipe) {
          (refines(recipe) ? "; densities only: a merge of it is not refined" : "");
 }
 
+// ---- how a job is cut for several workers ----
+
+Json to_json(const WorkerPlan& plan) {
+  Json steps = Json::array();
+  for (const WorkerStep& step : plan.steps) {
+    steps.push_back({{"step", step.name},
+                     {"parts", step.parts},
+                     {"memory", step.memory},
+                     {"bytes_read", step.bytes_read},
+                     {"bytes_written", step.bytes_written},
+                     {"seconds", step.seconds},
+                     {"seconds_alone", step.seconds_alone}});
+  }
+  Json json = {{"workers", plan.workers},
+               {"steps", steps},
+               {"shards", plan.shards},
+               {"bytes_written", plan.bytes_written},
+               {"read_speed", plan.read_speed},
+               {"write_speed", plan.write_speed},
+               {"speed_is_measured", !plan.is_stated},
+               {"operations_per_second", plan.operations_per_second},
+               {"threads", plan.threads}};
+  if (!plan.warnings.empty()) json["warnings"] = plan.warnings;
+  return json;
+}
+
+void print_assumptions(const WorkerPlan& plan) {
+  write_out("Assumed: each worker reads {}/s and writes {}/s{}, at the same time as all others.\n",
+            human_bytes(static_cast<uint64_t>(plan.read_speed)),
+            human_bytes(static_cast<uint64_t>(plan.write_speed)),
+            plan.is_stated ? ", as stated" : ", as this machine does now (--disk-speed states it)");
+  if (plan.operations_per_second > 0) {
+    write_out("Assumed: {:.0f} GFLOP/s per worker, as this machine multiplies with {} thread{}.\n",
+              plan.operations_per_second / 1e9, plan.threads, plan.threads == 1 ? "" : "s");
+  }
+  write_out("Memory: of the program with its models; a job needs some more.\n");
+  if (plan.shard_bytes_for_all > 0) {
+    write_out(
+        "The merge has {} shard{}, so that no more workers have work; --out-shard-size {} makes\n"
+        "enough of them for {}.\n",
+        plan.shards, plan.shards == 1 ? "" : "s", plan.shard_bytes_for_all, plan.workers);
+  }
+}
+
+void print(const WorkerPlan& plan) {
+  Table table({{"step", Align::kLeft},
+               {"parts"},
+               {"memory each"},
+               {"reads each"},
+               {"writes each"},
+               {"time"},
+               {"alone"}});
+  double seconds = 0, alone = 0;
+  for (const WorkerStep& step : plan.steps) {
+    table.add({step.name, std::to_string(step.parts), human_bytes(step.memory),
+               human_bytes(step.bytes_read), human_bytes(step.bytes_written),
+               human_seconds(step.seconds), human_seconds(step.seconds_alone)});
+    seconds += step.seconds;
+    alone += step.seconds_alone;
+  }
+  table.add_line();
+  table.add({"all", "", "", "", "", human_seconds(seconds), human_seconds(alone)});
+  write_out("{}\n", table.text(Terminal::of(STDOUT_FILENO)));
+  print_assumptions(plan);
+}
+
+void run_workers(PlanArguments& o, const RunContext& run) {
+  MergeJob job;
+  job.recipe = o.job.recipe;
+  job.guidance = o.job.guidance;
+  if (!o.shard_size.empty()) job.shard_bytes = parse_bytes(o.shard_size, "--out-shard-size");
+  const uint64_t speed = o.disk_speed.empty() ? 0 : parse_bytes(o.disk_speed, "--disk-speed");
+  const WorkerPlan plan = plan_workers(job, o.workers, speed, run);
+  o.common->json ? write_json(to_json(plan)) : print(plan);
+}
+
 void run_plan(PlanArguments& o) {
+  if (o.workers == 0 && !(o.disk_speed.empty() && o.shard_size.empty()))
+    throw usage_error("--disk-speed and --out-shard-size are for --workers");
+  if (o.workers > 0 && (o.job.diagnostics || !o.job.out.empty()))
+    throw usage_error("--workers finds no densities: leave out --out and --diagnostics");
   make_local(o.recipe, *o.common);
   o.job.recipe = open_recipe(o.recipe, o.unknown);
   if (!o.max_memory.empty()) o.job.guidance.max_memory = parse_bytes(o.max_memory, "--max-memory");
   ProgressPrinter progress(o.common->quiet);
+  if (o.workers > 0) return run_workers(o, run_context(*o.common, progress));
   const PlanResult result = plan(o.job, run_context(*o.common, progress));
   if (o.common->json) {
     write_json_text(json_text(result));
@@ -184,6 +270,14 @@ void add_plan_verb(CLI::App& app) {
   verb->add_option("--cache", o->job.guidance.cache, "Folder of the statistics' cache");
   verb->add_option("--max-memory", o->max_memory,
                    "Bytes of memory of the calibration (K, M, B: decimal)");
+  verb->add_option("--workers", o->workers,
+                   "Say how the job is cut for N workers: parts, memory and time of each step, "
+                   "by headers alone; find no densities");
+  verb->add_option("--disk-speed", o->disk_speed,
+                   "With --workers: bytes per second that each worker reads and writes (K, M, B: "
+                   "decimal); without it, the speed of this machine now");
+  verb->add_option("--out-shard-size", o->shard_size,
+                   "With --workers: as lewis merge will have it");
   add_compute_option(*verb, o->job.guidance.compute);
   add_lenient_option(*verb, o->unknown);
   o->common = add_common_options(*verb);

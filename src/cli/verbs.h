@@ -61,6 +61,8 @@ void add_check_verb(CLI::App& app);
 void add_diff_verb(CLI::App& app);
 void add_inspect_verb(CLI::App& app);
 void add_verify_verb(CLI::App& app);
+void add_status_verb(CLI::App& app);
+void add_slurm_verb(CLI::App& app);
 void add_report_verb(CLI::App& app);
 void add_pull_verb(CLI::App& app);
 void add_push_verb(CLI::App& app);

@@ -157,6 +157,14 @@ void JsonLines::append(const Json& record) {
   hash_ = std::move(hash);
 }
 
+SeenJournal look_at_journal(const fs::path& path) {
+  Contents found = parse_journal(read_text_file(path), path);
+  if (found.head.is_null()) return {};
+  return {{found.head.value("lewis_journal", ""), found.head.value("key", "")},
+          found.head.value("program", ""),
+          std::move(found.records)};
+}
+
 std::vector<Json> read_json_lines(const fs::path& path, const JournalIdentity& identity) {
   Contents found = parse_journal(read_text_file(path), path);
   check_identity(found, identity, path);

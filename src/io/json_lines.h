@@ -75,6 +75,16 @@ struct OpenedJournal {
 std::vector<Json> read_json_lines(const std::filesystem::path& file,
                                   const JournalIdentity& identity);
 
+// A journal that somebody only looks at, whatever work and program it belongs to.
+struct SeenJournal {
+  JournalIdentity identity;
+  std::string program;
+  std::vector<Json> records;  // that can be believed
+};
+// Error(kInput): the file cannot be read, or is no journal. One that a crash has torn in its first
+// line has an empty identity.
+SeenJournal look_at_journal(const std::filesystem::path& file);
+
 // True if the file begins as a journal of this kind does.
 bool is_journal_of(const std::filesystem::path& file, std::string_view kind);
 

@@ -327,6 +327,7 @@ void PartWriter::write(size_t tensor, uint64_t offset, std::span<const std::byte
       std::lock_guard lock(mutex_);
       if (!shard.is_open()) shard.open(worker_->temporary());
     }
+    worker_->add_bytes(bytes.size());
     if (shard.write(place.entry, offset, bytes)) finish(shard);
   });
 }
@@ -352,7 +353,7 @@ void PartWriter::finish(ShardFile& shard) {
   }
   if (error) throw file_error(partial_ / shard.name(), "cannot be written", error);
   sync_folder(partial_);
-  parts_.record(*worker_, shard.record());
+  parts_.record(*worker_, shard.record(), worker_->lap());
   worker_->release(shard.name());
 }
 

@@ -12,8 +12,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kPlan = "plan", kRecordEnd = ".record";
-
 JournalIdentity identity_of(const std::string& plan) { return {"merge", plan}; }
 
 bool has_size(const fs::path& partial, const ShardRecord& shard) {
@@ -51,9 +49,9 @@ PartsFolder::PartsFolder(const fs::path& partial, std::string plan)
     : partial_(partial), folder_(partial / kPartsFolder), plan_(std::move(plan)) {}
 
 bool PartsFolder::check_plan() const {
-  if (!fs::exists(folder_ / kPlan)) return false;
+  if (!fs::exists(folder_ / kPartsPlan)) return false;
   try {
-    read_json_lines(folder_ / kPlan, identity_of(plan_));
+    read_json_lines(folder_ / kPartsPlan, identity_of(plan_));
   } catch (const Error& e) {
     if (e.code() != ExitCode::kUsage) throw;
     throw usage_error(
@@ -76,11 +74,11 @@ void PartsFolder::write_plan(Worker& worker, const ShardedTensors& model) const 
   Json plan = {{"shards", Json::array()}};
   for (const auto& shard : model.shards)
     plan["shards"].push_back({{"shard", shard->name()}, {"bytes", shard->file_bytes()}});
-  put_journal(worker, folder_ / kPlan, plan);
+  put_journal(worker, folder_ / kPartsPlan, plan);
 }
 
 bool PartsFolder::is_unused() const {
-  if (!names_ending(folder_, kRecordEnd).empty()) return false;
+  if (!names_ending(folder_, kShardRecordEnd).empty()) return false;
   if (fs::exists(partial_ / kJournalName) || fs::exists(partial_ / kManifestName)) return false;
   return workers_that_may_live(folder_).empty();
 }
@@ -96,14 +94,14 @@ void refuse_workers(const fs::path& partial) {
 }
 
 std::set<std::string> PartsFolder::recorded() const {
-  const std::vector<std::string> names = names_ending(folder_, kRecordEnd);
+  const std::vector<std::string> names = names_ending(folder_, kShardRecordEnd);
   return {names.begin(), names.end()};
 }
 
 std::optional<ShardRecord> PartsFolder::read(const std::string& shard) const {
   try {
     const auto records =
-        read_json_lines(folder_ / (shard + std::string(kRecordEnd)), identity_of(plan_));
+        read_json_lines(folder_ / (shard + std::string(kShardRecordEnd)), identity_of(plan_));
     if (records.size() != 1) return std::nullopt;
     ShardRecord record = shard_from_json(records[0]);
     if (record.name != shard) return std::nullopt;
@@ -113,12 +111,22 @@ std::optional<ShardRecord> PartsFolder::read(const std::string& shard) const {
   }
 }
 
-void PartsFolder::record(Worker& worker, const ShardRecord& shard) const {
-  put_journal(worker, folder_ / (shard.name + std::string(kRecordEnd)), to_json(shard));
+void PartsFolder::record(Worker& worker, const ShardRecord& shard,
+                         std::optional<double> seconds) const {
+  Json record = to_json(shard);
+  if (seconds) {
+    const WorkerState by = worker.state();
+    record["by"] = {{"token", worker.token()},
+                    {"host", by.host},
+                    {"process", by.process},
+                    {"task", by.task},
+                    {"seconds", *seconds}};
+  }
+  put_journal(worker, folder_ / (shard.name + std::string(kShardRecordEnd)), record);
 }
 
 void PartsFolder::forget(const std::string& shard) const {
-  fs::remove(folder_ / (shard + std::string(kRecordEnd)));
+  fs::remove(folder_ / (shard + std::string(kShardRecordEnd)));
 }
 
 void PartsFolder::adopt(Worker& worker) const {

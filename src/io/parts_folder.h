@@ -2,7 +2,7 @@
 // (io/part_writer.h), and in OUT.partial where one process was interrupted.
 //
 //   plan            the plan of the merge and its shards; the first worker writes it
-//   SHARD.record    a finished shard with its hashes
+//   SHARD.record    a finished shard with its hashes, who has written it, and in how many seconds
 //   SHARD.claim, finish.claim, TOKEN.worker, tmp-TOKEN-N    (io/workers.h)
 //
 // Every file gets its name by rename when it is whole and on the disk. plan and records are
@@ -37,6 +37,9 @@ std::vector<ShardRecord> shards_of_workers(const std::filesystem::path& partial,
 // Refuses, with Error(kUsage), an OUT.partial in which workers may be at work.
 void refuse_workers(const std::filesystem::path& partial);
 
+// The ending of a record's name, and the name of the plan.
+inline constexpr std::string_view kShardRecordEnd = ".record", kPartsPlan = "plan";
+
 class PartsFolder {
  public:
   PartsFolder(const std::filesystem::path& partial, std::string plan);
@@ -55,7 +58,10 @@ class PartsFolder {
   std::set<std::string> recorded() const;
   // Nothing where there is no record, or none that can be believed.
   std::optional<ShardRecord> read(const std::string& shard) const;
-  void record(Worker& worker, const ShardRecord& shard) const;
+  // `seconds`: that the worker took for it, by its own clock; nothing for what another process has
+  // written.
+  void record(Worker& worker, const ShardRecord& shard,
+              std::optional<double> seconds = std::nullopt) const;
   void forget(const std::string& shard) const;
 
   // Records the finished shards of shards_of_one_process, and refuses as it does.

@@ -84,6 +84,10 @@ std::string new_token(const std::string& host) {
   return fmt::format("{}-{}-{:08x}", host, ::getpid(), static_cast<uint32_t>(random()));
 }
 
+double since(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
 void remove_file(const fs::path& file) {
   std::error_code ignored;
   fs::remove(file, ignored);
@@ -98,7 +102,8 @@ std::optional<WorkerState> read_worker(const fs::path& folder, const std::string
     const Json json = parse_json(text, token);
     return WorkerState{json.at("host").get<std::string>(), json.at("place").get<std::string>(),
                        json.at("process").get<int64_t>(),  json.at("started").get<uint64_t>(),
-                       json.at("task").get<std::string>(), json.at("beats").get<uint64_t>()};
+                       json.at("task").get<std::string>(), json.at("beats").get<uint64_t>(),
+                       json.value("seconds", 0.0),         json.value("bytes", uint64_t{0})};
   } catch (const std::exception&) {
     return std::nullopt;
   }
@@ -129,12 +134,40 @@ std::vector<std::string> workers_that_may_live(const fs::path& folder) {
   return tokens;
 }
 
+std::set<std::string> living_workers(const fs::path& folder, const std::set<std::string>& tokens,
+                                     const WorkerPace& pace, const std::function<void()>& tick) {
+  std::set<std::string> alive;
+  std::vector<std::pair<std::string, uint64_t>> watched;  // with their beats
+  for (const std::string& token : tokens) {
+    const auto state = read_worker(folder, token);
+    const Life life = life_of(state);
+    if (life == Life::kAlive) alive.insert(token);
+    if (life == Life::kUnknown) watched.emplace_back(token, state->beats);
+  }
+  const auto end = std::chrono::steady_clock::now() + pace.patience;
+  while (!watched.empty() && std::chrono::steady_clock::now() < end) {
+    tick();
+    std::this_thread::sleep_for(std::min(pace.beat, std::chrono::milliseconds(200)));
+    std::erase_if(watched, [&](const auto& worker) {
+      const auto state = read_worker(folder, worker.first);
+      if (state && state->beats != worker.second) alive.insert(worker.first);
+      return !state || state->beats != worker.second;
+    });
+  }
+  return alive;
+}
+
 Worker::Worker(fs::path folder, std::string task, WorkerPace pace)
     : folder_(std::move(folder)), pace_(pace) {
   const auto facts = process_facts(::getpid());
-  state_ = {host_name(),     place_of_processes(),
-            ::getpid(),      facts ? facts->started : 0,
-            std::move(task), 0};
+  state_ = {host_name(),
+            place_of_processes(),
+            ::getpid(),
+            facts ? facts->started : 0,
+            std::move(task),
+            0,
+            0,
+            0};
   token_ = new_token(state_.host);
   write_state();
   start_threads(
@@ -181,11 +214,23 @@ void Worker::put(const fs::path& target, std::string_view text) {
 void Worker::write_state() {
   const Json json = {{"host", state_.host},       {"place", state_.place},
                      {"process", state_.process}, {"started", state_.started},
-                     {"task", state_.task},       {"beats", state_.beats}};
+                     {"task", state_.task},       {"beats", state_.beats},
+                     {"seconds", since(begun_)},  {"bytes", bytes_.load()}};
   const std::string text = dump_json(json) + "\n";
   const fs::path fresh = temporary();
   File::create(fresh).write_at(0, std::as_bytes(std::span(text)));
   fs::rename(fresh, folder_ / (token_ + std::string(kWorkerEnd)));
+}
+
+WorkerState Worker::state() const {
+  return {state_.host, state_.place,  state_.process, state_.started, state_.task,
+          0,           since(begun_), bytes_};
+}
+
+double Worker::lap() {
+  const double seconds = since(lap_);
+  lap_ = std::chrono::steady_clock::now();
+  return seconds;
 }
 
 void Worker::beat() {
@@ -239,25 +284,7 @@ void Worker::release(const std::string& name) {
 
 std::set<std::string> Worker::living(const std::set<std::string>& tokens,
                                      const std::function<void()>& tick) const {
-  std::set<std::string> alive;
-  std::vector<std::pair<std::string, uint64_t>> watched;  // with their beats
-  for (const std::string& token : tokens) {
-    const auto state = read_worker(folder_, token);
-    const Life life = life_of(state);
-    if (life == Life::kAlive) alive.insert(token);
-    if (life == Life::kUnknown) watched.emplace_back(token, state->beats);
-  }
-  const auto end = std::chrono::steady_clock::now() + pace_.patience;
-  while (!watched.empty() && std::chrono::steady_clock::now() < end) {
-    tick();
-    std::this_thread::sleep_for(std::min(pace_.beat, std::chrono::milliseconds(200)));
-    std::erase_if(watched, [&](const auto& worker) {
-      const auto state = read_worker(folder_, worker.first);
-      if (state && state->beats != worker.second) alive.insert(worker.first);
-      return !state || state->beats != worker.second;
-    });
-  }
-  return alive;
+  return living_workers(folder_, tokens, pace_, tick);
 }
 
 void Worker::remove_temporaries(const std::string& token) const {

@@ -6,6 +6,7 @@
 // on locks, on clocks that agree, or on a file system that shows a change at once.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -33,6 +34,8 @@ struct WorkerState {
   uint64_t started = 0;  // the process, as the system counts
   std::string task;      // for people: "part 3/8"
   uint64_t beats = 0;
+  double seconds = 0;  // that it has worked, by its own clock
+  uint64_t bytes = 0;  // that it has written in this time
 };
 // Nothing where the file is missing or is no worker's.
 std::optional<WorkerState> read_worker(const std::filesystem::path& folder,
@@ -44,6 +47,12 @@ std::string describe_worker(const std::filesystem::path& folder, const std::stri
 // The workers that have a file in the folder and are not certainly gone: tokens, sorted. One is
 // gone when its process on this machine is.
 std::vector<std::string> workers_that_may_live(const std::filesystem::path& folder);
+
+// Those of the workers that are alive. For workers on other machines it waits until they count up,
+// at most pace.patience; `tick` is called meanwhile, and what it throws ends the wait.
+std::set<std::string> living_workers(const std::filesystem::path& folder,
+                                     const std::set<std::string>& tokens, const WorkerPace& pace,
+                                     const std::function<void()>& tick);
 
 // The names in a folder with this ending, without it, sorted. A folder that is missing has none.
 std::vector<std::string> names_ending(const std::filesystem::path& folder, std::string_view ending);
@@ -68,10 +77,13 @@ class Worker {
   bool claim(const std::string& name, const std::set<std::string>& dead = {});
   std::optional<std::string> owner(const std::string& name) const;
   void release(const std::string& name);
-  // Those of the workers that are alive. For workers elsewhere it waits until they count up, at
-  // most pace.patience; `tick` is called meanwhile, and what it throws ends the wait.
+  // living_workers() of its folder and pace.
   std::set<std::string> living(const std::set<std::string>& tokens,
                                const std::function<void()>& tick) const;
+  // Tells those who look how much it has done (WorkerState::bytes). From any thread.
+  void add_bytes(uint64_t bytes) { bytes_ += bytes; }
+  WorkerState state() const;  // without its beats
+  double lap();               // seconds since it began, or since the call before
   // Ends the signs of life, for whoever is about to remove the folder.
   void stop();
 
@@ -84,6 +96,9 @@ class Worker {
   const WorkerPace pace_;
   std::string token_;
   WorkerState state_;
+  const std::chrono::steady_clock::time_point begun_ = std::chrono::steady_clock::now();
+  std::chrono::steady_clock::time_point lap_ = begun_;
+  std::atomic<uint64_t> bytes_ = 0;
   std::set<std::string> claims_;
   std::mutex mutex_;  // guards what follows
   std::condition_variable changed_;

@@ -16,6 +16,7 @@
 #include "io/model_writer.h"
 #include "io/out_folder.h"
 #include "io/part_writer.h"
+#include "io/shard_file.h"
 #include "merge/far_reads.h"
 #include "merge/fusing_writer.h"
 #include "merge/inputs.h"
@@ -336,23 +337,29 @@ void refuse_changed_models(const MergeInputs& inputs, const std::vector<std::str
   throw input_error("{}: a model was changed while it was read", inputs.recipe().file.string());
 }
 
-std::unique_ptr<TensorWriter> writer_of_share(const MergeInputs& inputs,
-                                              const MergeOptions& options,
-                                              const std::vector<WrittenTensor>& written,
-                                              const std::vector<std::string>& models,
-                                              Threads& threads) {
+// The bytes that are read for each written tensor.
+std::map<std::string, uint64_t> reads_of(const MergeInputs& inputs,
+                                         const std::vector<WrittenTensor>& written) {
   std::map<std::string, uint64_t> reads;
   for (const WrittenTensor& t : written) {
     for (const WrittenPart& part : t.parts)
       reads[t.info.name] += bytes_read_for(inputs.tensor(part.name));
   }
+  return reads;
+}
+
+std::unique_ptr<TensorWriter> writer_of_share(const MergeInputs& inputs,
+                                              const MergeOptions& options,
+                                              const std::vector<WrittenTensor>& written,
+                                              const std::vector<std::string>& models,
+                                              Threads& threads) {
   return std::make_unique<PartWriter>(
       options.out, infos_of(written),
       PartOptions{.shard_bytes = options.shard_bytes,
                   .force = options.force,
                   .plan = plan_hash(inputs, options, models),
                   .part = options.part,
-                  .read_bytes = std::move(reads),
+                  .read_bytes = reads_of(inputs, written),
                   .check_inputs = [&inputs, models] { refuse_changed_models(inputs, models); },
                   .progress = options.progress},
       threads);
@@ -395,6 +402,20 @@ void add_state(const WrittenState& state, MergeReport& report) {
 }
 
 }  // namespace
+
+std::vector<ShardCost> shard_costs(const Recipe& recipe, const MergeOptions& options,
+                                   const Threads& threads) {
+  const MergeInputs inputs(
+      recipe, {.seed = options.seed, .threads = threads.count(), .tokenizers = options.tokenizers});
+  const std::vector<WrittenTensor> written = inputs.written();
+  const auto reads = reads_of(inputs, written);
+  std::vector<ShardCost> costs;
+  for (const auto& shard : sharded(infos_of(written), options.shard_bytes).shards) {
+    ShardCost& cost = costs.emplace_back(ShardCost{shard->name(), shard->file_bytes(), 0});
+    for (const auto& entry : shard->entries()) cost.bytes_read += reads.at(entry.info.name);
+  }
+  return costs;
+}
 
 MergeReport merge(const Recipe& recipe, const MergeOptions& options, Threads& threads) {
   // A worker may find that others have completed OUT; it looks itself.

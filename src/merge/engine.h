@@ -61,6 +61,15 @@ struct MergePreview {
 MergePreview preview_merge(const Recipe& recipe, const MergeOptions& options,
                            const Threads& threads);
 
+// A shard of the output as it will be written, with the bytes that are read for it.
+struct ShardCost {
+  std::string name;
+  uint64_t bytes = 0, bytes_read = 0;
+};
+// All shards, by the headers of the models.
+std::vector<ShardCost> shard_costs(const Recipe& recipe, const MergeOptions& options,
+                                   const Threads& threads);
+
 // Merges a recipe: opens and checks all models (same tensors, same shapes; Error(kInput) names the
 // first that differs), writes OUT.partial and renames it to OUT. On any error nothing named OUT has
 // changed and OUT.partial is removed. A worker that writes a part leaves what is finished in

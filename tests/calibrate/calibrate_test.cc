@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <numeric>
+#include <optional>
 
 #include "base/error.h"
 #include "golden_file.h"
@@ -249,6 +250,84 @@ TEST(Calibrate, GroupingDoesNotMatter) {
     const Statistics b = calibrate(model.transformer, sequences, apart);
     EXPECT_LT(largest_difference(a, b), 1e-12);
   }
+}
+
+// 40 sequences of 1 to 96 tokens: some pieces have two of them.
+Sequences many_sequences() {
+  const Sequences long_ones = llama_sequences();
+  Sequences all;
+  for (size_t i = 0; i < 40; ++i) {
+    const auto& from = long_ones[i % 2];
+    const size_t size = 1 + (i * 29) % from.size();
+    all.emplace_back(from.begin(), from.begin() + static_cast<ptrdiff_t>(size));
+  }
+  return all;
+}
+
+// The sums of all pieces, which `parts` workers have measured.
+Statistics joined(const TestModel& model, const Sequences& sequences, size_t parts,
+                  const CalibrateOptions& options) {
+  const std::vector<size_t> pieces = calibration_pieces(sequences.size());
+  const size_t count = pieces.size() - 1;
+  std::optional<Statistics> sum;
+  for (size_t part = 0; part < parts; ++part) {
+    const size_t first = count * part / parts, last = count * (part + 1) / parts;
+    if (first == last) continue;
+    std::vector<size_t> own;
+    for (size_t piece = first; piece <= last; ++piece) own.push_back(pieces[piece] - pieces[first]);
+    for (Statistics& piece :
+         calibrate_pieces(model.transformer,
+                          std::span(sequences).subspan(pieces[first], pieces[last] - pieces[first]),
+                          own, options)) {
+      if (sum) {
+        add_piece(*sum, piece);
+      } else {
+        sum = std::move(piece);
+      }
+    }
+  }
+  return *sum;
+}
+
+TEST(Calibrate, PiecesCoverAllSequencesInOrder) {
+  for (const size_t sequences : {1, 2, 31, 32, 33, 40, 64, 1000}) {
+    const std::vector<size_t> pieces = calibration_pieces(sequences);
+    EXPECT_EQ(pieces.size(), std::min<size_t>(sequences, 32) + 1);
+    EXPECT_EQ(pieces.front(), 0u);
+    EXPECT_EQ(pieces.back(), sequences);
+    for (size_t i = 1; i < pieces.size(); ++i) EXPECT_LT(pieces[i - 1], pieces[i]);
+  }
+}
+
+TEST(Calibrate, PiecesOfAnyNumberOfWorkersHaveTheBitsOfOneProcess) {
+  const Sequences sequences = many_sequences();
+  for (const char* name : {"llama", "qwen2_moe", "phi3"}) {
+    for (const ComputeType type : {ComputeType::kF32, ComputeType::kBF16}) {
+      CalibrateOptions options;
+      options.magnitudes = true;
+      const TestModel model(family(name), 2, type), other(family(name), 5, type);
+      const Statistics expected = calibrate(model.transformer, sequences, options);
+      CalibrateOptions small = options;
+      small.rows_per_group = 96;
+      EXPECT_EQ(calibrate(other.transformer, sequences, small).sum_squares, expected.sum_squares);
+      for (const size_t parts : {1, 2, 3, 8, 64}) {
+        const Statistics found = joined(parts == 3 ? other : model, sequences, parts, options);
+        EXPECT_EQ(found.sum_squares, expected.sum_squares) << name << parts;
+        EXPECT_EQ(found.sum_magnitudes, expected.sum_magnitudes) << name << parts;
+        EXPECT_EQ(found.experts, expected.experts) << name << parts;
+        EXPECT_EQ(found.fused, expected.fused) << name << parts;
+        EXPECT_EQ(found.tokens, expected.tokens);
+        EXPECT_EQ(found.sequences, expected.sequences);
+      }
+    }
+  }
+}
+
+TEST(Calibrate, TheReferenceProtocolHasNoPieces) {
+  const TestModel model(kLlama);
+  CalibrateOptions reference;
+  reference.protocol = Protocol::kReference;
+  EXPECT_THROW(calibrate_pieces(model.transformer, many_sequences(), {0, 40}, reference), Error);
 }
 
 TEST(Calibrate, Bf16IsCloseToF32AndTheSameForAnyThreads) {

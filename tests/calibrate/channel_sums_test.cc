@@ -31,6 +31,13 @@ std::vector<double> expected_sums(const std::vector<float>& x, int64_t columns) 
   return expected;
 }
 
+// All ranges, added to the same sums.
+std::vector<RowsInto> into(std::vector<double>& sums) {
+  std::vector<RowsInto> all;
+  for (const RowRange& range : kRanges) all.push_back({range, sums});
+  return all;
+}
+
 TEST(ChannelSums, AreTheSumsOfTheRowsInRange) {
   for (const int64_t columns : {1, 63, 64, 65, 200}) {
     const auto x = random_rows(columns);
@@ -39,10 +46,10 @@ TEST(ChannelSums, AreTheSumsOfTheRowsInRange) {
     for (const size_t count : {1u, 2u, 7u}) {
       Threads threads(count);
       std::vector<double> sums(columns, 0.5), cut = sums;
-      add_squares(threads, {x.data(), kRows, columns}, kRanges, sums);
+      add_squares(threads, {x.data(), kRows, columns}, into(sums));
       for (int64_t j = 0; j < columns; ++j) ASSERT_NEAR(sums[j], expected[j], 1e-12 * expected[j]);
-      for (const RowRange& range : kRanges)
-        add_squares(threads, {x.data(), kRows, columns}, {&range, 1}, cut);
+      for (const RowsInto& range : into(cut))
+        add_squares(threads, {x.data(), kRows, columns}, {&range, 1});
       if (first.empty()) first = sums;
       EXPECT_EQ(sums, first) << columns << " columns, " << count << " threads";
       EXPECT_EQ(cut, first) << columns << " columns, range by range";
@@ -56,7 +63,7 @@ TEST(ChannelSums, AreInOrderWhereTheyMustBe) {
     for (const size_t count : {1u, 2u, 7u}) {
       Threads threads(count);
       std::vector<double> sums(columns, 0.5);
-      add_squares_in_order(threads, {x.data(), kRows, columns}, kRanges, sums);
+      add_squares_in_order(threads, {x.data(), kRows, columns}, into(sums));
       EXPECT_EQ(sums, expected_sums(x, columns)) << columns << " columns, " << count << " threads";
     }
   }
