@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "base/dtype.h"
+#include "compute/recurrence.h"
 
 namespace lewis {
 
@@ -105,6 +106,11 @@ class Backend {
   // out[rows, heads * head_dim] = softmax(scale * q k^T, causal) v.
   virtual void attention(const AttentionShape& shape, std::span<const AttentionRows> sequences,
                          const float* q, float* out) = 0;
+  // The gated delta rule of several heads, and the state space of several groups of heads; no two
+  // of them share a state or an output. A head's result depends neither on the others nor on the
+  // number of threads.
+  virtual void delta_rule(std::span<const DeltaHead> heads) = 0;
+  virtual void scan_states(std::span<const StateHeads> heads) = 0;
   // gate = activation(gate) * up, n values. If up is null: gate = activation(gate).
   virtual void activate(Activation activation, float* gate, const float* up, int64_t n) = 0;
   // x += y, n values.
