@@ -200,7 +200,7 @@ TEST_F(OutputsTest, WhatIsRefused) {
   refused("- {name: a, average: lawa}\n", "needs last");
   refused("- {name: a, average: uniform, last: 5}\n", "there are 4 models");
   refused("- {name: a, average: uniform, last: 1, first: 1}\n", "exclude each other");
-  refused("- {name: a, average: uniform, last: 0}\n", "at least 1");
+  refused("- {name: a, average: uniform, last: 0}\n", "from 1");
   refused("- {name: a}\n", "one of average and weights");
   refused("- {name: a, average: uniform, weights: [1, 1, 1, 1]}\n", "one of average and weights");
   refused("- {name: a, weights: [1, 1, 1]}\n", "3 weights for 4 models");
