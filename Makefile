@@ -10,7 +10,7 @@ define compile
 	  --target-dir build/cargo & cmake --build --preset $(1) -j $(JOBS) $(3); status=$$?; wait; exit $$status
 endef
 
-.PHONY: all build demo study test test-ci test-asan test-dev aarch64-check bench fuzz install lint format clean \
+.PHONY: all build demo study test test-asan test-dev aarch64-check bench fuzz install lint format clean \
 	packages test-packages python test-python dist test-dist
 all: build
 
@@ -31,29 +31,33 @@ study: packages
 	$(call compile,release,,--target lewis_study)
 	@build/release/lewis_study $(MODELS)
 
-# Everything that continuous integration checks. Warnings are errors in both builds.
-test: test-asan test-ci
+# $(call run_tests,OPTIONS OF CTEST)
+run_tests = @ctest --test-dir build/ci -j $(JOBS) --output-on-failure --no-tests=error $(1)
 
-# The release build with all tests, benchmarks, the study and the checks of cmake (`ctest -L check`).
-test-ci: test-packages
+# A failing test with sanitizers is tried once more: a child that g++ 12's allocator keeps waiting is
+# started anew at its beginning only (text/child_process.cc).
+run_sanitized_tests = $(call run_tests,-L '^(sanitized|fuzz)$$' --repeat until-pass:2)
+
+# Everything that continuous integration checks: all tests, those that may meet strangers' bytes once
+# more with sanitizers, benchmarks, the study and the checks of cmake (`ctest -L check`).
+test: test-packages
 	@tools/python_venv.sh build/venv
-	$(call compile,ci)
-	@ctest --test-dir build/ci -j $(JOBS) --output-on-failure --no-tests=error
+	$(call compile,ci,-DLEWIS_FUZZ_RUST=OFF)
+	$(call run_tests,-LE '^(sanitized|fuzz)$$')
+	$(call run_sanitized_tests)
 
-# The tests that may meet strangers' bytes, under address and undefined-behaviour sanitizers.
-# A failing test is tried once more: a child that g++ 12's allocator keeps waiting is started anew at its
-# beginning only (text/child_process.cc).
+# The tests with sanitizers alone.
 test-asan: test-packages
-	$(call compile,asan,-DLEWIS_FUZZ_RUST=OFF)
-	@ctest --test-dir build/asan -j $(JOBS) --output-on-failure --no-tests=error --repeat until-pass:2
+	$(call compile,ci,-DLEWIS_FUZZ_RUST=OFF,--target sanitized lewis_fuzz)
+	$(call run_sanitized_tests)
 
 # Fuzzes all targets, or TARGETS="yaml index", for so many minutes together (docs/fuzzing.md). With
 # RUST=ON the fuzzer sees the Rust code, too, which is compiled for it.
 MINUTES ?= 10
 RUST ?= OFF
 fuzz: test-packages
-	$(call compile,asan,-DLEWIS_FUZZ_RUST=$(RUST),--target lewis_fuzz)
-	@JOBS=$(JOBS) fuzz/run.sh build/asan/lewis_fuzz $(MINUTES) $(TARGETS)
+	$(call compile,ci,-DLEWIS_FUZZ_RUST=$(RUST),--target lewis_fuzz)
+	@JOBS=$(JOBS) fuzz/run.sh build/ci/sanitized/lewis_fuzz $(MINUTES) $(TARGETS)
 
 # For developers: all tests without joined sources, so that one changed file compiles quickly.
 test-dev: test-packages

@@ -53,6 +53,8 @@ class TimedBackend final : public Backend {
                  const float* q, float* out) override {
     inner_.attention(shape, sequences, q, out);
   }
+  void delta_rule(std::span<const DeltaHead> heads) override { inner_.delta_rule(heads); }
+  void scan_states(std::span<const StateHeads> heads) override { inner_.scan_states(heads); }
   void activate(Activation activation, float* gate, const float* up, int64_t n) override {
     inner_.activate(activation, gate, up, n);
   }

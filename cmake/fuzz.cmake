@@ -1,13 +1,12 @@
-# lewis_fuzz: the targets of fuzz/ with libFuzzer, in the build with AddressSanitizer (docs/fuzzing.md).
+# lewis_fuzz: the targets of fuzz/ with libFuzzer and sanitizers (cmake/sanitized.cmake, docs/fuzzing.md).
 #
 # g++ has no libFuzzer of its own, but its -fsanitize-coverage=trace-pc feeds that of clang through
-# fuzz/coverage.cc. The rooms are instrumented in this build (lewis_count_coverage), so that no
-# other build is needed.
+# fuzz/coverage.cc. The rooms of lewis_sanitized_rooms are instrumented so (lewis_count_coverage).
 find_library(LEWIS_LIBFUZZER NAMES libclang_rt.fuzzer-${CMAKE_SYSTEM_PROCESSOR}.a
              PATHS /usr/lib/llvm-14/lib/clang/14.0.6/lib/linux /usr/lib/llvm-14/lib/clang/14/lib/linux)
-if(LEWIS_SANITIZE MATCHES "address" AND LEWIS_LIBFUZZER)
+if(LEWIS_SANITIZED AND LEWIS_LIBFUZZER)
   set(LEWIS_FUZZ ON)
-elseif(LEWIS_SANITIZE MATCHES "address")
+elseif(LEWIS_SANITIZED)
   message(STATUS "lewis: fuzzing is left out: there is no libFuzzer (Debian package libclang-rt-14-dev)")
 endif()
 
@@ -39,9 +38,8 @@ endfunction()
 
 # lewis_count_coverage(TARGET): the fuzzer sees which code of TARGET has run.
 function(lewis_count_coverage target)
-  if(LEWIS_FUZZ AND NOT target STREQUAL "lewis_compute")  # kernels read no file, and counting makes them slow
+  if(LEWIS_FUZZ)
     target_compile_options(${target} PRIVATE -fsanitize-coverage=trace-pc)
-    target_link_libraries(${target} PUBLIC lewis_coverage)
   endif()
 endfunction()
 
@@ -57,10 +55,12 @@ function(lewis_add_fuzzing)
     return()
   endif()
   lewis_program(lewis_fuzz fuzz/main.cc fuzz/targets.cc fuzz/model_targets.cc fuzz/journal_targets.cc fuzz/coverage.cc)
+  set_target_properties(lewis_fuzz PROPERTIES LEWIS_SANITIZED ON RUNTIME_OUTPUT_DIRECTORY ${LEWIS_SANITIZED_DIR})
+  target_link_options(lewis_fuzz PRIVATE -fsanitize=address,undefined)
   if(LEWIS_FUZZ_RUST)
     lewis_count_rust_coverage(lewis_fuzz)
   endif()
-  target_link_libraries(lewis_fuzz PRIVATE lewis_app ${LEWIS_LIBFUZZER} ${CMAKE_DL_LIBS})
+  target_link_libraries(lewis_fuzz PRIVATE lewis_sanitized_rooms lewis_app ${LEWIS_LIBFUZZER} ${CMAKE_DL_LIBS})
   # libFuzzer has a function of the same name as fuzz/coverage.cc, which only complains.
   target_link_options(lewis_fuzz PRIVATE LINKER:-z,muldefs)
   file(GLOB folders CONFIGURE_DEPENDS fuzz/seeds/*)

@@ -18,24 +18,23 @@ target_compile_options(lewis_options INTERFACE -ffp-contract=$<IF:${kernels},fas
 
 # Functions marked LEWIS_VECTORIZED are compiled for several instruction sets, and the loader picks
 # the best one that the machine has. Sanitizers do not work with such functions.
+set(sanitized $<BOOL:$<TARGET_PROPERTY:LEWIS_SANITIZED>>)
 if(CMAKE_SYSTEM_PROCESSOR STREQUAL "x86_64" AND NOT LEWIS_SANITIZE)
-  target_compile_definitions(lewis_options INTERFACE
-    "LEWIS_VECTORIZED=__attribute__((target_clones(\"arch=x86-64-v4\",\"arch=x86-64-v3\",\"default\")))")
+  target_compile_definitions(lewis_options INTERFACE $<${sanitized}:LEWIS_VECTORIZED=>
+    "$<$<NOT:${sanitized}>:LEWIS_VECTORIZED=__attribute__((target_clones(\"arch=x86-64-v4\",\"arch=x86-64-v3\",\"default\")))>")
 else()
   target_compile_definitions(lewis_options INTERFACE LEWIS_VECTORIZED=)
 endif()
 
-# A target with the property LEWIS_PLAIN has no sanitizers in a build that has them: its loops would
-# take most of the time of all tests, and it reads no bytes of strangers.
+# Targets with the property LEWIS_SANITIZED (cmake/sanitized.cmake). -Og and fewer checks save a third of
+# the time to compile. AddressSanitizer sees what null, object-size and pointer-overflow would see,
+# and vptr concerns casts between classes, which this program does not use. g++ 12 reports
+# uninitialized values in its own <regex>.
+set(checks -fno-sanitize-recover=all -fno-omit-frame-pointer -Wno-maybe-uninitialized)
+target_compile_options(lewis_options INTERFACE
+  "$<${sanitized}:$<IF:${kernels},-O1,-Og>;-g1;-fsanitize=address,undefined;-fno-sanitize=null,vptr,object-size,pointer-overflow;${checks}>")
 if(LEWIS_SANITIZE)
-  # -Og and fewer checks save a third of the build. AddressSanitizer sees what null, object-size and
-  # pointer-overflow would see, and vptr concerns casts between classes, which this program does not
-  # use. g++ 12 reports uninitialized values in its own <regex>.
-  set(plain $<BOOL:$<TARGET_PROPERTY:LEWIS_PLAIN>>)
-  set(checks -fsanitize=${LEWIS_SANITIZE} -fno-sanitize=null,vptr,object-size,pointer-overflow
-      -fno-sanitize-recover=all -fno-omit-frame-pointer)
-  target_compile_options(lewis_options INTERFACE
-    $<IF:${plain},-O2,$<IF:${kernels},-O1,-Og>> "$<$<NOT:${plain}>:${checks}>" -Wno-maybe-uninitialized)
+  target_compile_options(lewis_options INTERFACE $<IF:${kernels},-O1,-Og> -fsanitize=${LEWIS_SANITIZE} ${checks})
   target_link_options(lewis_options INTERFACE -fsanitize=${LEWIS_SANITIZE})
 endif()
 

@@ -13,6 +13,7 @@
 #include <string>
 
 #include "base/json.h"
+#include "programs.h"
 #include "snapshot.h"
 #include "temp_dir.h"
 
@@ -28,7 +29,7 @@ inline Run run_lewis(const std::filesystem::path& scratch, const std::string& ar
                      const std::filesystem::path& working_directory = LEWIS_SOURCE) {
   const std::string err = (scratch / "stderr.txt").string();
   const std::string command = "cd '" + working_directory.string() + "' && LEWIS_CACHE='" +
-                              (scratch / "cache").string() + "' '" + LEWIS_BINARY + "' " +
+                              (scratch / "cache").string() + "' '" + lewis_program() + "' " +
                               arguments + " 2>'" + err + "' </dev/null";
   Run run;
   FILE* pipe = popen(command.c_str(), "r");

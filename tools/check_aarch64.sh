@@ -10,5 +10,5 @@ cd "$(dirname "$0")/.."
 sources=$(for room; do find "src/$room" -name '*.cc' | sort; done)
 echo "$sources" |
   xargs -P "${JOBS:-1}" -n 1 aarch64-linux-gnu-g++ -std=c++20 -fsyntax-only -Wall -Wextra -Werror \
-    -Wno-missing-field-initializers -DLEWIS_VECTORIZED= -Isrc -Iinclude \
+    -Wno-missing-field-initializers -DLEWIS_VECTORIZED= -DOPENSSL_SUPPRESS_DEPRECATED -Isrc -Iinclude \
     -idirafter /usr/include -idirafter "/usr/include/$(uname -m)-linux-gnu"

@@ -156,16 +156,35 @@ struct MergeJob {
   GuidanceOptions guidance{};  // its max_memory holds for the merge as well
 };
 
-struct MergeResult {
-  std::filesystem::path out;
+// One of several models that a recipe makes (outputs), and the share that each model has in it.
+// Models without a share are left out.
+struct OutputWeights {
+  std::string name, words;  // words: how the weights were made, one line
+  std::vector<std::pair<std::string, double>> shares;
+};
+struct MergedOutput {
+  OutputWeights weights;
+  std::filesystem::path out;  // OUT/NAME
   MergeReport tensors;
-  size_t guided_models = 0;      // whose densities were found by calibration
-  std::string compute;           // as in PlanResult
-  double seconds = 0;            // without the report
-  std::filesystem::path report;  // empty: none was written
-  bool was_complete = false;     // by an earlier run of the same job; nothing was merged
+  bool was_complete = false;  // as in MergeResult
+  std::filesystem::path report;
 };
 
+struct MergeResult {
+  std::filesystem::path out;
+  MergeReport tensors;       // of all outputs, where there are some; bytes are read once for all
+  size_t guided_models = 0;  // whose densities were found by calibration
+  std::string compute;       // as in PlanResult
+  double seconds = 0;        // without the report
+  std::filesystem::path report;       // empty: none was written
+  bool was_complete = false;          // by an earlier run of the same job; nothing was merged
+  std::vector<MergedOutput> outputs;  // of a recipe with outputs: each is a model in OUT/NAME
+};
+
+// A recipe with outputs is merged in one pass: OUT is a folder of models then, each of which
+// appears when it is complete, and those that are complete already are left as they are with
+// `resume`.
+//
 // Calibrates and plans if the recipe asks for it, merges, refines if it asks for it. Throws
 // Error(kUsage): OUT exists, or lies inside a model; Error(kInput): models that do not fit
 // together, a value that is not finite; Error(kResource): disk or max_memory is too little. After
@@ -184,6 +203,7 @@ struct MergeForecast {
   double read_speed = 0, write_speed = 0;  // bytes per second
   double seconds = 0;                      // of the merge, without calibration and refinement
   uint64_t disk_free = 0;
+  std::vector<OutputWeights> outputs;
 };
 // Checks all that merge() can check before it reads weights, and throws as it does.
 LEWIS_API MergeForecast forecast(const MergeJob& job, const RunContext& run = {});

@@ -54,7 +54,7 @@ struct SharedJob {
   RunResources& run;
 
   PiecesFolder folder() const {
-    return {options.cache, cost.key, cost.sequences_hash, cost.piece_tokens.size()};
+    return {options.cache, cost.key, cost.piece_tokens.size()};
   }
   bool is_complete() const { return is_cached(options.cache, cost.key); }
   bool is_whole() const { return job.protocol == Protocol::kReference; }

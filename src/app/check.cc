@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "app/output_weights.h"
 #include "app/tokenizers.h"
 #include "base/error.h"
 #include "io/compare.h"
@@ -68,8 +69,11 @@ std::vector<std::string> notes_on_model(const Checkpoint& checkpoint, const Thre
 
 RecipeCheck check_recipe(const Recipe& recipe, Threads& threads) {
   check_plan_settings(recipe);
-  const MergeInputs inputs(recipe, open_options(threads));
+  OpenOptions options = open_options(threads);
+  options.outputs = true;
+  const MergeInputs inputs(recipe, options);
   RecipeCheck check;
+  for (size_t i = 0; i < recipe.outputs.size(); ++i) check.outputs.push_back(weights_of(recipe, i));
   check.warnings = inputs.warnings();
   for (std::string& line : check_companions(inputs, true))
     check.warnings.push_back(std::move(line));

@@ -21,7 +21,8 @@ struct RecipeCheck {
     std::optional<double> cosine_to_base, relative_task_vector;
   };
   std::vector<Model> models;
-  size_t tensors = 0;      // of the output
+  size_t tensors = 0;  // of the output
+  std::vector<OutputWeights> outputs;
   int64_t vocabulary = 0;  // rows of the embeddings, where a tokenizer setting changes them
   std::vector<std::string> warnings;  // one line each
 };

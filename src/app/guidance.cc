@@ -24,7 +24,17 @@ ComputeType compute_type_of(Protocol protocol, const GuidanceOptions& options) {
   return protocol == Protocol::kReference ? ComputeType::kF32 : options.compute;
 }
 
-StatisticsKey key_of(const CalibrationJob& job, const RunningModel& model) {
+std::vector<std::vector<int32_t>> sequences_of(const CalibrationJob& job, const RunningModel& model,
+                                               const NoteFn& note = {}) {
+  std::vector<std::vector<int32_t>> sequences;
+  for (TokenSequence& s : text_of(job.text, model, job.protocol == Protocol::kReference, note)) {
+    sequences.push_back(std::move(s.ids));
+  }
+  return sequences;
+}
+
+StatisticsKey key_of(const CalibrationJob& job, const RunningModel& model,
+                     std::span<const std::vector<int32_t>> sequences) {
   StatisticsKey key;
   key.model = job.model.model;
   key.model_hash = model.input.fingerprint();
@@ -39,20 +49,12 @@ StatisticsKey key_of(const CalibrationJob& job, const RunningModel& model) {
   key.samples = job.text.samples;
   key.seed = job.text.seed;
   key.max_tokens = job.text.max_tokens;
+  key.sequences_hash = hash_sequences(sequences);
   key.protocol = job.protocol;
   key.skip_first_token = job.skip_first_token;
   key.compute = model.backend->compute_type();
   key.magnitudes = job.magnitudes;
   return key;
-}
-
-std::vector<std::vector<int32_t>> sequences_of(const CalibrationJob& job, const RunningModel& model,
-                                               const NoteFn& note = {}) {
-  std::vector<std::vector<int32_t>> sequences;
-  for (TokenSequence& s : text_of(job.text, model, job.protocol == Protocol::kReference, note)) {
-    sequences.push_back(std::move(s.ids));
-  }
-  return sequences;
 }
 
 // Progress under the job's name.
@@ -76,32 +78,6 @@ CalibrateOptions calibrate_options(const CalibrationJob& job, uint64_t max_memor
   return options;
 }
 
-Statistics compute(const CalibrationJob& job, const RunningModel& model, uint64_t max_memory,
-                   const ProgressFn& progress) {
-  const CalibrateOptions options = calibrate_options(job, max_memory, progress);
-  std::vector<std::string> notes;
-  const auto sequences =
-      sequences_of(job, model, [&](const std::string& line) { notes.push_back(line); });
-  Statistics statistics = calibrate(*model.transformer, sequences, options);
-  statistics.notes = std::move(notes);
-  return statistics;
-}
-
-// The notes on the text. Those from the cache may name its file as an earlier run did.
-std::vector<std::string> notes_of(const Statistics& statistics, const std::string& data) {
-  std::vector<std::string> notes = statistics.notes;
-  const auto origin = statistics.origin.find("data");
-  if (origin == statistics.origin.end() || origin->second.empty()) return notes;
-  const std::string& before = origin->second;
-  for (std::string& line : notes) {
-    for (size_t at = line.find(before); at != std::string::npos;
-         at = line.find(before, at + data.size()))
-      line.replace(at, before.size(), data);
-  }
-  return notes;
-}
-
-// The result from the cache, or else from `work`.
 CalibrationResult kept(const StatisticsKey& key, const std::filesystem::path& cache,
                        const std::function<Statistics()>& work) {
   if (cache.empty()) {
@@ -172,11 +148,18 @@ CalibrationResult run_calibration(const CalibrationJob& job, const GuidanceOptio
                                   Threads& threads, const ProgressFn& progress) {
   const auto model = RunningModel::open(opened(job, threads), threads, needs_tokenizer(job),
                                         compute_type_of(job.protocol, options));
-  const auto work = [&] { return compute(job, *model, options.max_memory, progress); };
-  CalibrationResult result = kept(key_of(job, *model), options.cache, work);
+  std::vector<std::string> notes;
+  const auto sequences =
+      sequences_of(job, *model, [&](const std::string& line) { notes.push_back(line); });
+  const auto work = [&] {
+    Statistics statistics = calibrate(*model->transformer, sequences,
+                                      calibrate_options(job, options.max_memory, progress));
+    statistics.notes = notes;
+    return statistics;
+  };
+  CalibrationResult result = kept(key_of(job, *model, sequences), options.cache, work);
   result.notes = model->input.notes;
-  std::ranges::copy(notes_of(result.statistics, job.text.data.string()),
-                    std::back_inserter(result.notes));
+  std::ranges::move(notes, std::back_inserter(result.notes));
   return result;
 }
 
@@ -237,11 +220,12 @@ CalibrationResult run_comparison(const CalibrationJob& job, const RecipeModel& b
   std::vector<std::string> notes = b->input.notes;
   const NoteFn note = [&](const std::string& line) { notes.push_back(line); };
   tell_all(note, e->input.notes);
-  if (sequences_of(job, *b, note) != sequences_of(job, *e, note)) {
+  const auto sequences = sequences_of(job, *b, note);
+  if (sequences != sequences_of(job, *e, note)) {
     throw input_error("{} and {} read {} as other tokens: their outputs cannot be compared",
                       b->input.label(), e->input.label(), job.text.data.string());
   }
-  StatisticsKey key = key_of(job, *b);
+  StatisticsKey key = key_of(job, *b, sequences);
   key.expert_hash = e->input.fingerprint();
   CalibrationResult result = kept(key, options.cache, [&] {
     CalibrateOptions how;
@@ -251,8 +235,7 @@ CalibrationResult run_comparison(const CalibrationJob& job, const RecipeModel& b
     const std::string what =
         fmt::format("compare {} and", std::filesystem::path(base.model).filename().string());
     how.progress = named(progress, what, job);
-    return output_changes(*b->transformer, *e->transformer, *e->backend, sequences_of(job, *e),
-                          how);
+    return output_changes(*b->transformer, *e->transformer, *e->backend, sequences, how);
   });
   result.notes = std::move(notes);
   return result;
@@ -470,8 +453,7 @@ CalibrationCost calibration_cost(const CalibrationJob& job, const GuidanceOption
     uint64_t& tokens = cost.piece_tokens.emplace_back(0);
     for (size_t s = pieces[piece]; s < pieces[piece + 1]; ++s) tokens += sequences[s].size();
   }
-  cost.key = key_of(job, *model);
-  cost.sequences_hash = hash_sequences(sequences);
+  cost.key = key_of(job, *model, sequences);
   return cost;
 }
 

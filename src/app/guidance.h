@@ -78,8 +78,7 @@ struct CalibrationCost {
   double operations = 0;    // of floating point: two per weight and token that goes through it
   // By piece (calibrate/pieces.h). The protocol reference has one.
   std::vector<uint64_t> piece_tokens;
-  StatisticsKey key;           // of the result
-  std::string sequences_hash;  // of the text as it is fed
+  StatisticsKey key;  // of the result
 };
 // Of calibration_jobs(recipe), in its order.
 std::vector<CalibrationCost> calibration_costs(const Recipe& recipe, const GuidanceOptions& options,

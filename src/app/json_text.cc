@@ -2,6 +2,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "app/output_weights.h"
 #include "app/totals.h"
 #include "base/build.h"
 #include "base/dump_json.h"
@@ -155,6 +156,19 @@ std::string json_text(const MergeResult& r) {
                {"complete", t.complete},
                {"shards_left", t.shards_left}};
   if (!r.report.empty()) json["report"] = r.report.string();
+  for (const MergedOutput& output : r.outputs) {
+    Json one = to_json(output.weights);
+    one["out"] = output.out.string();
+    one["merged"] = output.tensors.merged;
+    one["copied"] = output.tensors.copied;
+    one["resumed"] = output.tensors.resumed;
+    one["bytes_written"] = output.tensors.bytes_written;
+    one["shards"] = output.tensors.shards;
+    one["was_complete"] = output.was_complete;
+    one["complete"] = output.tensors.complete;
+    if (!output.report.empty()) one["report"] = output.report.string();
+    json["outputs"].push_back(std::move(one));
+  }
   return dump_json(json, 2);
 }
 
@@ -170,6 +184,7 @@ std::string json_text(const MergeForecast& f) {
                {"seconds", f.seconds}};
   if (f.cost.bytes_fetched > 0) json["bytes_fetched"] = f.cost.bytes_fetched;
   if (f.refinement) json["refinement"] = to_json(*f.refinement);
+  for (const OutputWeights& output : f.outputs) json["outputs"].push_back(to_json(output));
   if (!f.warnings.empty()) json["warnings"] = f.warnings;
   return dump_json(json, 2);
 }

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "app/guidance.h"
+#include "app/output_weights.h"
 #include "app/outputs.h"
 #include "app/refinement.h"
 #include "app/run.h"
@@ -18,6 +19,7 @@
 #include "merge/inputs.h"
 #include "merge/model_origin.h"
 #include "merge/public_names.h"
+#include "recipe/outputs.h"
 #include "text/line_reader.h"
 
 namespace lewis {
@@ -78,12 +80,18 @@ std::filesystem::path beside(const std::filesystem::path& out, std::string_view 
 // What an interrupted run leaves: the refined blocks, and the shards that are finished.
 constexpr std::string_view kRefinedPartial = ".refined.partial", kPartial = ".partial";
 
+// A model that the job writes: OUT, or one of the recipe's outputs.
+struct WantedModel {
+  std::filesystem::path out;
+  std::string job;            // a hash of all that was asked for
+  bool was_complete = false;  // `out` is what this job made before
+};
+
 // The recipe as this job wants it, with everything checked that can be before weights are read.
 struct CheckedRecipe {
   Recipe recipe;
   MergeCost cost;
-  std::string job;            // a hash of all that was asked for
-  bool was_complete = false;  // OUT is what this job made before
+  std::vector<WantedModel> models;  // one, or as Recipe::outputs
 };
 
 void add_data_hashes(const Recipe& recipe, Json& hashes) {
@@ -103,20 +111,24 @@ void add_data_hashes(const Recipe& recipe, Json& hashes) {
 }
 
 // All that decides the bytes of OUT, known before the calibration.
-std::string hash_of_job(const MergeJob& job, const Recipe& recipe, const MergePreview& preview) {
-  Json all = {{"plan", preview.plan},
-              {"compute", static_cast<int>(job.guidance.compute)},
-              {"data", Json::array()}};
+std::string hash_of_job(const MergeJob& job, const Recipe& recipe, const std::string& plan) {
+  Json all = {
+      {"plan", plan}, {"compute", static_cast<int>(job.guidance.compute)}, {"data", Json::array()}};
   add_data_hashes(recipe, all["data"]);
   return sha256_hex(dump_json(all));
 }
 
-// Returns whether OUT is what the same job made before, as far as can be seen without reading its
-// weights. Throws where OUT is of another job, or was changed since.
-bool is_complete(const MergeJob& job, const std::string& hash) {
-  // Of several workers, the last may have completed it before this one began.
-  if (!is_in_parts(job) && (!job.resume || job.require_partial || job.force)) return false;
-  const std::filesystem::path file = job.out / kManifestName;
+// Returns whether a model is what the same job made before, as far as can be seen without reading
+// its weights. Throws where it is of another job, or was changed since.
+bool is_complete(const MergeJob& job, const WantedModel& model) {
+  const auto& [out, hash, _] = model;
+  // Of several workers, the last may have completed it before this one began; of several outputs,
+  // some may be complete when a run is interrupted.
+  const bool several = !needed(job.recipe).outputs.empty();
+  const bool resumes = job.resume || (several && job.require_partial);
+  if (!is_in_parts(job) && (!resumes || (job.require_partial && !several) || job.force))
+    return false;
+  const std::filesystem::path file = out / kManifestName;
   if (!std::filesystem::exists(file)) return false;
   const Manifest manifest = read_manifest(file);
   if (!manifest.about->contains("job") || (*manifest.about)["job"] != hash) {
@@ -124,34 +136,80 @@ bool is_complete(const MergeJob& job, const std::string& hash) {
     throw usage_error(
         "{}: exists already, and is of another merge: its recipe, models, data, options or version "
         "of lewis differ; --force replaces it",
-        job.out.string());
+        out.string());
   }
-  verify_sizes(job.out);
+  verify_sizes(out);
   return true;
+}
+
+// Where the models of the job are, and what was asked of each.
+std::vector<WantedModel> wanted_models(const MergeJob& job, const Recipe& recipe,
+                                       const std::vector<std::string>& plans) {
+  std::vector<WantedModel> models;
+  for (size_t i = 0; i < plans.size(); ++i) {
+    models.push_back({recipe.outputs.empty() ? job.out : folder_of_output(job.out, recipe, i),
+                      hash_of_job(job, recipe, plans[i])});
+    WantedModel& model = models.back();
+    model.was_complete = is_complete(job, model);
+    try {
+      MergeOptions options = options_of(job);
+      options.out = model.out;
+      if (!model.was_complete) check_merge_target(recipe, options);
+    } catch (const Error&) {
+      // Another worker may have completed it since.
+      model.was_complete = is_in_parts(job) && is_complete(job, model);
+      if (!model.was_complete) throw;
+    }
+  }
+  return models;
+}
+
+// What only a recipe with outputs may be asked for, or must not.
+void check_several(const MergeJob& job, const Recipe& recipe) {
+  if (recipe.outputs.empty()) return;
+  for (const std::string_view file : {kManifestName, std::string_view("config.json")}) {
+    if (std::filesystem::exists(job.out / file)) {
+      throw usage_error(
+          "{}: is a model (it has {}); the recipe has outputs, so OUT is the folder "
+          "that their folders are made in",
+          job.out.string(), file);
+    }
+  }
+  if (job.report && !job.report->empty()) {
+    throw usage_error(
+        "--report {}: every output has a page of its own, OUT/NAME/report.html; give "
+        "--report without a file",
+        job.report->string());
+  }
+}
+
+// Whether an earlier run has left something to go on with.
+bool is_begun(const MergeJob& job, const Recipe& recipe) {
+  const auto begun = [](const std::filesystem::path& out) {
+    return std::filesystem::exists(beside(out, kPartial)) ||
+           std::filesystem::exists(beside(out, kRefinedPartial));
+  };
+  if (recipe.outputs.empty()) return begun(job.out);
+  for (size_t i = 0; i < recipe.outputs.size(); ++i) {
+    if (begun(folder_of_output(job.out, recipe, i))) return true;
+  }
+  return false;
 }
 
 // Before the calibration, which may take an hour. Tells the notes on the merge.
 CheckedRecipe checked(const MergeJob& job, RunResources& run) {
-  CheckedRecipe c{needed(job.recipe), {}, "", false};
+  CheckedRecipe c{needed(job.recipe), {}, {}};
   if (job.no_guidance) c.recipe.lewis.reset();
   check_plan_settings(c.recipe);
   check_part(job, c.recipe);
-  if (job.require_partial && !std::filesystem::exists(beside(job.out, kPartial)) &&
-      !std::filesystem::exists(beside(job.out, kRefinedPartial))) {
+  check_several(job, c.recipe);
+  if (job.require_partial && !is_begun(job, c.recipe)) {
     throw usage_error("{}: there is nothing to resume", beside(job.out, kPartial).string());
   }
   const MergeOptions options = options_of(job);
   const MergePreview preview = preview_merge(c.recipe, options, run.threads);
   c.cost = preview.cost;
-  c.job = hash_of_job(job, c.recipe, preview);
-  c.was_complete = is_complete(job, c.job);
-  try {
-    if (!c.was_complete) check_merge_target(c.recipe, options);
-  } catch (const Error&) {
-    // Another worker may have completed it since.
-    c.was_complete = is_in_parts(job) && is_complete(job, c.job);
-    if (!c.was_complete) throw;
-  }
+  c.models = wanted_models(job, c.recipe, preview.plans);
   tell_all(run.note, preview.notes);
   return c;
 }
@@ -237,25 +295,115 @@ void check_outputs(const MergeJob& job) {
 
 namespace {
 
-std::filesystem::path report_of(const MergeJob& job, const RunContext& context) {
+std::filesystem::path report_of(const MergeJob& job, const WantedModel& model,
+                                const RecipePtr& recipe, const RunContext& context) {
   if (!job.report) return "";
   const ReportJob page{
-      .out = job.out, .file = *job.report, .recipe = job.recipe, .guidance = job.guidance};
+      .out = model.out, .file = *job.report, .recipe = recipe, .guidance = job.guidance};
   return report(page, context).report;
 }
 
+// What the run that made a model says of it.
+std::optional<RunRecord> record_before(const WantedModel& model) {
+  const std::filesystem::path file = model.out / kRunRecordName;
+  return std::filesystem::exists(file) ? std::optional(read_run_record(file)) : std::nullopt;
+}
+
 // The result of the run that made OUT.
-MergeResult result_before(const MergeJob& job, const RunContext& context) {
+MergeResult result_before(const MergeJob& job, const WantedModel& model,
+                          const RunContext& context) {
   MergeResult result;
   result.out = job.out;
   result.was_complete = true;
-  if (std::filesystem::exists(job.out / kRunRecordName)) {
-    const RunRecord record = read_run_record(job.out / kRunRecordName);
-    result.tensors = record.merge;
-    result.guided_models = record.guidance.size();
-    result.compute = record.compute;
+  if (const auto record = record_before(model)) {
+    result.tensors = record->merge;
+    result.guided_models = record->guidance.size();
+    result.compute = record->compute;
   }
-  result.report = report_of(job, context);
+  result.report = report_of(job, model, job.recipe, context);
+  return result;
+}
+
+// The options with which one model of the job is merged. Its record calls on all that is named.
+MergeOptions options_of(const MergeJob& job, const WantedModel& model, const Recipe& recipe,
+                        const Guidance& guidance, RunResources& run, RunClock& clock) {
+  MergeOptions options = options_of(job);
+  options.out = model.out;
+  options.job = model.job;
+  options.run_record = [&job, recipe, &guidance, &run, &clock](const MergeReport& so_far) {
+    tell_all(run.note, so_far.warnings);
+    return record_text(job, recipe, guidance, so_far, run, clock);
+  };
+  return options;
+}
+
+void add(const MergeReport& one, MergeReport& all) {
+  all.merged += one.merged;
+  all.copied += one.copied;
+  all.resumed += one.resumed;
+  all.parameters += one.parameters;
+  all.bytes_read = std::max(all.bytes_read, one.bytes_read);
+  all.bytes_written += one.bytes_written;
+  all.shards += one.shards;
+  all.complete = all.complete && one.complete;
+  all.all_shards += one.all_shards;
+  all.shards_left += one.shards_left;
+}
+
+// A folder that is there for the length of a merge, unless something stands in it then.
+class OutputsFolder {
+ public:
+  explicit OutputsFolder(std::filesystem::path folder)
+      : folder_(std::move(folder)), existed_(std::filesystem::exists(folder_)) {}
+  ~OutputsFolder() {
+    std::error_code ignored;
+    if (!existed_) std::filesystem::remove(folder_, ignored);  // only where it is empty
+  }
+  OutputsFolder(const OutputsFolder&) = delete;
+  OutputsFolder& operator=(const OutputsFolder&) = delete;
+
+ private:
+  std::filesystem::path folder_;
+  bool existed_;
+};
+
+// All outputs of the recipe that are not complete, in one pass.
+MergeResult merge_several(const MergeJob& job, const CheckedRecipe& wanted, RunResources& run,
+                          RunClock& clock, const RunContext& context) {
+  const Recipe& recipe = wanted.recipe;
+  const Guidance guidance{};
+  const OutputsFolder folder(job.out);
+  std::vector<OutputJob> jobs;
+  MergeResult result;
+  result.out = job.out;
+  for (size_t i = 0; i < wanted.models.size(); ++i) {
+    const WantedModel& model = wanted.models[i];
+    MergedOutput& output = result.outputs.emplace_back();
+    output.weights = weights_of(recipe, i);
+    output.out = model.out;
+    output.was_complete = model.was_complete;
+    if (model.was_complete) {
+      if (const auto record = record_before(model)) output.tensors = record->merge;
+      continue;
+    }
+    jobs.push_back({i, options_of(job, model, recipe_of_output(recipe, i), guidance, run, clock)});
+    jobs.back().options.progress = clock.watch(run.progress);
+    jobs.back().options.require_partial = false;
+  }
+  result.was_complete = jobs.empty();
+  if (!jobs.empty()) {
+    const std::vector<MergeReport> reports = merge_outputs(recipe, jobs, run.threads);
+    for (size_t i = 0; i < jobs.size(); ++i) result.outputs[jobs[i].output].tensors = reports[i];
+  }
+  for (size_t i = 0; i < result.outputs.size(); ++i) {
+    MergedOutput& output = result.outputs[i];
+    tell_all(run.note, output.tensors.warnings);
+    add(output.tensors, result.tensors);
+    const auto one = std::make_shared<const Recipe>(recipe_of_output(recipe, i));
+    if (output.tensors.complete) output.report = report_of(job, wanted.models[i], one, context);
+  }
+  result.tensors.warnings = *run.notes;
+  result.seconds = clock.now();
   return result;
 }
 
@@ -266,19 +414,17 @@ MergeResult merge(const MergeJob& job, const RunContext& context) {
   check_outputs(job);
   RunResources run(context);
   const CheckedRecipe wanted = checked(job, run);
-  if (wanted.was_complete) return result_before(job, context);
   const Recipe& recipe = wanted.recipe;
+  const bool several = !recipe.outputs.empty();
+  const WantedModel& model = wanted.models[0];
+  if (!several && model.was_complete) return result_before(job, model, context);
   clock.end_phase("open the models and check");
   tell_licence(recipe, context);
+  if (several) return merge_several(job, wanted, run, clock, context);
   const ProgressFn watched = clock.watch(run.progress);
   const Guidance guidance = guide(recipe, job.guidance, run.threads, watched, run.note);
-  MergeOptions options = options_of(job);
-  options.job = wanted.job;
+  MergeOptions options = options_of(job, model, recipe, guidance, run, clock);
   options.progress = watched;
-  options.run_record = [&](const MergeReport& so_far) {
-    tell_all(run.note, so_far.warnings);
-    return record_text(job, recipe, guidance, so_far, run, clock);
-  };
   const auto refinement = refine_if_asked(options, guidance.recipe, run);
   if (refinement) tell_all(run.note, describe(refinement->report));
   MergeResult result;
@@ -289,17 +435,18 @@ MergeResult merge(const MergeJob& job, const RunContext& context) {
   result.guided_models = guidance.plans.size();
   result.compute = calibration_type(guidance, recipe, job.guidance);
   result.seconds = clock.now();
-  if (result.tensors.complete) result.report = report_of(job, context);
+  if (result.tensors.complete) result.report = report_of(job, model, job.recipe, context);
   return result;
 }
 
 MergeForecast forecast(const MergeJob& job, const RunContext& context) {
   RunResources run(context);
-  const auto [recipe, cost, hash, was_complete] = checked(job, run);
+  const auto [recipe, cost, models] = checked(job, run);
   read_texts(recipe, job.guidance, run.threads, run.note);
   MergeForecast f;
   f.out = job.out;
   f.cost = cost;
+  for (size_t i = 0; i < recipe.outputs.size(); ++i) f.outputs.push_back(weights_of(recipe, i));
   if (refines(recipe)) {
     f.refinement =
         refinement_cost(recipe, job.seed, job.guidance.max_memory, run.threads, run.note);
@@ -322,8 +469,15 @@ std::vector<std::string> explain(const MergeJob& job, const std::string& tensor,
   RunResources run(context);
   const Recipe recipe = checked(job, run).recipe;
   const Guidance guidance = guide(recipe, job.guidance, run.threads, run.progress, run.note);
+  std::vector<std::string> lines;
+  for (size_t i = 0; i < recipe.outputs.size(); ++i) {
+    const MergeInputs inputs(recipe_of_output(recipe, i), open_options(run.threads, job.seed));
+    lines.push_back("output " + recipe.outputs[i].name);
+    std::ranges::copy(inputs.explain(inputs.tensor(tensor)), std::back_inserter(lines));
+  }
+  if (!recipe.outputs.empty()) return lines;
   const MergeInputs inputs(guidance.recipe, open_options(run.threads, job.seed));
-  std::vector<std::string> lines = inputs.explain(inputs.tensor(tensor));
+  lines = inputs.explain(inputs.tensor(tensor));
   if (refines(recipe))
     lines.push_back("All of this is before refinement, which solves linear layers anew.");
   return lines;

@@ -12,11 +12,9 @@ namespace lewis {
 
 namespace fs = std::filesystem;
 
-PiecesFolder::PiecesFolder(const fs::path& cache, StatisticsKey key,
-                           const std::string& sequences_hash, size_t pieces)
-    : cache_(cache), key_(std::move(key)), sequences_hash_(sequences_hash), pieces_(pieces) {
+PiecesFolder::PiecesFolder(const fs::path& cache, StatisticsKey key, size_t pieces)
+    : cache_(cache), key_(std::move(key)), pieces_(pieces) {
   StatisticsKey of_all = key_;
-  of_all.sequences_hash = sequences_hash_;
   of_all.piece = fmt::format("all/{}", pieces_);
   folder_ = cache_file(cache_, of_all).replace_extension(".pieces");
 }
@@ -25,7 +23,6 @@ std::string PiecesFolder::name_of(size_t piece) { return fmt::format("{:03}", pi
 
 StatisticsKey PiecesFolder::key_of_piece(size_t piece) const {
   StatisticsKey key = key_;
-  key.sequences_hash = sequences_hash_;
   key.piece = fmt::format("{}/{}", piece, pieces_);
   return key;
 }

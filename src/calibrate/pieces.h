@@ -19,9 +19,8 @@ namespace lewis {
 // The folder HASH.pieces in the cache: files PIECE.safetensors, and those of io/workers.h.
 class PiecesFolder {
  public:
-  // `key`: of the statistics. `sequences_hash`: hash_sequences() of the text.
-  PiecesFolder(const std::filesystem::path& cache, StatisticsKey key,
-               const std::string& sequences_hash, size_t pieces);
+  // `key`: of the statistics.
+  PiecesFolder(const std::filesystem::path& cache, StatisticsKey key, size_t pieces);
 
   const std::filesystem::path& path() const { return folder_; }
   size_t pieces() const { return pieces_; }
@@ -43,7 +42,6 @@ class PiecesFolder {
 
   std::filesystem::path cache_, folder_;
   StatisticsKey key_;
-  std::string sequences_hash_;
   size_t pieces_;
 };
 

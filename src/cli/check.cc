@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "app/output_weights.h"
 #include "base/json.h"
 #include "cli/verbs.h"
 
@@ -27,10 +28,12 @@ Json check_json(const std::filesystem::path& recipe, const RecipeCheck& check) {
     }
     models.push_back(std::move(line));
   }
-  return {{"recipe", recipe.string()},
-          {"tensors", check.tensors},
-          {"models", models},
-          {"warnings", check.warnings}};
+  Json json = {{"recipe", recipe.string()},
+               {"tensors", check.tensors},
+               {"models", models},
+               {"warnings", check.warnings}};
+  for (const OutputWeights& output : check.outputs) json["outputs"].push_back(to_json(output));
+  return json;
 }
 
 void print_check(const std::filesystem::path& recipe, const RecipeCheck& check) {
@@ -44,6 +47,8 @@ void print_check(const std::filesystem::path& recipe, const RecipeCheck& check) 
   }
   if (check.vocabulary > 0)
     write_out("another tokenizer, with {} rows of embeddings\n", check.vocabulary);
+  for (const OutputWeights& output : check.outputs)
+    write_out("output {}: {}\n", output.name, output.words);
   for (const std::string& w : check.warnings) write_out("warning: {}\n", w);
   write_out("{}: can be merged, {} tensors\n", recipe.string(), check.tensors);
 }

@@ -97,7 +97,28 @@ void print_merge(const MergeForecast& f) {
               human_seconds(f.seconds), human_bytes(static_cast<uint64_t>(f.read_speed)),
               human_bytes(static_cast<uint64_t>(f.write_speed)));
   }
+  for (const OutputWeights& output : f.outputs)
+    write_out("Output {}: {}\n", output.name, output.words);
   if (f.refinement) print_refinement_cost(f);
+}
+
+// A recipe with outputs: a line per model, and one about all.
+void print_outputs(const MergeResult& r, const MergeJob& job) {
+  for (const MergedOutput& output : r.outputs) {
+    write_out("{}: {}{}\n", output.out.string(), output.weights.words,
+              output.was_complete              ? "; is complete already"
+              : output.tensors.complete        ? ""
+              : output.tensors.shards_left > 0 ? "; other shards are not there yet"
+                                               : "; not complete");
+    if (!output.report.empty()) write_out("{}\n", output.report.string());
+  }
+  if (r.was_complete) return;
+  const MergeReport& t = r.tensors;
+  const std::string part =
+      job.part ? fmt::format("part {}/{}: ", job.part->index, job.part->count) : "";
+  write_out("{}: {}{} read once, {} written for {} models, {}\n", r.out.string(), part,
+            human_bytes(t.bytes_read), human_bytes(t.bytes_written), r.outputs.size(),
+            human_seconds(r.seconds));
 }
 
 void print_merge(const MergeResult& r) {
@@ -178,6 +199,8 @@ void run_merge(MergeArguments& o) {
   const MergeResult result = merge(o.job, run);
   if (o.common->json) {
     write_json_text(json_text(result));
+  } else if (!result.outputs.empty()) {
+    print_outputs(result, o.job);
   } else {
     o.job.part || o.job.finish ? print_part(result, o.job) : print_merge(result);
   }

@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "base/dtype.h"
+#include "compute/recurrence.h"
 
 namespace lewis {
 
@@ -59,6 +60,9 @@ struct AttentionShape {
   float scale = 0;
   int64_t window = 0;  // query i sees the last `window` of its keys; 0 means all
   float softcap = 0;   // scores become softcap * tanh(score / softcap); 0 means none
+  int64_t chunk = 0;   // query i sees no keys before the last multiple of this; 0 means all
+  // [heads]: one more score for each query of the head, which has no value; empty means none.
+  std::span<const float> sinks = {};
 };
 
 // The two values of a head that rotary embeddings turn together: (i, i + rotary / 2) or (2 i, 2 i +
@@ -102,6 +106,11 @@ class Backend {
   // out[rows, heads * head_dim] = softmax(scale * q k^T, causal) v.
   virtual void attention(const AttentionShape& shape, std::span<const AttentionRows> sequences,
                          const float* q, float* out) = 0;
+  // The gated delta rule of several heads, and the state space of several groups of heads; no two
+  // of them share a state or an output. A head's result depends neither on the others nor on the
+  // number of threads.
+  virtual void delta_rule(std::span<const DeltaHead> heads) = 0;
+  virtual void scan_states(std::span<const StateHeads> heads) = 0;
   // gate = activation(gate) * up, n values. If up is null: gate = activation(gate).
   virtual void activate(Activation activation, float* gate, const float* up, int64_t n) = 0;
   // x += y, n values.

@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 
+#include "base/config_json.h"
 #include "base/current_error.h"
 #include "base/error.h"
 #include "base/hash.h"
@@ -347,7 +348,7 @@ Checkpoint Checkpoint::open(const fs::path& folder, std::shared_ptr<const FarFil
   if (has_model_file(folder, "config.json")) {
     const std::string file = (folder / "config.json").string();
     c.config_ =
-        std::make_shared<const Json>(parse_json(read_model_file(folder, "config.json"), file));
+        std::make_shared<const Json>(parse_config(read_model_file(folder, "config.json"), file));
     if (!c.config_->is_object()) throw input_error("{}: not a JSON object", file);
   }
   return c;

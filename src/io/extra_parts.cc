@@ -28,6 +28,17 @@ constexpr auto kDropsMtp = std::to_array<std::string_view>(
 constexpr auto kTextClasses = std::to_array<std::string_view>(
     {"Qwen3_5ForCausalLM", "Qwen3_5MoeForCausalLM", "Qwen4ExpForCausalLM"});
 
+// Layers of the published models that those names are written for (transformers 5.24).
+struct DroppedLayers {
+  std::string_view model_type;
+  std::array<int64_t, 2> layers;
+};
+constexpr auto kDroppedLayers = std::to_array<DroppedLayers>({{"deepseek_v3", {61, 61}},
+                                                              {"deepseek_v32", {61, 61}},
+                                                              {"glm4_moe", {92, 46}},
+                                                              {"glm4_moe_lite", {47, 47}},
+                                                              {"glm_moe_dsa", {78, 78}}});
+
 struct Tower {
   std::string_view part, config;  // a part of a tensor's name; the key with the tower's settings
 };
@@ -91,38 +102,59 @@ std::string text_class(const Json& config) {
 
 }  // namespace
 
+bool makes_keys(std::string_view tensor) {
+  return std::ranges::any_of(
+      std::array{".k_proj.", ".v_proj.", ".k_norm.", ".v_norm."},
+      [&](std::string_view part) { return tensor.find(part) != tensor.npos; });
+}
+
 std::optional<ExtraPart> extra_part(std::string_view tensor, int64_t layers) {
   const LayerName name = split_layer(tensor);
   for (std::string_view rest = name.prefix; !rest.empty();) {
     const size_t dot = std::min(rest.find('.'), rest.size());
     const std::string_view part = rest.substr(0, dot);
     if (is_mtp_part(part))
-      return ExtraPart{false, fmt::format("multi-token prediction ({})", part), ""};
+      return ExtraPart{ExtraKind::kMtp, fmt::format("multi-token prediction ({})", part), ""};
     const auto tower = std::ranges::find(kTowers, part, &Tower::part);
     if (tower != kTowers.end())
-      return ExtraPart{true, fmt::format("the part {}", part), std::string(tower->config)};
+      return ExtraPart{ExtraKind::kTower, fmt::format("the part {}", part),
+                       std::string(tower->config)};
     rest.remove_prefix(std::min(dot + 1, rest.size()));
   }
   if (layers <= 0 || !name.layer || *name.layer < layers) return std::nullopt;
   if (!canonical_name(tensor).starts_with("layers.")) return std::nullopt;
   return ExtraPart{
-      false,
+      ExtraKind::kMtp,
       fmt::format("layers behind the {} that config.json counts (multi-token prediction)", layers),
       ""};
 }
 
 std::optional<ExtraPart> extra_part(std::string_view tensor, const Json& config) {
-  return extra_part(tensor, whole_number(text_part(config), "num_hidden_layers"));
+  const Json& text = text_part(config);
+  const int64_t layers = whole_number(text, "num_hidden_layers");
+  const int64_t shared = whole_number(text, "num_kv_shared_layers");
+  if (auto part = extra_part(tensor, layers)) return part;
+  const auto layer = tensor_layer(tensor);
+  const bool reads_others = layer && *layer < layers && *layer >= layers - shared;
+  if (!reads_others || !text_of(text, "model_type").starts_with("gemma4") || !makes_keys(tensor))
+    return std::nullopt;
+  return ExtraPart{ExtraKind::kUnreadKeys,
+                   "keys and values of layers that read those of earlier ones", ""};
 }
 
 bool is_mtp(std::string_view tensor, const Json& config) {
   const auto part = extra_part(tensor, config);
-  return part && !part->tower;
+  return part && part->kind == ExtraKind::kMtp;
 }
 
 std::string why_not_loaded(const ExtraPart& part, const Json& config) {
   if (!config.is_object() || config.empty()) return "";
-  if (!part.tower) {
+  if (part.kind == ExtraKind::kUnreadKeys) {
+    const int64_t shared = whole_number(text_part(config), "num_kv_shared_layers");
+    if (shared <= 0) return "";
+    return fmt::format("transformers drops them on load (num_kv_shared_layers = {})", shared);
+  }
+  if (part.kind == ExtraKind::kMtp) {
     return drops_mtp(config) ? fmt::format("transformers drops them on load for model_type '{}'",
                                            text_of(config, "model_type"))
                              : "transformers does not load them";
@@ -130,6 +162,13 @@ std::string why_not_loaded(const ExtraPart& part, const Json& config) {
   if (const std::string name = text_class(config); !name.empty())
     return fmt::format("config.json names {}, which drops them on load", name);
   return has(config, part.config) ? "" : fmt::format("config.json has no {}", part.config);
+}
+
+std::span<const int64_t> numbers_of_dropped_layers(const Json& config) {
+  const std::string type = text_of(config, "model_type");
+  const auto row =
+      std::ranges::find(kDroppedLayers, std::string_view(type), &DroppedLayers::model_type);
+  return row == kDroppedLayers.end() ? std::span<const int64_t>() : std::span(row->layers);
 }
 
 std::vector<std::string> mtp_promises(const Json& config) {

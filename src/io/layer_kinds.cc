@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <optional>
 #include <vector>
 
@@ -90,6 +91,12 @@ constexpr Rule kRules[] = {
      [](const Json& text, int64_t layer) {
        return sliding(!is_nth(text, "sliding_window_pattern", 6, layer));
      }},
+    {" gemma4_text gemma4 ", "layer_types",
+     [](const Json& text, int64_t layer) {
+       // transformers makes the last one see everything.
+       const bool last = layer + 1 == integer(text, "num_hidden_layers").value_or(30);
+       return sliding((layer + 1) % 6 != 0 && !last);
+     }},
     {" cohere2 exaone4 ", "layer_types",
      [](const Json& text, int64_t layer) {
        const auto window = text.find("sliding_window");
@@ -129,7 +136,9 @@ constexpr Rule kRules[] = {
      }},
     {" llama4_text llama4 ", "layer_types",
      [](const Json& text, int64_t layer) {
-       return Json(has_rope(text, layer) ? "chunked_attention" : "full_attention");
+       const auto chunk = text.find("attention_chunk_size");
+       const bool chunks = chunk == text.end() || !chunk->is_null();
+       return Json(chunks && has_rope(text, layer) ? "chunked_attention" : "full_attention");
      }},
     {" qwen3_next qwen3_5_text qwen3_5_moe_text qwen3_5 qwen3_5_moe ", "layer_types",
      [](const Json& text, int64_t layer) {
@@ -383,6 +392,56 @@ void stack_attention_types(std::span<const LayerOrigin> layers, Json& text) {
   text["attention_types"] = Json::array({Json::array({kinds, 1})});
 }
 
+// Gemma 4's settings of single layers, under the numbers of the result's.
+void stack_layer_settings(std::span<const LayerOrigin> layers, Json& text) {
+  constexpr std::string_view kKey = "per_layer_config";
+  const auto has = [&](const LayerOrigin& o) { return o.text->contains(kKey); };
+  if (std::ranges::none_of(layers, has)) return;
+  if (!std::ranges::all_of(layers, has)) {
+    throw usage_error(
+        "slices: config.json's per_layer_config has settings of single layers, but not in all "
+        "models of the slices: save them with the same version of transformers");
+  }
+  Json settings = Json::object();
+  for (size_t i = 0; i < layers.size(); ++i) {
+    for (const auto& [number, own] : layers[i].text->at(std::string(kKey)).items()) {
+      int64_t layer = -1;
+      std::from_chars(number.data(), number.data() + number.size(), layer);
+      if (layer == layers[i].layer) settings[fmt::format("{:04}", i)] = own;
+    }
+  }
+  text[std::string(kKey)] = settings;
+}
+
+// Gemma 4: transformers makes the last layer see everything, whatever config.json says.
+void check_last_layer(std::span<const LayerOrigin> layers, const Json& text) {
+  const LayerOrigin& last = layers.back();
+  if (!type_of(text).starts_with("gemma4")) return;
+  if (layer_kind(*last.text, "layer_types", last.layer) == "full_attention") return;
+  throw usage_error(
+      "slices: the last layer of a model of type '{}' is full_attention in transformers, and "
+      "layer {} of {} is not: let the slices end with a layer that is",
+      type_of(text), last.layer, last.model);
+}
+
+// Tensors that hold the rows of all layers one after the other cannot be cut here.
+void check_shared_tensors(const Json& text) {
+  if (integer(text, "num_kv_shared_layers").value_or(0) > 0 ||
+      type_of(text).starts_with("gemma3n")) {
+    throw usage_error(
+        "slices: layers of a model of type '{}' cannot be stacked: its last layers use the keys "
+        "and values of earlier ones (num_kv_shared_layers)",
+        type_of(text));
+  }
+  const bool assumed = type_of(text).starts_with("gemma4");  // 256 wide
+  if (integer(text, "hidden_size_per_layer_input").value_or(assumed ? 256 : 0) > 0) {
+    throw usage_error(
+        "slices: layers of a model of type '{}' cannot be stacked: one tensor holds the embeddings "
+        "of all its layers (hidden_size_per_layer_input)",
+        type_of(text));
+  }
+}
+
 // Returns whether every layer is at its own place, and each of a model that is described alike.
 bool is_as_it_was(std::span<const LayerOrigin> layers, const Json& text) {
   if (integer(text, "num_hidden_layers") != static_cast<int64_t>(layers.size())) return false;
@@ -421,13 +480,8 @@ void stack_layer_kinds(std::span<const LayerOrigin> layers, Json& text) {
     if (o.text == &text) o.text = &original;
   }
   if (is_as_it_was(origins, original)) return;
-  if (integer(text, "num_kv_shared_layers").value_or(0) > 0 ||
-      type_of(text).starts_with("gemma3n")) {
-    throw usage_error(
-        "slices: layers of a model of type '{}' cannot be stacked: its last layers use the keys "
-        "and values of earlier ones (num_kv_shared_layers)",
-        type_of(text));
-  }
+  check_shared_tensors(original);
+  check_last_layer(origins, original);
   std::vector<std::string> done;
   for (const std::string_view key : kLists) {
     const Rule* rule = find_rule(original, key);
@@ -439,6 +493,7 @@ void stack_layer_kinds(std::span<const LayerOrigin> layers, Json& text) {
   stack_index_lists(origins, done, text);
   stack_moe_step(origins, done, text);
   stack_attention_types(origins, text);
+  stack_layer_settings(origins, text);
   stack_dense_layers(origins, text);
   check_number_rules(origins, done, text);
   text["num_hidden_layers"] = origins.size();

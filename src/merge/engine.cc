@@ -1,11 +1,13 @@
 #include "merge/engine.h"
 
 #include <algorithm>
+#include <deque>
 #include <future>
 #include <iterator>
 #include <map>
 #include <memory>
 #include <set>
+#include <unordered_map>
 
 #include "base/build.h"
 #include "base/dump_json.h"
@@ -23,16 +25,33 @@
 #include "merge/model_card.h"
 #include "merge/tensor/merge_tensor.h"
 #include "merge/tensor/streaming.h"
+#include "recipe/outputs.h"
 
 namespace lewis {
 namespace {
 
+// One of the models that are written, and what is told about it.
+struct Share {
+  size_t result = 0;  // of MergeInputs::results()
+  TensorWriter* writer = nullptr;
+  MergeReport* report = nullptr;
+};
+
+// A tensor that is to be merged, with the shares that want it.
+struct Step {
+  struct Place {
+    size_t share = 0, tensor = 0;  // into the shares, and into TensorWriter::tensors()
+  };
+  const OutputTensor* tensor = nullptr;
+  std::vector<Place> places;
+};
+
 // One tensor on its way through read, merge and write. Two take turns: while one is merged, the
-// inputs of the next are read into the other, and the result of the last is written from it.
+// inputs of the next are read into the other, and the results of the last are written from it.
 struct Station {
-  std::vector<PageBuffer> in;  // per model
-  PageBuffer out;
-  size_t tensor = 0;  // of TensorWriter::tensors()
+  std::vector<PageBuffer> in;                       // per model
+  std::vector<PageBuffer> out;                      // per place of the step
+  std::vector<std::span<const std::byte>> results;  // in them
   std::vector<StoredTensor> inputs;
   std::future<void> reading, writing;  // under way
   // Threads that still read or write must end before their buffers go.
@@ -53,44 +72,43 @@ uint64_t bytes_read_for(const OutputTensor& tensor) {
   return bytes;
 }
 
-// Bytes of a tensor with all its inputs.
-uint64_t whole_bytes(const OutputTensor& tensor) {
-  uint64_t bytes = byte_size(tensor.info);
+// Bytes of a tensor with all its inputs and results.
+uint64_t whole_bytes(const OutputTensor& tensor, size_t results) {
+  uint64_t bytes = results * byte_size(tensor.info);
   for (const MergeSource& s : tensor.sources()) bytes += byte_size(*s.tensor);
   return bytes;
 }
 
-// How much of a tensor is in memory, its inputs and its result together.
+// How much of a tensor is in memory, its inputs and its results together.
 struct MemoryPlan {
   uint64_t whole = 512 << 20;  // tensors up to this size whole, two at a time
   uint64_t block = 128 << 20;  // of larger ones, two blocks at a time
   uint64_t ahead = 256 << 20;  // bytes that come from the network before they are needed
 };
 
-int64_t block_elements(const OutputTensor& tensor, uint64_t block_bytes) {
-  uint64_t bytes_per_element = dtype_size(tensor.info.dtype);
+int64_t block_elements(const OutputTensor& tensor, size_t results, uint64_t block_bytes) {
+  uint64_t bytes_per_element = results * dtype_size(tensor.info.dtype);
   for (const MergeSource& s : tensor.sources()) bytes_per_element += dtype_size(s.tensor->dtype);
   return std::max<int64_t>(1, static_cast<int64_t>(block_bytes / bytes_per_element));
 }
 
 class Merge {
  public:
+  // The shares' writers have the same tensors, or some of them.
   Merge(const MergeInputs& inputs, const ProgressFn& progress, const MemoryPlan& memory,
-        TensorWriter& writer, Threads& threads)
-      : inputs_(inputs), progress_(progress), memory_(memory), writer_(writer), threads_(threads) {}
+        std::vector<Share> shares, Threads& threads)
+      : inputs_(inputs),
+        progress_(progress),
+        memory_(memory),
+        shares_(std::move(shares)),
+        threads_(threads) {}
 
   // `spool`: a folder for bytes that came from the network and are too many for the memory.
-  void run(MergeReport& report, const std::filesystem::path& spool) {
-    std::vector<size_t> todo;  // without what an earlier run has finished
-    for (size_t i = 0; i < writer_.tensors().size(); ++i) {
-      if (writer_.is_done(i)) {
-        ++report.resumed;
-        report.resumed_tensors.push_back(writer_.tensors()[i].name);
-        continue;
-      }
-      todo.push_back(i);
-      total_ += bytes_read_for(output(i)) + byte_size(writer_.tensors()[i]);
-      far_.add(output(i), !is_whole(i));
+  void run(const std::filesystem::path& spool) {
+    const std::vector<Step> todo = steps();
+    for (const Step& step : todo) {
+      total_ += cost_of(step);
+      far_.add(*step.tensor, !is_whole(step));
     }
     far_.begin({memory_.ahead, spool});
     for (size_t i = 0; i < todo.size();) {
@@ -98,93 +116,140 @@ class Merge {
       size_t end = i;
       while (end < todo.size() && is_whole(todo[end]) == whole) ++end;
       const auto part = std::span(todo).subspan(i, end - i);
-      whole ? run_whole(part, i, report) : run_in_blocks(part, i, report);
+      whole ? run_whole(part, i) : run_in_blocks(part, i);
       i = end;
     }
-    std::ranges::copy(far_.end(), std::back_inserter(report.warnings));
+    std::ranges::copy(far_.end(), std::back_inserter(shares_[0].report->warnings));
   }
-  // Of all tensors of the writer, finished ones included.
-  uint64_t bytes_of_inputs() const {
+  // Of all tensors of a share, finished ones included.
+  uint64_t bytes_of_inputs(size_t share) const {
     uint64_t bytes = 0;
-    for (size_t i = 0; i < writer_.tensors().size(); ++i) bytes += bytes_read_for(output(i));
+    for (const TensorInfo& t : shares_[share].writer->tensors())
+      bytes += bytes_read_for(inputs_.tensor(t.name));
     return bytes;
   }
   // True when it failed since bytes did not come over the network.
   bool is_cut() const { return far_.is_cut(); }
 
  private:
-  bool is_whole(size_t tensor) const { return whole_bytes(output(tensor)) <= memory_.whole; }
+  // What is not finished: in the order of the first share, then what only others want.
+  std::vector<Step> steps() const {
+    std::vector<Step> todo;
+    std::unordered_map<const OutputTensor*, size_t> known;
+    for (size_t s = 0; s < shares_.size(); ++s) {
+      const Share& share = shares_[s];
+      for (size_t i = 0; i < share.writer->tensors().size(); ++i) {
+        const std::string& name = share.writer->tensors()[i].name;
+        if (share.writer->is_done(i)) {
+          ++share.report->resumed;
+          share.report->resumed_tensors.push_back(name);
+          continue;
+        }
+        const OutputTensor& tensor = inputs_.tensor(name);
+        const auto [place, is_new] =
+            shares_.size() > 1 ? known.emplace(&tensor, todo.size()) : std::pair(known.end(), true);
+        if (is_new) todo.push_back({&tensor, {}});
+        todo[is_new ? todo.size() - 1 : place->second].places.push_back({s, i});
+      }
+    }
+    return todo;
+  }
 
-  // `step`: the number of the first in far_.
-  void run_whole(std::span<const size_t> todo, size_t step, MergeReport& report) {
+  bool is_whole(const Step& step) const {
+    return whole_bytes(*step.tensor, inputs_.results()) <= memory_.whole;
+  }
+
+  static uint64_t cost_of(const Step& step) {
+    return bytes_read_for(*step.tensor) + step.places.size() * byte_size(step.tensor->info);
+  }
+
+  // `number`: that of the first step in far_.
+  void run_whole(std::span<const Step> todo, size_t number) {
     Station stations[2];
     begin_read(stations[0], todo[0]);
     for (size_t i = 0; i < todo.size(); ++i) {
       Station& now = stations[i % 2];
       Station& next = stations[(i + 1) % 2];
       now.reading.get();
-      far_.finish(step + i);
+      far_.finish(number + i);
       if (i + 1 < todo.size()) begin_read(next, todo[i + 1]);
       now.wait_written();
-      const std::span<const std::byte> result = compute(now, report);
-      next.wait_written();  // the writer takes one tensor after the other
-      now.writing = std::async(std::launch::async, [this, tensor = todo[i], result] {
-        writer_.write(tensor, 0, result);
+      compute(now, todo[i]);
+      next.wait_written();  // the writers take one tensor after the other
+      now.writing = std::async(std::launch::async, [this, &now, &step = todo[i]] {
+        for (size_t p = 0; p < step.places.size(); ++p)
+          writer(step.places[p]).write(step.places[p].tensor, 0, now.results[p]);
       });
       tell(todo[i]);
     }
     for (Station& s : stations) s.wait_written();
   }
 
-  void run_in_blocks(std::span<const size_t> todo, size_t step, MergeReport& report) {
-    for (const size_t tensor : todo) {
-      const OutputTensor& t = output(tensor);
-      const StreamedInputs in(t.sources(), block_elements(t, memory_.block));
-      StreamedOutput out(writer_, tensor);
-      count(t, inputs_.merge(t, in, out, threads_), report);
-      far_.finish(step++);
-      out.finish();
-      tell(tensor);
+  void run_in_blocks(std::span<const Step> todo, size_t number) {
+    for (const Step& step : todo) {
+      const OutputTensor& t = *step.tensor;
+      const StreamedInputs in(t.sources(), block_elements(t, inputs_.results(), memory_.block));
+      std::deque<StreamedOutput> outs;
+      std::vector<MergeInputs::Wanted> wanted;
+      for (const Step::Place& p : step.places) {
+        outs.emplace_back(writer(p), p.tensor);
+        wanted.push_back({shares_[p.share].result, &outs.back()});
+      }
+      inputs_.merge(t, in, wanted, threads_);
+      count(step, wanted);
+      far_.finish(number++);
+      for (StreamedOutput& out : outs) out.finish();
+      tell(step);
     }
   }
 
-  const OutputTensor& output(size_t tensor) const {
-    return inputs_.tensor(writer_.tensors()[tensor].name);
-  }
+  TensorWriter& writer(const Step::Place& place) const { return *shares_[place.share].writer; }
 
-  void begin_read(Station& s, size_t tensor) {
-    s.tensor = tensor;
-    s.reading = std::async(std::launch::async, [this, &s] {
-      const OutputTensor& t = output(s.tensor);
+  void begin_read(Station& s, const Step& step) {
+    s.reading = std::async(std::launch::async, [&s, &t = *step.tensor] {
       s.inputs = read_stored(t.sources(), {0, unit_count(t.info)}, s.in);
     });
   }
 
-  std::span<const std::byte> compute(Station& s, MergeReport& report) {
-    const OutputTensor& t = output(s.tensor);
-    const size_t lead = writer_.lead(s.tensor, 0), size = byte_size(t.info);
-    const std::span<std::byte> result = s.out.get(lead + size).subspan(lead);
-    MemoryOutput out(result, dtype_size(t.info.dtype));
-    count(t, inputs_.merge(t, MemoryInputs(s.inputs), out, threads_), report);
-    return result;
+  void compute(Station& s, const Step& step) {
+    const OutputTensor& t = *step.tensor;
+    s.out.resize(std::max(s.out.size(), step.places.size()));
+    s.results.clear();
+    std::deque<MemoryOutput> outs;
+    std::vector<MergeInputs::Wanted> wanted;
+    for (size_t p = 0; p < step.places.size(); ++p) {
+      const Step::Place& place = step.places[p];
+      const size_t lead = writer(place).lead(place.tensor, 0), size = byte_size(t.info);
+      const std::span<std::byte> result = s.out[p].get(lead + size).subspan(lead);
+      s.results.push_back(result);
+      outs.emplace_back(result, dtype_size(t.info.dtype));
+      wanted.push_back({shares_[place.share].result, &outs.back()});
+    }
+    inputs_.merge(t, MemoryInputs(s.inputs), wanted, threads_);
+    count(step, wanted);
   }
 
-  static void count(const OutputTensor& t, bool copied, MergeReport& report) {
-    report.parameters += static_cast<uint64_t>(element_count(t.info.shape));
-    ++(t.refined ? report.refined : copied ? report.copied : report.merged);
-    if (copied || t.refined)
-      (t.refined ? report.refined_tensors : report.copied_tensors).push_back(t.info.name);
+  void count(const Step& step, std::span<const MergeInputs::Wanted> wanted) {
+    const OutputTensor& t = *step.tensor;
+    for (size_t p = 0; p < wanted.size(); ++p) {
+      MergeReport& report = *shares_[step.places[p].share].report;
+      const bool copied = wanted[p].copied;
+      report.parameters += static_cast<uint64_t>(element_count(t.info.shape));
+      ++(t.refined ? report.refined : copied ? report.copied : report.merged);
+      if (copied || t.refined)
+        (t.refined ? report.refined_tensors : report.copied_tensors).push_back(t.info.name);
+    }
   }
 
-  void tell(size_t tensor) {
-    done_ += bytes_read_for(output(tensor)) + byte_size(output(tensor).info);
+  void tell(const Step& step) {
+    done_ += cost_of(step);
     if (progress_) progress_({"merging", "bytes", done_, total_});
   }
 
   const MergeInputs& inputs_;
   const ProgressFn& progress_;
   MemoryPlan memory_;
-  TensorWriter& writer_;
+  std::vector<Share> shares_;
   Threads& threads_;
   FarReads far_;
   uint64_t done_ = 0, total_ = 0;
@@ -213,18 +278,20 @@ uint64_t other_memory(const MergeInputs& inputs, size_t threads) {
   constexpr uint64_t kProgram = 24 << 20;
   uint64_t most = 0;
   for (const OutputTensor& t : inputs.tensors()) {
-    uint64_t kept = whole_bytes(t) / 16;
+    uint64_t kept = whole_bytes(t, inputs.results()) / 16;
     for (const MergeSource& s : t.sources()) kept += s.input->source->read_cost(*s.tensor).memory;
     most = std::max(most, kept);
   }
   return kProgram + most +
-         threads * (2 * inputs.models().size() + 2) * kSlotElements * sizeof(float);
+         threads * (2 * inputs.models().size() + inputs.results() + 1) * kSlotElements *
+             sizeof(float);
 }
 
 // The smallest block that is worth a read; a smaller tensor is its own.
 uint64_t least_block(const MergeInputs& inputs) {
   uint64_t largest = 0;
-  for (const OutputTensor& t : inputs.tensors()) largest = std::max(largest, whole_bytes(t));
+  for (const OutputTensor& t : inputs.tensors())
+    largest = std::max(largest, whole_bytes(t, inputs.results()));
   return std::min<uint64_t>(largest, 4 << 20);
 }
 
@@ -260,12 +327,12 @@ MergeCost cost_of(const MergeInputs& inputs, size_t threads, uint64_t max_memory
   MergeCost cost;
   uint64_t largest = 0;
   for (const OutputTensor& t : inputs.tensors()) {
-    const uint64_t whole = whole_bytes(t);
+    const uint64_t whole = whole_bytes(t, inputs.results());
     cost.tensors += 1;
     cost.parameters += static_cast<uint64_t>(element_count(t.info.shape));
     cost.bytes_read += bytes_read_for(t);
     cost.bytes_fetched += far_bytes(t);
-    cost.bytes_written += byte_size(t.info);
+    cost.bytes_written += inputs.results() * byte_size(t.info);
     largest = std::max(largest, whole <= plan.whole ? whole : plan.block);
   }
   if (inputs.tokenizer().plan) cost.vocabulary = inputs.tokenizer().plan->rows();
@@ -285,12 +352,12 @@ std::vector<std::string> fingerprints(const MergeInputs& inputs) {
   return all;
 }
 
-// A hash of all that decides the bytes of OUT.
-std::string plan_hash(const MergeInputs& inputs, const MergeOptions& options,
+// A hash of all that decides the bytes of OUT. `recipe`: that of the inputs, or of one output.
+std::string plan_hash(const MergeInputs& inputs, const Recipe& recipe, const MergeOptions& options,
                       const std::vector<std::string>& models) {
   const Json plan = {{"lewis", version_and_build()},
-                     {"recipe", to_yaml(inputs.recipe(), false)},
-                     {"factors", hash_of_factors(inputs.recipe())},
+                     {"recipe", to_yaml(recipe, false)},
+                     {"factors", hash_of_factors(recipe)},
                      {"models", models},
                      {"seed", options.seed},
                      {"shard_bytes", options.shard_bytes},
@@ -315,13 +382,48 @@ Json about(const MergeInputs& inputs, const MergeOptions& options, const PublicN
 
 }  // namespace
 
+namespace {
+
+// A model that is written: the recipe's own, or one of its outputs.
+struct Target {
+  Recipe recipe;
+  size_t result = 0;  // of MergeInputs::results()
+  MergeOptions options;
+  std::unique_ptr<TensorWriter> writer{};
+  std::unique_ptr<FusingWriter> parts{};  // of `writer`
+  MergeReport report{};
+};
+
+Recipe recipe_of(const Recipe& recipe, size_t result) {
+  return recipe.outputs.empty() ? recipe : recipe_of_output(recipe, result);
+}
+
+OpenOptions open_options(const MergeOptions& options, const Threads& threads) {
+  return {.seed = options.seed,
+          .threads = threads.count(),
+          .tokenizers = options.tokenizers,
+          .refined = options.refined,
+          .outputs = true};
+}
+
+}  // namespace
+
+std::filesystem::path folder_of_output(const std::filesystem::path& out, const Recipe& recipe,
+                                       size_t output) {
+  return out / recipe.outputs.at(output).name;
+}
+
 MergePreview preview_merge(const Recipe& recipe, const MergeOptions& options,
                            const Threads& threads) {
   const PublicNames names(recipe, options.model_ids);
-  const MergeInputs inputs(
-      recipe, {.seed = options.seed, .threads = threads.count(), .tokenizers = options.tokenizers});
-  MergePreview preview{cost_of(inputs, threads.count(), options.max_memory), inputs.warnings(),
-                       plan_hash(inputs, options, fingerprints(inputs))};
+  const MergeInputs inputs(recipe, open_options(options, threads));
+  MergePreview preview{cost_of(inputs, threads.count(), options.max_memory), inputs.warnings(), {}};
+  const std::vector<std::string> models = fingerprints(inputs);
+  for (size_t i = 0; i < inputs.results(); ++i) {
+    MergeOptions one = options;
+    if (!recipe.outputs.empty()) one.out = folder_of_output(options.out, recipe, i);
+    preview.plans.push_back(plan_hash(inputs, recipe_of(recipe, i), one, models));
+  }
   std::ranges::copy(check_companions(inputs, !options.no_tokenizer),
                     std::back_inserter(preview.notes));
   std::ranges::copy(names.notes(), std::back_inserter(preview.notes));
@@ -348,16 +450,16 @@ std::map<std::string, uint64_t> reads_of(const MergeInputs& inputs,
   return reads;
 }
 
-std::unique_ptr<TensorWriter> writer_of_share(const MergeInputs& inputs,
-                                              const MergeOptions& options,
+std::unique_ptr<TensorWriter> writer_of_share(const MergeInputs& inputs, const Target& target,
                                               const std::vector<WrittenTensor>& written,
                                               const std::vector<std::string>& models,
                                               Threads& threads) {
+  const MergeOptions& options = target.options;
   return std::make_unique<PartWriter>(
       options.out, infos_of(written),
       PartOptions{.shard_bytes = options.shard_bytes,
                   .force = options.force,
-                  .plan = plan_hash(inputs, options, models),
+                  .plan = plan_hash(inputs, target.recipe, options, models),
                   .part = options.part,
                   .read_bytes = reads_of(inputs, written),
                   .check_inputs = [&inputs, models] { refuse_changed_models(inputs, models); },
@@ -365,17 +467,19 @@ std::unique_ptr<TensorWriter> writer_of_share(const MergeInputs& inputs,
       threads);
 }
 
-std::unique_ptr<TensorWriter> open_writer(const MergeInputs& inputs, const MergeOptions& options,
+std::unique_ptr<TensorWriter> open_writer(const MergeInputs& inputs, const Target& target,
                                           const std::vector<WrittenTensor>& written,
                                           const std::vector<std::string>& models,
                                           Threads& threads) {
-  if (is_in_parts(options)) return writer_of_share(inputs, options, written, models, threads);
-  return std::make_unique<ModelWriter>(options.out, infos_of(written),
-                                       WriterOptions{.shard_bytes = options.shard_bytes,
-                                                     .force = options.force,
-                                                     .resume = options.resume,
-                                                     .require_partial = options.require_partial,
-                                                     .plan = plan_hash(inputs, options, models)});
+  const MergeOptions& options = target.options;
+  if (is_in_parts(options)) return writer_of_share(inputs, target, written, models, threads);
+  return std::make_unique<ModelWriter>(
+      options.out, infos_of(written),
+      WriterOptions{.shard_bytes = options.shard_bytes,
+                    .force = options.force,
+                    .resume = options.resume,
+                    .require_partial = options.require_partial,
+                    .plan = plan_hash(inputs, target.recipe, options, models)});
 }
 
 // The report for the record of the run, which stands in OUT: with what other workers have written.
@@ -401,68 +505,108 @@ void add_state(const WrittenState& state, MergeReport& report) {
   std::ranges::copy(state.notes, std::back_inserter(report.warnings));
 }
 
+// Writes the small files and makes the model visible, where this process completes it.
+void complete(const MergeInputs& inputs, const std::vector<std::string>& models, Target& target) {
+  const MergeOptions& options = target.options;
+  TensorWriter& writer = *target.writer;
+  if (writer.completes()) {
+    const PublicNames names(target.recipe, options.model_ids);
+    const CardFacts facts{.name = options.out.filename().string(),
+                          .names = names,
+                          .seed = options.seed,
+                          .shard_bytes = options.shard_bytes,
+                          .tokenizer = !options.no_tokenizer};
+    std::ranges::copy(add_companions(inputs, facts, writer),
+                      std::back_inserter(target.report.warnings));
+    refuse_changed_models(inputs, models);
+    if (options.run_record)
+      writer.add_note(std::string(kRunRecordName),
+                      options.run_record(of_all_parts(target.report, inputs, *target.parts)));
+    writer.commit(about(inputs, options, names, models));
+  }
+  add_state(writer.state(), target.report);
+}
+
+// Keeps what is finished of all targets, and says so.
+[[noreturn]] void keep_and_throw(const Error& error, std::vector<Target>& targets) {
+  for (const Target& t : targets) t.writer->keep_partial();
+  const MergeOptions& first = targets[0].options;
+  throw Error(error.code(),
+              fmt::format("{}; the finished shards stay in {}.partial{}, {} goes on", error.what(),
+                          first.out.string(), targets.size() > 1 ? " and beside it" : "",
+                          is_in_parts(first) ? "the same command" : "--resume"));
+}
+
+void merge_targets(const Recipe& recipe, std::vector<Target>& targets, Threads& threads) {
+  const MergeOptions& common = targets[0].options;
+  for (const Target& t : targets) {
+    // A worker may find that others have completed OUT; it looks itself.
+    is_in_parts(common) ? refuse_out_in_sources(t.options.out, source_folders(recipe))
+                        : check_merge_target(recipe, t.options);
+  }
+  const MergeInputs inputs(recipe, open_options(common, threads));
+  const MemoryPlan memory = plan_memory(inputs, threads.count(), common.max_memory);
+  const std::vector<std::string> models = fingerprints(inputs);
+  const std::vector<WrittenTensor> written = inputs.written();
+  const std::vector<TensorInfo> merged = outputs_of(inputs);
+  std::vector<Share> shares;
+  for (Target& t : targets) {
+    t.report.warnings = inputs.warnings();
+    t.writer = open_writer(inputs, t, written, models, threads);
+    t.parts = std::make_unique<FusingWriter>(*t.writer, written, merged);
+    shares.push_back({t.result, t.parts.get(), &t.report});
+  }
+  Merge work(inputs, common.progress, memory, shares, threads);
+  try {
+    work.run(resolved_out(common.out).parent_path());
+  } catch (const Error& e) {
+    if (e.code() != ExitCode::kInterrupted && !work.is_cut()) throw;
+    keep_and_throw(e, targets);
+  }
+  refuse_changed_models(inputs, models);
+  for (size_t i = 0; i < targets.size(); ++i) {
+    MergeReport& report = targets[i].report;
+    report.bytes_read = work.bytes_of_inputs(i);
+    report.bytes_written = targets[i].writer->tensor_bytes();
+    report.shards = targets[i].writer->shards();
+    complete(inputs, models, targets[i]);
+  }
+}
+
 }  // namespace
 
 std::vector<ShardCost> shard_costs(const Recipe& recipe, const MergeOptions& options,
                                    const Threads& threads) {
-  const MergeInputs inputs(
-      recipe, {.seed = options.seed, .threads = threads.count(), .tokenizers = options.tokenizers});
+  const MergeInputs inputs(recipe, open_options(options, threads));
   const std::vector<WrittenTensor> written = inputs.written();
   const auto reads = reads_of(inputs, written);
+  const uint64_t outputs = std::max<uint64_t>(1, recipe.outputs.size());
   std::vector<ShardCost> costs;
   for (const auto& shard : sharded(infos_of(written), options.shard_bytes).shards) {
-    ShardCost& cost = costs.emplace_back(ShardCost{shard->name(), shard->file_bytes(), 0});
+    ShardCost& cost =
+        costs.emplace_back(ShardCost{shard->name(), outputs * shard->file_bytes(), 0});
     for (const auto& entry : shard->entries()) cost.bytes_read += reads.at(entry.info.name);
   }
   return costs;
 }
 
 MergeReport merge(const Recipe& recipe, const MergeOptions& options, Threads& threads) {
-  // A worker may find that others have completed OUT; it looks itself.
-  is_in_parts(options) ? refuse_out_in_sources(options.out, source_folders(recipe))
-                       : check_merge_target(recipe, options);
-  const MergeInputs inputs(recipe, {.seed = options.seed,
-                                    .threads = threads.count(),
-                                    .tokenizers = options.tokenizers,
-                                    .refined = options.refined});
-  const MemoryPlan memory = plan_memory(inputs, threads.count(), options.max_memory);
-  const std::vector<std::string> models = fingerprints(inputs);
-  MergeReport report;
-  report.warnings = inputs.warnings();
-  const std::vector<WrittenTensor> written = inputs.written();
-  const auto writer = open_writer(inputs, options, written, models, threads);
-  FusingWriter parts(*writer, written, outputs_of(inputs));
-  Merge work(inputs, options.progress, memory, parts, threads);
-  try {
-    const std::filesystem::path out = resolved_out(options.out);
-    work.run(report, out.parent_path());
-  } catch (const Error& e) {
-    if (e.code() != ExitCode::kInterrupted && !work.is_cut()) throw;
-    writer->keep_partial();
-    throw Error(e.code(), fmt::format("{}; the finished shards stay in {}.partial, {} goes on",
-                                      e.what(), options.out.string(),
-                                      is_in_parts(options) ? "the same command" : "--resume"));
-  }
-  refuse_changed_models(inputs, models);
-  report.bytes_read = work.bytes_of_inputs();
-  report.bytes_written = writer->tensor_bytes();
-  report.shards = writer->shards();
-  if (writer->completes()) {
-    const PublicNames names(recipe, options.model_ids);
-    const CardFacts facts{.name = options.out.filename().string(),
-                          .names = names,
-                          .seed = options.seed,
-                          .shard_bytes = options.shard_bytes,
-                          .tokenizer = !options.no_tokenizer};
-    std::ranges::copy(add_companions(inputs, facts, *writer), std::back_inserter(report.warnings));
-    refuse_changed_models(inputs, models);
-    if (options.run_record)
-      writer->add_note(std::string(kRunRecordName),
-                       options.run_record(of_all_parts(report, inputs, parts)));
-    writer->commit(about(inputs, options, names, models));
-  }
-  add_state(writer->state(), report);
-  return report;
+  refuse_outputs(recipe, "merge()");
+  std::vector<Target> targets;
+  targets.push_back({recipe, 0, options});
+  merge_targets(recipe, targets, threads);
+  return targets[0].report;
+}
+
+std::vector<MergeReport> merge_outputs(const Recipe& recipe, const std::vector<OutputJob>& jobs,
+                                       Threads& threads) {
+  std::vector<Target> targets;
+  for (const OutputJob& job : jobs)
+    targets.push_back({recipe_of_output(recipe, job.output), job.output, job.options});
+  merge_targets(recipe, targets, threads);
+  std::vector<MergeReport> reports;
+  for (Target& t : targets) reports.push_back(std::move(t.report));
+  return reports;
 }
 
 }  // namespace lewis

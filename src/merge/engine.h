@@ -54,14 +54,17 @@ void check_merge_target(const Recipe& recipe, const MergeOptions& options);
 struct MergePreview {
   MergeCost cost;
   std::vector<std::string> notes;  // that merge() gives, one line each
-  std::string plan;                // a hash of all that decides the bytes, refinement aside
+  // Per model that is written, one or Recipe::outputs: a hash of all that decides its bytes,
+  // refinement aside.
+  std::vector<std::string> plans;
 };
 // Opens all models and checks all that merge() checks before it writes, except for OUT itself: the
 // files beside the weights, too. Error(kResource) when options.max_memory cannot be kept.
 MergePreview preview_merge(const Recipe& recipe, const MergeOptions& options,
                            const Threads& threads);
 
-// A shard of the output as it will be written, with the bytes that are read for it.
+// A shard as it will be written, with the bytes that are read for it. Several outputs have the same
+// shards, which are read for once: their bytes are summed.
 struct ShardCost {
   std::string name;
   uint64_t bytes = 0, bytes_read = 0;
@@ -75,5 +78,20 @@ std::vector<ShardCost> shard_costs(const Recipe& recipe, const MergeOptions& opt
 // changed and OUT.partial is removed. A worker that writes a part leaves what is finished in
 // OUT.partial, unless all is finished: then it renames it.
 MergeReport merge(const Recipe& recipe, const MergeOptions& options, Threads& threads);
+
+// The folder of one of recipe.outputs in OUT.
+std::filesystem::path folder_of_output(const std::filesystem::path& out, const Recipe& recipe,
+                                       size_t output);
+
+// One of recipe.outputs that is to be written; options.out is its own folder.
+struct OutputJob {
+  size_t output = 0;
+  MergeOptions options;
+};
+// As merge(), for some of recipe.outputs (at least one) in one pass over the models: each is the
+// model that merge() makes of its recipe (recipe/outputs.h), complete or not there. An error before
+// the end leaves none of them, except those that were complete before. Returns their reports.
+std::vector<MergeReport> merge_outputs(const Recipe& recipe, const std::vector<OutputJob>& jobs,
+                                       Threads& threads);
 
 }  // namespace lewis

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <iterator>
 
+#include "base/config_json.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/json.h"
@@ -30,7 +31,7 @@ void make_plain(InputModel& model) {
   std::ranges::move(plain.notes, std::back_inserter(model.notes));
   if (!plain.was_quantized) return;
   remove_quantization(*model.config);
-  model.config_text = model.config->dump(2) + "\n";
+  model.config_text = config_text(*model.config);
 }
 
 // A head that config.json ties to the embeddings may be stored all the same. An equal copy must not
@@ -124,7 +125,7 @@ void take_vocabulary(InputModel& model, int64_t rows_before, const fs::path& ada
   const int64_t rows = found.embedding->shape[0];
   Json& text = text_part(*model.config);
   if (text.contains("vocab_size")) text["vocab_size"] = rows;
-  model.config_text = model.config->dump(2) + "\n";
+  model.config_text = config_text(*model.config);
   const ModelFiles own(adapter);
   const bool has_tokenizer = own.read("tokenizer.json").has_value();
   if (has_tokenizer) {

@@ -68,6 +68,7 @@ struct OpenOptions {
   // A model whose tensors are taken as they are stored instead of being merged (this does not
   // reach into stages); null: none.
   std::shared_ptr<const InputModel> refined{};
+  bool outputs = false;  // the caller makes all of Recipe::outputs; else a recipe of one is wanted
 };
 
 // Opens what the recipe names and proves every header. Experts that are stored as one tensor are

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "recipe/outputs.h"
 
 namespace lewis {
 
@@ -36,6 +37,7 @@ MergeInputs::MergeInputs(const Recipe& recipe, const OpenOptions& options, Belon
   if (method_.base == BaseRole::kApart && !recipe_.base_index) {
     throw usage_error("{}: merge_method {} needs base_model", where(), method_.name);
   }
+  if (!options.outputs) refuse_outputs(recipe, "this command");
   check_lewis();
   if (recipe_.modules.empty()) {
     open_models();
@@ -75,14 +77,26 @@ const OutputTensor& MergeInputs::tensor(std::string_view name) const {
   throw usage_error("the output has no tensor {}", name);
 }
 
+void MergeInputs::merge(const OutputTensor& t, const TensorInputs& sources,
+                        std::span<Wanted> wanted, Threads& threads) const {
+  if (!t.merged) {
+    std::vector<TensorOutput*> outs;
+    for (const Wanted& w : wanted) outs.push_back(w.out);
+    copy_tensor(t.info.name, unit_count(t.info), sources, outs);
+    for (Wanted& w : wanted) w.copied = true;
+    return;
+  }
+  std::vector<TensorMerge> merges;
+  for (const Wanted& w : wanted) merges.push_back({task(t, w.result), w.out});
+  merge_tensor(method_of(t), merges, sources, t.base.has_value(), t.info.dtype, threads);
+  for (size_t i = 0; i < wanted.size(); ++i) wanted[i].copied = merges[i].copied;
+}
+
 bool MergeInputs::merge(const OutputTensor& t, const TensorInputs& sources, TensorOutput& out,
                         Threads& threads) const {
-  if (t.merged) {
-    return merge_tensor(method_of(t), task(t), sources, t.base.has_value(), t.info.dtype, out,
-                        threads);
-  }
-  copy_tensor(t.info.name, unit_count(t.info), sources, out);
-  return true;
+  Wanted only{0, &out};
+  merge(t, sources, {&only, 1}, threads);
+  return only.copied;
 }
 
 }  // namespace lewis

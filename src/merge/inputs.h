@@ -3,10 +3,12 @@
 // MergeInputs.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -82,10 +84,21 @@ class MergeInputs {
   // models.
   std::vector<LayerOrigin> layer_origins() const;
 
-  // The parameters of a tensor. Error(kUsage) names tensor, model and parameter.
-  TensorTask task(const OutputTensor& tensor) const;
-  // Merges or copies a tensor; `sources` are its sources(), in their order. Returns whether the
-  // result is one input's values unchanged.
+  // How many results every tensor has: one, or one for each of recipe().outputs.
+  size_t results() const { return std::max<size_t>(1, recipe_.outputs.size()); }
+  // The parameters of a tensor, of one of its results. Error(kUsage) names tensor, model and
+  // parameter.
+  TensorTask task(const OutputTensor& tensor, size_t result = 0) const;
+  // One of the results of a tensor.
+  struct Wanted {
+    size_t result = 0;
+    TensorOutput* out = nullptr;
+    bool copied = false;  // set by merge(): it is one input's values unchanged
+  };
+  // Merges or copies a tensor; `sources` are its sources(), in their order.
+  void merge(const OutputTensor& tensor, const TensorInputs& sources, std::span<Wanted> wanted,
+             Threads& threads) const;
+  // The only result. Returns whether it is one input's values unchanged.
   bool merge(const OutputTensor& tensor, const TensorInputs& sources, TensorOutput& out,
              Threads& threads) const;
   // The parameters of a tensor and where each value comes from, one line each.
@@ -95,6 +108,9 @@ class MergeInputs {
   // A note where config.json of main() promises multi-token prediction and the output has no tensor
   // of it: then the output's config.json promises none (model_card.cc).
   std::vector<std::string> mtp_notes() const;
+  // A note where the output has layers of multi-token prediction that transformers names as
+  // unexpected when it loads the model.
+  std::vector<std::string> mtp_layer_notes() const;
 
  private:
   using Belongs = std::function<bool(const std::string& tensor)>;
@@ -102,6 +118,7 @@ class MergeInputs {
 
   const MergeMethod& method_of(const OutputTensor& tensor) const;
   void check_lewis() const;
+  std::vector<size_t> order_by_name(const OutputTensor& tensor) const;
   void open_models();
   void settle_names();
   void leave_out_buffers();

@@ -78,6 +78,10 @@ struct TensorTask : ParameterValues {
   Shape shape;
   int64_t count = 0;                    // elements
   std::vector<ModelParameters> models;  // as in Chunk::models
+  // Places in `models` in the order of the models' names, for sums that must not depend on the
+  // order in the recipe; empty: that order.
+  std::vector<size_t> by_name;
+  std::string_view result = "the result";  // for messages
   // Factors that result - base is multiplied by; null: none. Methods need not look at them.
   const ColumnFactors* relaxation = nullptr;
 
@@ -131,6 +135,10 @@ struct MergeMethod {
   // out: chunk.size() floats.
   void (*blend)(const TensorTask& task, const Survey& survey, const Chunk& chunk,
                 std::span<float> out) = nullptr;
+  // Blends several merges of the same models from one chunk; `out`: [surveys, chunk.size()]. The
+  // bits are those of `blend` with each survey alone. Null: `blend` is called for each.
+  void (*blend_all)(std::span<const Survey* const> surveys, const Chunk& chunk,
+                    std::span<float> out) = nullptr;
   // Fills rows, [models, chunk.size()], with the task vectors (model - base) after trimming and
   // before any weight; entries that are dropped are 0. Null: the method trims nothing.
   void (*trim)(const TensorTask& task, const Survey& survey, const Chunk& chunk,

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/build.h"
+#include "base/config_json.h"
 #include "base/dump_json.h"
 #include "base/json.h"
 #include "base/markdown.h"
@@ -37,11 +38,11 @@ std::optional<DType> output_dtype(const MergeInputs& inputs) {
 
 // config.json of a stack of slices: the number of layers, and the kind of each.
 std::string stacked_config(const MergeInputs& inputs, const std::string& config) {
-  Json json = parse_json(config, "config.json");
+  Json json = parse_config(config, "config.json");
   Json& text = text_part(json);
   if (!text.contains("num_hidden_layers")) return config;
   stack_layer_kinds(inputs.layer_origins(), text);
-  return json.dump(2) + "\n";
+  return config_text(json);
 }
 
 // "eos_token_id", "bos_token_id", ...: an id or a list of ids.
@@ -79,7 +80,7 @@ void follow_eos(const std::optional<int64_t>& eos, Json& config) {
 
 // config.json with the vocabulary of the output.
 std::string config_of_vocabulary(const TokenizerChange& change, const std::string& config) {
-  Json json = parse_json(config, "config.json");
+  Json json = parse_config(config, "config.json");
   const auto set = [&](Json& part) {
     if (part.contains("vocab_size") && change.plan) part["vocab_size"] = change.plan->rows();
     renumber_tokens(change.renumbered, part);
@@ -87,7 +88,7 @@ std::string config_of_vocabulary(const TokenizerChange& change, const std::strin
   };
   set(json);
   if (json.contains("text_config") && json["text_config"].is_object()) set(json["text_config"]);
-  return json.dump(2) + "\n";
+  return config_text(json);
 }
 
 // Returns whether head and embeddings of the output are two tensors.
@@ -100,17 +101,17 @@ bool holds_two(const MergeInputs& inputs) {
 
 // config.json of a model whose head is a tensor of its own.
 std::string untied_config(const std::string& config) {
-  Json json = parse_json(config, "config.json");
+  Json json = parse_config(config, "config.json");
   if (!config_ties_head(json)) return config;
   untie_head(json);
-  return json.dump(2) + "\n";
+  return config_text(json);
 }
 
 // config.json that promises no multi-token prediction.
 std::string config_without_mtp(const std::string& config) {
-  Json json = parse_json(config, "config.json");
+  Json json = parse_config(config, "config.json");
   withdraw_mtp_promises(json);
-  return json.dump(2) + "\n";
+  return config_text(json);
 }
 
 // "Licence: mit. All models have this licence."

@@ -4,6 +4,7 @@
 #include <array>
 #include <filesystem>
 
+#include "base/config_json.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "base/model_files.h"
@@ -104,7 +105,7 @@ std::string licence_of_card(std::string_view card) {
 
 std::string id_of_config(const fs::path& folder) {
   try {
-    const Json config = parse_json(read_model_file(folder, "config.json"), "config.json");
+    const Json config = parse_config(read_model_file(folder, "config.json"), "config.json");
     const std::string name = config.value("_name_or_path", std::string());
     std::error_code error;
     // A folder's name may look like an id, and is none.

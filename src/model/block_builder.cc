@@ -1,9 +1,11 @@
 #include "model/block_builder.h"
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 
 #include "base/error.h"
+#include "model/mixer.h"
 
 namespace lewis {
 
@@ -159,19 +161,48 @@ Value BlockBuilder::mlp(const MlpShape& mlp, Value x) {
 }
 
 Value BlockBuilder::mlp(Value x) {
-  return mlp({std::string(spec_.mlp_place), spec_.mlp, spec_.gate_up, spec_.intermediate, 0,
-              spec_.mlp_bias},
+  const int64_t own = layer().intermediate;
+  return mlp({std::string(spec_.mlp_place), spec_.mlp, spec_.gate_up,
+              own ? own : spec_.intermediate, 0, spec_.mlp_bias},
              x);
 }
 
-// The tensors of an expert, which has no biases; those of all experts are one where they are fused.
+// Gemma 4: the MLP and the experts, which read the hidden states by norms of their own.
+Value BlockBuilder::mlp_and_experts(Value x) {
+  const Value dense = mlp(x);
+  norm_in_place("post_feedforward_layernorm_1", dense, spec_.norm);
+  const Value hidden = norm("", kStream);
+  own_tensor("router.scale", {spec_.hidden});
+  const Value seen = mix({hidden}, std::array{spec_.hidden}, kRouterInput)[0];
+  const Value out = routed(seen, norm("pre_feedforward_layernorm_2", kStream));
+  norm_in_place("post_feedforward_layernorm_2", out, spec_.norm);
+  sum(out, dense);
+  return out;
+}
+
+void BlockBuilder::add_per_layer_input() {
+  const int64_t inner = spec_.per_layer_width;
+  const Value gate = linear("", {"per_layer_input_gate", inner}, norm("", kStream), false);
+  add_step(PerLayerStep{gate}, {gate}, {}, false);
+  const Value out = linear("", {"per_layer_projection", spec_.hidden}, gate, false);
+  norm_in_place("post_per_layer_input_norm", out, spec_.norm);
+  add_to_stream(out);
+}
+
+void BlockBuilder::scale_stream(std::string_view tensor) {
+  const auto index = static_cast<int>(block_.own.size());
+  own_tensor(tensor, {1});
+  add_step(ScaleStep{index}, {kStream}, {}, false);
+}
+
+// The tensors of an expert; those of all experts are one where they are fused.
 ExpertLinears BlockBuilder::routed_expert(const std::string& place, int64_t expert,
                                           const ExpertsStep& step) {
   const ExpertsSpec& e = spec_.experts;
   const size_t first = block_.linears.size();
-  const ExpertLinears linears =
-      mlp_linears({fmt::format("{}{}.", place, expert), e.names, "", e.intermediate, e.latent},
-                  step.expert_in, step.expert_inner, expert);
+  const ExpertLinears linears = mlp_linears(
+      {fmt::format("{}{}.", place, expert), e.names, "", e.intermediate, e.latent, e.bias},
+      step.expert_in, step.expert_inner, expert);
   for (size_t n = first; n < block_.linears.size(); ++n) {
     LinearLayer& linear = block_.linears[n];
     linear.module = in_block("", place.substr(0, place.size() - 1));
@@ -210,7 +241,7 @@ Value BlockBuilder::experts(Value x) {
 
 Value BlockBuilder::routed(Value x, Value routed_in) {
   const ExpertsSpec& e = spec_.experts;
-  const std::string place = e.module + ".";
+  const std::string place = e.module.empty() ? "" : e.module + ".";
   const int64_t outside = width(routed_in);
   ExpertsStep step;
   step.in = x;
@@ -222,10 +253,14 @@ Value BlockBuilder::routed(Value x, Value routed_in) {
   step.expert_out = new_value(outside);
   Values writes = {step.out, step.scores, step.expert_in, step.expert_inner, step.expert_out};
   const LinearPart router = {e.gate_name, e.count, LinearRole::kRouter};
-  step.router = own_linears(place, std::span(&router, 1), x, false, kDense)[0];
+  step.router = own_linears(place, std::span(&router, 1), x, e.router_bias, kDense)[0];
   if (!e.correction.empty()) {
     step.correction = static_cast<int>(block_.own.size());
     own_tensor(place + e.correction, {e.count});
+  }
+  if (e.beside_mlp) {
+    step.scales = static_cast<int>(block_.own.size());
+    own_tensor("router.per_expert_scale", {e.count});
   }
   if (e.shared_intermediate && !e.shared_switch.empty()) {
     step.shared_inner = new_value(e.shared_intermediate);

@@ -24,6 +24,7 @@ class BlockBuilder {
   BlockBuilder(const ModelSpec& spec, int64_t layer);
 
   const ModelSpec& spec() const { return spec_; }
+  int64_t number() const { return block_.layer; }
   const LayerSpec& layer() const { return spec_.layer.at(static_cast<size_t>(block_.layer)); }
   int64_t width(Value value) const { return block_.width(value); }
 
@@ -45,7 +46,10 @@ class BlockBuilder {
   // The output [rows, hidden] of the MLP, or of the experts, that the spec describes.
   Value mlp(Value x);
   Value experts(Value x);
+  Value mlp_and_experts(Value x);
   void add_to_stream(Value x, float multiplier = 1);
+  void add_per_layer_input();
+  void scale_stream(std::string_view tensor);
 
   BlockSteps finish();
 

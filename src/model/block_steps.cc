@@ -1,5 +1,7 @@
 #include "model/block_steps.h"
 
+#include <tuple>
+
 #include "model/mixer.h"
 
 namespace lewis {
@@ -12,8 +14,19 @@ const ExpertsStep* BlockSteps::experts() const {
 }
 
 bool LayerSpec::operator==(const LayerSpec& other) const {
-  return window == other.window && rope == other.rope && routed == other.routed &&
-         mixes == other.mixes && feeds == other.feeds && mixer->equals(*other.mixer);
+  const auto numbers = [](const LayerSpec& l) {
+    return std::tuple(l.head_dim, l.kv_heads, l.intermediate, l.keys_are_values, l.kv_source,
+                      l.lends_kv);
+  };
+  return numbers(*this) == numbers(other) && window == other.window && chunk == other.chunk &&
+         rope == other.rope && routed == other.routed && mixes == other.mixes &&
+         feeds == other.feeds && mixer->equals(*other.mixer);
+}
+
+HeadShape head_shape(const ModelSpec& spec, int64_t layer) {
+  const LayerSpec& l = spec.layer.at(static_cast<size_t>(layer));
+  return {spec.heads, l.kv_heads ? l.kv_heads : spec.kv_heads,
+          l.head_dim ? l.head_dim : spec.head_dim};
 }
 
 BlockSteps block_steps(const ModelSpec& spec, int64_t layer) {
@@ -28,10 +41,15 @@ BlockSteps block_steps(const ModelSpec& spec, int64_t layer) {
   }
   if (block.layer().feeds) {
     if (!spec.parallel) x = block.norm(norms.before_mlp, kStream);
-    const Value projected = block.layer().routed ? block.experts(x) : block.mlp(x);
+    const bool beside = block.layer().routed && spec.experts.beside_mlp;
+    const Value projected = beside                 ? block.mlp_and_experts(x)
+                            : block.layer().routed ? block.experts(x)
+                                                   : block.mlp(x);
     block.norm_in_place(norms.after_mlp, projected, spec.norm);
     block.add_to_stream(projected, spec.residual_multiplier * spec.mlp_multiplier);
   }
+  if (spec.per_layer_width) block.add_per_layer_input();
+  if (spec.layer_scalar) block.scale_stream("layer_scalar");
   return block.finish();
 }
 

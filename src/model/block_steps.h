@@ -81,6 +81,7 @@ struct ExpertsStep {
   Value routed_in = kStream;  // what the experts read: `in`, or another value
   int router = kNoIndex, shared_switch = kNoIndex;
   int correction = kNoIndex;  // of the router: index into BlockSteps::own
+  int scales = kNoIndex;      // of each expert's weight, likewise
   std::vector<ExpertLinears> experts;
   ExpertLinears shared;  // kNoIndex: there is no shared expert
   // Values that exist within this step: the router's scores [rows, experts]; the input of one
@@ -88,6 +89,16 @@ struct ExpertsStep {
   // expert.
   Value scores = kStream, expert_in = kStream, expert_inner = kStream, expert_out = kStream,
         shared_inner = kStream;
+};
+
+// gate = activation(gate) * what the layer's own embedding of the token gives (Gemma 4).
+struct PerLayerStep {
+  Value gate = kStream;
+};
+
+// stream *= a stored number.
+struct ScaleStep {
+  int factor = kNoIndex;  // index into BlockSteps::own
 };
 
 // into += from, which is used up.
@@ -102,7 +113,9 @@ struct AddStep {
 };
 
 struct Step {
-  std::variant<NormStep, LinearsStep, MixStep, GatedStep, ExpertsStep, SumStep, AddStep> does;
+  std::variant<NormStep, LinearsStep, MixStep, GatedStep, ExpertsStep, PerLayerStep, SumStep,
+               AddStep, ScaleStep>
+      does;
   std::vector<Value> ends;  // values that no later step needs
   bool taps = false;        // no earlier step had linear layers that read this one's input
 };

@@ -21,10 +21,11 @@ struct Linear {
 };
 
 struct BlockWeights {
-  BlockSteps steps;                     // what follows has its order
-  std::vector<Norm> norms;              // by NormStep::norm
-  std::vector<std::vector<float>> own;  // the mixer's own tensors
-  std::vector<Linear> linears;          // empty where they were not loaded
+  BlockSteps steps;                         // what follows has its order
+  std::vector<Norm> norms;                  // by NormStep::norm
+  std::vector<std::vector<float>> own;      // the mixer's own tensors
+  std::vector<Linear> linears;              // empty where they were not loaded
+  std::unique_ptr<PackedWeight> per_layer;  // [per_layer_width, hidden], of the layer's embeddings
 
   const Linear& linear(int index) const { return linears[static_cast<size_t>(index)]; }
 };

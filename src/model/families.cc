@@ -2,7 +2,9 @@
 // kFamilies; read_common reads what all rows share.
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cmath>
+#include <map>
 #include <numeric>
 #include <optional>
 #include <span>
@@ -38,6 +40,8 @@ struct Family {
     return fmt::format(" {} ", mechanisms).find(fmt::format(" {} ", key)) != std::string::npos;
   }
 };
+
+constexpr int64_t kMaxHeadDim = 4096;  // far above any model's; larger is a broken file
 
 constexpr std::string_view kDefaults = R"({"hidden_act": "silu", "rms_norm_eps": 1e-6,
     "rope_theta": 10000})";
@@ -730,6 +734,227 @@ void rename_glm4_moe_lite(std::string_view file, Json& all) {
     all.erase("first_k_dense_replace");
 }
 
+// Sinks; experts with biases whose gate and up take turns in one tensor.
+void read_gpt_oss(const ConfigReader& config, ModelSpec& spec) {
+  spec.qkv_bias = spec.o_bias = config.boolean("attention_bias", true);
+  spec.sinks = true;
+  spec.glu_limit = static_cast<float>(config.positive("swiglu_limit"));
+  spec.glu_alpha = static_cast<float>(config.positive("swiglu_alpha"));
+  read_windows(config, spec);
+  read_experts(config, spec);
+  ExpertsSpec& e = spec.experts;
+  e.intermediate = spec.intermediate;
+  e.router = Router::kChosenSoftmax;
+  e.router_bias = e.bias = true;
+  e.gate_name = "router";
+  e.shown_split = true;
+}
+
+// Chunks; layers without rope, whose queries grow; experts that read what the router weighs.
+void read_llama4(const ConfigReader& config, ModelSpec& spec) {
+  spec.qkv_bias = spec.o_bias = config.boolean("attention_bias", false);
+  spec.ropes[0].pairs = RopePairs::kNeighbours;
+  if (config.boolean("use_qk_norm", true)) spec.qk_norm = QkNorm::kUnit;
+  // Files of 2025 have a number, 4, which transformers took for true.
+  const Json* tuning = config.find("attn_temperature_tuning");
+  const bool tunes = tuning && tuning->is_number_integer()
+                         ? *tuning != 0
+                         : config.boolean("attn_temperature_tuning", true);
+  if (tunes) {
+    spec.query_scale_beta = static_cast<float>(config.number("attn_scale"));
+    spec.query_scale_length = config.size("floor_scale");
+    spec.query_scale_offset = 1;
+    spec.scales_unturned_queries = true;
+  }
+  const std::vector<int64_t> listed = config.indices("no_rope_layers");
+  if (!listed.empty() && static_cast<int64_t>(listed.size()) != spec.layers)
+    throw config.refuse("no_rope_layers", fmt::format("a list of {} layers", spec.layers));
+  config.size("no_rope_layer_interval");  // must be a number
+  const auto kinds =
+      config.find("layer_types")
+          ? read_kinds(config, spec, "layer_types", {"full_attention", "chunked_attention"})
+          : std::vector<std::string>();
+  const int64_t chunk =
+      config.find("attention_chunk_size") ? config.size("attention_chunk_size") : 0;
+  for (size_t i = 0; i < spec.layer.size(); ++i) {
+    const Json turns = layer_kind(config.json(), "no_rope_layers", static_cast<int64_t>(i));
+    LayerSpec& layer = spec.layer[i];
+    if (turns == 0) layer.rope = kNoRope;
+    const bool chunked = kinds.empty() ? turns != 0 : kinds[i] == "chunked_attention";
+    if (chunked && !kinds.empty() && chunk == 0)
+      throw config.refuse("attention_chunk_size", "a size, as layer_types has chunked_attention");
+    if (chunked) layer.chunk = chunk;
+  }
+  spec.mlp_place = "feed_forward.";
+  read_experts(config, spec);
+  ExpertsSpec& e = spec.experts;
+  e.intermediate = e.shared_intermediate = spec.intermediate;
+  e.router = Router::kSigmoid;
+  e.scales_input = true;
+  e.module = "feed_forward";
+  e.gate_name = "router";
+  e.shown_split = true;
+  e.shared = "feed_forward.shared_expert.";
+  e.shared_switch = "";
+  spec.intermediate = config.size("intermediate_size_mlp");
+  const int64_t step = config.size("interleave_moe_layer_step");
+  const std::vector<int64_t> routed = config.indices("moe_layers");
+  for (int64_t i = 0; i < spec.layers; ++i) {
+    spec.layer[static_cast<size_t>(i)].routed = config.find("moe_layers")
+                                                    ? std::ranges::find(routed, i) != routed.end()
+                                                    : (i + 1) % step == 0;
+  }
+}
+
+// The kinds of Gemma 4's layers; transformers makes the last one see everything.
+std::vector<std::string> gemma4_kinds(const ConfigReader& config, const ModelSpec& spec) {
+  auto kinds = read_kinds(config, spec, "layer_types", {"full_attention", "sliding_attention"});
+  kinds.back() = "full_attention";
+  return kinds;
+}
+
+// per_layer_config by the number of the layer; its keys may have leading zeros ("02").
+std::map<int64_t, ConfigReader> read_layer_settings(const ConfigReader& all, int64_t layers) {
+  std::map<int64_t, ConfigReader> settings;
+  for (const auto& [key, value] : all.json().items()) {
+    int64_t layer = -1;
+    const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), layer);
+    const bool is_number = error == std::errc() && end == key.data() + key.size();
+    if (!is_number || layer < 0 || layer >= layers || settings.contains(layer))
+      throw all.refuse(key, fmt::format("another key: the number of one of {} layers", layers));
+    const auto its = all.object(key);
+    if (!its) continue;
+    for (const auto& [name, unused] : its->json().items()) {
+      if (name != "head_dim" && name != "num_key_value_heads") {
+        throw its->refuse(name,
+                          "to be absent: only head_dim and num_key_value_heads differ from "
+                          "layer to layer in this family");
+      }
+    }
+    settings.emplace(layer, *its);
+  }
+  return settings;
+}
+
+void check_heads(const ConfigReader& config, const HeadShape& h) {
+  if (h.head_dim % 2 != 0 || h.head_dim > kMaxHeadDim) {
+    throw config.refuse(config.find("head_dim") ? "head_dim" : "global_head_dim",
+                        fmt::format("an even number up to {} (it is {})", kMaxHeadDim, h.head_dim));
+  }
+  if (h.heads % h.kv_heads != 0) {
+    throw config.refuse(
+        config.find("num_key_value_heads") ? "num_key_value_heads" : "num_global_key_value_heads",
+        fmt::format("a divisor of num_attention_heads = {}", h.heads));
+  }
+}
+
+// Heads of layers that see everything have another width, and perhaps another number of keys.
+void read_gemma4_heads(const ConfigReader& config, std::span<const std::string> kinds,
+                       ModelSpec& spec) {
+  const bool shared = config.boolean("attention_k_eq_v", false);
+  const auto own = config.object("per_layer_config");
+  std::map<int64_t, ConfigReader> settings;
+  if (own) settings = read_layer_settings(*own, spec.layers);
+  std::map<std::string, HeadShape, std::less<>> shapes;  // of each kind
+  for (int64_t i = 0; i < spec.layers; ++i) {
+    const std::string& kind = kinds[static_cast<size_t>(i)];
+    LayerSpec& layer = spec.layer[static_cast<size_t>(i)];
+    const bool full = kind == "full_attention";
+    layer.keys_are_values = full && shared;
+    if (!full) layer.window = config.size("sliding_window");
+    layer.rope = full ? 0 : 1;
+    const auto its = settings.find(i);
+    if (its != settings.end()) {
+      layer.head_dim = its->second.size("head_dim", spec.head_dim);
+      layer.kv_heads = its->second.size("num_key_value_heads", spec.kv_heads);
+    } else if (full && !own) {
+      layer.head_dim = config.size("global_head_dim", 512);
+      if (shared) layer.kv_heads = config.size("num_global_key_value_heads", spec.kv_heads);
+    }
+    const HeadShape h = head_shape(spec, i);
+    // One way to say that a layer is like the others.
+    if (h.head_dim == spec.head_dim) layer.head_dim = 0;
+    if (h.kv_heads == spec.kv_heads) layer.kv_heads = 0;
+    check_heads(its != settings.end() ? its->second : config, h);
+    if (shapes.try_emplace(kind, h).first->second != h) {
+      throw config.refuse("per_layer_config",
+                          fmt::format("one head_dim and one num_key_value_heads for all layers "
+                                      "of a kind: layer {} is another {}",
+                                      i, kind));
+    }
+  }
+}
+
+// The last layers read the keys and values of the last layer before them of their kind.
+void share_keys(const ConfigReader& config, std::span<const std::string> kinds, ModelSpec& spec) {
+  const int64_t shared =
+      config.find("num_kv_shared_layers") ? config.count("num_kv_shared_layers") : 0;
+  const int64_t first = spec.layers - shared;
+  if (shared == 0) return;
+  for (int64_t i = std::max<int64_t>(0, first); i < spec.layers; ++i) {
+    int64_t source = first - 1;
+    while (source >= 0 && kinds[static_cast<size_t>(source)] != kinds[static_cast<size_t>(i)])
+      --source;
+    if (source < 0) {
+      throw config.refuse(
+          "num_kv_shared_layers",
+          fmt::format("so few that a layer before them has the kind of layer {}", i));
+    }
+    LayerSpec& layer = spec.layer[static_cast<size_t>(i)];
+    layer.kv_source = static_cast<int>(source);
+    layer.keys_are_values = false;
+    if (config.boolean("use_double_wide_mlp", false)) layer.intermediate = 2 * spec.intermediate;
+    spec.layer[static_cast<size_t>(source)].lends_kv = true;
+  }
+}
+
+void read_gemma4_experts(const ConfigReader& config, ModelSpec& spec) {
+  ExpertsSpec& e = spec.experts;
+  e.count = config.parts("num_experts");
+  e.chosen = config.size("top_k_experts");
+  if (e.chosen > e.count)
+    throw config.refuse("top_k_experts", fmt::format("at most {} (num_experts)", e.count));
+  e.intermediate = config.size("moe_intermediate_size");
+  e.normalize = e.beside_mlp = e.shown_split = true;
+  e.module = "";
+  e.gate_name = "router.proj";
+  for (LayerSpec& layer : spec.layer) layer.routed = true;
+}
+
+void read_gemma4(const ConfigReader& config, ModelSpec& spec) {
+  spec.norms = {"input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm",
+                "post_feedforward_layernorm"};
+  spec.embedding_multiplier = static_cast<float>(std::sqrt(static_cast<double>(spec.hidden)));
+  spec.attention_scale = 1;
+  spec.qkv_bias = spec.o_bias = config.boolean("attention_bias", false);
+  spec.logit_softcap = static_cast<float>(config.positive_or("final_logit_softcapping", 0));
+  spec.qk_norm = QkNorm::kHead;
+  spec.value_norm = spec.layer_scalar = true;
+  if (config.text("use_bidirectional_attention", "vision") != "vision")
+    throw config.refuse("use_bidirectional_attention", "vision or null: text sees what is before");
+  const auto kinds = gemma4_kinds(config, spec);
+  read_gemma4_heads(config, kinds, spec);
+  share_keys(config, kinds, spec);
+  const auto ropes = config.object("rope_parameters");
+  const auto rope = [&](std::string_view kind, int64_t head_dim, double theta) {
+    const auto object = ropes ? ropes->object(kind) : std::nullopt;
+    RopeSpec read = read_rope(config, object, head_dim, theta, "proportional");
+    if (static_cast<int64_t>(2 * read.inverse_frequency.size()) == head_dim) return read;
+    throw object->refuse("partial_rotary_factor", "1, as rope_type is not proportional");
+  };
+  const auto dim_of = [&](std::string_view kind) {
+    const auto layer = std::ranges::find(kinds, kind) - kinds.begin();
+    return layer == spec.layers ? spec.head_dim : head_shape(spec, layer).head_dim;
+  };
+  spec.ropes = {rope("full_attention", dim_of("full_attention"), 1e6),
+                rope("sliding_attention", dim_of("sliding_attention"), 1e4)};
+  if (config.find("hidden_size_per_layer_input")) {
+    spec.per_layer_width = config.count("hidden_size_per_layer_input");
+    spec.per_layer_vocab = config.size("vocab_size_per_layer_input");
+  }
+  if (config.boolean("enable_moe_block", false)) read_gemma4_experts(config, spec);
+}
+
 // Kimi K2 has the configuration class of DeepSeek V3.
 constexpr std::string_view kDeepseekV3Defaults =
     R"({"vocab_size": 129280, "hidden_size": 7168, "intermediate_size": 18432,
@@ -815,6 +1040,20 @@ constexpr Family kFamilies[] = {
      "final_logit_softcapping query_pre_attn_scalar rope_local_base_freq sliding_window "
      "sliding_window_pattern",
      read_gemma3},
+    {"gemma4_text",
+     R"({"vocab_size": 262144, "hidden_size": 2304, "intermediate_size": 9216,
+         "num_hidden_layers": 30, "num_attention_heads": 8, "num_key_value_heads": 4,
+         "head_dim": 256, "hidden_activation": "gelu_pytorch_tanh",
+         "max_position_embeddings": 131072, "sliding_window": 512,
+         "vocab_size_per_layer_input": 262144, "hidden_size_per_layer_input": 256,
+         "rope_parameters": {"full_attention": {"rope_type": "proportional",
+         "partial_rotary_factor": 0.25, "rope_theta": 1000000},
+         "sliding_attention": {"rope_type": "default", "rope_theta": 10000}}})",
+     "attention_k_eq_v enable_moe_block final_logit_softcapping global_head_dim "
+     "hidden_size_per_layer_input layer_types moe_intermediate_size num_experts "
+     "num_global_key_value_heads num_kv_shared_layers per_layer_config rope_local_base_freq "
+     "sliding_window top_k_experts use_bidirectional_attention use_double_wide_mlp",
+     read_gemma4, "proportional"},
     {"glm",
      R"({"vocab_size": 151552, "hidden_size": 4096, "intermediate_size": 13696,
          "num_hidden_layers": 40, "num_attention_heads": 32, "num_key_value_heads": 2,
@@ -846,6 +1085,16 @@ constexpr Family kFamilies[] = {
          "qk_rope_head_dim": 64, "v_head_dim": 256, "qk_nope_head_dim": 192, "n_group": 1,
          "topk_group": 1, "num_experts_per_tok": 4})",
      kLatentKeys, read_deepseek_v3, "", rename_glm4_moe_lite},
+    {"gpt_oss",
+     R"({"vocab_size": 201088, "hidden_size": 2880, "intermediate_size": 2880,
+         "num_hidden_layers": 36, "num_attention_heads": 64, "num_key_value_heads": 8,
+         "head_dim": 64, "max_position_embeddings": 131072, "rms_norm_eps": 1e-5,
+         "rope_theta": 150000, "sliding_window": 128, "num_experts": 128,
+         "num_experts_per_tok": 4, "swiglu_alpha": 1.702, "swiglu_limit": 7,
+         "rope_parameters": {"rope_type": "yarn", "factor": 32, "beta_fast": 32,
+         "beta_slow": 1, "truncate": false,
+         "original_max_position_embeddings": 4096}})",
+     "num_experts sliding_window swiglu_alpha swiglu_limit", read_gpt_oss},
     {"granite",
      R"({"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008,
          "num_hidden_layers": 32, "num_attention_heads": 32, "max_position_embeddings": 2048,
@@ -879,6 +1128,17 @@ constexpr Family kFamilies[] = {
      R"({"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008,
          "num_hidden_layers": 32, "num_attention_heads": 32, "max_position_embeddings": 2048})",
      "", read_llama},
+    {"llama4_text",
+     R"({"vocab_size": 202048, "hidden_size": 5120, "intermediate_size": 8192,
+         "intermediate_size_mlp": 16384, "num_hidden_layers": 48, "num_attention_heads": 40,
+         "num_key_value_heads": 8, "head_dim": 128, "max_position_embeddings": 131072,
+         "rms_norm_eps": 1e-5, "rope_theta": 500000, "num_experts": 16,
+         "num_experts_per_tok": 1,
+         "interleave_moe_layer_step": 1, "no_rope_layer_interval": 4,
+         "attention_chunk_size": 8192, "floor_scale": 8192, "attn_scale": 0.1})",
+     "attention_chunk_size interleave_moe_layer_step layer_types moe_layers "
+     "no_rope_layer_interval no_rope_layers num_experts use_qk_norm",
+     read_llama4},
     {"minimax_m2",
      R"({"vocab_size": 200064, "hidden_size": 3072, "intermediate_size": 1536,
          "num_hidden_layers": 62, "num_attention_heads": 48, "num_key_value_heads": 8,
@@ -1041,7 +1301,9 @@ struct Multimodal {
   bool flat = false;      // older files have the keys of the text model beside vision_config
 };
 constexpr Multimodal kMultimodal[] = {{"gemma3", "gemma3_text"},
+                                      {"gemma4", "gemma4_text"},
                                       {"kimi_k25", "deepseek_v3"},
+                                      {"llama4", "llama4_text"},
                                       {"llava", "llama"},
                                       {"mistral3", "mistral"},
                                       {"qwen2_5_vl", "qwen2_5_vl_text", true},
@@ -1061,17 +1323,22 @@ constexpr Mechanism kMechanisms[] = {
     {"alibi"},
     {"attention_chunk_size"},
     {"attention_multiplier"},
+    {"attention_k_eq_v"},
     {"attn_logit_softcapping"},
     {"attn_output_gate"},
     {"clip_qkv"},
     {"conv_L_cache"},
     {"embedding_multiplier", 1},
+    {"enable_moe_block"},
     {"final_logit_softcapping"},
     {"first_k_dense_replace"},
     {"full_attention_interval"},
     {"full_attn_idxs"},
+    {"global_head_dim"},
     {"head_dim_v"},
+    {"hidden_size_per_layer_input", 0},
     {"hybrid_override_pattern"},
+    {"interleave_moe_layer_step"},
     {"is_encoder_decoder"},
     {"key_multiplier", 1},
     {"kv_lora_rank"},
@@ -1085,6 +1352,7 @@ constexpr Mechanism kMechanisms[] = {
     {"mlp_multipliers"},
     {"moe_intermediate_size"},
     {"moe_latent_size"},
+    {"moe_layers"},
     {"moe_shared_expert_intermediate_size"},
     {"n_group", 1},
     {"n_routed_experts"},
@@ -1092,8 +1360,10 @@ constexpr Mechanism kMechanisms[] = {
     {"no_rope_layer_interval"},
     {"no_rope_layers"},
     {"num_experts"},
+    {"num_global_key_value_heads"},
     {"num_kv_shared_layers"},
     {"num_local_experts"},
+    {"per_layer_config"},
     {"partial_rotary_factor", 1},
     {"qk_layernorm"},
     {"qk_norm"},
@@ -1110,9 +1380,12 @@ constexpr Mechanism kMechanisms[] = {
     {"sliding_window"},
     {"sliding_window_pattern"},
     {"ssm_state_size"},
+    {"swiglu_alpha"},
+    {"swiglu_limit"},
     {"text_config"},
     {"use_alibi"},
     {"use_bidirectional_attention"},
+    {"use_double_wide_mlp"},
     {"use_mrope"},
     {"use_parallel_residual"},
     {"use_qk_norm"},
@@ -1178,8 +1451,6 @@ void read_activation(const ConfigReader& config, const Family& family, ModelSpec
   if (spec.xielu) return;
   if (!own || family.model_type == "gemma") spec.activation = find("hidden_act");
 }
-
-constexpr int64_t kMaxHeadDim = 4096;  // far above any model's; larger is a broken file
 
 void read_heads(const ConfigReader& config, ModelSpec& spec) {
   spec.heads = config.size("num_attention_heads");

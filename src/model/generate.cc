@@ -75,6 +75,7 @@ class Generation {
       last_rows.push_back(static_cast<int64_t>(ids.size()) - 1);
       r.positions += rows;
     }
+    for (SequenceRows& s : sequences) s.ids = ids.data() + s.first_row;
     hidden_.resize(ids.size() * static_cast<size_t>(model_.spec().hidden));
     model_.embed(ids, hidden_);
     for (const auto& block : blocks_) model_.run_block(*block, sequences, hidden_);

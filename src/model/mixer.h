@@ -32,6 +32,10 @@ struct MixedRows {
   MixerState* state = nullptr;  // null: the rows are the whole sequence
 };
 
+// A stage that is not the mixer's own: mix() of attention makes of the hidden states what Gemma 4's
+// router reads. Its own tensor, router.scale, is the last but those of the router.
+inline constexpr int kRouterInput = 900;
+
 struct MixCall {
   const ModelSpec& spec;
   int64_t layer = 0;

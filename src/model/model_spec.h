@@ -32,11 +32,20 @@ struct RopeSpec {
   bool operator==(const RopeSpec&) const = default;
 };
 
+// The heads of attention in one layer.
+struct HeadShape {
+  int64_t heads = 0, kv_heads = 0, head_dim = 0;
+  int64_t query_width() const { return heads * head_dim; }
+  int64_t key_width() const { return kv_heads * head_dim; }
+  bool operator==(const HeadShape&) const = default;
+};
+
 // The frequencies for a sequence of `length` positions.
 std::vector<float> rope_frequencies(const RopeSpec& rope, int64_t length);
 
 enum class NormKind { kRms, kLayer };  // kLayer: the mean is subtracted first
-enum class QkNorm { kNone, kHead, kWhole };
+// kUnit: each head without a weight, behind the rope, where a layer has one.
+enum class QkNorm { kNone, kHead, kWhole, kUnit };
 
 struct NormSpec {
   NormKind kind = NormKind::kRms;
@@ -80,7 +89,9 @@ struct ExpertsSpec {
   Router router = Router::kSoftmax;
   int64_t groups = 1, chosen_groups = 1;
   GroupScore group_score = GroupScore::kTwoBest;
-  std::string correction;          // kSigmoid: the tensor [count], by its name within the block
+  std::string correction;  // kSigmoid: the tensor [count], by its name within the block
+  bool router_bias = false, bias = false;  // of the router; of the routed experts
+  bool scales_input = false;       // the weights multiply what the experts read, not what they give
   float jitter = 0;                // kSparseMixer: half of what "nearly" means, as a share
   std::string gate_name = "gate";  // "mlp.gate"
   std::string module = "mlp";      // "mlp.experts.3.gate_proj", "block_sparse_moe.experts.3.w1"
@@ -88,7 +99,8 @@ struct ExpertsSpec {
   bool fused = false;  // mlp.experts.gate_up_proj [count, 2 * intermediate, hidden] and down_proj
   // Fused tensors of other shapes or names are read as io/expert_tensors.h shows them.
   bool shown_split = false;
-  int64_t latent = 0;  // what the experts read and give is this wide; 0: the hidden size
+  bool beside_mlp = false;  // Gemma 4: an MLP and experts, each with norms of its own, added up
+  int64_t latent = 0;       // what the experts read and give is this wide; 0: the hidden size
 
   // The expert that every token goes through; its place is that of its linear layers.
   int64_t shared_intermediate = 0;  // 0: there is no such expert
@@ -105,10 +117,18 @@ class Mixer;  // model/mixer.h
 using MixerPtr = std::shared_ptr<const Mixer>;
 MixerPtr attention_mixer();
 
+inline constexpr int kNoSource = -1;
+
 struct LayerSpec {
-  int64_t window = 0;   // a token sees itself and window - 1 before it; 0: all before it
-  int rope = 0;         // index into ModelSpec::ropes; kNoRope: positions are not encoded
-  bool routed = false;  // experts instead of one MLP
+  int64_t window = 0;  // a token sees itself and window - 1 before it; 0: all before it
+  int64_t chunk = 0;   // a token sees none before the last multiple of this; 0: all
+  int rope = 0;        // index into ModelSpec::ropes; kNoRope: positions are not encoded
+  int64_t head_dim = 0, kv_heads = 0;  // other than ModelSpec's; 0: those
+  int64_t intermediate = 0;            // likewise
+  bool keys_are_values = false;        // values are what k_proj gives, before its norm
+  int kv_source = kNoSource;           // the layer whose keys and values this one reads
+  bool lends_kv = false;               // whether later layers read those of this one
+  bool routed = false;                 // experts instead of one MLP
   bool mixes = true, feeds = true;     // whether the block has a mixer, and an MLP or experts
   MixerPtr mixer = attention_mixer();  // never null
 
@@ -130,13 +150,17 @@ struct ModelSpec {
   std::string_view q_norm = "q_norm", k_norm = "k_norm";
   std::string_view attention = "self_attn.", o_proj = "o_proj";  // names in the block
   float key_multiplier = 1;                                      // multiplies keys
+  bool value_norm = false;                                       // of each head, without a weight
   bool norm_after_rope = false;  // these norms take what rope has turned
   float qkv_clip = 0;            // queries, keys and values are clamped to +-this; 0: none
-  // A query at position p is multiplied by 1 + beta log(1 + floor(p / length)), if beta is not 0.
+  // A query at position p is multiplied by 1 + beta log(1 + floor((p + offset) / length)), if beta
+  // is not 0.
   float query_scale_beta = 0;
-  int64_t query_scale_length = 0;
-  float attention_scale = 0;    // multiplies q k^T
-  float attention_softcap = 0;  // then cap * tanh(score / cap); 0: none
+  int64_t query_scale_length = 0, query_scale_offset = 0;
+  bool scales_unturned_queries = false;  // in layers without rope alone
+  bool sinks = false;                    // each head has one more score, without a value
+  float attention_scale = 0;             // multiplies q k^T
+  float attention_softcap = 0;           // then cap * tanh(score / cap); 0: none
   bool qkv_bias = false, o_bias = false;
   bool fused_qkv = false;  // self_attn.qkv_proj, rows q, k, v
   // q_proj gives each head as many values again, whose sigmoid multiplies what attention gives.
@@ -149,9 +173,17 @@ struct ModelSpec {
   bool mlp_bias = false;
   std::string_view gate_up;   // the tensor with the rows of gate and up; empty: two tensors
   float gate_multiplier = 1;  // multiplies gate(x)
-  float mlp_multiplier = 1;   // multiplies what the MLP adds to the hidden states
-  bool parallel = false;      // attention and MLP read the same norm and are added together
+  // gpt-oss: with a limit other than 0 gate(x) and up(x) are clamped, and
+  // gate * sigmoid(alpha gate) * (up + 1) takes the place of activation(gate) * up.
+  float glu_limit = 0, glu_alpha = 0;
+  float mlp_multiplier = 1;  // multiplies what the MLP adds to the hidden states
+  bool parallel = false;     // attention and MLP read the same norm and are added together
   ExpertsSpec experts;
+
+  // Gemma 4: each layer adds what its own embedding of a token gives it, so wide; 0: none. And each
+  // layer multiplies the hidden states by a stored number.
+  int64_t per_layer_width = 0, per_layer_vocab = 0;
+  bool layer_scalar = false;
 
   float embedding_multiplier = 1, residual_multiplier = 1, logit_multiplier = 1;
   float logit_softcap = 0;
@@ -166,6 +198,8 @@ struct ModelSpec {
 
   bool operator==(const ModelSpec&) const = default;
 };
+
+HeadShape head_shape(const ModelSpec& spec, int64_t layer);
 
 // Reads the keys of transformers 4 and 5; of a multimodal model its text_config. A missing key
 // means what transformers assumes for that model_type. Throws Error(kInput) that names the file and

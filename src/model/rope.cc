@@ -22,6 +22,8 @@ struct RopeInput {
   const ConfigReader& rope;
   double theta;
   int64_t dim;  // of a head, that rotates
+  int64_t head_dim;
+  double share;  // of a head, that rotates
 
   double positions() const { return static_cast<double>(config.size("max_position_embeddings")); }
   // The length of the training texts: beside the rope's keys (Phi-3) or among them.
@@ -35,6 +37,8 @@ struct RopeInput {
     return static_cast<double>(length);
   }
 };
+
+constexpr std::string_view kProportional = "proportional";
 
 // theta^(2i / dim) in the steps of rounding that transformers takes.
 std::vector<float> powers(double theta, int64_t dim) {
@@ -54,6 +58,17 @@ std::vector<float> default_frequencies(double theta, int64_t dim) {
 
 void read_default(const RopeInput& in, RopeSpec& spec) {
   spec.inverse_frequency = default_frequencies(in.theta, in.dim);
+}
+
+// Gemma 4: the frequencies of a whole head, the slowest of which are 0.
+void read_proportional(const RopeInput& in, RopeSpec& spec) {
+  const auto factor = static_cast<float>(in.rope.positive("factor", 1));
+  const auto turning = static_cast<size_t>(in.share * static_cast<double>(in.head_dim) / 2);
+  spec.inverse_frequency = default_frequencies(in.theta, in.head_dim);
+  for (size_t i = 0; i < spec.inverse_frequency.size(); ++i) {
+    float& f = spec.inverse_frequency[i];
+    f = i < turning ? f / factor : 0.0f;
+  }
 }
 
 void read_linear(const RopeInput& in, RopeSpec& spec) {
@@ -163,6 +178,7 @@ struct RopeType {
 constexpr RopeType kRopeTypes[] = {
     {"default", read_default, {}},
     {"linear", read_linear, {}},
+    {kProportional, read_proportional, {}},
     {"dynamic", read_dynamic, {}},
     {"yarn",
      read_yarn,
@@ -198,16 +214,21 @@ const RopeType& find_type(const ConfigReader& rope, std::string_view own_keys) {
   std::string name = rope.text(key, "default");
   if (name == "mrope" && is_listed("mrope_section", own_keys)) name = "default";
   const auto type = std::ranges::find(kRopeTypes, std::string_view(name), &RopeType::name);
-  if (type == std::end(kRopeTypes)) {
+  const bool strange = name == kProportional && !is_listed(kProportional, own_keys);
+  if (type == std::end(kRopeTypes) || strange) {
     throw rope.refuse(key, "one of default, linear, dynamic, yarn, longrope, llama3");
   }
   return *type;
 }
 
-int64_t rotary_dim(const ConfigReader& config, const ConfigReader& rope, int64_t head_dim) {
-  constexpr std::string_view kPartial = "partial_rotary_factor";
-  const ConfigReader& where = rope.find(kPartial) ? rope : config;
-  const double share = where.positive(kPartial, 1);
+constexpr std::string_view kPartial = "partial_rotary_factor";
+
+// Where the share of a head that rotates is written: among the rope's keys, or beside them.
+const ConfigReader& place_of_share(const ConfigReader& config, const ConfigReader& rope) {
+  return rope.find(kPartial) ? rope : config;
+}
+
+int64_t rotary_dim(const ConfigReader& where, double share, int64_t head_dim) {
   const auto dim = static_cast<int64_t>(static_cast<double>(head_dim) * share);
   if (share > 1 || dim < 2 || dim % 2 != 0) {
     throw where.refuse(kPartial, fmt::format("a share of head_dim {} that gives an even number of "
@@ -235,8 +256,16 @@ RopeSpec read_rope(const ConfigReader& config, const std::optional<ConfigReader>
   const RopeType& type = find_type(object, own_keys);
   check_keys(object, type, own_keys);
   RopeSpec spec;
-  const RopeInput in = {config, object, object.positive("rope_theta", theta),
-                        rotary_dim(config, object, head_dim)};
+  const ConfigReader& where = place_of_share(config, object);
+  const double share = where.positive(kPartial, 1);
+  // Any share will do where all of a head rotates, some of it by nothing.
+  const bool whole = type.name == kProportional && share <= 1;
+  const RopeInput in = {config,
+                        object,
+                        object.positive("rope_theta", theta),
+                        whole ? head_dim : rotary_dim(where, share, head_dim),
+                        head_dim,
+                        share};
   const bool fixed = type.name == "dynamic" && is_listed("alpha", own_keys) &&
                      object.find("alpha") && *object.find("alpha") != 0;
   fixed ? read_alpha(in, spec) : type.read(in, spec);

@@ -147,6 +147,11 @@ std::vector<RoutedRows> route_rows(const ExpertsSpec& spec, std::span<const floa
     expert.rows.push_back(static_cast<int64_t>(i / chosen));
     expert.weights.push_back(weights[i]);
   }
+  for (RoutedRows& expert : routed) {
+    if (!spec.scales_input) break;
+    expert.in_weights = std::move(expert.weights);
+    expert.weights.assign(expert.rows.size(), 1.0f);
+  }
   return routed;
 }
 
@@ -155,10 +160,15 @@ std::vector<RoutedRows> route_rows(const ExpertsSpec& spec, std::span<const floa
 std::vector<RoutedRows> Transformer::route(const BlockWeights& block, const ExpertsStep& step,
                                            int64_t rows, const float* x) const {
   float* scores = working_memory(block, step.scores, rows);
-  backend_.linear(*block.linear(step.router).weight, {}, x, rows, scores);
+  const Linear& router = block.linear(step.router);
+  backend_.linear(*router.weight, router.bias, x, rows, scores);
   std::span<const float> correction;
   if (step.correction != kNoIndex) correction = block.own[static_cast<size_t>(step.correction)];
-  return route_rows(spec_.experts, correction, rows, scores, threads_);
+  std::vector<RoutedRows> routed = route_rows(spec_.experts, correction, rows, scores, threads_);
+  for (size_t e = 0; step.scales != kNoIndex && e < routed.size(); ++e) {
+    for (float& w : routed[e].weights) w *= block.own[static_cast<size_t>(step.scales)][e];
+  }
+  return routed;
 }
 
 // y [rows, hidden] = down(activation(gate(x)) * up(x)).
@@ -188,11 +198,12 @@ void Transformer::experts_output(const BlockWeights& block, const ExpertsStep& s
   float* gathered = working_memory(block, step.expert_in, rows);
   std::fill(y, y + rows * width, 0.0f);
   for (size_t e = 0; e < routed.size(); ++e) {
-    const auto& [its_rows, weights] = routed[e];
+    const auto& [its_rows, weights, in_weights] = routed[e];
     if (its_rows.empty()) continue;
     const auto count = static_cast<int64_t>(its_rows.size()), expert = static_cast<int64_t>(e);
     for (int64_t i = 0; i < count; ++i) {
       std::copy_n(routed_x + its_rows[i] * width, width, gathered + i * width);
+      if (!in_weights.empty()) backend_.scale(gathered + i * width, in_weights[i], width);
     }
     if (tap) tap({step.expert_in, {gathered, count, width}, expert, its_rows});
     run_mlp(block, step.experts[e], gathered, count, inner, output, [&](ConstMatrix values) {

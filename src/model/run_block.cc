@@ -1,6 +1,7 @@
 // The forward pass through one block: goes through its steps.
 #include <algorithm>
 #include <array>
+#include <cmath>
 
 #include "base/error.h"
 #include "model/block_weights.h"
@@ -27,6 +28,20 @@ void check_rows(std::span<const SequenceRows> sequences, int64_t rows, const Mod
   }
   if (row != rows)
     throw failed_error("run_block: {} rows of hidden states, {} in the sequences", rows, row);
+}
+
+// The activation of gpt-oss: gate = g sigmoid(alpha g) (u + 1), with g at most `limit` and u
+// between -limit and limit.
+void clamped_glu(float limit, float alpha, float* gate, const float* up, int64_t n,
+                 Threads& threads) {
+  constexpr int64_t kPiece = 1 << 14;
+  threads.run(static_cast<size_t>((n + kPiece - 1) / kPiece), [&](size_t piece) {
+    const int64_t begin = static_cast<int64_t>(piece) * kPiece;
+    for (int64_t i = begin; i < std::min(n, begin + kPiece); ++i) {
+      const float g = std::min(gate[i], limit), u = std::clamp(up[i], -limit, limit);
+      gate[i] = g / (1 + std::exp(-alpha * g)) * (u + 1);
+    }
+  });
 }
 
 }  // namespace
@@ -99,6 +114,14 @@ class Transformer::ForwardPass {
                           tap_);
   }
 
+  void answer(const PerLayerStep& step) {
+    model_.apply_per_layer_input(block_, sequences_, rows_, at(step.gate));
+  }
+
+  void answer(const ScaleStep& step) {
+    model_.scale_stream(block_, step, at(kStream), rows_ * block_.steps.width(kStream));
+  }
+
   void answer(const SumStep& step) {
     model_.backend_.add(at(step.into), at(step.from), rows_ * block_.steps.width(step.into));
   }
@@ -150,14 +173,32 @@ void Transformer::norm(const BlockWeights& block, const NormStep& step, const fl
   }
 }
 
+// The state that the layer's mixer reads and continues: the layer's own, or that of the layer which
+// lends it keys and values. Without states a lender has a new one, which the sequence keeps.
+MixerState* Transformer::state_of(const SequenceRows& s, int64_t layer) const {
+  const LayerSpec& l = spec_.layer[static_cast<size_t>(layer)];
+  const int64_t source = l.kv_source == kNoSource ? layer : l.kv_source;
+  if (s.state) return &s.state->layer(source);
+  if (!l.lends_kv && l.kv_source == kNoSource) return nullptr;
+  if (!s.side) {
+    throw failed_error("{}: layer {} shares keys and values, which this run does not keep",
+                       source_.label(), layer);
+  }
+  std::unique_ptr<MixerState>& lent = s.side->lent[{this, source}];
+  if (l.lends_kv) lent = l.mixer->new_state(spec_, layer);
+  if (!lent) throw failed_error("{}: layer {} ran before layer {}", source_.label(), layer, source);
+  return lent.get();
+}
+
 void Transformer::mix(const BlockWeights& block, const MixStep& step,
                       std::span<const SequenceRows> sequences, int64_t rows,
                       std::span<float* const> in, std::span<float* const> out) const {
   const int64_t layer = block.steps.layer;
   std::vector<MixedRows> mixed;
   for (const SequenceRows& s : sequences) {
-    mixed.push_back(
-        {s.first_row, s.rows, s.first_position, s.state ? &s.state->layer(layer) : nullptr});
+    // What a router reads concerns no other token, and must not begin the lent keys anew.
+    MixerState* state = step.stage == kRouterInput ? nullptr : state_of(s, layer);
+    mixed.push_back({s.first_row, s.rows, s.first_position, state});
   }
   const MixCall call{spec_, layer, step.stage, block.own, mixed,          rows,
                      in,    out,   backend_,   threads_,  source_.label()};
@@ -166,6 +207,9 @@ void Transformer::mix(const BlockWeights& block, const MixStep& step,
 
 void Transformer::activate(int64_t layer, float* gate, const float* up, int64_t n) const {
   if (up && spec_.gate_multiplier != 1) backend_.scale(gate, spec_.gate_multiplier, n);
+  if (up && spec_.glu_limit != 0) {
+    return clamped_glu(spec_.glu_limit, spec_.glu_alpha, gate, up, n, threads_);
+  }
   if (!spec_.xielu) return backend_.activate(spec_.activation, gate, up, n);
   apply_xielu(xielu_of(layer), gate, n, threads_);
 }
@@ -186,7 +230,7 @@ void Transformer::run_gated(const BlockWeights& block, int gate_index, int up_in
     return;
   }
   const Linear& linear = block.linear(gate_index);
-  if (spec_.gate_multiplier != 1) {
+  if (spec_.gate_multiplier != 1 || spec_.glu_limit != 0) {
     std::vector<float> factor(static_cast<size_t>(rows * up.weight->out));
     const std::array<LinearCall, 2> calls = {
         {{*linear.weight, linear.bias, inner}, {*up.weight, up.bias, factor.data()}}};

@@ -1,14 +1,19 @@
 #include <algorithm>
 
+#include "model/sequence_state.h"
 #include "model/transformer.h"
 
 namespace lewis {
 
 TokenBatch make_batch(std::span<const std::vector<int32_t>> sequences) {
   TokenBatch batch;
+  size_t tokens = 0;
+  for (const auto& ids : sequences) tokens += ids.size();
+  batch.ids.reserve(tokens);  // what points to them stays true
   for (const auto& ids : sequences) {
     batch.sequences.push_back(
-        {static_cast<int64_t>(batch.ids.size()), static_cast<int64_t>(ids.size()), 0, nullptr});
+        {static_cast<int64_t>(batch.ids.size()), static_cast<int64_t>(ids.size()), 0, nullptr,
+         batch.ids.data() + batch.ids.size(), std::make_shared<SequenceSide>()});
     batch.ids.insert(batch.ids.end(), ids.begin(), ids.end());
   }
   return batch;

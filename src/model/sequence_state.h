@@ -1,12 +1,16 @@
 // The memory of one sequence during generation, so that the next token costs one row per layer.
 #pragma once
 
+#include <map>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "model/mixer.h"
 
 namespace lewis {
+
+class Transformer;
 
 // One state per layer, made by the mixer of that layer.
 class SequenceState {
@@ -20,6 +24,12 @@ class SequenceState {
 
  private:
   std::vector<std::unique_ptr<MixerState>> layers_;
+};
+
+// What layers lend to later ones while a whole sequence goes through the blocks, by model and
+// layer: keys and values.
+struct SequenceSide {
+  std::map<std::pair<const Transformer*, int64_t>, std::unique_ptr<MixerState>> lent;
 };
 
 }  // namespace lewis

@@ -1,6 +1,7 @@
 #include "model/transformer.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <bit>
 #include <cmath>
@@ -67,10 +68,17 @@ bool stored_finite(DType dtype, std::span<const std::byte> bytes, Threads& threa
   return finite;
 }
 
+// Whether a tensor makes keys and values of a layer that reads those of another layer.
+bool is_unread_key(const ModelSpec& spec, std::string_view name) {
+  const auto layer = tensor_layer(name);
+  return layer && *layer < spec.layers &&
+         spec.layer[static_cast<size_t>(*layer)].kv_source != kNoSource && makes_keys(name);
+}
+
 // Whether a tensor belongs to layers that predict further tokens or to a tower: they are not run.
 bool is_extra_of(const ModelSpec& spec, std::string_view name) {
   const auto part = extra_part(name, spec.mtp_layers > 0 ? spec.layers : 0);
-  if (!part || part->tower) return part.has_value();
+  if (!part || part->kind == ExtraKind::kTower) return part.has_value();
   return tensor_layer(name).value_or(0) < spec.layers + std::max<int64_t>(1, spec.mtp_layers);
 }
 
@@ -188,6 +196,7 @@ void Transformer::check_tensors() const {
       if (!linear.bias.empty()) expect(linear.bias, {linear.shape[0]});
     }
   }
+  if (spec_.per_layer_width) check_per_layer_tensors(known);
   check_no_others(known);
 }
 
@@ -195,7 +204,8 @@ void Transformer::check_no_others(const std::set<std::string, std::less<>>& know
   for (const TensorInfo& tensor : source_.tensors()) {
     const std::string_view name = tensor.name;
     const bool ours = name.starts_with(spec_.prefix) || name.starts_with(spec_.head);
-    if (ours && !known.contains(name) && !is_buffer(tensor) && !is_extra_of(spec_, name)) {
+    if (ours && !known.contains(name) && !is_buffer(tensor) && !is_extra_of(spec_, name) &&
+        !is_unread_key(spec_, name)) {
       throw input_error(
           "{}: tensor {} has no place in a {} of {} layers as config.json describes it",
           source_.label(), name, spec_.model_type, spec_.layers);
@@ -417,6 +427,12 @@ std::shared_ptr<BlockWeights> Transformer::new_block(int64_t layer) const {
   block->steps = block_steps(spec_, layer);
   for (const BlockNorm& norm : block->steps.norms) block->norms.push_back(load_norm(norm));
   for (const OwnTensor& tensor : block->steps.own) block->own.push_back(load_own(tensor));
+  if (const int64_t width = spec_.per_layer_width) {
+    const TensorInfo& all = source_.get(spec_.prefix + "per_layer_model_projection.weight");
+    std::vector<std::byte> rows(static_cast<size_t>(width * spec_.hidden) * dtype_size(all.dtype));
+    read_stored(all, layer * width, rows);
+    block->per_layer = backend_.pack(all.dtype, rows.data(), width, spec_.hidden);
+  }
   return block;
 }
 

@@ -30,14 +30,20 @@ struct ConstMatrix {
   }
 };
 
+class MixerState;
 class PageBuffer;
 class SequenceState;  // what the layers keep of one sequence that grows: model/sequence_state.h
+struct SequenceSide;
 
 // Consecutive rows of the hidden states that belong to one sequence.
 struct SequenceRows {
   int64_t first_row = 0, rows = 0;
   int64_t first_position = 0;      // of the first row in its sequence (0 without a state)
   SequenceState* state = nullptr;  // null: the rows are the whole sequence
+  // Its tokens, where layers have embeddings of their own; and what layers lend to others where
+  // there is no state.
+  const int32_t* ids = nullptr;
+  std::shared_ptr<SequenceSide> side = nullptr;
 };
 
 // The input of some linear layers of a block: those whose `input` is `value` and which belong to
@@ -66,6 +72,7 @@ enum class HeadFor { kManyRows, kFewRows };
 struct RoutedRows {
   std::vector<int64_t> rows;
   std::vector<float> weights;
+  std::vector<float> in_weights;  // what multiplies its input; empty: 1
 };
 
 struct Xielu;
@@ -120,6 +127,13 @@ class Transformer {
   // gate = activation(gate) * up, n values; without up (null): gate = activation(gate). The layer
   // counts where an activation has parameters.
   void activate(int64_t layer, float* gate, const float* up, int64_t n) const;
+  // gate [rows, spec.per_layer_width] = activation(gate) * what the layer's own embedding gives the
+  // tokens of the sequences.
+  void apply_per_layer_input(const BlockWeights& block, std::span<const SequenceRows> sequences,
+                             int64_t rows, float* gate) const;
+  // hidden [n] *= the stored number.
+  void scale_stream(const BlockWeights& block, const ScaleStep& step, float* hidden,
+                    int64_t n) const;
   // hidden += multiplier * x, both [rows, hidden]; x is used up.
   void add_to_stream(float* x, float multiplier, int64_t rows, float* hidden) const;
   // Routed experts, by a block that load_block made: y = what all of them make of routed_x, [rows,
@@ -157,6 +171,9 @@ class Transformer {
   class ForwardPass;
   struct Ahead;  // what read_ahead reads
   void check_tensors() const;
+  MixerState* state_of(const SequenceRows& s, int64_t layer) const;
+  void check_per_layer_tensors(std::set<std::string, std::less<>>& known) const;
+  std::vector<float> per_layer_rows(const BlockWeights& block, std::span<const int32_t> ids) const;
   void check_no_others(const std::set<std::string, std::less<>>& known) const;
   void check_ids(std::span<const int32_t> ids, std::span<float> hidden) const;
   size_t stored_bytes(const LinearLayer& linear) const;

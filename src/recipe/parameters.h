@@ -39,6 +39,9 @@ inline constexpr auto kParameterTable = std::to_array<ParameterRow>({
      "largest ratio of shared to own entries that rescales a model's own entries"},
     {"density", ParameterScope::kModel, ParameterKind::kNumber,
      "share of the entries of a model's task vector that is kept", 0, 1},
+    {"double_sums", ParameterScope::kWhole, ParameterKind::kFlag,
+     "linear: sums are taken in double precision, in the order of the models' names, so that their "
+     "order in the recipe changes no bit"},
     {"eps", ParameterScope::kWhole, ParameterKind::kNumber,
      "lengths below it count as zero; it is added to the length that a vector is divided by", 0},
     {"epsilon", ParameterScope::kModel, ParameterKind::kNumber,

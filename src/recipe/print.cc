@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "base/printable.h"
+#include "recipe/outputs.h"
 #include "recipe/recipe.h"
 
 namespace lewis {
@@ -106,8 +107,22 @@ std::string models_text(const Recipe& recipe) {
   for (const RecipeModel& m : recipe.models) {
     if (!m.listed) continue;
     text += "  - model: " + yaml_scalar(m.model) + "\n";
-    if (!m.parameters.empty())
+    if (!m.parameters.empty() && recipe.outputs.empty())
       text += "    parameters:\n" + parameters_text(m.parameters, "      ");
+  }
+  return text;
+}
+
+// The weights as lists, wherever they are from.
+std::string outputs_text(const Recipe& recipe) {
+  std::string text = "outputs:\n";
+  for (const RecipeOutput& out : recipe.outputs) {
+    std::string weights;
+    for (size_t m = 0; m < recipe.models.size(); ++m) {
+      if (recipe.models[m].listed)
+        weights += (weights.empty() ? "" : ", ") + number(out.weights[m]);
+    }
+    text += fmt::format("  - name: {}\n    weights: [{}]\n", yaml_scalar(out.name), weights);
   }
   return text;
 }
@@ -267,6 +282,7 @@ std::string document_text(const Recipe& recipe, bool stock) {
   if (recipe.chat_template) text += "chat_template: " + yaml_scalar(*recipe.chat_template) + "\n";
   if (!stock) text += missing_text(recipe.missing);
   if (recipe.experts && !stock) text += fmt::format("experts: {}\n", name_of(*recipe.experts));
+  if (!recipe.outputs.empty() && !stock) text += outputs_text(recipe);
   if (recipe.lewis && !stock) text += lewis_text(*recipe.lewis);
   return text;
 }
@@ -283,6 +299,7 @@ std::string hash_of_factors(const Recipe& recipe) {
 }
 
 std::string to_yaml(const Recipe& recipe, bool stock) {
+  if (stock) refuse_outputs(recipe, "mergekit");
   std::vector<const Recipe*> stages;
   collect_stages(recipe, stages);
   std::string text;

@@ -147,6 +147,14 @@ struct MissingRule {
   Missing what = Missing::kRefuse;
 };
 
+// One of outputs[]: a weighted mean of the recipe's models (recipe/outputs.h).
+struct RecipeOutput {
+  std::string name;             // of its folder in OUT
+  std::vector<double> weights;  // as Recipe::models; 0 for a base that is not listed
+  std::string origin;           // for people: "ema, alpha 0.2, the last 10"
+  int line = 0;
+};
+
 struct Recipe {
   std::filesystem::path file;  // "" when built from text
   std::string text;            // as read, for mergekit_config.yml; "" for a stage
@@ -165,6 +173,7 @@ struct Recipe {
   std::optional<std::string> chat_template;    // "auto", the name of a built-in one, or Jinja
   std::vector<MissingRule> missing;            // the first that fits counts
   std::optional<ExpertTensors> experts;        // unset: as in the base
+  std::vector<RecipeOutput> outputs;           // several models are written; empty: one
   std::optional<LewisSection> lewis;
   std::vector<std::string> notes;  // on keys that are ignored (UnknownKeys::kNoted), one line each
   // Planned recipes with lewis.aim: factors that the merged task vector is multiplied by.

@@ -91,6 +91,8 @@ class BlockRefiner {
     at(step.out) = experts.solve(at(step.in), at(step.routed_in));
   }
 
+  void answer(const PerLayerStep& step) { streams_.apply_per_layer_input(at(step.gate)); }
+  void answer(const ScaleStep& step) { streams_.scale(step); }
   void answer(const SumStep& step) { add(at(step.from), at(step.into), models_.prior.threads()); }
   void answer(const AddStep& step) { streams_.add(at(step.in), step.multiplier); }
 

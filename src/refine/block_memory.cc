@@ -124,6 +124,8 @@ class MemoryWalk {
         static_cast<uint64_t>(text_.rows * (spec.experts.count + 2 * spec.hidden));
     hold(chosen + block + 4 * values + models_.prior.activation_bytes(kRowsPerGroup));
   }
+  void answer(const PerLayerStep&) {}
+  void answer(const ScaleStep&) {}
   void answer(const SumStep&) {}
   void answer(const AddStep&) {}
 

@@ -131,6 +131,23 @@ void BlockStreams::add(Streams& x, float multiplier) {
   moved_ = true;
 }
 
+void BlockStreams::apply_per_layer_input(Streams& gate) const {
+  for (const StreamPart& part : parts_) {
+    part.model->apply_per_layer_input(*part.block, part.segment->sequences, part.segment->rows,
+                                      gate[part.stream].row(part.first_row));
+  }
+}
+
+void BlockStreams::scale(const ScaleStep& step) {
+  for (const StreamPart& part : parts_) {
+    for_hidden(part, [&](int64_t first, std::span<float> hidden) {
+      part.model->scale_stream(*part.block, step, hidden.data(),
+                               static_cast<int64_t>(hidden.size()));
+      write_hidden(part, first, hidden);
+    });
+  }
+}
+
 void BlockStreams::take_prior() {
   for (const StreamPart& part : parts_) {
     if (part.stream != kPrior) continue;

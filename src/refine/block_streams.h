@@ -45,6 +45,9 @@ class BlockStreams {
   // Adds a value times `multiplier` to the hidden states, which from then on are those after the
   // block. x is used up.
   void add(Streams& x, float multiplier);
+  // Gates by the layer's own embeddings of the tokens; the hidden states times a stored number.
+  void apply_per_layer_input(Streams& gate) const;
+  void scale(const ScaleStep& step);
   // The merged stream after the block as the prior's weights make it.
   void take_prior();
 

@@ -14,6 +14,13 @@ namespace fs = std::filesystem;
 void check_shapes(const RefineModels& models) {
   const ModelSpec& spec = models.prior.spec();
   const std::string& name = models.prior.source().label();
+  for (const LayerSpec& layer : spec.layer) {
+    if (layer.kv_source == kNoSource) continue;
+    throw input_error(
+        "{}: its last layers read keys and values of earlier ones (num_kv_shared_layers): refine, "
+        "which takes block after block, does not know such models",
+        name);
+  }
   for (const Transformer* expert : models.experts) {
     const ModelSpec& other = expert->spec();
     const auto refuse = [&](std::string_view what) {

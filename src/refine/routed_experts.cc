@@ -17,6 +17,13 @@ Matrix gather(const Matrix& x, std::span<const int64_t> rows) {
   return some;
 }
 
+void scale_rows(std::span<const float> factors, Matrix& x) {
+  for (size_t i = 0; i < factors.size(); ++i) {
+    float* row = x.row(static_cast<int64_t>(i));
+    for (int64_t c = 0; c < x.columns; ++c) row[c] *= factors[i];
+  }
+}
+
 // Adds an expert's output, times the tokens' weights, to their rows of y.
 void scatter(const Matrix& output, const RoutedRows& routed, Matrix& y) {
   for (int64_t i = 0; i < output.rows; ++i) {
@@ -95,7 +102,8 @@ std::vector<RoutedRows> RoutedExpertsSolver::run_prior(const Streams& x, const S
       models_.prior.route(*block, step_, text_.rows, x[kMerged].row(0));
   for (size_t e = 0; e < routed.size(); ++e) {
     if (routed[e].rows.empty() || solves(routed[e])) continue;
-    const Matrix its = gather(routed_x[kMerged], routed[e].rows);
+    Matrix its = gather(routed_x[kMerged], routed[e].rows);
+    scale_rows(routed[e].in_weights, its);
     Matrix output(its.rows, its.columns);
     models_.prior.expert_output(*block, step_, static_cast<int64_t>(e), its.rows, its.row(0),
                                 output.row(0));
@@ -114,7 +122,8 @@ void RoutedExpertsSolver::solve_expert(const ExpertLinears& expert, const Routed
   const TextRows text = select_rows(text_, routed.rows);
   Streams inner;
   {
-    const Streams its = {gather(x[kExperts], routed.rows), gather(x[kMerged], routed.rows), {}};
+    Streams its = {gather(x[kExperts], routed.rows), gather(x[kMerged], routed.rows), {}};
+    for (const size_t s : {kExperts, kMerged}) scale_rows(routed.in_weights, its[s]);
     inner = inner_values(LayerSystem(solver_, text, its), expert);
   }
   Streams y = like(inner, x[kMerged].columns);

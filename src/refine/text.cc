@@ -57,6 +57,10 @@ TextRows lay_out_text(std::span<const std::vector<TokenSequence>> texts, double 
     }
     if (!held) text.fit_rows = text.rows;
   }
+  for (Segment& segment : text.segments) {
+    for (SequenceRows& s : segment.sequences)
+      s.ids = text.ids.data() + segment.first_row + s.first_row;
+  }
   return text;
 }
 

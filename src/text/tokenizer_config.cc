@@ -1,5 +1,6 @@
 #include "text/tokenizer_config.h"
 
+#include "base/config_json.h"
 #include "base/error.h"
 #include "base/json.h"
 
@@ -8,7 +9,8 @@ namespace lewis {
 std::optional<Json> read_json_object(const ModelFiles& files, const std::string& name) {
   const auto text = files.read(name);
   if (!text) return std::nullopt;
-  Json json = parse_json(*text, files.path_of(name));
+  Json json = name == "config.json" ? parse_config(*text, files.path_of(name))
+                                    : parse_json(*text, files.path_of(name));
   if (!json.is_object()) throw input_error("{}: expected a JSON object", files.path_of(name));
   return json;
 }

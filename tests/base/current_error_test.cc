@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/start_thread.h"
 #include "base/threads.h"
+#include "programs.h"
 
 namespace lewis {
 namespace {
@@ -56,9 +57,7 @@ TEST(CurrentError, ErrorsOfTheSystem) {
 }
 
 TEST(StartThreads, WhatRunsIsEndedWhenOneIsMissing) {
-#if defined(__SANITIZE_ADDRESS__)
-  GTEST_SKIP() << "the sanitizer ends a process that asks for so much memory";
-#endif
+  if (sanitized()) GTEST_SKIP() << "the sanitizer ends a process that asks for so much memory";
   std::vector<std::thread> threads;
   std::atomic<bool> stopped = false;
   std::atomic<int> ended = 0;

@@ -2,8 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <memory>
+
 #include "base/error.h"
 #include "base/json.h"
+#include "programs.h"
 
 namespace lewis {
 namespace {
@@ -82,6 +85,14 @@ TEST(Printable, MessagesOfErrors) {
   EXPECT_STREQ(inner.what(), "a\\u{1b}[2J\\nb\\u{202e}\\xff: no tensor");
   EXPECT_STREQ(input_error("x: {}", inner.what()).what(),
                ("x: " + std::string(inner.what())).c_str());
+}
+
+// The sanitized programs are linked of rooms that are compiled twice: this shows that they have the
+// right ones.
+TEST(Sanitizers, SeeWhatARoomReads) {
+  if (!sanitized()) GTEST_SKIP() << "a program without sanitizers";
+  const auto text = std::make_unique<char[]>(16);
+  EXPECT_DEATH(printable(std::string_view(text.get(), 17)), "heap-buffer-overflow.*printable");
 }
 
 }  // namespace

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "merge/method.h"
+#include "programs.h"
 #include "run_lewis.h"
 
 namespace fs = std::filesystem;
@@ -211,7 +212,7 @@ class Typist {
       std::vector<char*> argv;
       for (const std::string& w : words) argv.push_back(const_cast<char*>(w.c_str()));
       argv.push_back(nullptr);
-      const std::string path = fs::path(LEWIS_BINARY).parent_path().string() + ":/usr/bin:/bin";
+      const std::string path = fs::path(lewis_program()).parent_path().string() + ":/usr/bin:/bin";
       setenv("PATH", path.c_str(), 1);
       setenv("TERM", "vt100", 1);
       setenv("HOME", folder.c_str(), 1);
@@ -267,7 +268,7 @@ class Typist {
 
 TEST_F(Manners, NewAsksInATerminal) {
   const std::string file = (dir_.path / "asked.yml").string();
-  Typist person({LEWIS_BINARY, "new"}, dir_.path.string());
+  Typist person({lewis_program(), "new"}, dir_.path.string());
   person.wait_for("fine-tuned from: ");
   person.type("demo/models/base\n");
   person.wait_for("MODEL,MODEL): ");
@@ -290,7 +291,7 @@ TEST_F(Manners, NewAsksInATerminal) {
 }
 
 TEST_F(Manners, NewIsInterruptedAtOnce) {
-  Typist person({LEWIS_BINARY, "new"}, dir_.path.string());
+  Typist person({lewis_program(), "new"}, dir_.path.string());
   person.wait_for("fine-tuned from: ");
   person.type("\x03");
   EXPECT_EQ(person.code(), 130);
@@ -401,7 +402,7 @@ TEST_F(Manners, ZshCompletes) {
 TEST_F(Manners, FishCompletes) {
   if (system("command -v fish >/dev/null") != 0) GTEST_SKIP() << "no fish here";
   furnish(dir_.path);
-  const std::string path = fs::path(LEWIS_BINARY).parent_path().string();
+  const std::string path = fs::path(lewis_program()).parent_path().string();
   const std::string script = (dir_.path / "ask.fish").string();
   std::ofstream(script) << "set -x PATH " << path << " $PATH\nset -x HF_HUB_CACHE "
                         << (dir_.path / "hub").string()

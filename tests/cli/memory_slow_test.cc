@@ -14,6 +14,7 @@
 
 #include "demo_recipe.h"
 #include "io/safetensors.h"
+#include "programs.h"
 #include "run_lewis.h"
 
 namespace lewis {
@@ -23,9 +24,7 @@ class Memory : public LewisTest {
  protected:
   // A refining recipe on so much text that its activations are most of the memory.
   void SetUp() override {
-#if defined(__SANITIZE_ADDRESS__)
-    GTEST_SKIP() << "the sanitizer needs several times the memory";
-#endif
+    if (sanitized()) GTEST_SKIP() << "the sanitizer needs several times the memory";
     write_recipe("1");
   }
 
@@ -37,9 +36,9 @@ class Memory : public LewisTest {
   // Runs the program and returns the most memory that was resident, in bytes.
   uint64_t peak_of(const std::string& arguments) const {
     const std::string command = "cd '" + std::string(LEWIS_SOURCE) + "' && LEWIS_CACHE='" +
-                                (dir_.path / "cache").string() + "' exec '" + LEWIS_BINARY + "' " +
-                                arguments + " -q >/dev/null 2>'" + (dir_.path / "err").string() +
-                                "'";
+                                (dir_.path / "cache").string() + "' exec '" + lewis_program() +
+                                "' " + arguments + " -q >/dev/null 2>'" +
+                                (dir_.path / "err").string() + "'";
     const pid_t child = ::fork();
     if (child == 0) {
       ::execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);

@@ -14,6 +14,7 @@
 #include <thread>
 #include <utility>
 
+#include "programs.h"
 #include "run_lewis.h"
 
 namespace lewis {
@@ -21,12 +22,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kSanitized = true;  // their shadow memory does not fit into a limit of addresses
-#else
-constexpr bool kSanitized = false;
-#endif
 
 constexpr int kClosed = -1;
 
@@ -53,7 +48,7 @@ class Process : public testing::Test {
   // The exit code of a shell, 128 + signal where that ended it. {} in the command is the program.
   int shell(std::string command) {
     for (size_t at; (at = command.find("{}")) != std::string::npos;)
-      command.replace(at, 2, "LEWIS_CACHE='" + path("cache") + "' '" LEWIS_BINARY "'");
+      command.replace(at, 2, "LEWIS_CACHE='" + path("cache") + "' '" + lewis_program() + "'");
     const int status = std::system(("cd '" LEWIS_SOURCE "' && " + command).c_str());
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   }
@@ -66,7 +61,8 @@ class Process : public testing::Test {
       const int file = files[static_cast<size_t>(i)];
       file == kClosed ? close(i) : dup2(file, i);
     }
-    const std::string command = "cd '" LEWIS_SOURCE "' && exec '" LEWIS_BINARY "' " + arguments;
+    const std::string command =
+        "cd '" LEWIS_SOURCE "' && exec '" + lewis_program() + "' " + arguments;
     const std::string cache = "LEWIS_CACHE=" + path("cache");
     const char* environment[] = {cache.c_str(), nullptr};
     const char* words[] = {"sh", "-c", command.c_str(), nullptr};
@@ -206,7 +202,7 @@ TEST_F(Process, CountsThatNobodyHas) {
 }
 
 TEST_F(Process, LackOfThreadsAndMemoryIsAnError) {
-  if (kSanitized) GTEST_SKIP();
+  if (sanitized()) GTEST_SKIP();  // its shadow memory does not fit into a limit of addresses
   for (const char* threads : {"2000", "500"}) {
     EXPECT_EQ(shell("(ulimit -v 2000000; {} " + kMerge + path("out") + kPlain + " -j " + threads +
                     " 2>'" + path("err") + "')"),
@@ -246,7 +242,7 @@ TEST_F(Process, OneSignalIsEnough) {
     const auto begin = Clock::now();
     kill(child, signal);
     EXPECT_EQ(end_of(child), 130) << strsignal(signal);
-    EXPECT_LT(Clock::now() - begin, std::chrono::milliseconds(kSanitized ? 8000 : 3000));
+    EXPECT_LT(Clock::now() - begin, std::chrono::milliseconds(sanitized() ? 8000 : 3000));
   }
 }
 

@@ -401,10 +401,21 @@ AttentionInput attention_input(const AttentionShape& s, const std::vector<Sequen
   return in;
 }
 
-const AttentionShape kAttentionShapes[] = {
-    {4, 2, 16, 0.25f},       {3, 3, 24, 0.2f},          {9, 3, 64, 0.125f},
-    {8, 1, 10, 0.3f},        {4, 2, 16, 0.25f, 7},      {8, 1, 10, 0.3f, 1, 2.0f},
-    {9, 3, 64, 0.125f, 130}, {3, 3, 24, 0.2f, 0, 0.7f}, {4, 2, 16, 0.25f, 100'000}};
+constexpr std::array<float, 4> kSinks = {0.3f, -40, 2.5f, 30};
+const AttentionShape kAttentionShapes[] = {{4, 2, 16, 0.25f, 0, 0, 0, kSinks},
+                                           {4, 1, 24, 0.2f, 40, 0, 0, kSinks},
+                                           {4, 2, 16, 0.25f, 0, 0, 13},
+                                           {9, 3, 64, 0.125f, 100, 0, 64},
+                                           {8, 1, 10, 0.3f, 0, 0, 1},
+                                           {4, 2, 16, 0.25f},
+                                           {3, 3, 24, 0.2f},
+                                           {9, 3, 64, 0.125f},
+                                           {8, 1, 10, 0.3f},
+                                           {4, 2, 16, 0.25f, 7},
+                                           {8, 1, 10, 0.3f, 1, 2.0f},
+                                           {9, 3, 64, 0.125f, 130},
+                                           {3, 3, 24, 0.2f, 0, 0.7f},
+                                           {4, 2, 16, 0.25f, 100'000}};
 // Covers sequences longer than a tile of queries and one of keys, one query, few, none, and queries
 // that follow cached keys.
 const std::vector<Sequence> kSequences = {{0, 1},   {0, 5},   {0, 0},   {37, 1},

@@ -54,7 +54,8 @@ inline std::vector<double> plain_attention(const AttentionShape& s, int64_t firs
     for (int64_t h = 0; h < s.heads; ++h) {
       const int64_t kv = h / (s.heads / s.kv_heads);
       std::vector<double> p;
-      const int64_t begin = s.window ? std::max<int64_t>(0, first + t - s.window + 1) : 0;
+      int64_t begin = s.window ? std::max<int64_t>(0, first + t - s.window + 1) : 0;
+      if (s.chunk) begin = std::max(begin, (first + t) / s.chunk * s.chunk);
       for (int64_t j = begin; j <= first + t; ++j) {
         double dot = 0;
         for (int64_t i = 0; i < s.head_dim; ++i) {
@@ -65,8 +66,11 @@ inline std::vector<double> plain_attention(const AttentionShape& s, int64_t firs
         const auto cap = static_cast<double>(s.softcap);
         p.push_back(cap != 0 ? cap * std::tanh(score / cap) : score);
       }
-      const double max = *std::max_element(p.begin(), p.end());
-      double sum = 0;
+      const bool sink = !s.sinks.empty();
+      const double other = sink ? static_cast<double>(s.sinks[static_cast<size_t>(h)]) : 0;
+      double max = *std::max_element(p.begin(), p.end());
+      if (sink) max = std::max(max, other);
+      double sum = sink ? std::exp(other - max) : 0;
       for (double& x : p) sum += x = std::exp(x - max);
       for (size_t j = 0; j < p.size(); ++j) {
         for (int64_t i = 0; i < s.head_dim; ++i) {

@@ -18,6 +18,7 @@
 
 #include "base/error.h"
 #include "io/manifest.h"
+#include "programs.h"
 #include "shimmed_program.h"
 #include "snapshot.h"
 #include "temp_dir.h"
@@ -30,11 +31,7 @@ using Snapshot = std::map<std::string, std::string>;
 
 // With the address sanitizer a run of the program takes 0.2 s of processor time, so that one point
 // in four is tried, and all tests take a minute; a defect ends the program with exit code 1.
-#if defined(__SANITIZE_ADDRESS__)
-constexpr int kStep = 4;
-#else
-constexpr int kStep = 1;
-#endif
+const int kStep = sanitized() ? 4 : 1;
 
 // Without what tells of a run, its times: no part of the result.
 Snapshot result_of(const fs::path& folder) {
@@ -139,7 +136,7 @@ TEST_F(Crash, StoppedWhileItResumes) {
 TEST_F(Crash, KilledAtRandomTimes) {
   std::mt19937 random(4);
   int killed = 0;
-  constexpr int kRounds = 200 / kStep;
+  const int kRounds = 200 / kStep;
   const std::chrono::microseconds whole = time_of_a_run();
   std::uniform_int_distribution<int64_t> moment(0, whole.count());
   for (int round = 0; round < kRounds; ++round) {
@@ -328,7 +325,7 @@ TEST_F(Crash, PowerCuts) {
   const std::vector<Operation> operations = read_log(log);
   std::mt19937 random(5);
   int complete = 0;
-  constexpr int kStates = 1000 / kStep;
+  const int kStates = 1000 / kStep;
   for (int state = 0; state < kStates; ++state) {
     const size_t cut =
         state % 3 == 0 ? operations.size() - random() % 12 : 1 + random() % operations.size();

@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "programs.h"
 #include "shimmed_program.h"
 #include "snapshot.h"
 #include "temp_dir.h"
@@ -27,11 +28,7 @@ namespace {
 namespace fs = std::filesystem;
 using Snapshot = std::map<std::string, std::string>;
 
-#if defined(__SANITIZE_ADDRESS__)
-constexpr int kKills = 40, kStep = 12;
-#else
-constexpr int kKills = 200, kStep = 3;
-#endif
+const int kKills = sanitized() ? 40 : 200, kStep = sanitized() ? 12 : 3;
 constexpr int kWorkers = 4;
 
 class CrashParts : public testing::Test {

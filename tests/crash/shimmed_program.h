@@ -10,13 +10,15 @@
 #include <string>
 #include <vector>
 
+#include "programs.h"
+
 extern char** environ;
 
 namespace lewis {
 
 // `settings` ("NAME=VALUE") come before the variables of this process.
 inline pid_t start_shimmed(std::vector<std::string> arguments, std::vector<std::string> settings) {
-  arguments.insert(arguments.begin(), LEWIS_SHIMMED);
+  arguments.insert(arguments.begin(), program_beside("lewis_shimmed"));
   for (char** v = environ; *v; ++v) settings.emplace_back(*v);
   std::vector<char*> argv, envp;
   for (std::string& word : arguments) argv.push_back(word.data());
@@ -28,7 +30,7 @@ inline pid_t start_shimmed(std::vector<std::string> arguments, std::vector<std::
   for (const int fd : {1, 2})
     posix_spawn_file_actions_addopen(&quiet, fd, "/dev/null", O_WRONLY, 0);
   pid_t pid = 0;
-  EXPECT_EQ(posix_spawn(&pid, LEWIS_SHIMMED, &quiet, nullptr, argv.data(), envp.data()), 0);
+  EXPECT_EQ(posix_spawn(&pid, argv[0], &quiet, nullptr, argv.data(), envp.data()), 0);
   posix_spawn_file_actions_destroy(&quiet);
   return pid;
 }

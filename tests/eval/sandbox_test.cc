@@ -14,6 +14,7 @@
 #include <fstream>
 #include <thread>
 
+#include "programs.h"
 #include "scoped_env.h"
 #include "temp_dir.h"
 
@@ -259,11 +260,8 @@ TEST_F(SandboxTest, AProgramThatEndsItsKeeperHasFailed) {
         SandboxLayer::kIpc, SandboxLayer::kFilter, SandboxLayer::kNoNewPrivileges}) {
     sandbox_.leave_out(layer, "for this test");
   }
-#if defined(__SANITIZE_ADDRESS__)
-  const std::vector<std::string> signals = {"9", "15"};  // the sanitizer turns 11 into an exit
-#else
-  const std::vector<std::string> signals = {"9", "15", "11"};
-#endif
+  std::vector<std::string> signals = {"9", "15"};
+  if (!sanitized()) signals.emplace_back("11");  // which the sanitizer turns into an exit
   for (const std::string& signal : signals) {
     expect(Verdict::kFailed, "ended the process that watches it",
            std::string("import os, time\nos.kill(os.getppid(), ") + signal + ")\ntime.sleep(9)");

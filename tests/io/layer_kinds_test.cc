@@ -170,5 +170,37 @@ TEST(Stacks, RulesWithoutAListAreKeptOrRefused) {
   }
 }
 
+// Gemma 4: settings of single layers go along with their layers, by the numbers of the result.
+TEST(Stacks, SettingsOfSingleLayersGoAlong) {
+  const Json full = {{"head_dim", 32}};
+  const Json config = {{"model_type", "gemma4_text"},
+                       {"num_hidden_layers", 3},
+                       {"hidden_size_per_layer_input", 0},
+                       {"layer_types", {S, S, F}},
+                       {"per_layer_config", {{"02", full}}}};
+  const Json result = stacked(config, {0, 2, 1, 2});
+  EXPECT_EQ(result["layer_types"], Json({S, F, S, F}));
+  EXPECT_EQ(result["per_layer_config"], Json({{"0001", full}, {"0003", full}}));
+  const auto expect_refused = [](const Json& of, const std::vector<int64_t>& layers,
+                                 const std::string& said) {
+    try {
+      stacked(of, layers);
+      ADD_FAILURE() << "accepted: " << said;
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), ExitCode::kUsage);
+      EXPECT_NE(std::string(e.what()).find(said), std::string::npos) << e.what();
+    }
+  };
+  expect_refused(config, {0, 2, 1}, "let the slices end with a layer that is");
+  Json embedded = config;
+  embedded["hidden_size_per_layer_input"] = 12;
+  expect_refused(embedded, {0, 2}, "hidden_size_per_layer_input");
+  embedded.erase("hidden_size_per_layer_input");  // transformers assumes 256
+  expect_refused(embedded, {0, 2}, "hidden_size_per_layer_input");
+  Json sharing = config;
+  sharing["num_kv_shared_layers"] = 1;
+  expect_refused(sharing, {0, 2}, "num_kv_shared_layers");
+}
+
 }  // namespace
 }  // namespace lewis

@@ -73,6 +73,25 @@ INSTANTIATE_TEST_SUITE_P(
                {"architectures", {"Qwen3_5ForCausalLM"}},
                {"vision_config", {{"depth", 1}}}},
               "config.json names Qwen3_5ForCausalLM"},
+        Extra{
+            "gemma4",
+            "model.layers.0.self_attn.k_proj.weight",
+            {{"model_type", "gemma4_text"}, {"num_hidden_layers", 1}, {"num_kv_shared_layers", 1}},
+            {{"model_type", "gemma4_text"}, {"num_hidden_layers", 1}, {"num_kv_shared_layers", 1}},
+            "transformers drops them on load (num_kv_shared_layers = 1)"},
+        Extra{"gemma4_that_sees",
+              "model.language_model.layers.1.self_attn.v_norm.weight",
+              {{"model_type", "gemma4"},
+               {"text_config",
+                {{"model_type", "gemma4_text"},
+                 {"num_hidden_layers", 2},
+                 {"num_kv_shared_layers", 1}}}},
+              {{"model_type", "gemma4"},
+               {"text_config",
+                {{"model_type", "gemma4_text"},
+                 {"num_hidden_layers", 2},
+                 {"num_kv_shared_layers", 1}}}},
+              "keys and values of layers that read those of earlier ones"},
         Extra{"projector",
               "multi_modal_projector.linear.weight",
               {{"model_type", "mistral3"}, {"vision_config", {{"depth", 1}}}},
@@ -105,6 +124,56 @@ TEST_P(ExtraParts, OfAModelWithoutABaseAreRefused) {
       "merge_method: task_arithmetic\nbase_model: math\nparameters: {weight: 0.5}\nmodels:\n"
       "- model: base\n",
       ExitCode::kInput, extra.tensor);
+}
+
+// Layers that share nothing have keys and values of their own.
+TEST_F(MissingTensors, KeysThatAreReadAreRefused) {
+  const Json config = {
+      {"model_type", "gemma4_text"}, {"num_hidden_layers", 2}, {"num_kv_shared_layers", 1}};
+  write_models("model.layers.0.self_attn.k_proj.weight", config, config);
+  expect_refused(kTask, ExitCode::kInput, "model.layers.0.self_attn.k_proj.weight");
+  const Json other = {
+      {"model_type", "gemma3_text"}, {"num_hidden_layers", 2}, {"num_kv_shared_layers", 2}};
+  write_models("model.layers.0.self_attn.k_proj.weight", other, other);
+  expect_refused(kTask, ExitCode::kInput, "model.layers.0.self_attn.k_proj.weight");
+}
+
+// transformers knows layer 61 of DeepSeek V3 by its number, and warns of others.
+TEST_F(MissingTensors, LayersThatTransformersNamesAreNoted) {
+  struct Member {
+    std::string model_type;
+    int64_t layers;
+    bool named;
+  };
+  for (const auto& [model_type, layers, named] : std::vector<Member>{{"deepseek_v3", 1, true},
+                                                                     {"deepseek_v3", 61, false},
+                                                                     {"glm4_moe", 61, true},
+                                                                     {"glm4_moe", 46, false},
+                                                                     {"glm4_moe", 92, false},
+                                                                     {"glm4_moe_lite", 92, true},
+                                                                     {"nemotron_h", 3, false}}) {
+    const Json config = {{"model_type", model_type}, {"num_hidden_layers", layers}};
+    write_models(fmt::format("model.layers.{}.eh_proj.weight", layers), config, config);
+    merged(kTask);
+    EXPECT_EQ(has_note("names others as unexpected"), named) << model_type << " " << layers;
+    EXPECT_EQ(has_note(fmt::format("(layer {})", layers)), named) << model_type << " " << layers;
+  }
+}
+
+// Python writes an infinite number as a bare word. It stays one where config.json is written anew.
+TEST_F(MissingTensors, BareWordsOfConfigJsonStay) {
+  const Json config = {{"model_type", "nemotron_h"}, {"num_nextn_predict_layers", 1}};
+  write_models("model.layers.0.mlp.down_proj.weight", config, config, "math");
+  write("code", {{"model.layers.0.mlp.up_proj.weight", {3, 2}}}, config);
+  const std::string text = R"({"model_type": "nemotron_h", "num_nextn_predict_layers": 1,
+    "time_step_limit": [0.0, Infinity]})";
+  std::ofstream(dir_.path / "base/config.json") << text;
+  const Values out = merged(kTask + "missing: base\n");
+  EXPECT_EQ(out.size(), 2u);
+  const std::string written = read_text_file(dir_.path / "out1/config.json");
+  EXPECT_NE(written.find("Infinity"), written.npos) << written;
+  EXPECT_EQ(written.find("\"Infinity"), written.npos) << written;
+  EXPECT_NE(written.find("\"num_nextn_predict_layers\": 0"), written.npos) << written;
 }
 
 TEST_F(MissingTensors, APartThatIsThereInPartIsRefused) {

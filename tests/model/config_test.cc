@@ -56,7 +56,7 @@ TEST(Config, MissingKeysMeanWhatTransformersAssumes) {
     EXPECT_TRUE(assumed == read_model_spec(all, "config.json")) << model_type;
     ++families;
   }
-  EXPECT_EQ(families, 41u);
+  EXPECT_EQ(families, 44u);
 }
 
 TEST(Config, SpellingsOfTransformers4And5AreTheSame) {
@@ -284,6 +284,98 @@ TEST(Config, PublishedSpellingsOf2026) {
                 .inverse_frequency.size(),
             32u);
   EXPECT_EQ(family("olmo3", {{"sliding_window", 8}, {"num_hidden_layers", 5}}).layer[3].rope, 0);
+}
+
+// gpt-oss, Llama 4 and Gemma 4: files as they were published and as transformers 5 saves them.
+TEST(Config, MixturesReadThePublishedSpellings) {
+  const Json yarn = {{"beta_fast", 32.0}, {"beta_slow", 1.0},
+                     {"factor", 8.0},     {"original_max_position_embeddings", 1024},
+                     {"truncate", false}, {"rope_type", "yarn"}};
+  Json inside = yarn;
+  inside["rope_theta"] = 10000.0;
+  EXPECT_TRUE(family("gpt_oss", {{"rope_scaling", yarn},
+                                 {"rope_theta", 10000.0},
+                                 {"num_local_experts", 8},
+                                 {"experts_per_token", 4},
+                                 {"initial_context_length", 1024}}) ==
+              family("gpt_oss", {{"rope_parameters", inside}, {"num_experts", 8}}));
+  // Without an object the rope is the family's, with the file's theta.
+  const ModelSpec assumed = family("gpt_oss", {{"rope_theta", 10000.0}});
+  EXPECT_FALSE(assumed.ropes == family("gpt_oss", {}).ropes);
+  EXPECT_FLOAT_EQ(assumed.ropes[0].attention_factor,
+                  family("gpt_oss", {}).ropes[0].attention_factor);
+
+  const Json listed = {1, 1, 1, 0, 1};
+  const ModelSpec llama4 = family("llama4_text", {{"num_hidden_layers", 5}});
+  EXPECT_TRUE(llama4 == family("llama4_text", {{"num_hidden_layers", 5},
+                                               {"no_rope_layers", Json::array()},
+                                               {"moe_layers", {0, 1, 2, 3, 4}}}));
+  EXPECT_TRUE(llama4 ==
+              family("llama4_text", {{"num_hidden_layers", 5}, {"no_rope_layers", listed}}));
+  EXPECT_EQ(llama4.layer[3].chunk, 0);
+  EXPECT_EQ(llama4.layer[4].chunk, 8192);
+  EXPECT_TRUE(family("llama4_text", {{"attn_temperature_tuning", 4}}) == family("llama4_text", {}));
+  const ModelSpec whole =
+      family("llama4_text", {{"num_hidden_layers", 5}, {"attention_chunk_size", nullptr}});
+  EXPECT_EQ(whole.layer[4].chunk, 0);
+}
+
+TEST(Config, Gemma4ReadsSettingsOfSingleLayers) {
+  const Json layers = {{"num_hidden_layers", 12}, {"head_dim", 16}, {"attention_k_eq_v", true}};
+  Json global = layers, single = layers;
+  global["global_head_dim"] = 24;
+  global["num_global_key_value_heads"] = 2;
+  const Json full = {{"head_dim", 24}, {"num_key_value_heads", 2}};
+  single["per_layer_config"] = {{"05", full}, {"11", full}};  // as transformers 5 writes it
+  const ModelSpec spec = family("gemma4_text", single);
+  EXPECT_TRUE(family("gemma4_text", global) == spec);
+  EXPECT_EQ(head_shape(spec, 5).head_dim, 24);
+  EXPECT_EQ(head_shape(spec, 5).kv_heads, 2);
+  EXPECT_EQ(head_shape(spec, 4).head_dim, 16);
+  EXPECT_EQ(spec.ropes[0].inverse_frequency.size(), 12u);
+  // transformers makes the last layer see everything.
+  const ModelSpec last = family("gemma4_text", {{"num_hidden_layers", 8}});
+  EXPECT_EQ(last.layer[7].window, 0);
+  EXPECT_EQ(last.layer[6].window, 512);
+  const auto refused = [&](const Json& settings, const std::string& said) {
+    Json config = layers;
+    config["per_layer_config"] = settings;
+    expect_family_refused("gemma4_text", config, said);
+  };
+  refused({{"05", {{"intermediate_size", 7}}}}, "intermediate_size");
+  refused({{"12", full}}, "one of 12 layers");
+  refused({{"five", full}}, "per_layer_config.five");
+  refused({{"05", full}}, "layer 11 is another full_attention");
+  refused({{"05", {{"head_dim", 7}}}, {"11", {{"head_dim", 7}}}}, "an even number");
+  refused({{"05", {{"num_key_value_heads", 3}}}, {"11", {{"num_key_value_heads", 3}}}},
+          "a divisor of num_attention_heads = 8");
+}
+
+TEST(Config, MixturesRefuseWhatContradicts) {
+  expect_family_refused("gpt_oss", {{"layer_types", Json::array({"full_attention"})}}, "36 layers");
+  expect_family_refused("gpt_oss", {{"num_experts_per_tok", 200}}, "at most 128");
+  expect_family_refused("gpt_oss", {{"swiglu_limit", -1}}, "swiglu_limit");
+  expect_family_refused("llama4_text", {{"no_rope_layers", {1, 0}}}, "48 layers");
+  expect_family_refused("llama4_text", {{"num_experts_per_tok", 17}}, "at most 16");
+  Json chunked = {{"num_hidden_layers", 1},
+                  {"layer_types", Json::array({"chunked_attention"})},
+                  {"attention_chunk_size", nullptr}};
+  expect_family_refused("llama4_text", chunked, "attention_chunk_size");
+  expect_family_refused("gemma4_text", {{"num_kv_shared_layers", 30}}, "num_kv_shared_layers");
+  expect_family_refused("gemma4_text", {{"num_kv_shared_layers", 26}}, "the kind of layer");
+  expect_family_refused("gemma4_text", {{"use_bidirectional_attention", "all"}}, "text sees");
+  expect_family_refused("gemma4_text",
+                        {{"enable_moe_block", true},
+                         {"num_experts", 2},
+                         {"top_k_experts", 3},
+                         {"moe_intermediate_size", 8}},
+                        "at most 2");
+  const Json partial = {
+      {"full_attention", {{"rope_type", "proportional"}}},
+      {"sliding_attention", {{"rope_type", "default"}, {"partial_rotary_factor", 0.5}}}};
+  expect_family_refused("gemma4_text", {{"rope_parameters", partial}}, "partial_rotary_factor");
+  expect_family_refused("llama", {{"swiglu_limit", 7.0}}, "swiglu_limit");
+  expect_family_refused("qwen3", {{"global_head_dim", 512}}, "global_head_dim");
 }
 
 TEST(Config, WindowsAreThoseOfTheFamily) {

@@ -4,11 +4,14 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <functional>
 #include <map>
 
 #include "base/error.h"
 #include "echo_model.h"
 #include "model/transformer.h"
+#include "test_model.h"
 
 namespace lewis {
 namespace {
@@ -115,6 +118,36 @@ TEST(Mixer, ItsOwnTensorsAreChecked) {
   echo.random.write();
   const Checkpoint checkpoint = Checkpoint::open(echo.random.dir.path);
   EXPECT_THROW(Transformer(checkpoint, echo.random.spec, *echo.backend, echo.threads), Error);
+}
+
+void expect_said(const std::function<void()>& run, const std::string& said) {
+  try {
+    run();
+    FAIL() << "nothing was refused: " << said;
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ExitCode::kInput);
+    EXPECT_NE(std::string(e.what()).find(said), std::string::npos) << e.what();
+  }
+}
+
+TEST(Mixer, ItsOwnTensorsMustBeFinite) {
+  EchoModel echo;
+  echo.random.tensors.at("model.layers.0.self_attn.decay")[3] = NAN;
+  echo.random.write();
+  const Checkpoint checkpoint = Checkpoint::open(echo.random.dir.path);
+  const Transformer model(checkpoint, echo.random.spec, *echo.backend, echo.threads);
+  expect_said([&] { model.load_block(0); }, "self_attn.decay");
+}
+
+// The first layer of both has a recurrence.
+TEST(Mixer, AStateThatIsNotFiniteIsRefused) {
+  for (const char* name : {"qwen3_5", "nemotron_h"}) {
+    const TestModel m(std::filesystem::path(LEWIS_TEST_DATA "/golden/families") / name);
+    const Transformer& model = m.transformer;
+    std::vector<float> hidden(static_cast<size_t>(5 * model.spec().hidden), NAN);
+    const std::vector<SequenceRows> sequences = {{0, 5, 0, nullptr}};
+    expect_said([&] { model.run_block(*model.load_block(0), sequences, hidden); }, "layer 0 ");
+  }
 }
 
 }  // namespace

@@ -33,6 +33,8 @@ struct TileShape {
   float scale;
   int64_t window;  // keys that a query sees; larger than any sequence if it sees all
   float softcap;
+  int64_t chunk;
+  const float* sinks;  // by query head, or null
 };
 
 TileShape tile_shape(const AttentionShape& s) {
@@ -43,12 +45,15 @@ TileShape tile_shape(const AttentionShape& s) {
           s.kv_heads * s.head_dim,
           s.scale,
           s.window ? s.window : kAll,
-          s.softcap};
+          s.softcap,
+          s.chunk,
+          s.sinks.empty() ? nullptr : s.sinks.data()};
 }
 
 // The first key that a query at `position` sees.
 int64_t first_key(const TileShape& s, int64_t position) {
-  return s.window > position ? 0 : position - s.window + 1;
+  const int64_t first = s.window > position ? 0 : position - s.window + 1;
+  return s.chunk ? std::max(first, position / s.chunk * s.chunk) : first;
 }
 
 // The offset at which the tile's query (or result) `query` of head `h` of the group begins.
@@ -74,6 +79,15 @@ struct OnlineSoftmax {
     const float factor = std::exp(max - larger);
     if (factor != 1) k.scale(result, factor, head_dim);
     sum = sum * factor + k.exp_sum(scores + begin, larger, end - begin);
+    max = larger;
+  }
+
+  // Counts a score that has no value.
+  void add_sink(const Kernels& k, float score, float* result, int64_t head_dim) {
+    const float larger = std::max(max, score);
+    const float factor = std::exp(max - larger);
+    if (factor != 1) k.scale(result, factor, head_dim);
+    sum = sum * factor + std::exp(score - larger);
     max = larger;
   }
 };
@@ -236,7 +250,9 @@ void attend_tile(const TileShape& s, const Tile& t, const float* q, float* out, 
   for (int64_t r = 0; r < rows; ++r) {
     float* to = out + query_offset(s, t, r / s.group, r % s.group);
     std::copy_n(result + r * products.width(), s.head_dim, to);
-    kernels.scale(to, 1.0f / softmax[static_cast<size_t>(r)].sum, s.head_dim);
+    OnlineSoftmax& its = softmax[static_cast<size_t>(r)];
+    if (s.sinks) its.add_sink(kernels, s.sinks[t.kv_head * s.group + r % s.group], to, s.head_dim);
+    kernels.scale(to, 1.0f / its.sum, s.head_dim);
   }
 }
 
@@ -254,8 +270,11 @@ void attend_each(const TileShape& s, const Tile& t, const float* q, float* out) 
       const int64_t offset = query_offset(s, t, query, h);
       kernels.dots(q + offset, keys, s.kv_stride, visible, s.head_dim, s.scale, scores.data());
       if (s.softcap != 0) kernels.softcap(scores.data(), s.softcap, visible);
-      const float max = kernels.max(scores.data(), visible);
-      const float sum = kernels.exp_sum(scores.data(), max, visible);
+      const float* sink = s.sinks ? s.sinks + t.kv_head * s.group + h : nullptr;
+      float max = kernels.max(scores.data(), visible);
+      if (sink) max = std::max(max, *sink);
+      float sum = kernels.exp_sum(scores.data(), max, visible);
+      if (sink) sum += std::exp(*sink - max);
       kernels.weighted_sum(scores.data(), values, s.kv_stride, visible, s.head_dim, 1.0f / sum,
                            out + offset);
     }

@@ -8,9 +8,11 @@
 #include "compute/backend.h"
 #include "compute/cpu/attention.h"
 #include "compute/cpu/bf16_matmul.h"
+#include "compute/cpu/delta_rule.h"
 #include "compute/cpu/kernels.h"
 #include "compute/cpu/matmul.h"
 #include "compute/cpu/rope_table.h"
+#include "compute/cpu/state_space.h"
 #include "compute/cpu/stored_matmul.h"
 #include "compute/float_buffer.h"
 
@@ -99,6 +101,14 @@ class CpuBackend final : public Backend {
   void attention(const AttentionShape& shape, std::span<const AttentionRows> sequences,
                  const float* q, float* out) override {
     attention_.run(shape, sequences, q, out, threads_);
+  }
+
+  void delta_rule(std::span<const DeltaHead> heads) override {
+    threads_.run(heads.size(), [&](size_t i) { lewis::delta_rule(heads[i]); });
+  }
+
+  void scan_states(std::span<const StateHeads> heads) override {
+    threads_.run(heads.size(), [&](size_t i) { lewis::scan_states(heads[i]); });
   }
 
   void activate(Activation activation, float* gate, const float* up, int64_t n) override {

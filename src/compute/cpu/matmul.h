@@ -64,7 +64,6 @@ class Matmul {
                       Threads& threads);
 
   dnnl::engine engine_;
-  bool reorders_bf16_ = false;  // oneDNN reads bfloat16 on this machine
   std::map<Key, Primitive> primitives_;
 };
 

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "io/extra_parts.h"
+#include "io/layer_name.h"
 #include "merge/inputs.h"
 
 namespace lewis {
@@ -173,6 +174,28 @@ void MergeInputs::take_from_main(OutputTensor& tensor) const {
   tensor.models = {source_of(main, tensor.info.name)};
   tensor.base.reset();
   tensor.base_alone = true;
+}
+
+std::vector<std::string> MergeInputs::mtp_layer_notes() const {
+  if (!main_ || belongs_) return {};
+  const Json& config = *main().config;
+  const auto dropped = numbers_of_dropped_layers(config);
+  if (dropped.empty()) return {};
+  const int64_t layers = main().text_integer("num_hidden_layers");
+  std::set<int64_t> named;
+  for (const OutputTensor& t : tensors_) {
+    const std::string& from = t.models[0].tensor->name;
+    if (!is_mtp(from, config) || tensor_layer(from).value_or(0) < layers) continue;
+    const int64_t layer = tensor_layer(t.info.name).value_or(0);
+    if (std::ranges::find(dropped, layer) == dropped.end()) named.insert(layer);
+  }
+  if (named.empty()) return {};
+  return {fmt::format(
+      "the result has layers of multi-token prediction behind its last layer (layer {}); for "
+      "model_type '{}' transformers drops layer {} without a word and names others as unexpected "
+      "when it loads the model, which changes nothing",
+      fmt::join(named, ", "), config.value("model_type", std::string()),
+      fmt::join(std::set(dropped.begin(), dropped.end()), " or "))};
 }
 
 std::vector<std::string> MergeInputs::mtp_notes() const {

@@ -1,5 +1,6 @@
 // MergeInputs: resolves the method's parameters for a tensor, and explains where they come from.
 #include <algorithm>
+#include <numeric>
 
 #include "base/error.h"
 #include "merge/inputs.h"
@@ -28,8 +29,18 @@ std::vector<ParameterLevel> MergeInputs::levels(const OutputTensor& t,
   return slice_levels(recipe_, t.slice, source ? std::optional(source->place) : std::nullopt);
 }
 
-TensorTask MergeInputs::task(const OutputTensor& t) const {
-  if (!modules_.empty()) return modules_[t.module]->task(t);
+// Places in t.models, by the names that the recipe gives the models.
+std::vector<size_t> MergeInputs::order_by_name(const OutputTensor& t) const {
+  std::vector<size_t> order(t.models.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::ranges::sort(order, {}, [&](size_t i) -> const std::string& {
+    return recipe_.models[t.models[i].model].model;
+  });
+  return order;
+}
+
+TensorTask MergeInputs::task(const OutputTensor& t, size_t result) const {
+  if (!modules_.empty()) return modules_[t.module]->task(t, result);
   const MergeMethod& method = method_of(t);
   TensorTask task;
   if (t.base) task.relaxation = factors_of(recipe_.relaxation, *t.base->tensor);
@@ -45,6 +56,12 @@ TensorTask MergeInputs::task(const OutputTensor& t) const {
   }
   const auto of_all = levels(t, nullptr);
   for (const MethodParameter& p : method.whole_parameters) take_value(p, of_all, t, nullptr, task);
+  if (task.find("double_sums").value_or(0) != 0) task.by_name = order_by_name(t);
+  if (recipe_.outputs.empty()) return task;
+  const RecipeOutput& output = recipe_.outputs[result];
+  for (size_t i = 0; i < t.models.size(); ++i)
+    task.models[i].set("weight", output.weights[t.models[i].model]);
+  task.result = output.name;
   return task;
 }
 

@@ -69,6 +69,7 @@ std::vector<std::string> MergeInputs::warnings() const {
     if (std::ranges::find(lines, line) == lines.end()) lines.push_back(line);
   }
   std::ranges::copy(mtp_notes(), std::back_inserter(lines));
+  std::ranges::copy(mtp_layer_notes(), std::back_inserter(lines));
   if (!modules_.empty()) return lines;
   std::ranges::copy(notes_, std::back_inserter(lines));
   std::ranges::copy(tokenizer_.warnings, std::back_inserter(lines));

@@ -5,6 +5,7 @@
 #include <map>
 #include <mutex>
 
+#include "base/config_json.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/json.h"
@@ -114,7 +115,7 @@ InputModel open_stage(const Recipe& recipe, const OpenOptions& options) {
   model.folder = inputs.main().folder;
   model.changed_files = changed_files_of(inputs);
   model.config_text = config_of(inputs);
-  if (!model.config_text.empty()) model.config = parse_json(model.config_text, "config.json");
+  if (!model.config_text.empty()) model.config = parse_config(model.config_text, "config.json");
   model.fingerprint = [source, seed = options.seed, refined = options.refined] {
     const Recipe& merged = source->inputs().recipe();
     std::string all = text_without_places(merged) + hash_of_factors(merged) + std::to_string(seed);

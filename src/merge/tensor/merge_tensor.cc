@@ -17,27 +17,29 @@ class Workspace {
   bool finite = true;  // what was widened last, where that was looked at
 
   // The calling thread's.
-  static Workspace& prepare(size_t models) {
+  static Workspace& prepare(size_t models, size_t results) {
     thread_local Workspace workspace;
     workspace.models_ = models;
-    const size_t rows = 2 + 2 * models + 1;
+    workspace.results_ = results;
+    const size_t rows = 1 + results + 2 * models + 1;
     if (workspace.rows_.size() < rows) workspace.rows_.resize(rows);
     return workspace;
   }
   std::span<float> base() { return rows_[0].values; }
-  std::span<float> out() { return rows_[1].values; }
-  std::span<float> model(size_t m) { return rows_[2 + m].values; }
+  // [results, n], without gaps.
+  std::span<float> results(size_t n) { return {rows_[1].values, results_ * n}; }
+  std::span<float> model(size_t m) { return rows_[1 + results_ + m].values; }
   // [max(1, models), n], without gaps.
   std::span<float> scratch(size_t n) {
-    return {rows_[2 + models_].values, std::max<size_t>(1, models_) * n};
+    return {rows_[1 + results_ + models_].values, std::max<size_t>(1, models_) * n};
   }
 
  private:
   struct alignas(64) Row {
     float values[kChunkElements];
   };
-  std::vector<Row> rows_;  // base, out, models, scratch
-  size_t models_ = 0;
+  std::vector<Row> rows_;  // base, results, models, scratch
+  size_t models_ = 0, results_ = 1;
 };
 
 LEWIS_VECTORIZED void widen_bf16(const uint16_t* in, size_t n, float* out) {
@@ -101,9 +103,10 @@ struct RangeView {
 
 class Pass final : public ChunkPass {
  public:
+  // `results`: how many merges are made at once.
   Pass(const MergeMethod& method, const TensorTask& task, const TensorInputs& inputs,
-       bool with_base, Threads& threads)
-      : task_(task), inputs_(inputs), with_base_(with_base), threads_(threads) {
+       bool with_base, Threads& threads, size_t results = 1)
+      : task_(task), inputs_(inputs), with_base_(with_base), threads_(threads), results_(results) {
     if (method.row_wise && method.row_wise(task) && task.columns() > 0) {
       slot_elements_ = std::max<int64_t>(1, kSlotElements / task.columns()) * task.columns();
     }
@@ -181,7 +184,7 @@ class Pass final : public ChunkPass {
   void run_window(const RangeView& view, std::span<const size_t> slots, Check check,
                   const F& see) const {
     threads_.run(slots.size(), [&](size_t i) {
-      Workspace& room = Workspace::prepare(view.models.size());
+      Workspace& room = Workspace::prepare(view.models.size(), results_);
       Chunk chunk;
       chunk.models.resize(view.models.size());
       chunk.ahead.resize(view.models.size());
@@ -219,6 +222,7 @@ class Pass final : public ChunkPass {
   const TensorInputs& inputs_;
   bool with_base_;
   Threads& threads_;
+  size_t results_;
 };
 
 // The first value that is not finite; there is one.
@@ -285,6 +289,7 @@ bool store(std::span<const float> values, DType dtype, std::byte* out) {
 // A chunk whose result cannot be stored.
 struct BadChunk {
   int64_t first = 0;
+  const TensorTask* task = nullptr;
   std::optional<int64_t> element;  // of the result, that is not finite
 };
 
@@ -301,70 +306,106 @@ void relax(const ColumnFactors& factors, const Chunk& chunk, std::span<const flo
   }
 }
 
-// Blends the slots of one range into `to`. Returns the first chunk that went wrong.
-template <typename RunSlots>
-std::optional<BadChunk> blend_range(const MergeMethod& method, const TensorTask& task,
-                                    const Survey& survey, DType dtype, const ElementRange& range,
-                                    std::span<std::byte> to, const RunSlots& run_slots) {
-  std::mutex mutex;
-  std::optional<BadChunk> bad;
-  run_slots([&](size_t, const Chunk& chunk, Workspace& room) {
-    const std::span<float> out = room.out().first(chunk.size());
+// The merges that are made of one tensor's inputs at once.
+class Blend {
+ public:
+  Blend(const MergeMethod& method, std::span<TensorMerge> merges, const ChunkPass& pass)
+      : method_(method), merges_(merges) {
+    for (const TensorMerge& m : merges) owned_.push_back(method.survey(m.task, pass));
+    for (const auto& survey : owned_) surveys_.push_back(survey.get());
+  }
+
+  // Blends the slots of one range into every output.
+  template <typename RunSlots>
+  void run(DType dtype, const ElementRange& range, const RunSlots& run_slots) const {
+    std::vector<std::byte*> to;
+    for (const TensorMerge& m : merges_) to.push_back(m.out->begin(range).data());
+    std::mutex mutex;
+    std::optional<BadChunk> bad;
+    run_slots([&](size_t, const Chunk& chunk, Workspace& room) {
+      const std::span<float> results = room.results(chunk.size());
+      const bool together = surveys_.size() > 1 && method_.blend_all;
+      if (together) method_.blend_all(surveys_, chunk, results);
+      const size_t at = static_cast<size_t>(chunk.first - range.first) * dtype_size(dtype);
+      for (size_t k = 0; k < surveys_.size(); ++k) {
+        const auto values =
+            finished(k, chunk, results.subspan(k * chunk.size(), chunk.size()), together);
+        if (store(values, dtype, to[k] + at) && room.finite) continue;
+        std::lock_guard lock(mutex);
+        if (bad && bad->first <= chunk.first) continue;
+        bad = {chunk.first, &merges_[k].task, std::nullopt};
+        if (!finite(values.data(), values.size()))
+          bad->element = chunk.first + first_not_finite(values);
+      }
+    });
+    if (bad) throw *bad;  // what is wrong is looked for when nothing is being read
+    for (const TensorMerge& m : merges_) m.out->end();
+  }
+
+  void note_copies() const {
+    for (size_t k = 0; k < merges_.size(); ++k)
+      merges_[k].copied = surveys_[k]->copy_of.has_value() && !merges_[k].task.relaxation;
+  }
+
+ private:
+  // The values of one result. `blended`: they are in `out` already, unless they are a copy.
+  std::span<const float> finished(size_t k, const Chunk& chunk, std::span<float> out,
+                                  bool blended) const {
+    const TensorTask& task = merges_[k].task;
     std::span<const float> values = out;
-    if (survey.copy_of) {
-      values = *survey.copy_of == Survey::kBaseItself
-                   ? chunk.base
-                   : chunk.models[static_cast<size_t>(*survey.copy_of)];
-    } else {
-      method.blend(task, survey, chunk, out);
+    if (const auto copy = surveys_[k]->copy_of) {
+      values = *copy == Survey::kBaseItself ? chunk.base : chunk.models[static_cast<size_t>(*copy)];
+    } else if (!blended) {
+      method_.blend(task, *surveys_[k], chunk, out);
     }
-    if (task.relaxation) {
-      relax(*task.relaxation, chunk, values, out);
-      values = out;
-    }
-    const size_t at = static_cast<size_t>(chunk.first - range.first) * dtype_size(dtype);
-    if (store(values, dtype, to.data() + at) && room.finite) return;
-    std::lock_guard lock(mutex);
-    if (bad && bad->first < chunk.first) return;
-    bad = {chunk.first, std::nullopt};
-    if (!finite(values.data(), values.size()))
-      bad->element = chunk.first + first_not_finite(values);
-  });
-  return bad;
-}
+    if (!task.relaxation) return values;
+    relax(*task.relaxation, chunk, values, out);
+    return out;
+  }
+
+  const MergeMethod& method_;
+  std::span<TensorMerge> merges_;
+  std::vector<std::unique_ptr<Survey>> owned_;
+  std::vector<const Survey*> surveys_;
+};
 
 // Says which: an input, the result itself, or a finite result that the output's type cannot hold.
-[[noreturn]] void refuse_chunk(const TensorTask& task, const TensorInputs& inputs,
-                               const BadChunk& bad, DType dtype) {
+[[noreturn]] void refuse_chunk(const TensorInputs& inputs, const BadChunk& bad, DType dtype) {
+  const TensorTask& task = *bad.task;
   refuse_inputs(task, inputs);
-  if (bad.element) refuse_element(task, *bad.element, "the result");
+  if (bad.element) refuse_element(task, *bad.element, task.result);
   throw input_error("tensor {}: a result near element {} is too large for {}", task.name, bad.first,
                     dtype_torch_name(dtype));
 }
 
 }  // namespace
 
-bool merge_tensor(const MergeMethod& method, const TensorTask& task, const TensorInputs& inputs,
-                  bool with_base, DType out_dtype, TensorOutput& out, Threads& threads) {
-  const Pass pass(method, task, inputs, with_base, threads);
-  std::unique_ptr<Survey> survey;
+void merge_tensor(const MergeMethod& method, std::span<TensorMerge> merges,
+                  const TensorInputs& inputs, bool with_base, DType out_dtype, Threads& threads) {
+  const TensorTask& any = merges[0].task;
+  const Pass pass(method, any, inputs, with_base, threads, merges.size());
+  std::optional<Blend> blend;
   try {
-    survey = method.survey(task, pass);
+    blend.emplace(method, merges, pass);
   } catch (const Error&) {
-    refuse_inputs(task, inputs);
+    refuse_inputs(any, inputs);
     throw;
   }
   try {
     pass.run_ranges([&](const ElementRange& range, const auto& run_slots) {
-      const auto bad =
-          blend_range(method, task, *survey, out_dtype, range, out.begin(range), run_slots);
-      if (bad) throw *bad;  // what is wrong is looked for when nothing is being read
-      out.end();
+      blend->run(out_dtype, range, run_slots);
     });
   } catch (const BadChunk& bad) {
-    refuse_chunk(task, inputs, bad, out_dtype);
+    refuse_chunk(inputs, bad, out_dtype);
   }
-  return survey->copy_of.has_value() && !task.relaxation;
+  blend->note_copies();
+}
+
+bool merge_tensor(const MergeMethod& method, const TensorTask& task, const TensorInputs& inputs,
+                  bool with_base, DType out_dtype, TensorOutput& out, Threads& threads) {
+  TensorMerge one{task, &out};
+  merge_tensor(method, {&one, 1}, inputs, with_base, out_dtype, threads);
+  return one.copied;
 }
 
 bool merge_tensor(const MergeMethod& method, const TensorTask& task, const StoredTensor* base,
@@ -383,7 +424,7 @@ void inspect_tensor(const MergeMethod& method, const TensorTask& task, const Ten
 }
 
 void copy_tensor(std::string_view name, int64_t count, const TensorInputs& inputs,
-                 TensorOutput& out) {
+                 std::span<TensorOutput* const> outs) {
   const auto ranges = ranges_of(count, inputs.block_elements());
   inputs.visit(ranges, [&](const ElementRange& range, std::span<const StoredTensor> models) {
     for (const StoredTensor& m : models) {
@@ -393,8 +434,10 @@ void copy_tensor(std::string_view name, int64_t count, const TensorInputs& input
             dtype_name(m.dtype), models[0].model, m.model);
       }
     }
-    std::ranges::copy(models[0].bytes, out.begin(range).begin());
-    out.end();
+    for (TensorOutput* out : outs) {
+      std::ranges::copy(models[0].bytes, out->begin(range).begin());
+      out->end();
+    }
   });
 }
 

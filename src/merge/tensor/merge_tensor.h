@@ -25,6 +25,18 @@ constexpr int64_t kSlotElements = 32 * static_cast<int64_t>(kChunkElements);
 bool merge_tensor(const MergeMethod& method, const TensorTask& task, const TensorInputs& inputs,
                   bool with_base, DType out_dtype, TensorOutput& out, Threads& threads);
 
+// One of several merges of the same inputs, by one method.
+struct TensorMerge {
+  TensorTask task;
+  TensorOutput* out = nullptr;
+  bool copied = false;  // set by merge_tensor: the result is the unchanged values of one input
+};
+
+// As above, several at once, so that every input is read and widened once. Their tasks differ in
+// parameters alone, and each has the bits that it would have alone.
+void merge_tensor(const MergeMethod& method, std::span<TensorMerge> merges,
+                  const TensorInputs& inputs, bool with_base, DType out_dtype, Threads& threads);
+
 // As above, in memory; `base` is null for methods that do not take a base apart.
 bool merge_tensor(const MergeMethod& method, const TensorTask& task, const StoredTensor* base,
                   std::span<const StoredTensor> models, DType out_dtype, std::span<std::byte> out,
@@ -37,9 +49,9 @@ using Inspect = std::function<void(const Survey& survey, const ChunkPass& pass)>
 void inspect_tensor(const MergeMethod& method, const TensorTask& task, const TensorInputs& inputs,
                     bool with_base, Threads& threads, const Inspect& inspect);
 
-// Copies a tensor of `count` elements that are no numbers to merge (indices, masks): all models
-// must have the same bytes, else Error(kInput).
+// Copies a tensor of `count` elements that are no numbers to merge (indices, masks) into every
+// output: all models must have the same bytes, else Error(kInput).
 void copy_tensor(std::string_view name, int64_t count, const TensorInputs& inputs,
-                 TensorOutput& out);
+                 std::span<TensorOutput* const> outs);
 
 }  // namespace lewis

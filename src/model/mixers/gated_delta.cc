@@ -1,5 +1,6 @@
 // Gated DeltaNet, the linear attention of Qwen 3.5 and Qwen3-Next: queries, keys and values pass a
-// short convolution, then the gated delta rule (delta_rule.h), a norm of each head, and a gate.
+// short convolution, then the gated delta rule (compute/recurrence.h), a norm of each head, and a
+// gate.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -8,7 +9,6 @@
 #include "base/error.h"
 #include "model/config_reader.h"
 #include "model/mixer.h"
-#include "model/mixers/delta_rule.h"
 #include "model/mixers/recurrent.h"
 
 namespace lewis {
@@ -113,24 +113,41 @@ class GatedDelta final : public Mixer {
         decay[i] = -std::exp(call.own[kALog][at]) * softplus(decay[i] + call.own[kDtBias][at]);
       }
     }
-    const auto heads = static_cast<size_t>(s_.value_heads);
-    call.threads.run(call.sequences.size() * heads, [&](size_t piece) {
-      const MixedRows& s = call.sequences[piece / heads];
-      const auto h = static_cast<int64_t>(piece % heads);
-      const float* q = qkv + s.first_row * s_.channels() + h / s_.group() * s_.key_dim;
-      const float* v = qkv + s.first_row * s_.channels() + 2 * s_.keys() + h * s_.value_dim;
-      const int64_t gate = s.first_row * s_.value_heads + h;
-      delta_rule({s.rows, s_.key_dim, s_.value_dim, q, q + s_.keys(), v, s_.channels(),
-                  s_.channels(), decay + gate, beta + gate, s_.value_heads},
-                 states[piece / heads].values.data() + h * s_.key_dim * s_.value_dim,
-                 call.out[0] + s.first_row * s_.values() + h * s_.value_dim, s_.values());
-    });
+    call.backend.delta_rule(heads_of(call, states));
     states.finish(call);
     const int64_t n = call.rows * s_.values();
     call.backend.rms_norm(call.out[0], call.rows * s_.value_heads, s_.value_dim, call.own[kNorm],
                           call.spec.norm.epsilon, call.out[0]);
     call.backend.activate(Activation::kSilu, z, call.out[0], n);
     std::copy_n(z, n, call.out[0]);
+  }
+
+  // Every head of every sequence.
+  std::vector<DeltaHead> heads_of(const MixCall& call, const CallStates& states) const {
+    std::vector<DeltaHead> heads;
+    for (size_t i = 0; i < call.sequences.size(); ++i) {
+      const MixedRows& s = call.sequences[i];
+      const float* qkv = call.in[0] + s.first_row * s_.channels();
+      for (int64_t h = 0; h < s_.value_heads; ++h) {
+        const float* q = qkv + h / s_.group() * s_.key_dim;
+        const int64_t gate = s.first_row * s_.value_heads + h;
+        heads.push_back({.rows = s.rows,
+                         .key_dim = s_.key_dim,
+                         .value_dim = s_.value_dim,
+                         .q = q,
+                         .k = q + s_.keys(),
+                         .v = qkv + 2 * s_.keys() + h * s_.value_dim,
+                         .key_stride = s_.channels(),
+                         .value_stride = s_.channels(),
+                         .decay = call.in[3] + gate,
+                         .beta = call.in[2] + gate,
+                         .gate_stride = s_.value_heads,
+                         .state = states[i].values.data() + h * s_.key_dim * s_.value_dim,
+                         .out = call.out[0] + s.first_row * s_.values() + h * s_.value_dim,
+                         .out_stride = s_.values()});
+      }
+    }
+    return heads;
   }
 
   // Queries and keys of length 1, and queries / sqrt(key_dim).

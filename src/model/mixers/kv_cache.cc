@@ -27,6 +27,7 @@ void encode_positions(const MixCall& call, const RopeSpec& rope, const TurnedHea
     const auto at =
         std::span(positions).subspan(static_cast<size_t>(first), static_cast<size_t>(rows));
     for (const TurnedHeads& h : {queries, keys}) {
+      if (!h.x) continue;
       call.backend.rope(h.x + first * h.heads * h.head_dim, rows, h.heads, h.head_dim, at,
                         frequency, factor, rope.pairs);
     }
@@ -46,10 +47,11 @@ void attend(const MixCall& call, const AttentionShape& shape, const float* q, co
   const int64_t width = shape.kv_heads * shape.head_dim;
   std::vector<AttentionRows> attention;
   for (const MixedRows& s : call.sequences) {
-    const float *keys = k + s.first_row * width, *values = v + s.first_row * width;
+    const float* keys = k ? k + s.first_row * width : nullptr;
+    const float* values = v ? v + s.first_row * width : nullptr;
     if (s.state) {
       auto& cache = static_cast<KvCache&>(*s.state);
-      cache.append(s.first_position, keys, values, s.rows);
+      if (keys) cache.append(s.first_position, keys, values, s.rows);
       keys = cache.keys();
       values = cache.values();
     }

@@ -34,7 +34,8 @@ void encode_positions(const MixCall& call, const RopeSpec& rope, const TurnedHea
                       const TurnedHeads& keys);
 
 // out [rows, heads * head_dim] = softmax(scale * q k^T, causal) v. Where a sequence has a state, a
-// KvCache, k and v are added to what it holds. k and v: [rows, kv_heads * head_dim].
+// KvCache, k and v are added to what it holds; where they are null, it holds those of these rows
+// already. k and v: [rows, kv_heads * head_dim].
 void attend(const MixCall& call, const AttentionShape& shape, const float* q, const float* k,
             const float* v, float* out);
 

@@ -1,20 +1,23 @@
 // Mamba 2: one projection gives a gate, what passes a short convolution (x, B, C), and the step of
-// each head; then the selective state space (state_space.h), the gate, and a norm of groups.
+// each head; then the selective state space (compute/recurrence.h), the gate, and a norm of groups.
 #include "model/mixers/mamba2.h"
 
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
+#include <optional>
 #include <vector>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "model/mixers/recurrent.h"
-#include "model/mixers/state_space.h"
 
 namespace lewis {
 namespace {
 
-constexpr int kSplit = 1;  // MixStep::stage: takes the projection apart
+constexpr int64_t kHeadsAtOnce = 8;  // more share the products of B and C, fewer keep threads busy
+constexpr int kSplit = 1;            // MixStep::stage: takes the projection apart
 
 class Mamba2 final : public Mixer {
  public:
@@ -88,25 +91,45 @@ class Mamba2 final : public Mixer {
       const float step = softplus(steps[i] + call.own[kDtBias][static_cast<size_t>(i % s_.heads)]);
       steps[i] = std::clamp(step, s_.least_step, s_.largest_step);
     }
-    const auto heads = static_cast<size_t>(s_.heads);
-    call.threads.run(call.sequences.size() * heads, [&](size_t piece) {
-      const MixedRows& s = call.sequences[piece / heads];
-      const size_t at = piece % heads;
-      const auto h = static_cast<int64_t>(at);
-      const int64_t group = h / (s_.heads / s_.groups);
-      const float* row = x + s.first_row * channels();
-      const float* b = row + inner() + group * s_.state_dim;
-      scan_states({s.rows, s_.head_dim, s_.state_dim, row + h * s_.head_dim, b,
-                   b + s_.groups * s_.state_dim, channels(), steps + s.first_row * s_.heads + h,
-                   s_.heads, -std::exp(call.own[kALog][at]), call.own[kD][at]},
-                  states[piece / heads].values.data() + h * s_.head_dim * s_.state_dim,
-                  out + s.first_row * inner() + h * s_.head_dim, inner());
-    });
+    std::vector<float> rates(static_cast<size_t>(s_.heads));
+    for (size_t h = 0; h < rates.size(); ++h) rates[h] = -std::exp(call.own[kALog][h]);
+    call.backend.scan_states(heads_of(call, states, rates));
     states.finish(call);
     if (s_.norm == MambaNorm::kBeforeGate) norm_groups(call, out);
     call.backend.activate(Activation::kSilu, gate, out, call.rows * inner());
     std::copy_n(gate, call.rows * inner(), out);
     if (s_.norm == MambaNorm::kAfterGate) norm_groups(call, out);
+  }
+
+  // All heads of every sequence, a few that share B and C at a time. rates: A of each head.
+  std::vector<StateHeads> heads_of(const MixCall& call, const CallStates& states,
+                                   std::span<const float> rates) const {
+    const int64_t of_group = s_.heads / s_.groups;
+    std::vector<StateHeads> heads;
+    for (size_t i = 0; i < call.sequences.size(); ++i) {
+      const MixedRows& s = call.sequences[i];
+      const float* row = call.in[1] + s.first_row * channels();
+      for (int64_t h = 0, count = 0; h < s_.heads; h += count) {
+        count = std::min(kHeadsAtOnce, of_group - h % of_group);
+        const float* b = row + inner() + h / of_group * s_.state_dim;
+        heads.push_back({.rows = s.rows,
+                         .heads = count,
+                         .head_dim = s_.head_dim,
+                         .state_dim = s_.state_dim,
+                         .x = row + h * s_.head_dim,
+                         .b = b,
+                         .c = b + s_.groups * s_.state_dim,
+                         .stride = channels(),
+                         .step = call.in[2] + s.first_row * s_.heads + h,
+                         .step_stride = s_.heads,
+                         .a = rates.data() + h,
+                         .d = call.own[kD].data() + h,
+                         .state = states[i].values.data() + h * s_.head_dim * s_.state_dim,
+                         .out = call.out[0] + s.first_row * inner() + h * s_.head_dim,
+                         .out_stride = inner()});
+      }
+    }
+    return heads;
   }
 
   void norm_groups(const MixCall& call, float* x) const {
@@ -126,19 +149,22 @@ class Mamba2 final : public Mixer {
   Mamba2Settings s_;
 };
 
-// time_step_limit as JSON has it: Python writes infinity in its own ways.
-float limit_of(const Json& value) {
+// The upper limit; infinity is an object (base/config_json.h), or a word of old files.
+std::optional<float> limit_of(const Json& value) {
   if (value.is_number()) return value.get<float>();
+  const Json word = value.is_object() ? value.value("__float__", Json()) : value;
+  if (word != "Infinity" && word != "inf") return std::nullopt;
   return std::numeric_limits<float>::infinity();
 }
 
 void read_limits(const ConfigReader& config, Mamba2Settings& s) {
   const Json* limits = config.find("time_step_limit");
   if (!limits) return;
-  if (!limits->is_array() || limits->size() != 2 || !limits->at(0).is_number())
-    throw config.refuse("time_step_limit", "a list of two numbers");
+  const bool pair = limits->is_array() && limits->size() == 2 && limits->at(0).is_number();
+  const auto largest = pair ? limit_of(limits->at(1)) : std::nullopt;
+  if (!largest) throw config.refuse("time_step_limit", "a list of two numbers");
   s.least_step = limits->at(0).get<float>();
-  s.largest_step = limit_of(limits->at(1));
+  s.largest_step = *largest;
 }
 
 }  // namespace

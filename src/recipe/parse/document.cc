@@ -7,7 +7,7 @@ Recipe RecipeReader::recipe(const YamlNode& root) const {
   check_keys(root,
              {"merge_method", "base_model", "models", "slices", "modules", "parameters", "dtype",
               "out_dtype", "tokenizer", "tokenizer_source", "chat_template", "missing", "experts",
-              "lewis", "name"},
+              "outputs", "lewis", "name"},
              "the recipe");
   Recipe r;
   r.file = file_;
@@ -22,7 +22,12 @@ Recipe RecipeReader::recipe(const YamlNode& root) const {
   if (const YamlNode* n = given(root, "experts")) r.experts = choice<ExpertTensors>(*n, "experts");
   r.parameters = parameters_in(root, ParameterScope::kWhole);
   read_inputs(root, r);
-  if (const auto n = section(root, "lewis")) r.lewis = lewis_of(*n, r);
+  read_outputs(root, r);
+  if (const auto n = section(root, "lewis")) {
+    if (!r.outputs.empty())
+      fail(n->line, "outputs are made by linear, which has no densities: remove the section lewis");
+    r.lewis = lewis_of(*n, r);
+  }
   return r;
 }
 

@@ -42,6 +42,10 @@ class Documents {
         yaml_.fail(
             line,
             fmt::format("document {} has lewis.refine: only the last one can be refined", name));
+      if (!d.recipe->outputs.empty())
+        yaml_.fail(line, fmt::format("document {} has outputs: only the last one makes several "
+                                     "models",
+                                     name));
       return d.recipe;
     }
     return nullptr;
@@ -64,7 +68,7 @@ class Documents {
       found = &d;
     }
     Recipe recipe = *found->recipe;  // there is one: no document is made from itself
-    if (ignored_) recipe.notes = *ignored_;
+    if (ignored_) recipe.notes.insert(recipe.notes.end(), ignored_->begin(), ignored_->end());
     return recipe;
   }
 

@@ -56,8 +56,9 @@ size_t RecipeReader::add_model(const YamlNode& node, std::string_view what, Reci
 }
 
 void RecipeReader::read_models(const YamlNode& list, Recipe& r) const {
+  if (list.kind == Kind::kMap) return read_glob(list, r);
   if (list.kind != Kind::kList || list.items.empty())
-    fail(list.line, "'models' must be a list of models");
+    fail(list.line, "'models' must be a list of models, or {glob: PATTERN}");
   for (const YamlNode& item : list.items) {
     check_keys(item, {"model", "parameters"}, "a model");
     const size_t before = r.models.size();

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "recipe/averages.h"
 #include "recipe/parameters.h"
 #include "recipe/parse/recipe_keys.h"
 #include "recipe/recipe.h"
@@ -69,6 +70,19 @@ class RecipeReader : private RecipeKeys {
   size_t add_model(const YamlNode& node, std::string_view what, Recipe& r) const;
   void read_models(const YamlNode& list, Recipe& r) const;
   void add_base(const YamlNode& root, Recipe& r) const;
+
+  // model_glob.cc
+  // The keys first, last and every.
+  Window window_of(const YamlNode& map) const;
+  void read_glob(const YamlNode& map, Recipe& r) const;
+
+  // outputs.cc
+  void read_average(const YamlNode& node, const Recipe& r, RecipeOutput& out) const;
+  void read_weights(const YamlNode& node, const Recipe& r, RecipeOutput& out) const;
+  RecipeOutput output_of(const YamlNode& node, const Recipe& r) const;
+  std::vector<RecipeOutput> outputs_of_table(const YamlNode& node, const Recipe& r) const;
+  void check_outputs(const YamlNode& node, const Recipe& r) const;
+  void read_outputs(const YamlNode& root, Recipe& r) const;
 
   // slices.cc
   void read_slices(const YamlNode& list, Recipe& r) const;
