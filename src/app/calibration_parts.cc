@@ -53,9 +53,7 @@ struct SharedJob {
   const GuidanceOptions& options;
   RunResources& run;
 
-  PiecesFolder folder() const {
-    return {options.cache, cost.key, cost.piece_tokens.size()};
-  }
+  PiecesFolder folder() const { return {options.cache, cost.key, cost.piece_tokens.size()}; }
   bool is_complete() const { return is_cached(options.cache, cost.key); }
   bool is_whole() const { return job.protocol == Protocol::kReference; }
   std::string name() const {
@@ -134,7 +132,8 @@ size_t measure_unless_complete(const SharedJob& shared, const std::vector<size_t
 // The pieces that are missing for the sum; none when it is in the cache.
 std::vector<size_t> join(const SharedJob& shared) {
   if (shared.is_complete()) {
-    std::error_code ignored;  // a worker that came too late may have made it; it goes if it is empty
+    std::error_code
+        ignored;  // a worker that came too late may have made it; it goes if it is empty
     fs::remove(shared.folder().path(), ignored);
     return {};
   }
