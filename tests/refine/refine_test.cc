@@ -567,6 +567,9 @@ TEST_P(RefineFamilies, SolvesTheNormalEquations) {
           continue;
         }
         solved += l.expert >= 0;
+        // Gemma 4's experts read a norm of their own, which no tap sees of all tokens.
+        const bool unseen = l.expert >= 0 && c.spec.experts.beside_mlp;
+        if (unseen && method == RefineMethod::kRegression) continue;
         EXPECT_LT(equations.error(l), tolerance(c)) << name_of(method) << " " << l.name;
       }
     }
