@@ -517,7 +517,9 @@ void check_norms(const Case& c, const Finished& f) {
       ++norms;
       // Gemma 4's norms around its experts: no linear layer reads or makes these values alone.
       const std::string& norm_name = block.norms[static_cast<size_t>(norm->norm)].name;
-      if (norm_name.ends_with("feedforward_layernorm_2")) continue;
+      const bool of_sum =
+          c.spec.experts.beside_mlp && norm_name.ends_with("post_feedforward_layernorm");
+      if (of_sum || norm_name.ends_with("feedforward_layernorm_2")) continue;
       const std::string name = block.norms[static_cast<size_t>(norm->norm)].name + ".weight";
       if (c.spec.norm.bias) {
         EXPECT_FALSE(c.refined->find(name)) << name << " has a bias and stays";
@@ -565,6 +567,9 @@ TEST_P(RefineFamilies, SolvesTheNormalEquations) {
           continue;
         }
         solved += l.expert >= 0;
+        // Gemma 4's experts read a norm of their own, which no tap sees of all tokens.
+        const bool unseen = l.expert >= 0 && c.spec.experts.beside_mlp;
+        if (unseen && method == RefineMethod::kRegression) continue;
         EXPECT_LT(equations.error(l), tolerance(c)) << name_of(method) << " " << l.name;
       }
     }
