@@ -40,12 +40,14 @@ inline std::vector<std::vector<int32_t>> golden_sequences(const SafetensorsFile&
   return sequences;
 }
 
-// How far transformers' float32 logits of a family are from its own in float64, where that is more
-// than others' are; else 0. golden/README.md says how it was measured.
-inline double float32_noise(const std::filesystem::path& family) {
+// How far transformers' float32 values of a family are from its own in float64, where that is more
+// than others' are; else 0. `what`: "logits" (largest difference) or "sums" (of squares, largest
+// relative difference). golden/README.md says how it was measured.
+inline double float32_noise(const std::filesystem::path& family, const std::string& what) {
   static const Json noise = parse_json(
       file_text(std::filesystem::path(LEWIS_TEST_DATA) / "golden/float32_noise.json"), "noise");
-  return noise.value(family.filename().string(), 0.0);
+  const auto its = noise.find(family.filename().string());
+  return its == noise.end() ? 0.0 : its->value(what, 0.0);
 }
 
 // The folders of golden/families and golden/variants, sorted.

@@ -43,7 +43,7 @@ TEST_P(FamilyParity, Logits) {
   const auto expected = read_tensor<float>(golden, "logits");
   const double largest =
       largest_difference<float>(all_logits(model.transformer, golden_sequences(golden)), expected);
-  EXPECT_LT(largest, std::max(1e-4, 2 * float32_noise(GetParam())));
+  EXPECT_LT(largest, std::max(1e-4, 2 * float32_noise(GetParam(), "logits")));
   std::printf("%s: largest difference of a logit %.2g\n", GetParam().filename().c_str(), largest);
 }
 

@@ -87,8 +87,7 @@ void fade_products(const ScanChunk& c, const ChunkDecay& decay, const float* ste
 }
 
 // The rows of one head's output.
-void read_states(const ScanChunk& c, int64_t head, const ChunkDecay& decay,
-                 const float* state) {
+void read_states(const ScanChunk& c, int64_t head, const ChunkDecay& decay, const float* state) {
   const StateHeads& h = c.heads;
   const float* x = c.x + head * h.head_dim;
   float* out = h.out + c.first * h.out_stride + head * h.head_dim;

@@ -1,4 +1,5 @@
-"""How far transformers' float32 logits (golden.safetensors) are from its logits in float64.
+"""How far transformers' float32 logits and sums of squares (golden.safetensors) are from its own in float64:
+the largest difference of a logit, and the largest relative one of a sum.
 
 usage: python measure_noise.py FAMILIES NAME MODULE     (NAME: a folder, MODULE: of transformers.models)
 needs torch, transformers 5, safetensors
@@ -41,6 +42,20 @@ torch.Tensor.float = lambda self, *a, **k: self.double() if self.is_floating_poi
 code.torch = Double("torch")
 if hasattr(code, "torch_chunk_gated_delta_rule"):
     code.torch_chunk_gated_delta_rule = delta_rule
+sums = {}
+
+
+def watch(module_name):
+    def hook(_, args):
+        x = args[0].reshape(-1, args[0].shape[-1])
+        sums["sum_squares." + module_name] = (x * x).sum(0)
+    return hook
+
+
+for n, m in model.named_modules():
+    if isinstance(m, torch.nn.Linear):
+        m.register_forward_pre_hook(watch(n))
 with torch.no_grad():
     exact = model(golden["input_ids"]).logits
-print(sys.argv[2], float((golden["logits"].double() - exact).abs().max()), "largest logit", float(golden["logits"].abs().max()))
+difference = max(float(((v - sums[k]).abs() / v).max()) for k, v in golden.items() if k.startswith("sum_squares."))
+print(sys.argv[2], float((golden["logits"].double() - exact).abs().max()), "largest logit", float(golden["logits"].abs().max()), "sums", difference)
