@@ -108,7 +108,7 @@ TEST_F(CalibrateParts, TheirNumberMayChange) {
 // Starts a worker that is killed after some time.
 void run_and_kill(const std::string& arguments, int milliseconds) {
   std::string shell = "sh", flag = "-c",
-              line = "exec '" LEWIS_BINARY "' " + arguments + " >/dev/null 2>&1 </dev/null";
+              line = "exec '" + lewis_program() + "' " + arguments + " >/dev/null 2>&1 </dev/null";
   char* words[] = {shell.data(), flag.data(), line.data(), nullptr};
   pid_t child = 0;
   ASSERT_EQ(posix_spawnp(&child, "sh", nullptr, nullptr, words, environ), 0);

@@ -117,8 +117,9 @@ TEST_F(SlurmTest, TheScriptCanBeReadFirst) {
   EXPECT_FALSE(fs::exists(folder() + "/out.partial"));
   const std::string script = folder() + "/out.slurm.sh";
   EXPECT_EQ(std::system(("bash -n " + quoted(script)).c_str()), 0);
-  if (std::system("command -v shellcheck >/dev/null") == 0)
+  if (std::system("command -v shellcheck >/dev/null") == 0) {
     EXPECT_EQ(std::system(("shellcheck -S warning " + quoted(script)).c_str()), 0);
+  }
   const std::string text = file_text(script);
   EXPECT_NE(text.find("'--account=lab' '--qos=low'"), std::string::npos) << text;
   EXPECT_EQ(text.find("calibrate=$(job"), std::string::npos) << "nothing is calibrated";
