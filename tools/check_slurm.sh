@@ -96,7 +96,7 @@ until_true() {  # SECONDS COMMAND...
   done
 }
 all_idle() { [ "$(sinfo --noheader --format=%D --states=idle)" = 3 ]; }
-until_true 20 all_idle || skip "the nodes of Slurm do not become idle: $(sinfo 2>&1 | tail -n 1)"
+until_true 60 all_idle || skip "the nodes of Slurm do not become idle: $(sinfo 2>&1 | tail -n 1)"
 fail() { echo "check_slurm: $1"; squeue --array || true; exit 1; }
 
 # ---- merges ----
@@ -142,7 +142,7 @@ grep -q '^eval: job [0-9]' "$work/log/one" || fail "not all jobs were submitted"
 # An array of eight beside it.
 slurm plain eight 8 --submit >/dev/null
 [ -x "$(command -v shellcheck)" ] && shellcheck "$work/eight/out.slurm.sh"
-until_true 60 has_no_job || fail "the chain does not end"
+until_true 300 has_no_job || fail "the chain does not end"
 expect_same "$work/one/out" "$work/guided.expected"
 expect_same "$work/eight/out" "$work/plain.expected"
 ls "$work"/one/out.eval/*/results_*.json >/dev/null || fail "the chain has no evaluation"
@@ -174,7 +174,7 @@ sed -i "s|^lewis=.*|lewis=$work/stops|; s/--cpus-per-task=1/--cpus-per-task=4/" 
 bash "$work/three/out.slurm.sh" > "$work/log/three"
 merge=$(sed -n 's/^merge: job //p' "$work/log/three")
 have_stopped() { [ "$(find "$work/stopped" -type f -size +0 | wc -l)" = 3 ]; }
-until_true 20 have_stopped || fail "three tasks do not run at once"
+until_true 120 have_stopped || fail "three tasks do not run at once"
 "$lewis" status "$work/three/out" > "$work/log/status"
 [ "$(grep -c 'at work: part ./3 on ' "$work/log/status")" = 3 ] || {
   cat "$work/log/status"
@@ -189,7 +189,7 @@ scontrol update "NodeName=$down" State=DOWN Reason=test
 for file in "$work"/stopped/*; do
   if [ "$(cat "$file")" = 2 ]; then kill -KILL "$(basename "$file")" 2>/dev/null || true; fi
 done
-until_true 60 has_no_job || fail "requeued tasks do not end"
+until_true 300 has_no_job || fail "requeued tasks do not end"
 scontrol update "NodeName=$down" State=RESUME 2>/dev/null || true  # it may have come back by itself
 [ ! -e "$work/three/out" ] || fail "OUT is complete though a task was cancelled"
 grep -h 'shards are not there yet' "$work"/three/out.logs/finish-* >/dev/null || fail "finish does not say what is missing"
@@ -197,7 +197,7 @@ grep -h 'shards are not there yet' "$work"/three/out.logs/finish-* >/dev/null ||
 grep -q 'nobody is at work on' "$work/log/status" || { cat "$work/log/status"; fail "status does not see what is left"; }
 # All is submitted again; what is done is taken over.
 bash "$work/three/out.slurm.sh" >/dev/null
-until_true 40 has_no_job || fail "the jobs that were submitted again do not end"
+until_true 300 has_no_job || fail "the jobs that were submitted again do not end"
 expect_same "$work/three/out" "$work/plain.expected"
 [ ! -e "$work/three/out.partial" ] || fail "OUT.partial is left"
 echo "an array of 3, with a task requeued, a task cancelled and a node set down: the bytes of one process"

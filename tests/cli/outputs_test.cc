@@ -14,6 +14,7 @@ class OutputsProgram : public LewisTest {
  protected:
   OutputsProgram() {
     const fs::path models = LEWIS_TEST_DATA "/golden/merges/models";
+    fs::create_directory(dir_.path / "run");
     for (const auto& [step, from] : {std::pair(2, "base"), {10, "a"}, {30, "b"}})
       fs::copy(models / from, dir_.path / "run" / fmt::format("step-{}", step),
                fs::copy_options::recursive);

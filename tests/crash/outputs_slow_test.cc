@@ -5,6 +5,7 @@
 
 #include <fstream>
 
+#include "programs.h"
 #include "shimmed_program.h"
 #include "snapshot.h"
 #include "temp_dir.h"
@@ -15,11 +16,7 @@ namespace {
 namespace fs = std::filesystem;
 using Snapshot = std::map<std::string, std::string>;
 
-#if defined(__SANITIZE_ADDRESS__)
-constexpr int kStep = 8;
-#else
-constexpr int kStep = 2;
-#endif
+const int kStep = sanitized() ? 8 : 2;
 
 class CrashOutputs : public testing::Test {
  protected:
