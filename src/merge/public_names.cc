@@ -366,8 +366,12 @@ std::string PublicNames::clean(std::string_view text) const {
     out += here->second;
     at += here->first.size();
   }
+  // A pattern is there when the folder before its first wildcard is.
   const auto is_there = [&](const std::string& word) {
-    return on_disk(word) || on_disk(file_.parent_path() / word);
+    const size_t wildcard = word.find_first_of("*?");
+    const size_t end = wildcard == word.npos ? word.npos : word.rfind('/', wildcard);
+    const std::string place = word.substr(0, end);
+    return on_disk(place) || on_disk(file_.parent_path() / place);
   };
   return without_folders(out, is_there);
 }
