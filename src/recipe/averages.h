@@ -40,14 +40,14 @@ struct Window {
 // sum. `alpha`, the weight of the newest, is for kEma: 0 < alpha <= 1.
 //
 //   kUniform, kLawa, kPma: 1. LAWA is the mean of the k latest checkpoints (Kaddour, "Stop Wasting
-//     My Time!", arXiv 2209.14981, section 2), PMA of N checkpoints V apart ("Model Merging in
-//     Pre-training of Large Language Models", arXiv 2505.12082, section 3; its SMA).
-//   kEma: M(1) = x(1), M(i) = alpha x(i) + (1 - alpha) M(i-1) (the same paper, same section).
+//     My Time!", arXiv 2209.14981), PMA of N checkpoints V apart ("Model Merging in
+//     Pre-training of Large Language Models", arXiv 2505.12082; its SMA).
+//   kEma: M(1) = x(1), M(i) = alpha x(i) + (1 - alpha) M(i-1) (the same paper).
 //   kWma: i for the i-th, counted from 1 (the same, WMA).
 //   the decays: c(j) = w(j) - w(j + 1) with w(0) = 1, w(count) = 0 imitates a learning rate that
 //     falls as w from the oldest checkpoint on ("WSM: Decay-Free Learning Rate Schedule via
-//     Checkpoint Merging", arXiv 2507.17634, the theorem of section 3). With x = j / count:
-//     kLinearDecay: w = 1 - x, which is the uniform mean; kSqrtDecay: w = 1 - sqrt(x);
+//     Checkpoint Merging", arXiv 2507.17634, its theorem on weights of gradients). With x = j /
+//     count: kLinearDecay: w = 1 - x, which is the uniform mean; kSqrtDecay: w = 1 - sqrt(x);
 //     kCosineDecay: w = (1 + cos(pi x)) / 2.
 std::vector<double> average_weights(Average average, size_t count, double alpha);
 
