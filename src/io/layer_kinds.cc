@@ -355,11 +355,14 @@ void stack_moe_step(std::span<const LayerOrigin> layers, std::vector<std::string
   done.emplace_back("moe_layers");
 }
 
-// Writes the list, unless all layers are alike and the rule says so by itself.
+// Writes the list, unless all layers are alike and the rule says so by itself. A list that was not
+// believed, since it had another length than the model, may have the length of the stack.
 void stack_list(std::span<const LayerOrigin> layers, std::string_view key, Json& text) {
   const bool letters = text.contains(key) && text[std::string(key)].is_string();
   const Rule* rule = lists_layers(text, key) ? nullptr : find_rule(text, key);
-  bool needed = !rule;
+  const auto stale = text.find(key);
+  bool needed =
+      !rule || (stale != text.end() && stale->is_array() && stale->size() == layers.size());
   Json list = Json::array();
   std::string joined;
   for (size_t i = 0; i < layers.size(); ++i) {

@@ -133,6 +133,15 @@ TEST(Stacks, ModelsOfOneKindStayAsTheyAre) {
 }
 
 // A stack that is the model itself is described as before.
+// A list of four for seven layers says nothing, and must not begin to when the stack has four.
+// Found by fuzzing.
+TEST(Stacks, AListOfAnotherLengthIsNotBelievedLater) {
+  const Json config = {
+      {"model_type", "gemma3_text"}, {"num_hidden_layers", 7}, {"layer_types", {S, F, S, F}}};
+  EXPECT_EQ(layer_kind(config, "layer_types", 1), S);
+  EXPECT_EQ(stacked(config, {0, 1, 1, 2})["layer_types"], Json({S, S, S, S}));
+}
+
 TEST(Stacks, AModelAtItsOwnPlacesStaysAsItIs) {
   for (const Json& config :
        {Json{{"model_type", "gemma2"}, {"num_hidden_layers", 3}},
