@@ -20,4 +20,14 @@ inline std::map<std::string, std::string> snapshot(const std::filesystem::path& 
   return files;
 }
 
+// The same of a merge, or of a folder of merges, without what tells of a run, its times: no part of
+// the result.
+inline std::map<std::string, std::string> result_of(const std::filesystem::path& out) {
+  std::map<std::string, std::string> files = snapshot(out);
+  std::erase_if(files, [](const auto& file) {
+    return std::filesystem::path(file.first).filename() == "lewis_run.json";
+  });
+  return files;
+}
+
 }  // namespace lewis

@@ -26,12 +26,6 @@ class OutputsProgram : public LewisTest {
   std::string recipe(const std::string& name = "r.yml") const {
     return (dir_.path / name).string();
   }
-  // Without what tells of a run.
-  std::map<std::string, std::string> result(const std::string& folder) const {
-    auto files = snapshot(folder);
-    std::erase_if(files, [](const auto& f) { return f.first.ends_with("lewis_run.json"); });
-    return files;
-  }
   void expect_refused(const lewis::Run& run, int code, const std::string& said) {
     EXPECT_EQ(run.code, code) << run.err;
     EXPECT_NE(run.err.find(said), std::string::npos) << run.err;
@@ -102,14 +96,14 @@ TEST_F(OutputsProgram, ResumesWhatIsMissing) {
 TEST_F(OutputsProgram, WorksInParts) {
   const std::string options = " -q --out-shard-size 8K";
   EXPECT_EQ(lewis("merge " + recipe() + " " + out() + options).code, 0);
-  const auto expected = result(out());
+  const auto expected = result_of(out());
   fs::remove_all(out());
   for (const char* part : {"1/3", "0/3", "2/3"}) {
     const lewis::Run run = lewis("merge " + recipe() + " " + out() + options + " --part " + part);
     EXPECT_EQ(run.code, 0) << run.err;
     EXPECT_EQ(fs::exists(out() + "/mean"), std::string(part) == "2/3");
   }
-  EXPECT_EQ(result(out()), expected);
+  EXPECT_EQ(result_of(out()), expected);
 }
 
 TEST_F(OutputsProgram, IsRefused) {

@@ -18,7 +18,7 @@ class PartsTest : public LewisTest {
   PartsTest() {
     write_recipe("r.yml", "0.5");
     EXPECT_EQ(lewis("merge " + recipe("r.yml") + " " + out() + kOptions).code, 0);
-    expected_ = result();
+    expected_ = result_of(out());
     EXPECT_GT(expected_.size(), 6u);
     fs::remove_all(out());
   }
@@ -36,14 +36,8 @@ class PartsTest : public LewisTest {
   lewis::Run part(const std::string& which, const std::string& more = "") {
     return lewis("merge " + recipe("r.yml") + " " + out() + kOptions + " --part " + which + more);
   }
-  // The files of OUT without what tells of a run.
-  std::map<std::string, std::string> result() const {
-    auto files = snapshot(out());
-    files.erase("lewis_run.json");
-    return files;
-  }
   void expect_complete() {
-    EXPECT_EQ(result(), expected_);
+    EXPECT_EQ(result_of(out()), expected_);
     EXPECT_FALSE(fs::exists(out() + ".partial"));
     fs::remove_all(out());
   }

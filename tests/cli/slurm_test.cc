@@ -68,11 +68,6 @@ class SlurmTest : public LewisTest {
   std::string path_with_sbatch() const {
     return (dir_.path / "bin").string() + ":" + getenv("PATH");
   }
-  static std::map<std::string, std::string> result(const fs::path& out) {
-    auto files = snapshot(out);
-    files.erase("lewis_run.json");
-    return files;
-  }
 
   const std::string kGuided =
       "lewis:\n  calibration:\n  - {model: " LEWIS_DEMO "/models/math, data: " LEWIS_DEMO
@@ -92,7 +87,7 @@ TEST_F(SlurmTest, TheJobsMakeTheBytesOfOneProcess) {
                   (dir_.path / "test.jsonl").string() + ":gsm8k"));
   ASSERT_EQ(run.code, 0) << run.err << run.out;
   EXPECT_NE(run.out.find("merge: job 3\n"), std::string::npos) << run.out;
-  EXPECT_EQ(result(folder() + "/out"), result(dir_.path / "alone/out"));
+  EXPECT_EQ(result_of(folder() + "/out"), result_of(dir_.path / "alone/out"));
   EXPECT_TRUE(fs::exists(folder() + "/out.plan.yml"));
   EXPECT_FALSE(fs::exists(folder() + "/out.partial"));
   for (const char* log :

@@ -33,13 +33,6 @@ using Snapshot = std::map<std::string, std::string>;
 // in four is tried, and all tests take a minute; a defect ends the program with exit code 1.
 const int kStep = sanitized() ? 4 : 1;
 
-// Without what tells of a run, its times: no part of the result.
-Snapshot result_of(const fs::path& folder) {
-  Snapshot files = snapshot(folder);
-  files.erase("lewis_run.json");
-  return files;
-}
-
 class Crash : public testing::Test {
  protected:
   Crash() {
@@ -66,23 +59,13 @@ class Crash : public testing::Test {
   }
 
   long count_calls() {
-    const std::string file = (dir_.path / "count").string();
-    EXPECT_EQ(run({"SHIM_COUNT=" + file}), 0);
+    const long calls = calls_of(dir_.path, [&](const auto& settings) { return run(settings); });
     fs::remove_all(out_);
-    return std::stol(file_text(file));
+    return calls;
   }
 
-  // The quickest of three runs, so that a moment within it is seldom behind the end of another.
-  std::chrono::microseconds time_of_a_run() {
-    using Clock = std::chrono::steady_clock;
-    Clock::duration quickest = Clock::duration::max();
-    for (int i = 0; i < 3; ++i) {
-      const Clock::time_point begin = Clock::now();
-      EXPECT_EQ(run({}), 0);
-      quickest = std::min(quickest, Clock::now() - begin);
-      fs::remove_all(out_);
-    }
-    return std::chrono::duration_cast<std::chrono::microseconds>(quickest);
+  std::chrono::microseconds time_of_a_run() const {
+    return quickest_of_three([&] { return run({}); }, out_);
   }
 
   void expect_absent_or_complete() const {

@@ -27,7 +27,7 @@ class CrashOutputs : public testing::Test {
            "models/b\noutputs:\n- {name: mean, average: uniform}\n- {name: ema, average: ema, "
            "alpha: 0.5}\n- {name: b, weights: [0, 0, 1]}\n";
     EXPECT_EQ(run({}), 0);
-    expected_ = result();
+    expected_ = result_of(out_);
     sources_ = snapshot(models_);
     EXPECT_GT(expected_.size(), 12u);
     fs::remove_all(out_);
@@ -39,17 +39,10 @@ class CrashOutputs : public testing::Test {
     if (resume) words.emplace_back("--resume");
     return wait_for(start_shimmed(std::move(words), settings));
   }
-  // Without what tells of a run.
-  Snapshot result() const {
-    Snapshot files = snapshot(out_);
-    for (const char* name : {"mean", "ema", "b"})
-      files.erase(std::string(name) + "/lewis_run.json");
-    return files;
-  }
   void expect_absent_or_complete() const {
     EXPECT_EQ(snapshot(models_), sources_);
     if (!fs::exists(out_)) return;
-    const Snapshot files = result();
+    const Snapshot files = result_of(out_);
     for (const auto& [name, hash] : expected_) {
       const std::string folder = name.substr(0, name.find('/'));
       if (fs::exists(out_ / folder)) {
@@ -64,10 +57,8 @@ class CrashOutputs : public testing::Test {
 };
 
 TEST_F(CrashOutputs, StoppedBeforeAndAfterEveryCall) {
-  const std::string file = (dir_.path / "count").string();
-  EXPECT_EQ(run({"SHIM_COUNT=" + file}), 0);
+  const long calls = calls_of(dir_.path, [&](const auto& settings) { return run(settings); });
   fs::remove_all(out_);
-  const long calls = std::stol(file_text(file));
   EXPECT_GT(calls, 100);
   for (long k = 1; k <= calls; k += kStep) {
     for (const char* after : {"0", "1"}) {
@@ -75,7 +66,7 @@ TEST_F(CrashOutputs, StoppedBeforeAndAfterEveryCall) {
                 128 + SIGKILL);
       expect_absent_or_complete();
       EXPECT_EQ(run({}, true), 0);
-      EXPECT_EQ(result(), expected_);
+      EXPECT_EQ(result_of(out_), expected_);
       fs::remove_all(out_);
       ASSERT_FALSE(HasFailure()) << "call " << k << " after " << after;
     }

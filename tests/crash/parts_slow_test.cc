@@ -62,12 +62,10 @@ class CrashParts : public testing::Test {
   static std::vector<std::string> part(int index, int count = kWorkers) {
     return {"--part", std::to_string(index) + "/" + std::to_string(count)};
   }
-  // Without what tells of a run, and what a worker that came while OUT got its name may have left.
+  // Without what a worker that came while OUT got its name may have left.
   Snapshot result() const {
-    Snapshot files = snapshot(out_);
-    std::erase_if(files, [](const auto& file) {
-      return file.first == "lewis_run.json" || file.first.starts_with(".lewis-");
-    });
+    Snapshot files = result_of(out_);
+    std::erase_if(files, [](const auto& file) { return file.first.starts_with(".lewis-"); });
     return files;
   }
   // The finished shards by name, with the time when each was written.
@@ -96,17 +94,12 @@ class CrashParts : public testing::Test {
     EXPECT_FALSE(fs::exists(partial_));
     fs::remove_all(out_);
   }
-  // The quickest of three runs, so that a moment within it is seldom behind the end of another.
   std::chrono::microseconds time_of_a_run() const {
-    using Clock = std::chrono::steady_clock;
-    Clock::duration quickest = Clock::duration::max();
-    for (int i = 0; i < 3; ++i) {
-      const Clock::time_point begin = Clock::now();
-      EXPECT_EQ(wait_for(start(part(0, 1))), 0);
-      quickest = std::min(quickest, Clock::now() - begin);
-      fs::remove_all(out_);
-    }
-    return std::chrono::duration_cast<std::chrono::microseconds>(quickest);
+    return quickest_of_three([&] { return wait_for(start(part(0, 1))); }, out_);
+  }
+  long calls_of_a_part() const {
+    return calls_of(dir_.path,
+                    [&](const auto& settings) { return wait_for(start(part(0, 2), settings)); });
   }
 
   TempDir dir_;
@@ -155,12 +148,10 @@ TEST_F(CrashParts, KilledAtRandomTimes) {
 // The only worker that is left stops before and after each call, among them those that put the
 // shares together.
 TEST_F(CrashParts, StoppedBeforeAndAfterEveryCall) {
-  const std::string count = (dir_.path / "count").string();
   EXPECT_EQ(wait_for(start(part(1, 2))), 0);
   fs::copy(partial_, dir_.path / "half", fs::copy_options::recursive);
-  EXPECT_EQ(wait_for(start(part(0, 2), {"SHIM_COUNT=" + count})), 0);
+  const long calls = calls_of_a_part();
   fs::remove_all(out_);
-  const long calls = std::stol(file_text(count));
   EXPECT_GT(calls, 60);
   for (long k = 1; k <= calls; k += kStep) {
     for (const char* after : {"0", "1"}) {
@@ -184,9 +175,7 @@ TEST_F(CrashParts, StoppedBeforeAndAfterEveryCall) {
 }
 
 TEST_F(CrashParts, AFullDiskOnOneWorker) {
-  const std::string count = (dir_.path / "count").string();
-  EXPECT_EQ(wait_for(start(part(0, 2), {"SHIM_COUNT=" + count})), 0);
-  const long calls = std::stol(file_text(count));
+  const long calls = calls_of_a_part();
   fs::remove_all(partial_);
   EXPECT_EQ(wait_for(start(part(1, 2))), 0);
   const auto of_the_other = finished();

@@ -7,9 +7,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
 #include <string>
 #include <vector>
 
+#include "golden_file.h"
 #include "programs.h"
 
 extern char** environ;
@@ -40,6 +44,30 @@ inline int wait_for(pid_t pid) {
   int status = 0;
   waitpid(pid, &status, 0);
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+// How many calls that change files a run makes; `run` takes settings and returns the exit code. The
+// number is written to a file in `scratch`.
+template <typename Run>
+long calls_of(const std::filesystem::path& scratch, const Run& run) {
+  const std::string file = (scratch / "count").string();
+  EXPECT_EQ(run(std::vector<std::string>{"SHIM_COUNT=" + file}), 0);
+  return std::stol(file_text(file));
+}
+
+// The quickest of three runs that write `out`, which is removed after each, so that a moment within
+// it is seldom behind the end of another.
+template <typename Run>
+std::chrono::microseconds quickest_of_three(const Run& run, const std::filesystem::path& out) {
+  using Clock = std::chrono::steady_clock;
+  Clock::duration quickest = Clock::duration::max();
+  for (int i = 0; i < 3; ++i) {
+    const Clock::time_point begin = Clock::now();
+    EXPECT_EQ(run(), 0);
+    quickest = std::min(quickest, Clock::now() - begin);
+    std::filesystem::remove_all(out);
+  }
+  return std::chrono::duration_cast<std::chrono::microseconds>(quickest);
 }
 
 }  // namespace lewis
