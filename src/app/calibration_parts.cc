@@ -132,8 +132,8 @@ size_t measure_unless_complete(const SharedJob& shared, const std::vector<size_t
 // The pieces that are missing for the sum; none when it is in the cache.
 std::vector<size_t> join(const SharedJob& shared) {
   if (shared.is_complete()) {
-    std::error_code
-        ignored;  // a worker that came too late may have made it; it goes if it is empty
+    // A worker that came too late may have made it; it goes if it is empty.
+    std::error_code ignored;
     fs::remove(shared.folder().path(), ignored);
     return {};
   }

@@ -125,9 +125,9 @@ bool is_complete(const MergeJob& job, const WantedModel& model) {
   // Of several workers, the last may have completed it before this one began; of several outputs,
   // some may be complete when a run is interrupted.
   const bool several = !needed(job.recipe).outputs.empty();
-  const bool resumes = job.resume || (several && job.require_partial);
-  if (!is_in_parts(job) && (!resumes || (job.require_partial && !several) || job.force))
-    return false;
+  const bool resumes =
+      several ? job.resume || job.require_partial : job.resume && !job.require_partial;
+  if (!is_in_parts(job) && (!resumes || job.force)) return false;
   const std::filesystem::path file = out / kManifestName;
   if (!std::filesystem::exists(file)) return false;
   const Manifest manifest = read_manifest(file);

@@ -11,18 +11,6 @@
 namespace lewis {
 namespace {
 
-std::string_view name_of(MergeState state) {
-  switch (state) {
-    case MergeState::kComplete:
-      return "complete";
-    case MergeState::kWorkers:
-      return "workers";
-    case MergeState::kOneProcess:
-      break;
-  }
-  return "one process";
-}
-
 Json or_null(const std::optional<double>& value) { return value ? Json(*value) : Json(); }
 
 Json to_json(const MergeStatus& s) {

@@ -30,6 +30,16 @@ uint64_t total(const Bytes& shards) {
   return bytes;
 }
 
+// The finished shards of the journal of one process.
+Bytes shards_of(const SeenJournal& journal) {
+  Bytes shards;
+  for (const Json& record : journal.records) {
+    const ShardRecord shard = shard_from_json(record);
+    shards[shard.name] = shard.bytes;
+  }
+  return shards;
+}
+
 // The process on this machine that has the marker of OUT.partial locked, as the system lists locks:
 // taking the lock would keep a lewis out that begins just then.
 std::optional<int64_t> process_at(const fs::path& marker) {
@@ -174,15 +184,10 @@ void add_times(MergeStatus& status) {
 // What one process has left, before workers went on, counts as theirs.
 void add_left(MergeStatus& status, const fs::path& partial, Parts& parts) {
   if (!fs::exists(partial / kJournalName)) return;
-  size_t count = 0;
-  uint64_t bytes = 0;
-  for (const Json& record : look_at_journal(partial / kJournalName).records) {
-    const ShardRecord shard = shard_from_json(record);
-    if (!parts.done.emplace(shard.name, shard.bytes).second) continue;
-    ++count;
-    bytes += shard.bytes;
-  }
-  if (count > 0) status.written.push_back({"", "one process", 0, count, bytes, {}});
+  Bytes its = shards_of(look_at_journal(partial / kJournalName));
+  std::erase_if(its, [&](const auto& shard) { return parts.done.contains(shard.first); });
+  parts.done.insert(its.begin(), its.end());
+  if (!its.empty()) status.written.push_back({"", "one process", 0, its.size(), total(its), {}});
 }
 
 void look_at_workers(MergeStatus& status, const fs::path& partial, const WorkerPace& pace,
@@ -244,10 +249,7 @@ void look_at_one_process(MergeStatus& status, const fs::path& partial) {
   if (fs::exists(partial / kJournalName)) {
     const SeenJournal journal = look_at_journal(partial / kJournalName);
     status.program = journal.program;
-    for (const Json& record : journal.records) {
-      const ShardRecord shard = shard_from_json(record);
-      done[shard.name] = shard.bytes;
-    }
+    done = shards_of(journal);
   }
   // Every shard that is not finished has taken its space under this name.
   constexpr std::string_view kOpen = ".safetensors.tmp";
@@ -273,10 +275,6 @@ void look_at_one_process(MergeStatus& status, const fs::path& partial) {
     for (const auto& [name, _] : open) status.free.push_back(name);
   }
 }
-
-}  // namespace
-
-namespace {
 
 constexpr std::string_view kPartial = ".partial";
 

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "base/enum_names.h"
 #include "io/workers.h"
 
 namespace lewis {
@@ -43,6 +44,11 @@ enum class MergeState {
   kWorkers,     // workers write OUT.partial, or did
   kOneProcess,  // one process does, or did
 };
+template <>
+inline constexpr auto kEnumNames<MergeState> =
+    std::to_array<EnumName<MergeState>>({{MergeState::kComplete, "complete"},
+                                         {MergeState::kWorkers, "workers"},
+                                         {MergeState::kOneProcess, "one process"}});
 
 struct MergeStatus {
   std::filesystem::path out;

@@ -1,6 +1,7 @@
 // How much of a chunk's row s is left at its row t, for recurrences whose state fades.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -12,6 +13,16 @@ namespace lewis {
 constexpr int64_t kChunkRows = 64;
 // Chunks with fewer rows are computed row by row.
 constexpr int64_t kFewChunkRows = 8;
+
+// Takes `rows` rows in order, in chunks: by_chunk(first, rows), or by_rows(first, rows) where they
+// are few.
+template <typename ByChunk, typename ByRows>
+void in_chunks(int64_t rows, const ByChunk& by_chunk, const ByRows& by_rows) {
+  for (int64_t first = 0; first < rows; first += kChunkRows) {
+    const int64_t some = std::min(kChunkRows, rows - first);
+    some < kFewChunkRows ? by_rows(first, some) : by_chunk(first, some);
+  }
+}
 
 // The fading of the rows of one chunk. The logs of the factors are summed in double.
 class ChunkDecay {

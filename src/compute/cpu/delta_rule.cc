@@ -201,12 +201,7 @@ void take_rows(const DeltaHead& h, int64_t first, int64_t rows) {
 
 void delta_rule(const DeltaHead& head) {
   thread_local FloatBuffer buffer;
-  for (int64_t first = 0; first < head.rows; first += kChunkRows) {
-    const int64_t rows = std::min(kChunkRows, head.rows - first);
-    if (rows < kFewChunkRows) {
-      take_rows(head, first, rows);
-      continue;
-    }
+  const auto take_chunk = [&](int64_t first, int64_t rows) {
     const Chunk chunk = chunk_of(head, first, rows, buffer.get(working_values(head)));
     const ChunkDecay decay(head.decay + first * head.gate_stride, head.gate_stride, 1, rows);
     multiply_keys(chunk);
@@ -214,7 +209,9 @@ void delta_rule(const DeltaHead& head) {
     find_rows(chunk);
     add_to_output(chunk);
     add_to_state(chunk, decay);
-  }
+  };
+  in_chunks(head.rows, take_chunk,
+            [&](int64_t first, int64_t rows) { take_rows(head, first, rows); });
 }
 
 void delta_rule_by_rows(const DeltaHead& head) { take_rows(head, 0, head.rows); }

@@ -143,12 +143,7 @@ void scan_rows(const StateHeads& h, int64_t first, int64_t rows) {
 
 void scan_states(const StateHeads& heads) {
   thread_local FloatBuffer buffer;
-  for (int64_t first = 0; first < heads.rows; first += kChunkRows) {
-    const int64_t rows = std::min(kChunkRows, heads.rows - first);
-    if (rows < kFewChunkRows) {
-      scan_rows(heads, first, rows);
-      continue;
-    }
+  const auto scan_chunk_of = [&](int64_t first, int64_t rows) {
     const ScanChunk chunk = scan_chunk(heads, first, rows, buffer.get(scan_values(heads)));
     multiply_reads(chunk);
     for (int64_t head = 0; head < heads.heads; ++head) {
@@ -159,7 +154,9 @@ void scan_states(const StateHeads& heads) {
       read_states(chunk, head, decay, state);
       update_state(chunk, head, decay, steps, state);
     }
-  }
+  };
+  in_chunks(heads.rows, scan_chunk_of,
+            [&](int64_t first, int64_t rows) { scan_rows(heads, first, rows); });
 }
 
 void scan_states_by_rows(const StateHeads& heads) { scan_rows(heads, 0, heads.rows); }
