@@ -18,7 +18,7 @@ run eval demo/models/base demo/models/math demo/models/code "$out/uniform" "$out
   --task loss:demo/data/math_test.jsonl:gsm8k --task loss:demo/data/code_test.jsonl:mbpp \
   --task gsm8k:demo/data/math_test.jsonl --shots 0 --baseline uniform \
   --output-path "$out/eval"
-run report "$out/lewis" --eval "$out/eval"
+run report "$out/lewis" --eval "$out/eval" --recipe demo/recipe.yml
 
 cat <<END
 
