@@ -19,6 +19,7 @@
 #include "io/out_folder.h"
 #include "io/part_writer.h"
 #include "io/shard_file.h"
+#include "merge/common/task_matrices.h"
 #include "merge/far_reads.h"
 #include "merge/fusing_writer.h"
 #include "merge/inputs.h"
@@ -271,14 +272,22 @@ void check_merge_target(const Recipe& recipe, const MergeOptions& options) {
 
 namespace {
 
+// The most that a survey keeps of a tensor: a few per cent of its elements, or whole matrices.
+uint64_t survey_memory(const MergeInputs& inputs, const OutputTensor& t) {
+  const MergeMethod& method = inputs.method_of(t);
+  if (!method.survey_matrices || !t.merged || !is_linear_layer(t.info.name, t.info.shape))
+    return whole_bytes(t, inputs.results()) / 16;
+  const size_t matrices = method.survey_matrices(t.models.size()) + inputs.results();
+  return matrices * static_cast<uint64_t>(element_count(t.info.shape)) * sizeof(double);
+}
+
 // The memory that is needed besides the tensors: the program, the buffers of threads, and the most
-// that a survey (a few per cent of the elements) and a source that is no file (a stage) keep of a
-// tensor.
+// that a survey and a source that is no file (a stage) keep of a tensor.
 uint64_t other_memory(const MergeInputs& inputs, size_t threads) {
   constexpr uint64_t kProgram = 24 << 20;
   uint64_t most = 0;
   for (const OutputTensor& t : inputs.tensors()) {
-    uint64_t kept = whole_bytes(t, inputs.results()) / 16;
+    uint64_t kept = survey_memory(inputs, t);
     for (const MergeSource& s : t.sources()) kept += s.input->source->read_cost(*s.tensor).memory;
     most = std::max(most, kept);
   }
