@@ -283,6 +283,22 @@ void check_calibration(const Transformer& model, std::span<const std::vector<int
   }
 }
 
+namespace {
+
+// A group reads the routed experts that its tokens are sent to, so a mixture has larger groups than
+// other models, as long as their values do not take much memory.
+int64_t rows_per_group(const Transformer& model, const CalibrateOptions& options) {
+  constexpr int64_t kTimes = 4;
+  constexpr uint64_t kValueBytes = uint64_t{2} << 30;
+  int64_t rows = options.rows_per_group;
+  if (model.spec().experts.count == 0) return rows;
+  while (rows < kTimes * options.rows_per_group && model.activation_bytes(2 * rows) <= kValueBytes)
+    rows *= 2;
+  return rows;
+}
+
+}  // namespace
+
 CalibrationMemory calibration_memory(const Transformer& model,
                                      std::span<const std::vector<int32_t>> sequences,
                                      const CalibrateOptions& options) {
@@ -304,7 +320,7 @@ CalibrationMemory calibration_memory(const Transformer& model,
   };
   const uint64_t limit = options.max_memory ? options.max_memory : UINT64_MAX;
   const uint64_t rows =
-      std::max(longest, std::min(tokens, static_cast<uint64_t>(options.rows_per_group)));
+      std::max(longest, std::min(tokens, static_cast<uint64_t>(rows_per_group(model, options))));
   for (const auto& [group, ahead] :
        {std::pair(rows, !reference), {rows, false}, {longest, false}}) {
     const uint64_t bytes = besides_hidden(group, ahead) + tokens * row_bytes;

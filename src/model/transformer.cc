@@ -102,6 +102,8 @@ std::shared_ptr<const TensorSource> show_experts(const TensorSource& source,
   return split.fused.empty() ? nullptr : std::move(split.source);
 }
 
+bool is_routed(const LinearLayer& linear) { return linear.expert >= 0; }
+
 // Whether all values are bfloat16 already, as those of a pruned weight are. Such a weight is
 // multiplied by as if it were stored.
 bool fit_bf16(std::span<const float> values) {
@@ -359,7 +361,8 @@ void Transformer::read_ahead(int64_t layer) const {
     return;
   }
   ahead_->reading = std::async(std::launch::async, [this, layer] {
-    const std::vector<LinearLayer> linears = linear_layers(spec_, layer);
+    std::vector<LinearLayer> linears = linear_layers(spec_, layer);
+    std::erase_if(linears, is_routed);
     const auto places = lay_out(linears, ahead_->room);
     Ahead::Weights weights;
     for (size_t i = 0; i < linears.size(); ++i) {
@@ -424,11 +427,15 @@ std::shared_ptr<const BlockWeights> Transformer::load_without_linears(int64_t la
   return new_block(layer);
 }
 
-std::shared_ptr<const BlockWeights> Transformer::load_block(int64_t layer,
-                                                            const WeightEdit& edit) const {
+std::shared_ptr<const BlockWeights> Transformer::load_block(int64_t layer, const WeightEdit& edit,
+                                                            ReadExperts experts) const {
   const auto block = new_block(layer);
-  for (const LinearLayer& linear : block->steps.linears)
-    block->linears.push_back(make_linear(linear, pack_linear(linear, layer, edit)));
+  for (const LinearLayer& linear : block->steps.linears) {
+    const bool later = experts == ReadExperts::kWhenUsed && is_routed(linear);
+    block->linears.push_back(later ? Linear()
+                                   : make_linear(linear, pack_linear(linear, layer, edit)));
+  }
+  block->edit = edit;
   return block;
 }
 
@@ -506,7 +513,9 @@ uint64_t Transformer::stored_block_bytes() const {
   uint64_t most = 0;
   for (int64_t layer = 0; layer < spec_.layers; ++layer) {
     uint64_t bytes = 0;
-    for (const LinearLayer& linear : linear_layers(spec_, layer)) bytes += stored_bytes(linear);
+    for (const LinearLayer& linear : linear_layers(spec_, layer)) {
+      if (!is_routed(linear)) bytes += stored_bytes(linear);
+    }
     most = std::max(most, bytes);
   }
   return most;
@@ -525,12 +534,14 @@ uint64_t Transformer::embedding_reading_bytes() const {
   return source_.read_cost(source_.get(embedding_name(spec_))).memory;
 }
 
-uint64_t Transformer::packed_block_bytes() const {
+uint64_t Transformer::packed_block_bytes(ReadExperts experts) const {
   const uint64_t size = compute_type() == ComputeType::kF32 ? 4 : 2;
   uint64_t most = 0;
   for (int64_t layer = 0; layer < spec_.layers; ++layer) {
     uint64_t packed = 0, largest = 0;
     for (const LinearLayer& linear : linear_layers(spec_, layer)) {
+      // All routed experts have the shape of the first.
+      if (experts == ReadExperts::kWhenUsed && linear.expert > 0) continue;
       packed += size * static_cast<uint64_t>(linear.out * linear.in);
       largest = std::max<uint64_t>(largest, stored_bytes(linear));
     }

@@ -59,6 +59,10 @@ using TapFn = std::function<void(const Tapped& tapped)>;
 using WeightEdit =
     std::function<void(std::string_view name, std::span<float> weight, int64_t out, int64_t in)>;
 
+// When the weights of routed experts are read: with their block, or one expert at a time, whenever
+// rows are sent to it. An expert that no row is sent to is then never read.
+enum class ReadExperts { kWhenUsed, kWithBlock };
+
 // How the head is kept: packed for many rows (loss), or as stored for few at a time (generation).
 enum class HeadFor { kManyRows, kFewRows };
 
@@ -71,6 +75,7 @@ struct RoutedRows {
 struct Xielu;
 struct BlockWeights;  // one block, ready for the backend
 struct Linear;
+struct MlpWeights;
 struct Norm;
 
 // Calls are made by one thread at a time.
@@ -95,10 +100,15 @@ class Transformer {
   void embed(std::span<const int32_t> ids, std::span<float> hidden) const;
   // Embeds likewise, but reads the table piece by piece and keeps nothing.
   void embed_once(std::span<const int32_t> ids, std::span<float> hidden) const;
-  // Reads and packs one block, tensor by tensor. Values that are not finite are an Error(kInput).
-  std::shared_ptr<const BlockWeights> load_block(int64_t layer, const WeightEdit& edit = {}) const;
-  // Begins to read a block's linear weights, as they are stored, on another thread; load_block of
-  // that layer takes them over. Layers that do not exist are nothing to read.
+  // Reads and packs one block, tensor by tensor. Values that are not finite are an Error(kInput),
+  // which run_block throws for experts that are read when they are used. Then `edit` is called
+  // each time an expert is read.
+  std::shared_ptr<const BlockWeights> load_block(
+      int64_t layer, const WeightEdit& edit = {},
+      ReadExperts experts = ReadExperts::kWhenUsed) const;
+  // Begins to read a block's linear weights but those of routed experts, as they are stored, on
+  // another thread; load_block of that layer takes them over. Layers that do not exist are nothing
+  // to read.
   void read_ahead(int64_t layer) const;
   // Reads one block for generation: the weights stay in memory as they are stored (Backend::keep).
   std::shared_ptr<const BlockWeights> load_stored_block(int64_t layer) const;
@@ -139,10 +149,10 @@ class Transformer {
   void head(std::span<const float> hidden, std::span<const int64_t> rows, std::span<float> logits,
             HeadFor use = HeadFor::kManyRows) const;
 
-  // Bytes of the linear layers of the largest block as they are stored, and packed with the largest
-  // weight still beside it.
+  // Bytes of the linear layers of the largest block as read_ahead keeps them, and packed with the
+  // largest weight still beside it: with all routed experts, or with one.
   uint64_t stored_block_bytes() const;
-  uint64_t packed_block_bytes() const;
+  uint64_t packed_block_bytes(ReadExperts experts = ReadExperts::kWhenUsed) const;
   // Bytes that reading takes besides what is read (TensorSource::read_cost), for a model that is
   // merged while it is read: at most, for a linear layer of a block, and for the embedding.
   uint64_t block_reading_bytes() const;
@@ -179,6 +189,7 @@ class Transformer {
   std::unique_ptr<PackedWeight> pack_linear(const LinearLayer& linear, int64_t layer,
                                             const WeightEdit& edit) const;
   Linear make_linear(const LinearLayer& linear, std::unique_ptr<PackedWeight> weight) const;
+  MlpWeights mlp_weights(const BlockWeights& block, const ExpertLinears& mlp) const;
   int64_t rows_of(std::span<const float> hidden) const {
     return static_cast<int64_t>(hidden.size()) / spec_.hidden;
   }
@@ -187,7 +198,7 @@ class Transformer {
   void run_mlp(const BlockWeights& block, const ExpertLinears& mlp, const float* x, int64_t rows,
                float* inner, float* y,
                const std::function<void(ConstMatrix)>& tap_inner = {}) const;
-  void run_gated(const BlockWeights& block, int gate, int up, const float* x, int64_t rows,
+  void run_gated(int64_t layer, const Linear* gate, const Linear& up, const float* x, int64_t rows,
                  float* inner) const;
   const Xielu& xielu_of(int64_t layer) const;
   void add_shared_expert(const BlockWeights& block, const ExpertsStep& step, int64_t rows,
