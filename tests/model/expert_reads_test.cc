@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/threads.h"
 #include "io/checkpoint.h"
+#include "model/kept_weights.h"
 #include "model/transformer.h"
 #include "random_model.h"
 
@@ -134,6 +135,84 @@ TEST(ExpertReads, ABlockCountsWithOneExpert) {
   EXPECT_EQ(m.model.packed_block_bytes(ReadExperts::kWithBlock) - m.model.packed_block_bytes(),
             31 * expert);
   EXPECT_LT(m.model.stored_block_bytes(), expert + 4 * 24 * 64 * sizeof(float));
+}
+
+// Generation with less and less memory: the same tokens, and more reads.
+TEST(ExpertReads, GenerationReadsWhatDoesNotFit) {
+  const Mixture m;
+  const std::vector<std::vector<int32_t>> prompts = {{3, 14, 15}, {9, 26}, {5, 3, 5}};
+  std::vector<std::string> notes;
+  GenerateOptions options;
+  options.max_new_tokens = 6;
+  options.batch = 2;
+  options.note = [&](const std::string& note) { notes.push_back(note); };
+  const auto expected = generate(m.model, prompts, options);
+  const int all = m.source.reads();
+  EXPECT_EQ(all % (3 * 32), 0) << "each expert of each layer once";
+  EXPECT_TRUE(notes.empty());
+  options.max_memory = 1;
+  uint64_t least = 0;
+  try {
+    generate(m.model, prompts, options);
+    FAIL() << "one byte was enough";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ExitCode::kResource);
+    const std::string text = e.what();
+    least = std::stoull(text.substr(text.find("at least ") + 9));
+  }
+  const uint64_t expert = 3 * 16 * 24 * sizeof(float);
+  for (const uint64_t more : {uint64_t{0}, 40 * expert, 80 * expert}) {
+    notes.clear();
+    options.max_memory = least + more;
+    EXPECT_EQ(generate(m.model, prompts, options), expected) << more;
+    ASSERT_EQ(notes.size(), 1u);
+    EXPECT_NE(notes[0].find("generation reads the others whenever they are used"),
+              std::string::npos);
+    EXPECT_EQ(m.source.reads() % 3, 0) << "whole experts";
+    // What does not stay is read only where tokens are sent to it.
+    EXPECT_TRUE(m.source.experts().size() < 32 || more > 0);
+  }
+  notes.clear();
+  options.max_memory = least + 10'000 * expert;
+  EXPECT_EQ(generate(m.model, prompts, options), expected);
+  EXPECT_EQ(m.source.reads(), all);
+  EXPECT_TRUE(notes.empty());
+  options.max_memory = least - 1;
+  EXPECT_THROW(generate(m.model, prompts, options), Error);
+}
+
+// What stays is what fits: the plan's own sums against those of the checkpoint.
+TEST(ExpertReads, WhatStaysIsWhatFits) {
+  const Mixture m;
+  const GenerationSize size = {8, 16, 2};
+  uint64_t weights = 0;
+  for (const TensorInfo& t : m.source.tensors()) {
+    const bool norm = t.shape.size() < 2;
+    const bool end = t.name.find("embed") != std::string::npos || t.name.starts_with("lm_head");
+    if (!norm && !end) weights += byte_size(t);
+  }
+  EXPECT_EQ(keep_weights(m.model, size, 0).all_bytes, weights);
+  EXPECT_TRUE(keep_weights(m.model, size, 0).all());
+  uint64_t before = 0;
+  bool some_experts = false;
+  for (uint64_t limit = 64'000'000; limit < 66'000'000; limit += 20'000) {
+    KeptWeights kept;
+    try {
+      kept = keep_weights(m.model, size, limit);
+    } catch (const Error&) {
+      EXPECT_EQ(before, 0u);
+      continue;
+    }
+    EXPECT_GE(kept.bytes, before);
+    EXPECT_LE(kept.bytes, limit);
+    EXPECT_EQ(kept.all(), kept.step_bytes == 0);
+    EXPECT_EQ(kept.all(), kept.layers == m.model.spec().layers && kept.experts == 32);
+    EXPECT_TRUE(kept.experts == 0 || kept.layers == m.model.spec().layers);
+    some_experts |= kept.experts > 0 && kept.experts < 32;
+    before = kept.bytes;
+  }
+  EXPECT_TRUE(some_experts);
+  EXPECT_EQ(before, weights);
 }
 
 }  // namespace
