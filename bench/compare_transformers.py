@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """`lewis calibrate` beside transformers with forward hooks: tokens/s, memory, how far the sums are.
 
-usage: bench/compare_transformers.py [--size tiny|135m|1.1b] [--rounds 3] [--batch 1,5]
+usage: bench/compare_transformers.py [--size tiny|135m|1.1b|qwen3_5_0.8b|granite4_350m]
+                                     [--rounds 3] [--batch 1,5]
 
 lewis's time is that of the whole command, from start to written file; transformers' is that of the
 forward passes alone, without import, loading and head, with four hooks a block. Rounds take turns,
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import venv
 
+import hybrids
 import merging
 
 PACKAGES = ["torch", "transformers"]
@@ -33,6 +35,21 @@ def make_environment(folder):
         venv.create(folder, with_pip=True)
         subprocess.run([python, "-m", "pip", "install", "--quiet", *PACKAGES], check=True)
     return python
+
+
+def write_model(runner, args):
+    """Random weights; says how many, and how large the vocabulary is."""
+    if args.size in merging.SHAPES:
+        shape = merging.SHAPES[args.size]
+        merging.write_models(runner.folder, shape, shard_bytes=2_000_000_000, names=["model"])
+        return shape.parameters(), shape.vocab
+    config = hybrids.CONFIGS[args.size]
+    path = runner.folder / "made.json"
+    path.write_text(json.dumps(config))
+    subprocess.run([runner.python, INSIDE, "make", path, runner.folder / "model"], check=True,
+                   env=runner.environment)
+    weights = (runner.folder / "model" / "model.safetensors").stat().st_size
+    return weights / 2, config["vocab_size"]
 
 
 def write_sequences(path, args, vocab):
@@ -89,11 +106,12 @@ def print_differences(runner, computes):
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=merging.SHAPES, default="135m")
+    parser.add_argument("--size", choices=[*merging.SHAPES, *hybrids.CONFIGS], default="135m")
     parser.add_argument("--sequences", type=int, default=15)
     parser.add_argument("--tokens", type=int, default=512, help="of one sequence")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--compute", default="f32,bf16", help="lewis's, with commas")
+    parser.add_argument("--dtype", default="float32,bfloat16", help="transformers', with commas")
     parser.add_argument("--batch", default="1,5", help="transformers': sequences at once")
     parser.add_argument("--venv", type=pathlib.Path,
                         default=pathlib.Path("build/transformers-venv"))
@@ -105,17 +123,16 @@ def parse_arguments():
 
 def main():
     args = parse_arguments()
-    shape = merging.SHAPES[args.size]
     computes = args.compute.split(",")
     folder = pathlib.Path(tempfile.mkdtemp(prefix="lewis-transformers-", dir=args.work)).resolve()
     try:
         runner = Runner(args, folder)
-        merging.write_models(folder, shape, shard_bytes=2_000_000_000, names=["model"])
-        write_sequences(runner.data, args, shape.vocab)
-        print(f"{shape.parameters() / 1e6:.1f} M parameters, {args.sequences} sequences of "
+        parameters, vocab = write_model(runner, args)
+        write_sequences(runner.data, args, vocab)
+        print(f"{parameters / 1e6:.1f} M parameters, {args.sequences} sequences of "
               f"{args.tokens} tokens, {os.cpu_count()} cores, best of {args.rounds}\n", flush=True)
         runs = {("lewis", compute): lambda c=compute: runner.lewis(c) for compute in computes}
-        for dtype in ("float32", "bfloat16"):
+        for dtype in args.dtype.split(","):
             for batch in args.batch.split(","):
                 runs["transformers", f"{dtype}, {batch} at once"] = (
                     lambda d=dtype, b=batch: runner.transformers(d, b))

@@ -14,57 +14,10 @@
 #include "io/safetensors.h"
 #include "memory_model.h"
 #include "model/transformer.h"
+#include "timed_backend.h"
 
 namespace lewis {
 namespace {
-
-// Counts the seconds of the linear layers.
-class TimedBackend final : public Backend {
- public:
-  explicit TimedBackend(Backend& inner) : inner_(inner) {}
-  double linear_seconds = 0;
-
-  ComputeType compute_type() const override { return inner_.compute_type(); }
-  std::unique_ptr<PackedWeight> pack(DType dtype, const std::byte* weight, int64_t out,
-                                     int64_t in) override {
-    return inner_.pack(dtype, weight, out, in);
-  }
-  std::unique_ptr<PackedWeight> keep(DType dtype, std::shared_ptr<const std::byte> weight,
-                                     int64_t out, int64_t in) override {
-    return inner_.keep(dtype, std::move(weight), out, in);
-  }
-  void linear(std::span<const LinearCall> calls, const float* x, int64_t rows) override {
-    linear_seconds += seconds_of([&] { inner_.linear(calls, x, rows); });
-  }
-  void rms_norm(const float* x, int64_t rows, int64_t columns, std::span<const float> weight,
-                float epsilon, float* y) override {
-    inner_.rms_norm(x, rows, columns, weight, epsilon, y);
-  }
-  void layer_norm(const float* x, int64_t rows, int64_t columns, std::span<const float> weight,
-                  std::span<const float> bias, float epsilon, float* y) override {
-    inner_.layer_norm(x, rows, columns, weight, bias, epsilon, y);
-  }
-  void rope(float* x, int64_t rows, int64_t heads, int64_t head_dim,
-            std::span<const int64_t> positions, std::span<const float> inverse_frequency,
-            float factor, RopePairs pairs) override {
-    inner_.rope(x, rows, heads, head_dim, positions, inverse_frequency, factor, pairs);
-  }
-  void attention(const AttentionShape& shape, std::span<const AttentionRows> sequences,
-                 const float* q, float* out) override {
-    inner_.attention(shape, sequences, q, out);
-  }
-  void delta_rule(std::span<const DeltaHead> heads) override { inner_.delta_rule(heads); }
-  void scan_states(std::span<const StateHeads> heads) override { inner_.scan_states(heads); }
-  void activate(Activation activation, float* gate, const float* up, int64_t n) override {
-    inner_.activate(activation, gate, up, n);
-  }
-  void add(float* x, const float* y, int64_t n) override { inner_.add(x, y, n); }
-  void scale(float* x, float factor, int64_t n) override { inner_.scale(x, factor, n); }
-  void softcap(float* x, float cap, int64_t n) override { inner_.softcap(x, cap, n); }
-
- private:
-  Backend& inner_;
-};
 
 // SmolLM2 135M's and TinyLlama 1.1B's blocks, a few of them, and what share of the model they are.
 struct BenchModel {
@@ -73,15 +26,6 @@ struct BenchModel {
   double layers;  // of the whole model
 };
 
-// Of one token.
-double block_flops(const ModelSpec& spec) {
-  double weights = 0;
-  for (const LinearLayer& linear : linear_layers(spec, 0)) {
-    weights += static_cast<double>(linear.out * linear.in);
-  }
-  return 2 * weights;
-}
-
 std::vector<BenchModel> bench_models() {
   std::vector<BenchModel> models = {
       {"135M", llama_spec(576, 1536, 9, 3, bench_size(49152, 49152, 1000), bench_size(4, 4, 1)),
@@ -89,22 +33,6 @@ std::vector<BenchModel> bench_models() {
   if (bench_size(true, false, false))
     models.push_back({"1.1B", llama_spec(2048, 5632, 32, 4, 32000, 2), 22});
   return models;
-}
-
-// Seconds of the linear layers of one block for `rows` rows, each alone, again and again: the
-// machine's own speed for these shapes.
-double bare_seconds(Backend& backend, const MemoryModel& model, const ModelSpec& spec,
-                    int64_t rows) {
-  double seconds = 0;
-  const std::vector<float> x(static_cast<size_t>(rows * spec.intermediate), 0.5f);
-  std::vector<float> y(x.size());
-  for (const LinearLayer& linear : linear_layers(spec, 0)) {
-    std::vector<std::byte> bytes(static_cast<size_t>(linear.out * linear.in * 2));
-    model.read({}, 0, bytes);
-    const auto weight = backend.pack(DType::kBF16, bytes.data(), linear.out, linear.in);
-    seconds += least_seconds([&] { backend.linear(*weight, {}, x.data(), rows, y.data()); });
-  }
-  return seconds;
 }
 
 // A tile of queries times the keys that they see, as attention.cc cuts them.
@@ -182,7 +110,7 @@ void forward(const BenchModel& bench, ComputeType type, size_t thread_count) {
   TimedBackend timed(*backend);
   const Transformer model(memory, bench.spec, timed, threads);
   const auto layers_here = static_cast<double>(bench.spec.layers);
-  const double bare = bare_seconds(*backend, memory, bench.spec, group) * tokens /
+  const double bare = bare_seconds(*backend, bench.spec, 0, group) * tokens /
                       static_cast<double>(group) * layers_here;
   const auto bare_attention =
       type == ComputeType::kF32 ? bare_attention_seconds : bare_rounded_attention_seconds;
@@ -209,7 +137,7 @@ void forward(const BenchModel& bench, ComputeType type, size_t thread_count) {
   const double evaluation = layers * scale + std::max(0.0, whole - layers);
   fmt::print("{:<8}{:<8}{:>8}{:>14.0f}{:>14.0f}{:>14.0f}{:>14.2f}{:>14.2f}{:>14.2f}\n", bench.name,
              compute_type_name(type), thread_count,
-             block_flops(bench.spec) * tokens * layers_here / bare / 1e9, tokens / total,
+             block_flops(bench.spec, 0) * tokens * layers_here / bare / 1e9, tokens / total,
              tokens / evaluation, inside * scale / total, bare / inside,
              (bare + attention) * scale / total);
 }

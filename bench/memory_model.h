@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 #include <random>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -37,21 +38,21 @@ inline ModelSpec llama_spec(int64_t hidden, int64_t intermediate, int64_t heads,
   return read_model_spec(config, "bench");
 }
 
-// A llama of random weights, the same for every tensor of a size: no disk in a measurement.
+// A model of random weights, the same for every tensor of a size: no disk in a measurement.
 class MemoryModel final : public TensorSource {
  public:
   explicit MemoryModel(const ModelSpec& spec, uint32_t seed = 1) {
-    const int64_t q = spec.heads * spec.head_dim, kv = spec.kv_heads * spec.head_dim,
-                  h = spec.hidden, i = spec.intermediate;
-    add("model.embed_tokens.weight", {spec.vocab, h});
-    if (!spec.tied_head) add("lm_head.weight", {spec.vocab, h});
-    add("model.norm.weight", {h});
+    add(fmt::format("{}{}.weight", spec.prefix, spec.embeddings), {spec.vocab, spec.hidden});
+    if (!spec.tied_head) add(spec.head + "weight", {spec.vocab, spec.hidden});
+    add(fmt::format("{}{}.weight", spec.prefix, spec.final_norm), {spec.hidden});
+    std::set<std::string> fused;  // tensors that hold several linear layers
     for (int64_t layer = 0; layer < spec.layers; ++layer) {
-      const std::vector<Shape> shapes = {{q, h}, {kv, h}, {kv, h}, {h, q}, {i, h}, {i, h}, {h, i}};
-      const auto names = linear_names(spec, layer);
-      for (size_t n = 0; n < names.size(); ++n) add(names[n] + ".weight", shapes[n]);
-      add(fmt::format("model.layers.{}.input_layernorm.weight", layer), {h});
-      add(fmt::format("model.layers.{}.post_attention_layernorm.weight", layer), {h});
+      const BlockSteps block = block_steps(spec, layer);
+      for (const LinearLayer& linear : block.linears) {
+        if (fused.insert(linear.tensor).second) add(linear.tensor, linear.shape);
+      }
+      for (const BlockNorm& norm : block.norms) add(norm.name + ".weight", {norm.width});
+      for (const OwnTensor& tensor : block.own) add(tensor.name, tensor.shape);
     }
     std::sort(tensors_.begin(), tensors_.end(),
               [](const auto& a, const auto& b) { return a.name < b.name; });

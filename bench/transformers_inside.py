@@ -2,17 +2,31 @@
 transformers.
 
 usage: transformers_inside.py MODEL IDS DTYPE BATCH OUT
+       transformers_inside.py make CONFIG MODEL
 
 OUT: JSON, {"seconds": of the forward passes, "sums": {linear layer: [sum of x_j^2]}}
+make: writes a model of random bfloat16 weights for a config.json.
 """
 import json
 import sys
 import time
 
 import torch
-from transformers import AutoModel
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
-TAPS = ("self_attn.q_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.down_proj")
+# Of a dense block, of Qwen 3.5's and of Granite 4's.
+TAPS = ("self_attn.q_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.down_proj",
+        "linear_attn.in_proj_qkv", "linear_attn.out_proj", "mamba.in_proj", "mamba.out_proj",
+        "shared_mlp.input_linear", "shared_mlp.output_linear")
+
+
+def make(config, folder):
+    with open(config) as file:
+        settings = json.load(file)
+    torch.manual_seed(1)
+    model = AutoModelForCausalLM.from_config(
+        AutoConfig.for_model(settings.pop("model_type"), **settings), dtype=torch.bfloat16)
+    model.save_pretrained(folder)
 
 
 def main(folder, data, dtype, batch, out):
@@ -44,4 +58,4 @@ def main(folder, data, dtype, batch, out):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    make(*sys.argv[2:]) if sys.argv[1] == "make" else main(*sys.argv[1:])

@@ -288,7 +288,10 @@ EvaluateResult evaluate(const EvaluateJob& job, const RunContext& context) {
   std::vector<TaskOptions> tasks;
   for (const std::string& text : job.tasks) tasks.push_back(parse_task(text, job.settings));
   add_sandbox(tasks, job.allow_unsandboxed, tell);
-  for (TaskOptions& task : tasks) task.note = run.note;
+  for (TaskOptions& task : tasks) {
+    task.note = run.note;
+    task.max_memory = job.guidance.max_memory;
+  }
   const auto expert = open_expert(job, tasks, run);
   const Evaluation evaluation{job, run, tell, expert.get()};
   // Broken models, data and files are refused before the first hour of work.

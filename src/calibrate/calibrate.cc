@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <set>
 #include <string_view>
+#include <tuple>
 #include <utility>
 
 #include "base/error.h"
@@ -247,7 +249,7 @@ class Calibration {
   }
 
   void run_clean(int64_t layer, BlockSums& sums) {
-    const auto block = model_.load_block(layer);
+    const auto block = model_.load_block(layer, {}, memory_.experts);
     if (memory_.read_ahead) model_.read_ahead(layer + 1);
     for (const Group& group : groups_) {
       model_.run_block(*block, group.sequences, hidden_of(group), tap_into(layer, sums, group));
@@ -261,7 +263,7 @@ class Calibration {
   void run_reference(int64_t layer, BlockSums& sums) {
     const bool last = layer + 1 == model_.spec().layers;  // nobody needs its pruned outputs
     {
-      const auto block = model_.load_block(layer);
+      const auto block = model_.load_block(layer, {}, memory_.experts);
       std::vector<float> copy;
       for (const Group& group : groups_) {
         const std::span<const float> hidden = hidden_of(group);
@@ -272,7 +274,8 @@ class Calibration {
       }
     }
     if (last) return;
-    const auto pruned = model_.load_block(layer, prune_by(layer, sums.done.at(0), sums.expert_in));
+    const auto pruned =
+        model_.load_block(layer, prune_by(layer, sums.done.at(0), sums.expert_in), memory_.experts);
     for (const Group& group : groups_) {
       model_.run_block(*pruned, group.sequences, hidden_of(group));
       advance(group);
@@ -389,6 +392,37 @@ void check_calibration(const Transformer& model, std::span<const std::vector<int
   }
 }
 
+namespace {
+
+// The sums of the inputs of one block, in double.
+uint64_t sum_bytes(const Transformer& model, int64_t layer, bool magnitudes) {
+  std::set<Value> met;
+  uint64_t dense = 0, routed = 0;  // values
+  for (const LinearLayer& linear : linear_layers(model.spec(), layer)) {
+    if (!is_measured(linear)) continue;
+    const auto in = static_cast<uint64_t>(linear.in);
+    if (linear.expert < 0) {
+      dense += met.insert(linear.input).second ? in : 0;
+    } else if (linear.role != LinearRole::kGate) {  // it shares its input with up
+      routed += in;
+    }
+  }
+  return sizeof(double) * (dense * (magnitudes ? 2 : 1) + routed);
+}
+
+// The result, and the sums of the pieces that are open in one block.
+uint64_t statistics_bytes(const Transformer& model, uint64_t pieces, bool magnitudes) {
+  uint64_t all = 0, most = 0;
+  for (int64_t layer = 0; layer < model.spec().layers; ++layer) {
+    const uint64_t bytes = sum_bytes(model, layer, magnitudes);
+    all += bytes;
+    most = std::max(most, bytes);
+  }
+  return all + pieces * most;
+}
+
+}  // namespace
+
 CalibrationMemory calibration_memory(const Transformer& model,
                                      std::span<const std::vector<int32_t>> sequences,
                                      const CalibrateOptions& options) {
@@ -400,31 +434,36 @@ CalibrationMemory calibration_memory(const Transformer& model,
     tokens += ids.size();
     longest = std::max<uint64_t>(longest, ids.size());
   }
-  const auto besides_hidden = [&](uint64_t rows, bool ahead) {
+  const uint64_t sums = statistics_bytes(model, std::min<uint64_t>(sequences.size(), kMostPieces),
+                                         options.magnitudes);
+  const auto besides_hidden = [&](uint64_t rows, bool ahead, ReadExperts experts) {
     // The reference protocol runs each group on a copy and prunes weights in float.
     const uint64_t block =
-        model.block_reading_bytes() + model.packed_block_bytes() * (reference ? 2 : 1) +
+        model.block_reading_bytes() + model.packed_block_bytes(experts) * (reference ? 2 : 1) +
         (ahead ? model.stored_block_bytes() : 0) +
         model.activation_bytes(static_cast<int64_t>(rows)) + (reference ? rows * row_bytes : 0);
-    return kProgram + std::max(block, model.embedding_reading_bytes());
+    return kProgram + sums + std::max(block, model.embedding_reading_bytes());
   };
   const uint64_t limit = options.max_memory ? options.max_memory : UINT64_MAX;
-  const uint64_t rows =
-      std::max(longest, std::min(tokens, static_cast<uint64_t>(options.rows_per_group)));
-  for (const auto& [group, ahead] :
-       {std::pair(rows, !reference), {rows, false}, {longest, false}}) {
-    const uint64_t bytes = besides_hidden(group, ahead) + tokens * row_bytes;
+  const uint64_t most_rows = static_cast<uint64_t>(rows_of_groups(model, options.rows_per_group));
+  const uint64_t rows = std::max(longest, std::min(tokens, most_rows));
+  const ReadExperts first = experts_for(model, (tokens + rows - 1) / rows);
+  for (const auto& [group, ahead, experts] : {std::tuple(rows, !reference, first),
+                                              {rows, !reference, ReadExperts::kWhenUsed},
+                                              {rows, false, ReadExperts::kWhenUsed},
+                                              {longest, false, ReadExperts::kWhenUsed}}) {
+    const uint64_t bytes = besides_hidden(group, ahead, experts) + tokens * row_bytes;
     if (bytes <= limit) {
-      return {bytes, static_cast<int64_t>(group), ahead, {{0, sequences.size()}}};
+      return {bytes, static_cast<int64_t>(group), ahead, experts, {{0, sequences.size()}}};
     }
   }
-  const uint64_t fixed = besides_hidden(longest, false);
+  const uint64_t fixed = besides_hidden(longest, false, ReadExperts::kWhenUsed);
   const uint64_t least = fixed + (reference ? tokens : longest) * row_bytes;
   if (limit < least) {
     throw resource_error("--max-memory {}: this calibration needs at least {} bytes", limit, least);
   }
   const uint64_t rows_per_pass = (limit - fixed) / row_bytes;
-  return {limit, static_cast<int64_t>(longest), false,
+  return {limit, static_cast<int64_t>(longest), false, ReadExperts::kWhenUsed,
           group_sequences(make_batch(sequences), static_cast<int64_t>(rows_per_pass))};
 }
 

@@ -18,7 +18,7 @@ struct CalibrateOptions {
   bool skip_first_token = false;  // clean: position 0 of each sequence is run but not counted
   bool magnitudes = false;        // fill Statistics::sum_magnitudes as well
   double sparsity = 0.5;          // reference: share of each output row that the probe zeroes
-  int64_t rows_per_group = 2048;  // tokens that go through a block together
+  int64_t rows_per_group = 2048;  // tokens that go through a block together: see rows_of_groups
   uint64_t max_memory = 0;        // bytes; 0: no limit
   ProgressFn progress;            // tokens * layers
 };
@@ -55,11 +55,12 @@ void check_calibration(const Transformer& model, std::span<const std::vector<int
                        const CalibrateOptions& options);
 
 // How the tokens go through the model, and the bytes that this takes: blocks, hidden states,
-// activations, 64 MB for the program itself.
+// activations, sums, 64 MB for the program itself.
 struct CalibrationMemory {
   uint64_t bytes = 0;
   int64_t rows_per_group = 0;
   bool read_ahead = true;                         // the next block while one computes
+  ReadExperts experts = ReadExperts::kWhenUsed;   // of a block
   std::vector<std::pair<size_t, size_t>> passes;  // ranges of sequences
 };
 // Within max_memory; Error(kResource) names the least that would do.

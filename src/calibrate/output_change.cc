@@ -91,11 +91,13 @@ class OutputComparison {
     for (const LinearLayer& linear : linear_layers(model.spec(), layer))
       wanted[linear.name] = is_measured(linear);
     block.block = model.load_block(
-        layer, [&](std::string_view name, std::span<float> weight, int64_t out, int64_t in) {
+        layer,
+        [&](std::string_view name, std::span<float> weight, int64_t out, int64_t in) {
           if (!wanted.at(std::string(name))) return;
           block.weights[std::string(name)] =
               backend_.pack(DType::kF32, std::as_bytes(weight).data(), out, in);
-        });
+        },
+        ReadExperts::kWithBlock);
     return block;
   }
 
@@ -217,7 +219,8 @@ void check_memory(const Transformer& model, uint64_t tokens, const CalibrateOpti
   if (options.max_memory == 0) return;
   const auto rows = std::min<uint64_t>(tokens, static_cast<uint64_t>(options.rows_per_group));
   const uint64_t states = tokens * static_cast<uint64_t>(model.spec().hidden) * sizeof(float);
-  const uint64_t block = 2 * model.block_reading_bytes() + 4 * model.packed_block_bytes() +
+  const uint64_t block = 2 * model.block_reading_bytes() +
+                         4 * model.packed_block_bytes(ReadExperts::kWithBlock) +
                          3 * model.activation_bytes(static_cast<int64_t>(rows));
   const uint64_t bytes =
       64'000'000 + 2 * states + std::max(block, 2 * model.embedding_reading_bytes());

@@ -100,8 +100,10 @@ void add_eval_verb(CLI::App& app) {
                    "Results of another run, of lewis or of lm-evaluation-harness (file or folder), "
                    "to show beside; may be repeated")
       ->allow_extra_args(false);
-  verb->add_option("--max-memory", o->max_memory,
-                   "Bytes of memory of a recipe's calibration and refinement (K, M, B: decimal)");
+  verb->add_option(
+      "--max-memory", o->max_memory,
+      "Bytes of memory of generation, and of a recipe's calibration and refinement (K, "
+      "M, B: decimal); weights that do not fit are read again for every token");
   add_compute_option(*verb, o->job.guidance.compute);
   add_lenient_option(*verb, o->job.unknown_keys);
   o->common = add_common_options(*verb);

@@ -33,6 +33,7 @@ struct TaskOptions : TaskSettings {
   std::shared_ptr<const Sandbox> sandbox;  // of tasks that run programs
   std::string expert;                      // kl: what tells the expert from others (a fingerprint)
   std::function<void(const std::string&)> note{};  // see DataOptions::note
+  uint64_t max_memory = 0;                         // of generation: see GenerateOptions
 };
 
 // One question, document or window, the same for all models.

@@ -20,12 +20,21 @@ struct Linear {
   std::vector<float> bias;               // [out], or empty
 };
 
+// The linear layers of an MLP: those of the block, or those of a routed expert that was read for
+// this use alone and goes with it.
+struct MlpWeights {
+  const Linear *gate = nullptr, *up = nullptr, *down = nullptr;  // gate may be null
+  std::vector<Linear> own;
+};
+
 struct BlockWeights {
   BlockSteps steps;                         // what follows has its order
   std::vector<Norm> norms;                  // by NormStep::norm
   std::vector<std::vector<float>> own;      // the mixer's own tensors
   std::vector<Linear> linears;              // empty where they were not loaded
   std::unique_ptr<PackedWeight> per_layer;  // [per_layer_width, hidden], of the layer's embeddings
+  WeightEdit edit;                          // for routed experts that are read when they are used
+  bool stored = false;  // these are then kept as they are stored (load_stored_block)
 
   const Linear& linear(int index) const { return linears[static_cast<size_t>(index)]; }
 };

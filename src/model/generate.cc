@@ -1,9 +1,11 @@
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <functional>
 #include <numeric>
 
 #include "base/error.h"
+#include "model/kept_weights.h"
 #include "model/sample.h"
 #include "model/sequence_state.h"
 #include "model/transformer.h"
@@ -26,8 +28,7 @@ class Generation {
   Generation(const Transformer& model, std::span<const std::vector<int32_t>> prompts,
              const GenerateOptions& options)
       : model_(model), prompts_(prompts), options_(options), results_(prompts.size()) {
-    for (int64_t layer = 0; layer < model.spec().layers; ++layer)
-      blocks_.push_back(model.load_stored_block(layer));
+    load_blocks();
     order_.resize(prompts.size());
     std::iota(order_.begin(), order_.end(), size_t{0});
     std::ranges::stable_sort(order_, std::ranges::greater(),
@@ -51,6 +52,36 @@ class Generation {
   }
 
  private:
+  // Reads the weights that stay in memory.
+  void load_blocks() {
+    const ModelSpec& spec = model_.spec();
+    GenerationSize size;
+    size.prompts = std::min(options_.batch, static_cast<int64_t>(prompts_.size()));
+    int64_t longest = 0;
+    for (const auto& prompt : prompts_) {
+      longest = std::max(longest, static_cast<int64_t>(prompt.size()));
+      size.rows += static_cast<int64_t>(prompt.size());
+    }
+    size.rows = std::max(longest, std::min(kRowsPerStep, size.rows));
+    size.positions = size.prompts * std::min(longest + options_.max_new_tokens, spec.max_positions);
+    const KeptWeights kept = keep_weights(model_, size, options_.max_memory);
+    const auto begin = std::chrono::steady_clock::now();
+    for (int64_t layer = 0; layer < spec.layers; ++layer) {
+      blocks_.push_back(layer < kept.layers ? model_.load_stored_block(layer, kept.experts)
+                                            : nullptr);
+    }
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+    const std::string note =
+        reading_note(model_.source().label(), kept, size.prompts, seconds.count());
+    if (!note.empty() && options_.note) options_.note(note);
+  }
+
+  // Where a block does not stay, it is read for this use.
+  std::shared_ptr<const BlockWeights> block(int64_t layer) const {
+    const auto& kept = blocks_[static_cast<size_t>(layer)];
+    return kept ? kept : model_.load_stored_block(layer, 0);
+  }
+
   // Fills the batch with waiting prompts, at most kRowsPerStep rows a step (but always one).
   void admit() {
     auto rows = static_cast<int64_t>(running_.size());
@@ -78,7 +109,8 @@ class Generation {
     for (SequenceRows& s : sequences) s.ids = ids.data() + s.first_row;
     hidden_.resize(ids.size() * static_cast<size_t>(model_.spec().hidden));
     model_.embed(ids, hidden_);
-    for (const auto& block : blocks_) model_.run_block(*block, sequences, hidden_);
+    for (int64_t layer = 0; layer < model_.spec().layers; ++layer)
+      model_.run_block(*block(layer), sequences, hidden_);
     const auto vocab = static_cast<size_t>(model_.spec().vocab);
     logits_.resize(running_.size() * vocab);
     model_.head(hidden_, last_rows, logits_, HeadFor::kFewRows);
@@ -121,7 +153,7 @@ class Generation {
   const Transformer& model_;
   std::span<const std::vector<int32_t>> prompts_;
   const GenerateOptions& options_;
-  std::vector<std::shared_ptr<const BlockWeights>> blocks_;
+  std::vector<std::shared_ptr<const BlockWeights>> blocks_;  // null: it does not stay
   std::vector<std::vector<int32_t>> results_;
   std::vector<Running> running_;
   std::vector<size_t> order_;      // in which prompts enter

@@ -66,6 +66,8 @@ class Mixer {
   virtual std::unique_ptr<MixerState> new_state(const ModelSpec& spec, int64_t layer) const = 0;
   // Values per row that mix() works in besides its inputs and outputs.
   virtual int64_t working_values(const ModelSpec&, ComputeType) const { return 0; }
+  // Values that the state of a layer grows by with each token.
+  virtual int64_t state_values(const ModelSpec&, int64_t /*layer*/) const { return 0; }
   // Whether both do the same: they are of one kind and have the same settings.
   virtual bool equals(const Mixer& other) const { return this == &other; }
 };

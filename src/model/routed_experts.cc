@@ -171,14 +171,30 @@ std::vector<RoutedRows> Transformer::route(const BlockWeights& block, const Expe
   return routed;
 }
 
+// A routed expert whose weights the block does not have is read.
+MlpWeights Transformer::mlp_weights(const BlockWeights& block, const ExpertLinears& mlp) const {
+  MlpWeights weights;
+  weights.own.reserve(3);  // pointers to them stay valid
+  const auto find = [&](int index) -> const Linear* {
+    if (index == kNoIndex) return nullptr;
+    if (block.linear(index).weight) return &block.linear(index);
+    weights.own.push_back(read_expert(block, block.steps.linear(index)));
+    return &weights.own.back();
+  };
+  weights.gate = find(mlp.gate);
+  weights.up = find(mlp.up);
+  weights.down = find(mlp.down);
+  return weights;
+}
+
 // y [rows, hidden] = down(activation(gate(x)) * up(x)).
 void Transformer::run_mlp(const BlockWeights& block, const ExpertLinears& mlp, const float* x,
                           int64_t rows, float* inner, float* y,
                           const std::function<void(ConstMatrix)>& tap_inner) const {
-  run_gated(block, mlp.gate, mlp.up, x, rows, inner);
-  const Linear& down = block.linear(mlp.down);
-  if (tap_inner) tap_inner({inner, rows, down.weight->in});
-  backend_.linear(*down.weight, down.bias, inner, rows, y);
+  const MlpWeights weights = mlp_weights(block, mlp);
+  run_gated(block.steps.layer, weights.gate, *weights.up, x, rows, inner);
+  if (tap_inner) tap_inner({inner, rows, weights.down->weight->in});
+  backend_.linear(*weights.down->weight, weights.down->bias, inner, rows, y);
 }
 
 void Transformer::expert_output(const BlockWeights& block, const ExpertsStep& step, int64_t expert,

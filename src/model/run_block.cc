@@ -105,7 +105,9 @@ class Transformer::ForwardPass {
 
   void answer(const GatedStep& step) {
     tap(step.in);
-    model_.run_gated(block_, step.gate, step.up, at(step.in), rows_, make(step.out));
+    const Linear* gate = step.gate == kNoIndex ? nullptr : &block_.linear(step.gate);
+    model_.run_gated(block_.steps.layer, gate, block_.linear(step.up), at(step.in), rows_,
+                     make(step.out));
   }
 
   void answer(const ExpertsStep& step) {
@@ -221,21 +223,20 @@ void Transformer::add_to_stream(float* x, float multiplier, int64_t rows, float*
 }
 
 // inner [rows, width] = activation(gate(x)) * up(x), or activation(up(x)) without a gate.
-void Transformer::run_gated(const BlockWeights& block, int gate_index, int up_index, const float* x,
-                            int64_t rows, float* inner) const {
-  const Linear& up = block.linear(up_index);
-  if (gate_index == kNoIndex) {
+void Transformer::run_gated(int64_t layer, const Linear* gate_linear, const Linear& up,
+                            const float* x, int64_t rows, float* inner) const {
+  if (!gate_linear) {
     backend_.linear(*up.weight, up.bias, x, rows, inner);
-    activate(block.steps.layer, inner, nullptr, rows * up.weight->out);
+    activate(layer, inner, nullptr, rows * up.weight->out);
     return;
   }
-  const Linear& linear = block.linear(gate_index);
+  const Linear& linear = *gate_linear;
   if (spec_.gate_multiplier != 1 || spec_.glu_limit != 0) {
     std::vector<float> factor(static_cast<size_t>(rows * up.weight->out));
     const std::array<LinearCall, 2> calls = {
         {{*linear.weight, linear.bias, inner}, {*up.weight, up.bias, factor.data()}}};
     backend_.linear(calls, x, rows);
-    activate(block.steps.layer, inner, factor.data(), rows * up.weight->out);
+    activate(layer, inner, factor.data(), rows * up.weight->out);
     return;
   }
   const Gate gate{*linear.weight, linear.bias, spec_.activation};

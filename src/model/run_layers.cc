@@ -35,16 +35,40 @@ std::vector<std::pair<size_t, size_t>> group_sequences(const TokenBatch& batch,
   return groups;
 }
 
+int64_t rows_of_groups(const Transformer& model, int64_t rows) {
+  constexpr int64_t kTimes = 4;
+  constexpr uint64_t kValueBytes = uint64_t{1} << 30;
+  if (model.spec().experts.count == 0) return rows;
+  int64_t many = rows;
+  while (many < kTimes * rows && model.activation_bytes(2 * many) <= kValueBytes) many *= 2;
+  return many;
+}
+
+ReadExperts experts_for(const Transformer& model, size_t groups) {
+  if (groups < 2) return ReadExperts::kWhenUsed;
+  for (int64_t layer = 0; layer < model.spec().layers; ++layer) {
+    for (const LinearLayer& linear : linear_layers(model.spec(), layer)) {
+      if (linear.expert < 0) continue;
+      const ReadCost cost = model.source().read_cost(model.source().get(linear.tensor));
+      // Merging holds the tensors of at least two models.
+      return cost.memory >= model.stored_bytes(linear) ? ReadExperts::kWithBlock
+                                                       : ReadExperts::kWhenUsed;
+    }
+  }
+  return ReadExperts::kWhenUsed;
+}
+
 std::vector<float> run_layers(const Transformer& model, const TokenBatch& batch,
                               const ProgressFn& progress, int64_t rows_per_group) {
   const auto width = static_cast<size_t>(model.spec().hidden);
   std::vector<float> hidden(batch.ids.size() * width);
   model.embed_once(batch.ids, hidden);
-  const auto groups = group_sequences(batch, rows_per_group);
+  const auto groups = group_sequences(batch, rows_of_groups(model, rows_per_group));
+  const ReadExperts experts = experts_for(model, groups.size());
   Progress done{"running the model", "tokens", 0,
                 batch.ids.size() * static_cast<uint64_t>(model.spec().layers)};
   for (int64_t layer = 0; layer < model.spec().layers; ++layer) {
-    const auto block = model.load_block(layer);
+    const auto block = model.load_block(layer, {}, experts);
     model.read_ahead(layer + 1);
     for (const auto& [first, last] : groups) {
       std::vector<SequenceRows> sequences(

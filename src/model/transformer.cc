@@ -110,6 +110,8 @@ std::shared_ptr<const TensorSource> show_experts(const TensorSource& source,
   return split.fused.empty() ? nullptr : std::move(split.source);
 }
 
+bool is_routed(const LinearLayer& linear) { return linear.expert >= 0; }
+
 // Whether all values are bfloat16 already, as those of a pruned weight are. Such a weight is
 // multiplied by as if it were stored.
 bool fit_bf16(std::span<const float> values) {
@@ -369,7 +371,8 @@ void Transformer::read_ahead(int64_t layer) const {
     return;
   }
   ahead_->reading = std::async(std::launch::async, [this, layer] {
-    const std::vector<LinearLayer> linears = linear_layers(spec_, layer);
+    std::vector<LinearLayer> linears = linear_layers(spec_, layer);
+    std::erase_if(linears, is_routed);
     const auto places = lay_out(linears, ahead_->room);
     Ahead::Weights weights;
     for (size_t i = 0; i < linears.size(); ++i) {
@@ -440,30 +443,53 @@ std::shared_ptr<const BlockWeights> Transformer::load_without_linears(int64_t la
   return new_block(layer);
 }
 
-std::shared_ptr<const BlockWeights> Transformer::load_block(int64_t layer,
-                                                            const WeightEdit& edit) const {
+std::shared_ptr<const BlockWeights> Transformer::load_block(int64_t layer, const WeightEdit& edit,
+                                                            ReadExperts experts) const {
   const auto block = new_block(layer);
-  for (const LinearLayer& linear : block->steps.linears)
-    block->linears.push_back(make_linear(linear, pack_linear(linear, layer, edit)));
+  for (const LinearLayer& linear : block->steps.linears) {
+    const bool later = experts == ReadExperts::kWhenUsed && is_routed(linear);
+    block->linears.push_back(later ? Linear()
+                                   : make_linear(linear, pack_linear(linear, layer, edit)));
+  }
+  block->edit = edit;
   return block;
+}
+
+// A weight as it is stored, read into its place in `pages`.
+Linear Transformer::keep_linear(const LinearLayer& linear, std::shared_ptr<PageBuffer> pages,
+                                std::span<std::byte> place) const {
+  const TensorInfo& tensor = source_.get(linear.tensor);
+  read_stored(tensor, linear.first_row, place);
+  return make_linear(
+      linear, backend_.keep(tensor.dtype, {std::move(pages), place.data()}, linear.out, linear.in));
 }
 
 // All weights lie in one piece of memory, so that it can be of huge pages: reading small ones is a
 // third slower.
-std::shared_ptr<const BlockWeights> Transformer::load_stored_block(int64_t layer) const {
+std::shared_ptr<const BlockWeights> Transformer::load_stored_block(int64_t layer,
+                                                                   int64_t experts) const {
   const auto block = new_block(layer);
+  block->stored = true;
   const std::vector<LinearLayer>& linears = block->steps.linears;
+  const auto stays = [&](const LinearLayer& linear) { return linear.expert < experts; };
+  std::vector<LinearLayer> kept;
+  std::ranges::copy_if(linears, std::back_inserter(kept), stays);
   const auto pages = std::make_shared<PageBuffer>();
-  const auto places = lay_out(linears, *pages);
-  for (size_t i = 0; i < linears.size(); ++i) {
-    const LinearLayer& linear = linears[i];
-    const TensorInfo& tensor = source_.get(linear.tensor);
-    const std::span<std::byte> bytes = places[i];
-    read_stored(tensor, linear.first_row, bytes);
-    block->linears.push_back(make_linear(
-        linear, backend_.keep(tensor.dtype, {pages, bytes.data()}, linear.out, linear.in)));
+  const auto places = lay_out(kept, *pages);
+  size_t next = 0;
+  for (const LinearLayer& linear : linears) {
+    block->linears.push_back(stays(linear) ? keep_linear(linear, pages, places[next]) : Linear());
+    next += stays(linear) ? 1 : 0;
   }
   return block;
+}
+
+// A linear layer of a routed expert that the block does not have.
+Linear Transformer::read_expert(const BlockWeights& block, const LinearLayer& linear) const {
+  if (!block.stored) return make_linear(linear, pack_linear(linear, block.steps.layer, block.edit));
+  auto pages = std::make_shared<PageBuffer>();
+  const std::span<std::byte> place = pages->get(stored_bytes(linear));
+  return keep_linear(linear, std::move(pages), place);
 }
 
 std::optional<LinearLayer> Transformer::untied_head() const {
@@ -522,10 +548,17 @@ uint64_t Transformer::stored_block_bytes() const {
   uint64_t most = 0;
   for (int64_t layer = 0; layer < spec_.layers; ++layer) {
     uint64_t bytes = 0;
-    for (const LinearLayer& linear : linear_layers(spec_, layer)) bytes += stored_bytes(linear);
+    for (const LinearLayer& linear : linear_layers(spec_, layer)) {
+      if (!is_routed(linear)) bytes += stored_bytes(linear);
+    }
     most = std::max(most, bytes);
   }
   return most;
+}
+
+uint64_t Transformer::stored_ends_bytes() const {
+  const uint64_t embedding = byte_size(source_.get(embedding_name(spec_)));
+  return embedding + (tied_head_ ? 0 : byte_size(source_.get(head_name(spec_))));
 }
 
 uint64_t Transformer::block_reading_bytes() const {
@@ -541,12 +574,14 @@ uint64_t Transformer::embedding_reading_bytes() const {
   return source_.read_cost(source_.get(embedding_name(spec_))).memory;
 }
 
-uint64_t Transformer::packed_block_bytes() const {
+uint64_t Transformer::packed_block_bytes(ReadExperts experts) const {
   const uint64_t size = compute_type() == ComputeType::kF32 ? 4 : 2;
   uint64_t most = 0;
   for (int64_t layer = 0; layer < spec_.layers; ++layer) {
     uint64_t packed = 0, largest = 0;
     for (const LinearLayer& linear : linear_layers(spec_, layer)) {
+      // All routed experts have the shape of the first.
+      if (experts == ReadExperts::kWhenUsed && linear.expert > 0) continue;
       packed += size * static_cast<uint64_t>(linear.out * linear.in);
       largest = std::max<uint64_t>(largest, stored_bytes(linear));
     }

@@ -65,6 +65,10 @@ using TapFn = std::function<void(const Tapped& tapped)>;
 using WeightEdit =
     std::function<void(std::string_view name, std::span<float> weight, int64_t out, int64_t in)>;
 
+// When the weights of routed experts are read: with their block, or one expert at a time, whenever
+// rows are sent to it. An expert that no row is sent to is then never read.
+enum class ReadExperts { kWhenUsed, kWithBlock };
+
 // How the head is kept: packed for many rows (loss), or as stored for few at a time (generation).
 enum class HeadFor { kManyRows, kFewRows };
 
@@ -78,6 +82,7 @@ struct RoutedRows {
 struct Xielu;
 struct BlockWeights;  // one block, ready for the backend
 struct Linear;
+struct MlpWeights;
 struct Norm;
 
 // Calls are made by one thread at a time.
@@ -102,13 +107,21 @@ class Transformer {
   void embed(std::span<const int32_t> ids, std::span<float> hidden) const;
   // Embeds likewise, but reads the table piece by piece and keeps nothing.
   void embed_once(std::span<const int32_t> ids, std::span<float> hidden) const;
-  // Reads and packs one block, tensor by tensor. Values that are not finite are an Error(kInput).
-  std::shared_ptr<const BlockWeights> load_block(int64_t layer, const WeightEdit& edit = {}) const;
-  // Begins to read a block's linear weights, as they are stored, on another thread; load_block of
-  // that layer takes them over. Layers that do not exist are nothing to read.
+  // Reads and packs one block, tensor by tensor. Values that are not finite are an Error(kInput),
+  // which run_block throws for experts that are read when they are used. Then `edit` is called
+  // each time an expert is read.
+  std::shared_ptr<const BlockWeights> load_block(
+      int64_t layer, const WeightEdit& edit = {},
+      ReadExperts experts = ReadExperts::kWhenUsed) const;
+  // Begins to read a block's linear weights but those of routed experts, as they are stored, on
+  // another thread; load_block of that layer takes them over. Layers that do not exist are nothing
+  // to read.
   void read_ahead(int64_t layer) const;
   // Reads one block for generation: the weights stay in memory as they are stored (Backend::keep).
-  std::shared_ptr<const BlockWeights> load_stored_block(int64_t layer) const;
+  // Of its routed experts only the first `experts` stay. The others are read in the same way
+  // whenever rows are sent to them.
+  std::shared_ptr<const BlockWeights> load_stored_block(int64_t layer,
+                                                        int64_t experts = INT64_MAX) const;
   // hidden: [rows, spec.hidden], changed in place; the sequences lie in it one after the other. A
   // sequence's result does not depend on the others. More positions than the model has are an
   // Error(kInput).
@@ -153,10 +166,14 @@ class Transformer {
   void head(std::span<const float> hidden, std::span<const int64_t> rows, std::span<float> logits,
             HeadFor use = HeadFor::kManyRows) const;
 
-  // Bytes of the linear layers of the largest block as they are stored, and packed with the largest
-  // weight still beside it.
+  // Bytes of a linear layer's weight as it is stored.
+  size_t stored_bytes(const LinearLayer& linear) const;
+  // Bytes of the embedding, and of the head where it is not tied, as they are stored.
+  uint64_t stored_ends_bytes() const;
+  // Bytes of the linear layers of the largest block as read_ahead keeps them, and packed with the
+  // largest weight still beside it: with all routed experts, or with one.
   uint64_t stored_block_bytes() const;
-  uint64_t packed_block_bytes() const;
+  uint64_t packed_block_bytes(ReadExperts experts = ReadExperts::kWhenUsed) const;
   // Bytes that reading takes besides what is read (TensorSource::read_cost), for a model that is
   // merged while it is read: at most, for a linear layer of a block, and for the embedding.
   uint64_t block_reading_bytes() const;
@@ -176,7 +193,6 @@ class Transformer {
   std::vector<float> per_layer_rows(const BlockWeights& block, std::span<const int32_t> ids) const;
   void check_no_others(const std::set<std::string, std::less<>>& known) const;
   void check_ids(std::span<const int32_t> ids, std::span<float> hidden) const;
-  size_t stored_bytes(const LinearLayer& linear) const;
   std::vector<std::span<std::byte>> lay_out(std::span<const LinearLayer> linears,
                                             PageBuffer& room) const;
   std::span<const std::byte> stored_weight(const LinearLayer& linear, int64_t layer,
@@ -196,6 +212,10 @@ class Transformer {
   std::unique_ptr<PackedWeight> pack_linear(const LinearLayer& linear, int64_t layer,
                                             const WeightEdit& edit) const;
   Linear make_linear(const LinearLayer& linear, std::unique_ptr<PackedWeight> weight) const;
+  Linear keep_linear(const LinearLayer& linear, std::shared_ptr<PageBuffer> pages,
+                     std::span<std::byte> place) const;
+  Linear read_expert(const BlockWeights& block, const LinearLayer& linear) const;
+  MlpWeights mlp_weights(const BlockWeights& block, const ExpertLinears& mlp) const;
   int64_t rows_of(std::span<const float> hidden) const {
     return static_cast<int64_t>(hidden.size()) / spec_.hidden;
   }
@@ -204,7 +224,7 @@ class Transformer {
   void run_mlp(const BlockWeights& block, const ExpertLinears& mlp, const float* x, int64_t rows,
                float* inner, float* y,
                const std::function<void(ConstMatrix)>& tap_inner = {}) const;
-  void run_gated(const BlockWeights& block, int gate, int up, const float* x, int64_t rows,
+  void run_gated(int64_t layer, const Linear* gate, const Linear& up, const float* x, int64_t rows,
                  float* inner) const;
   const Xielu& xielu_of(int64_t layer) const;
   void add_shared_expert(const BlockWeights& block, const ExpertsStep& step, int64_t rows,
@@ -230,9 +250,18 @@ struct TokenBatch {
 };
 TokenBatch make_batch(std::span<const std::vector<int32_t>> sequences);
 
+// The rows that go through a block together where other models take `rows`. Every group reads the
+// routed experts that its tokens are sent to, so a mixture has groups of up to four times as many,
+// as long as their values take at most 1 GiB.
+int64_t rows_of_groups(const Transformer& model, int64_t rows);
+
+// When to read the experts of a block that so many groups go through: with their block where the
+// model is merged while it is read, since every group would merge them anew.
+ReadExperts experts_for(const Transformer& model, size_t groups);
+
 // Runs the sequences through all blocks (layers outside, groups of whole sequences of at most
-// `rows_per_group` rows inside) and returns the hidden states before the final norm:
-// [ids.size(), hidden]. Progress counts tokens * layers.
+// `rows_per_group` rows inside, see rows_of_groups) and returns the hidden states before the final
+// norm: [ids.size(), hidden]. Progress counts tokens * layers.
 std::vector<float> run_layers(const Transformer& model, const TokenBatch& batch,
                               const ProgressFn& progress, int64_t rows_per_group = 2048);
 
@@ -255,12 +284,16 @@ struct GenerateOptions {
   std::function<void(size_t i, std::span<const int32_t> generated)> finished;
   int64_t batch = 32;   // prompts that run together
   ProgressFn progress;  // prompts done
+  // Bytes; 0: no limit. Weights that do not fit are read again whenever they are used
+  // (KeptWeights), which changes no token; `note` is told how much that is and how long it takes.
+  uint64_t max_memory = 0;
+  std::function<void(const std::string&)> note{};
 };
 // Returns the new tokens of each prompt, without a stop id. Prompts do not influence each other, to
 // the bit: one that ends leaves the batch and the next enters, the longest first, so that what
 // enters a step together is of about one length. Generation also ends where the
-// model's positions do. Error(kInput) for a prompt that is empty or leaves no position free. All
-// blocks are in memory while this runs, as they are stored.
+// model's positions do. Error(kInput) for a prompt that is empty or leaves no position free;
+// Error(kResource) where max_memory is too little even when no block stays in memory.
 std::vector<std::vector<int32_t>> generate(const Transformer& model,
                                            std::span<const std::vector<int32_t>> prompts,
                                            const GenerateOptions& options);

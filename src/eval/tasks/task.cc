@@ -24,6 +24,8 @@ void generate_texts(const TaskRun& run, const std::vector<std::string>& stops,
   options.top_p = o.top_p;
   options.seed = o.seed;
   options.stop_ids = run.model.stop_ids;
+  options.max_memory = o.max_memory;
+  options.note = o.note;
   std::vector<std::vector<int32_t>> prompts;
   for (const size_t item : run.items) {
     prompts.push_back(run.task.items[item].tokens.ids);

@@ -119,6 +119,12 @@ class Attention final : public Mixer {
     return std::make_unique<KvCache>(head_shape(spec, layer).key_width());
   }
 
+  // A layer that others lend keys and values to has none of its own.
+  int64_t state_values(const ModelSpec& spec, int64_t layer) const override {
+    if (spec.layer[static_cast<size_t>(layer)].kv_source != kNoSource) return 0;
+    return 2 * head_shape(spec, layer).key_width();
+  }
+
   // The gate. In bfloat16 keys and values are rounded.
   int64_t working_values(const ModelSpec& spec, ComputeType type) const override {
     int64_t most = 0;

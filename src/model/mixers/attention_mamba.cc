@@ -56,6 +56,10 @@ class AttentionAndMamba final : public Mixer {
     return state;
   }
 
+  int64_t state_values(const ModelSpec& spec, int64_t layer) const override {
+    return attention_->state_values(spec, layer) + mamba_->state_values(spec, layer);
+  }
+
   int64_t working_values(const ModelSpec& spec, ComputeType type) const override {
     return std::max(attention_->working_values(spec, type), mamba_->working_values(spec, type));
   }

@@ -68,6 +68,10 @@ class LatentAttention final : public Mixer {
     return std::make_unique<KvCache>(spec.heads * s_.padded_dim());
   }
 
+  int64_t state_values(const ModelSpec& spec, int64_t) const override {
+    return 2 * spec.heads * s_.padded_dim();
+  }
+
   // Queries, keys, values and the result, padded; in bfloat16 keys and values are rounded.
   int64_t working_values(const ModelSpec& spec, ComputeType type) const override {
     return (type == ComputeType::kF32 ? 4 : 5) * spec.heads * s_.padded_dim();
