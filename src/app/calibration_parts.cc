@@ -132,9 +132,9 @@ size_t measure_unless_complete(const SharedJob& shared, const std::vector<size_t
 // The pieces that are missing for the sum; none when it is in the cache.
 std::vector<size_t> join(const SharedJob& shared) {
   if (shared.is_complete()) {
-    // A worker that came too late may have made it; it goes if it is empty.
+    // A worker that came too late may have made it, or one was killed while it removed it.
     std::error_code ignored;
-    fs::remove(shared.folder().path(), ignored);
+    fs::remove_all(shared.folder().path(), ignored);
     return {};
   }
   if (shared.is_whole()) return {0};
