@@ -39,8 +39,11 @@ MergeInputs::MergeInputs(const Recipe& recipe, const OpenOptions& options, Belon
   }
   if (!options.outputs) refuse_outputs(recipe, "this command");
   check_lewis();
+  if (recipe_.fp8_block && !recipe_.modules.empty())
+    throw usage_error("{}: out_dtype: fp8_block needs the form models, not modules", where());
   if (recipe_.modules.empty()) {
     open_models();
+    settle_fp8();
     choose_models();
     recipe_.slices.empty() ? add_tensors_of_models() : add_tensors_of_slices();
   } else {

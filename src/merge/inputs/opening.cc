@@ -30,6 +30,17 @@ void MergeInputs::check_lewis() const {
   }
 }
 
+void MergeInputs::settle_fp8() {
+  if (!recipe_.fp8_block) return;
+  if (!recipe_.slices.empty() || belongs_ || refines(recipe_)) {
+    throw usage_error(
+        "{}: out_dtype: fp8_block needs the form models, and no lewis.refine: slices, modules and "
+        "refined layers are written as plain numbers",
+        where());
+  }
+  fp8_ = find_fp8_matrices(main());
+}
+
 void MergeInputs::open_models() {
   OpenOptions within = options_;
   within.refined.reset();
