@@ -157,7 +157,7 @@ TEST_F(Fp8Blocks, InBlocksInPartsAndInShards) {
   const auto same = [&](const fs::path& out) {
     for (const auto& [name, bytes] : expected) EXPECT_EQ(raw(out, name), bytes) << name;
   };
-  Threads threads(1);
+  Threads threads(2);
   uint64_t least = 0;
   try {
     merge(recipe(text), {.out = dir_.path / "never", .max_memory = 1}, threads);
@@ -172,6 +172,21 @@ TEST_F(Fp8Blocks, InBlocksInPartsAndInShards) {
           {.out = dir_.path / "parts", .shard_bytes = 100, .part = MergePart{part, 3}}, threads);
   }
   same(dir_.path / "parts");
+}
+
+// A matrix that the merge only passes on keeps its codes and scales as well.
+TEST_F(Fp8Blocks, WhatOnlyTheBaseHasIsCopied) {
+  for (const char* name : {"base", "a", "b"}) write_model(name, 1u + name[0], 10, kBlocks);
+  const Checkpoint base = Checkpoint::open(dir_.path / "base");
+  MemorySource all;
+  for (const TensorInfo& t : base.tensors())
+    all.add_bytes(t.name, t.dtype, t.shape, raw(dir_.path / "base", t.name));
+  add_matrix(all, "more.weight", 130, 40, 77);
+  all.write(dir_.path / "base" / "model.safetensors");
+  const fs::path out = write_merge(kTies + "missing: base\nout_dtype: fp8_block\n");
+  for (const char* name : {"more.weight", "more.weight_scale_inv", "y.weight"})
+    EXPECT_EQ(raw(out, name), raw(dir_.path / "base", name)) << name;
+  EXPECT_TRUE(has_note("2 have the base's values"));
 }
 
 TEST_F(Fp8Blocks, PowersOfTwo) {
@@ -195,11 +210,17 @@ TEST_F(Fp8Blocks, WhatIsRefused) {
       "merge_method: linear\nmodels:\n- {model: plain, parameters: {weight: 1}}\n" + more,
       ExitCode::kUsage, "stores no float8");
   for (const char* name : {"base", "a", "b"}) write_model(name, 1, 2, kBlocks);
-  expect_refused(
-      "merge_method: passthrough\nslices:\n- sources: [{model: base, layer_range: [0, "
-      "1]}]\n" +
-          more,
-      ExitCode::kUsage, "form models");
+  const auto does_not_go_with = [&](const std::string& text, const std::string& what) {
+    expect_refused(text + more, ExitCode::kUsage, "out_dtype: fp8_block does not go with " + what);
+  };
+  does_not_go_with(
+      "merge_method: passthrough\nslices:\n- sources: [{model: base, layer_range: [0, 1]}]\n",
+      "slices");
+  std::ofstream(dir_.path / "a.jsonl") << "{\"ids\": [1]}\n";
+  does_not_go_with(kTies + "experts: fused\n", "experts: fused");
+  does_not_go_with(
+      kTies + "lewis: {calibration: [{model: a, data: a.jsonl, format: ids}], refine: {}}\n",
+      "lewis.refine");
   expect_refused(kTies + "out_dtype: fp8_blocks\n", ExitCode::kUsage, "or fp8_block");
   expect_refused(kTies + "dtype: fp8_block\n", ExitCode::kUsage, "dtype");
 }

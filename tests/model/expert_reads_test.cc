@@ -133,7 +133,7 @@ TEST(ExpertReads, ABlockCountsWithOneExpert) {
   const Mixture m;
   const uint64_t expert = 3 * 16 * 24 * sizeof(float);
   EXPECT_EQ(m.model.packed_block_bytes(ReadExperts::kWithBlock) - m.model.packed_block_bytes(),
-            31 * expert);
+            29 * expert);  // two more as they are stored
   EXPECT_LT(m.model.stored_block_bytes(), expert + 4 * 24 * 64 * sizeof(float));
 }
 
