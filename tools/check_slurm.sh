@@ -136,7 +136,7 @@ slurm() {  # RECIPE FOLDER NODES OPTIONS...
 has_no_job() { [ -z "$(squeue --noheader)" ]; }
 is_there() { [ -e "$1" ]; }
 
-# An array of one, with the whole chain: calibrate, plan, merge, finish, eval.
+# An array of one, with the whole chain: calibrate, plan, merge, finish, eval, results.
 slurm guided one 1 --submit --eval-task "loss:$work/test.jsonl:gsm8k" > "$work/log/one"
 grep -q '^eval: job [0-9]' "$work/log/one" || fail "not all jobs were submitted"
 # An array of eight beside it.
@@ -148,7 +148,7 @@ expect_same "$work/eight/out" "$work/plain.expected"
 ls "$work"/one/out.eval/*/results_*.json >/dev/null || fail "the chain has no evaluation"
 [ -s "$work/one/out.plan.yml" ] || fail "the chain has no plan"
 "$lewis" status "$work/one/out" | grep -q ': complete: ' || fail "status does not say complete"
-echo "arrays of 1 (calibrate, plan, merge, finish, eval) and 8: the bytes of one process"
+echo "arrays of 1 (calibrate, plan, merge, finish, eval, results) and 8: the bytes of one process"
 
 # Three workers that stand still as soon as they have claimed their shards, so that something can
 # happen to them.

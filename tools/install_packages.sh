@@ -7,7 +7,8 @@ packages="g++ cmake ninja-build pkg-config ca-certificates libdnnl-dev libfyaml-
 libcli11-dev libeigen3-dev libfmt-dev libssl-dev libxxhash-dev"
 for extra; do
   [ "$extra" != tests ] || extra="libgtest-dev mold clang-format-14 shellcheck g++-aarch64-linux-gnu libclang-rt-14-dev
-    git python3-dev python3-venv zsh fish mandoc slurm-wlm munge"
+    git python3-dev python3-venv zsh fish mandoc slurm-wlm munge
+    libopenmpi-dev openmpi-bin"
   [ "$extra" != dist ] || extra="python3-dev python3-venv"
   packages="$packages $extra"
 done

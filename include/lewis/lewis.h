@@ -249,9 +249,14 @@ struct EvaluateJob {
   // A recipe with lewis.calibration: activation errors of each model against its experts.
   std::filesystem::path layers;
   UnknownKeys unknown_keys = UnknownKeys::kRefused;  // of all these recipes
-  std::filesystem::path output;    // folder of the results; empty: nothing is written
-  bool log_samples = false;        // write every item there as well
-  bool no_resume = false;          // run all items, whatever an earlier run has finished
+  std::filesystem::path output;  // folder of the results; empty: nothing is written
+  bool log_samples = false;      // write every item there as well
+  bool no_resume = false;        // run all items, whatever an earlier run has finished
+  // Runs only this share of the items, beside other workers with the same `output`, and writes
+  // no results (docs/clusters.md). Any later call takes the items over.
+  std::optional<MergePart> part{};
+  bool finish = false;  // runs nothing: writes the results, or Error(kUsage) that names what is
+                        // missing
   bool allow_unsandboxed = false;  // run programs even where a layer of the sandbox is missing
   GuidanceOptions guidance{};
 };
@@ -286,6 +291,8 @@ struct EvaluateResult {
   std::vector<Notice> notices;               // all that RunContext::notice got
   std::shared_ptr<const std::vector<ModelResults>> models;
   std::optional<size_t> baseline;  // into models
+  // Of a part: its items, and those that it has run; the rest is another worker's, or was there.
+  uint64_t part_items = 0, part_items_run = 0;
 };
 
 // Throws Error(kUsage): nothing to do, an unknown task or baseline, programs without a sandbox;

@@ -102,13 +102,14 @@ size_t measure(const SharedJob& shared, const std::vector<size_t>& wanted, const
   const std::vector<size_t> mine = claimed(worker, folder, wanted, shared);
   if (mine.empty()) return 0;
   if (shared.is_whole()) {
-    run_calibration(shared.job, shared.options, shared.run.threads, shared.run.progress);
+    run_calibration(shared.job, shared.options, shared.run.threads, shared.run.progress,
+                    shared.cost.text.get());
     worker.stop();
     fs::remove_all(folder.path(), error);
     return 1;
   }
-  run_pieces(shared.job, mine, shared.options, shared.run.threads, shared.run.progress,
-             [&](size_t piece, Statistics statistics) {
+  run_pieces(shared.job, *shared.cost.text, mine, shared.options, shared.run.threads,
+             shared.run.progress, [&](size_t piece, Statistics statistics) {
                folder.write(worker, piece, std::move(statistics));
                worker.release(PiecesFolder::name_of(piece));
              });
@@ -132,9 +133,9 @@ size_t measure_unless_complete(const SharedJob& shared, const std::vector<size_t
 // The pieces that are missing for the sum; none when it is in the cache.
 std::vector<size_t> join(const SharedJob& shared) {
   if (shared.is_complete()) {
-    // A worker that came too late may have made it; it goes if it is empty.
+    // A worker that came too late may have made it, or one was killed while it removed it.
     std::error_code ignored;
-    fs::remove(shared.folder().path(), ignored);
+    fs::remove_all(shared.folder().path(), ignored);
     return {};
   }
   if (shared.is_whole()) return {0};
@@ -177,7 +178,8 @@ PartsReport calibrate_part(const Recipe& recipe, const std::optional<MergePart>&
                                                       left.size(), costs[job].piece_tokens.size());
     } else {
       report.complete.push_back(
-          {costs[job].model, run_calibration(jobs[job], options, run.threads, run.progress)});
+          {costs[job].model,
+           run_calibration(jobs[job], options, run.threads, run.progress, costs[job].text.get())});
     }
   }
   if (!part && report.left > 0) {

@@ -5,7 +5,7 @@
 #include <chrono>
 
 #include "app/activation_errors.h"
-#include "app/evaluation_tasks.h"
+#include "app/evaluation.h"
 #include "app/measures.h"
 #include "app/outputs.h"
 #include "app/refinement.h"
@@ -22,14 +22,6 @@ namespace lewis {
 namespace {
 
 namespace fs = std::filesystem;
-
-// A model of this evaluation, in the order of the job.
-struct EvaluatedModel {
-  fs::path path;
-  ModelResults results;
-  std::vector<std::shared_ptr<const PreparedTask>> tasks;
-  std::vector<std::vector<ItemResult>> items;  // per task
-};
 
 // The path as the job names it, without a '/' at its end; a snapshot of the hub's cache by its id.
 std::string model_name(const fs::path& path) {
@@ -107,33 +99,65 @@ double now() {
          1e6;
 }
 
-// All that decides the results of a task's items on a model.
-Json journal_key(const PreparedTask& task, const RunningModel& model, const std::string& compute) {
-  return {{"model", model.input.fingerprint()},
-          {"tokenizer", model.tokenizer ? model.tokenizer->identity() : ""},
-          {"stop_ids", model.stop_ids},
-          {"compute", compute},
-          {"task", identity(task)}};
+// What all workers of a job must agree on, and what only the whole of it can do.
+void check_parts(const EvaluateJob& job) {
+  if (!job.part && !job.finish) return;
+  const std::string_view option = job.part ? "--part" : "--finish";
+  if (job.part && job.finish)
+    throw usage_error("--part runs a share of the items, --finish runs none: give one of them");
+  if (job.models.empty())
+    throw usage_error("{}: no model is given whose items it is about", option);
+  if (job.output.empty()) {
+    throw usage_error("{} needs --output-path FOLDER, which all workers see: items are kept there",
+                      option);
+  }
+  if (job.no_resume) {
+    throw usage_error(
+        "{} takes over what other workers have finished, --no-resume does not: to "
+        "begin anew, remove {}",
+        option, (job.output / "MODEL" / "items").string());
+  }
+  if (job.part && job.part->index >= job.part->count)
+    throw usage_error("part {} of {}: parts are counted from 0", job.part->index, job.part->count);
 }
+
+}  // namespace
 
 fs::path folder_of(const EvaluateJob& job, const EvaluatedModel& model) {
   return job.output / sanitized_name(model.results.model);
 }
 
-// The models of a job on their tasks.
-struct Evaluation {
-  const EvaluateJob& job;
-  RunResources& run;
-  const NoticeFn& tell;
-  const RunningModel* expert = nullptr;  // of task kl
+fs::path Evaluation::journals_of(const EvaluatedModel& model) const {
+  return folder_of(job, model) / "items";
+}
 
-  std::vector<EvaluatedModel> prepare(const std::vector<TaskOptions>& tasks) const;
-  void run_model(EvaluatedModel& model) const;
+Json Evaluation::about(const EvaluatedModel& model, const PreparedTask& task,
+                       const RunningModel& running) {
+  return {{"model", running.input.fingerprint()},
+          {"tokenizer", running.tokenizer ? running.tokenizer->identity() : ""},
+          {"stop_ids", running.stop_ids},
+          {"compute", model.results.compute},
+          {"task", identity(task)}};
+}
 
- private:
-  void run_task_on(EvaluatedModel& model, const PreparedTask& task,
-                   const RunningModel& running) const;
-};
+TaskModel Evaluation::task_model(const RunningModel& running) const {
+  return {*running.transformer, running.tokenizer ? &*running.tokenizer : nullptr, running.stop_ids,
+          expert ? expert->transformer.get() : nullptr};
+}
+
+ProgressFn Evaluation::progress_of(const EvaluatedModel& model, const PreparedTask& task) const {
+  return [this, name = fmt::format("{} {}", model.results.name, task.name)](Progress p) {
+    p.what = fmt::format("{}, {}", name, p.what);
+    run.progress(p);
+  };
+}
+
+std::unique_ptr<RunningModel> Evaluation::open(const EvaluatedModel& model) const {
+  const bool tokenizer = std::ranges::any_of(
+      model.tasks, [](const auto& task) { return task->options.format != "ids"; });
+  return open_named(model_in(model.path, job.unknown_keys), tokenizer, job.guidance, run.threads,
+                    run.progress, run.note);
+}
 
 std::vector<EvaluatedModel> Evaluation::prepare(const std::vector<TaskOptions>& tasks) const {
   const std::vector<std::string> names = short_names(model_names_of(job));
@@ -154,47 +178,58 @@ std::vector<EvaluatedModel> Evaluation::prepare(const std::vector<TaskOptions>& 
     for (size_t t = 0; t < tasks.size(); ++t)
       model.tasks.push_back(prepared.get(t, tasks[t], *running));
     make_names_unique(model.tasks);
+    for (const auto& task : model.tasks)
+      model.units.push_back(work_units(*task, running->transformer->spec()));
   }
   return models;
 }
 
+// The items that --finish finds; it says what is missing when it has looked for all of them.
+std::map<size_t, ItemResult> Evaluation::finished(const EvaluatedModel& model,
+                                                  const PreparedTask& task,
+                                                  const RunningModel& running) {
+  auto known = finished_items(journals_of(model), task, about(model, task, running));
+  if (known.size() < task.items.size()) {
+    missing +=
+        fmt::format("{}{} {}: {} of {} items", missing.empty() ? "" : "; ", model.results.name,
+                    task.name, task.items.size() - known.size(), task.items.size());
+  }
+  return known;
+}
+
 void Evaluation::run_task_on(EvaluatedModel& model, const PreparedTask& task,
-                             const RunningModel& running) const {
-  const TaskModel task_model{*running.transformer,
-                             running.tokenizer ? &*running.tokenizer : nullptr, running.stop_ids,
-                             expert ? expert->transformer.get() : nullptr};
+                             const RunningModel& running) {
   std::optional<EvalJournal> journal;
   std::map<size_t, ItemResult> known;
   ItemFn done;
-  if (!job.output.empty()) {
-    journal.emplace(folder_of(job, model) / "items", task,
-                    journal_key(task, running, model.results.compute), job.no_resume);
+  if (job.finish) {
+    known = finished(model, task, running);
+    if (!missing.empty()) return;
+  } else if (!job.output.empty()) {
+    journal.emplace(journals_of(model), task, about(model, task, running), job.no_resume);
     known = journal->finished();
     done = [&](size_t item, const ItemResult& result) { journal->append(item, result); };
   }
-  if (!known.empty()) {
+  if (!known.empty() && !job.finish) {
     tell({false,
           fmt::format("{} {}: {} of {} items are there from an earlier run (--no-resume: anew)",
                       model.results.name, task.name, known.size(), task.items.size())});
   }
-  const ProgressFn report = [&](Progress p) {
-    p.what = fmt::format("{} {}, {}", model.results.name, task.name, p.what);
-    run.progress(p);
-  };
-  model.items.push_back(run_task(task, task_model, std::move(known), done, report));
+  model.items.push_back(
+      run_task(task, task_model(running), std::move(known), done, progress_of(model, task)));
+  if (journal) journal->sync();
   model.results.tasks.push_back(summarize(task, model.items.back()));
 }
 
-void Evaluation::run_model(EvaluatedModel& model) const {
-  const bool tokenizer = std::ranges::any_of(
-      model.tasks, [](const auto& task) { return task->options.format != "ids"; });
-  const auto running = open_named(model_in(model.path, job.unknown_keys), tokenizer, job.guidance,
-                                  run.threads, run.progress, run.note);
+void Evaluation::run_model(EvaluatedModel& model) {
+  const auto running = open(model);
   model.results.fingerprint = running->input.fingerprint();
   const double begin = now();
   for (const auto& task : model.tasks) run_task_on(model, *task, *running);
   model.results.seconds = now() - begin;
 }
+
+namespace {
 
 // ---- results ----
 
@@ -276,6 +311,7 @@ std::vector<LayerErrors> layer_errors(const EvaluateJob& job, RunResources& run)
 
 EvaluateResult evaluate(const EvaluateJob& job, const RunContext& context) {
   check_job(job);
+  check_parts(job);
   EvaluateResult result;
   const NoticeFn tell = [&](const Notice& notice) {
     result.notices.push_back(notice);
@@ -293,17 +329,29 @@ EvaluateResult evaluate(const EvaluateJob& job, const RunContext& context) {
     task.max_memory = job.guidance.max_memory;
   }
   const auto expert = open_expert(job, tasks, run);
-  const Evaluation evaluation{job, run, tell, expert.get()};
+  Evaluation evaluation{job, run, tell, expert.get(), {}};
   // Broken models, data and files are refused before the first hour of work.
   std::vector<EvaluatedModel> models = evaluation.prepare(tasks);
   std::vector<ModelResults> all;
   for (const EvaluatedModel& model : models) all.push_back(model.results);
   add_other_results(job, all);
   if (!job.baseline.empty()) result.baseline = find_baseline(job.baseline, all);
+  if (job.part) {
+    run_part(evaluation, models, result);
+    result.models = std::make_shared<const std::vector<ModelResults>>();
+    result.baseline.reset();
+    return result;
+  }
   for (size_t i = 0; i < models.size(); ++i) {
     evaluation.run_model(models[i]);
     models[i].results.date = date;
     all[i] = models[i].results;
+  }
+  if (!evaluation.missing.empty()) {
+    throw usage_error(
+        "not all items are there yet; run the parts first (the same --part again goes on with a "
+        "part), or the same command without --finish, which runs them: {}",
+        evaluation.missing);
   }
   if (result.baseline) compare_models(all, *result.baseline);
   for (size_t i = 0; i < models.size(); ++i) models[i].results = all[i];

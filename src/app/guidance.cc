@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 
+#include "app/importance_cache.h"
 #include "app/running_model.h"
 #include "app/tokenizers.h"
 #include "base/error.h"
@@ -24,13 +25,12 @@ ComputeType compute_type_of(Protocol protocol, const GuidanceOptions& options) {
   return protocol == Protocol::kReference ? ComputeType::kF32 : options.compute;
 }
 
-std::vector<std::vector<int32_t>> sequences_of(const CalibrationJob& job, const RunningModel& model,
-                                               const NoteFn& note = {}) {
-  std::vector<std::vector<int32_t>> sequences;
-  for (TokenSequence& s : text_of(job.text, model, job.protocol == Protocol::kReference, note)) {
-    sequences.push_back(std::move(s.ids));
-  }
-  return sequences;
+CalibrationTokens tokens_of(const CalibrationJob& job, const RunningModel& model) {
+  CalibrationTokens tokens;
+  const NoteFn note = [&](const std::string& line) { tokens.notes.push_back(line); };
+  for (TokenSequence& s : text_of(job.text, model, job.protocol == Protocol::kReference, note))
+    tokens.sequences.push_back(std::move(s.ids));
+  return tokens;
 }
 
 StatisticsKey key_of(const CalibrationJob& job, const RunningModel& model,
@@ -145,21 +145,20 @@ bool needs_tokenizer(const CalibrationJob& job) {
 }  // namespace
 
 CalibrationResult run_calibration(const CalibrationJob& job, const GuidanceOptions& options,
-                                  Threads& threads, const ProgressFn& progress) {
+                                  Threads& threads, const ProgressFn& progress,
+                                  const CalibrationTokens* known) {
   const auto model = RunningModel::open(opened(job, threads), threads, needs_tokenizer(job),
                                         compute_type_of(job.protocol, options));
-  std::vector<std::string> notes;
-  const auto sequences =
-      sequences_of(job, *model, [&](const std::string& line) { notes.push_back(line); });
+  const CalibrationTokens tokens = known ? *known : tokens_of(job, *model);
   const auto work = [&] {
-    Statistics statistics = calibrate(*model->transformer, sequences,
+    Statistics statistics = calibrate(*model->transformer, tokens.sequences,
                                       calibrate_options(job, options.max_memory, progress));
-    statistics.notes = notes;
+    statistics.notes = tokens.notes;
     return statistics;
   };
-  CalibrationResult result = kept(key_of(job, *model, sequences), options.cache, work);
+  CalibrationResult result = kept(key_of(job, *model, tokens.sequences), options.cache, work);
   result.notes = model->input.notes;
-  std::ranges::move(notes, std::back_inserter(result.notes));
+  std::ranges::copy(tokens.notes, std::back_inserter(result.notes));
   return result;
 }
 
@@ -187,14 +186,13 @@ std::vector<Batch> batches_of(const std::vector<size_t>& wanted, const std::vect
 
 }  // namespace
 
-void run_pieces(const CalibrationJob& job, const std::vector<size_t>& wanted,
-                const GuidanceOptions& options, Threads& threads, const ProgressFn& progress,
+void run_pieces(const CalibrationJob& job, const CalibrationTokens& tokens,
+                const std::vector<size_t>& wanted, const GuidanceOptions& options, Threads& threads,
+                const ProgressFn& progress,
                 const std::function<void(size_t piece, Statistics)>& finished) {
   const auto model = RunningModel::open(opened(job, threads), threads, needs_tokenizer(job),
                                         compute_type_of(job.protocol, options));
-  std::vector<std::string> notes;
-  const auto sequences =
-      sequences_of(job, *model, [&](const std::string& line) { notes.push_back(line); });
+  const auto& sequences = tokens.sequences;
   const std::vector<size_t> pieces = calibration_pieces(sequences.size());
   for (const Batch& batch : batches_of(wanted, pieces, sequences)) {
     const size_t first = pieces[batch.front()], last = pieces[batch.back() + 1];
@@ -205,7 +203,7 @@ void run_pieces(const CalibrationJob& job, const std::vector<size_t>& wanted,
         calibrate_pieces(*model->transformer, std::span(sequences).subspan(first, last - first),
                          std::move(within), calibrate_options(job, options.max_memory, progress));
     for (size_t i = 0; i < batch.size(); ++i) {
-      found[i].notes = notes;
+      found[i].notes = tokens.notes;
       finished(batch[i], std::move(found[i]));
     }
   }
@@ -220,8 +218,10 @@ CalibrationResult run_comparison(const CalibrationJob& job, const RecipeModel& b
   std::vector<std::string> notes = b->input.notes;
   const NoteFn note = [&](const std::string& line) { notes.push_back(line); };
   tell_all(note, e->input.notes);
-  const auto sequences = sequences_of(job, *b, note);
-  if (sequences != sequences_of(job, *e, note)) {
+  const CalibrationTokens tokens = tokens_of(job, *b), theirs = tokens_of(job, *e);
+  const auto& sequences = tokens.sequences;
+  tell_all(note, tokens.notes);
+  if (sequences != theirs.sequences) {
     throw input_error("{} and {} read {} as other tokens: their outputs cannot be compared",
                       b->input.label(), e->input.label(), job.text.data.string());
   }
@@ -364,6 +364,16 @@ ModelPlan plan_entry(const Recipe& recipe, const CalibrationEntry& entry,
     changes = std::move(compared.statistics);
     input.output_changes = &changes;
   }
+  const ImportanceKey key{to_yaml(recipe, false),
+                          entry.index,
+                          base.fingerprint(),
+                          expert.fingerprint(),
+                          {&pair.base, &pair.expert, input.output_changes}};
+  if (!options.cache.empty() && can_be_kept(key)) {
+    input.importances = [&](ModelPlan& plan, const std::function<void()>& compute) {
+      cached_importances(options.cache, key, plan, compute);
+    };
+  }
   return plan_model(recipe, entry.index, input);
 }
 
@@ -432,8 +442,10 @@ CalibrationCost calibration_cost(const CalibrationJob& job, const GuidanceOption
                                  Threads& threads, const NoteFn& note) {
   const auto model = RunningModel::open(opened(job, threads), threads, needs_tokenizer(job),
                                         compute_type_of(job.protocol, options));
-  const auto sequences = sequences_of(job, *model, note);
   CalibrationCost cost;
+  cost.text = std::make_shared<const CalibrationTokens>(tokens_of(job, *model));
+  tell_all(note, cost.text->notes);
+  const auto& sequences = cost.text->sequences;
   cost.model = job.model.model;
   cost.data = job.text.data.string();
   cost.sequences = sequences.size();
@@ -485,7 +497,7 @@ void read_texts(const Recipe& recipe, const GuidanceOptions& options, Threads& t
     const auto model = RunningModel::open(opened(job, threads), threads, needs_tokenizer(job),
                                           compute_type_of(job.protocol, options));
     tell_all(note, model->input.notes);
-    sequences_of(job, *model, note);
+    tell_all(note, tokens_of(job, *model).notes);
   }
 }
 

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -47,17 +48,26 @@ std::vector<TokenSequence> text_of(const CalibrationEntry& text, const RunningMo
 // Opens a model with the names of tensors that `main` has, where they differ only in spelling.
 InputModel opened_like(const RecipeModel& model, const RecipeModel& main, Threads& threads);
 
+// A job's text as its model reads it.
+struct CalibrationTokens {
+  std::vector<std::vector<int32_t>> sequences;
+  std::vector<std::string> notes;  // on the text
+};
+
 // Runs the job, or takes its result from the cache when nothing that it depends on has changed.
+// `tokens`: of the job, where they are known; null: they are read here.
 CalibrationResult run_calibration(const CalibrationJob& job, const GuidanceOptions& options,
-                                  Threads& threads, const ProgressFn& progress);
+                                  Threads& threads, const ProgressFn& progress,
+                                  const CalibrationTokens* tokens = nullptr);
 
 // Pieces go through a model together until they have so many tokens: then reading the weights takes
 // a small share of the time, and a worker that is killed loses little.
 inline constexpr uint64_t kTokensOfBatch = 2048;
 // Measures some pieces of a job (calibrate/pieces.h), which ascend, and calls `finished` for each
 // when its batch is there. Not for the protocol reference.
-void run_pieces(const CalibrationJob& job, const std::vector<size_t>& pieces,
-                const GuidanceOptions& options, Threads& threads, const ProgressFn& progress,
+void run_pieces(const CalibrationJob& job, const CalibrationTokens& tokens,
+                const std::vector<size_t>& pieces, const GuidanceOptions& options, Threads& threads,
+                const ProgressFn& progress,
                 const std::function<void(size_t piece, Statistics)>& finished);
 
 // The output changes from `base` to the job's model (calibrate/output_change.h), in the same way.
@@ -79,6 +89,7 @@ struct CalibrationCost {
   // By piece (calibrate/pieces.h). The protocol reference has one.
   std::vector<uint64_t> piece_tokens;
   StatisticsKey key;  // of the result
+  std::shared_ptr<const CalibrationTokens> text;
 };
 // Of calibration_jobs(recipe), in its order.
 std::vector<CalibrationCost> calibration_costs(const Recipe& recipe, const GuidanceOptions& options,

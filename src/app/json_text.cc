@@ -193,6 +193,10 @@ std::string json_text(const EvaluateResult& r) {
   Json json = {{"models", Json::array()}};
   for (const ModelResults& model : *r.models) json["models"].push_back(results_json(model));
   for (const LayerErrors& l : r.layers) json["activation_errors"][l.model] = to_json(l.experts);
+  if (r.part_items > 0) {
+    json["part_items"] = r.part_items;
+    json["part_items_run"] = r.part_items_run;
+  }
   return dump_json(json, 2);
 }
 

@@ -4,6 +4,7 @@
 #include "app/guidance.h"
 #include "app/output_weights.h"
 #include "app/outputs.h"
+#include "app/refine_together.h"
 #include "app/refinement.h"
 #include "app/run.h"
 #include "app/run_record.h"
@@ -66,8 +67,8 @@ void check_part(const MergeJob& job, const Recipe& recipe) {
   }
   if (refines(recipe)) {
     throw usage_error(
-        "{}: refine solves the layers of the whole merge in one process; merge without --part and "
-        "--finish, or without lewis.refine",
+        "{}: refine solves the layers of the whole merge, which is not cut into parts: merge "
+        "without --part and --finish, or without lewis.refine (docs/clusters.md: lewis-mpi)",
         recipe.file.string());
   }
 }
@@ -437,6 +438,30 @@ MergeResult merge(const MergeJob& job, const RunContext& context) {
   result.seconds = clock.now();
   if (result.tensors.complete) result.report = report_of(job, model, job.recipe, context);
   return result;
+}
+
+RefineReport refine_together(const MergeJob& job, const Communicator& ranks,
+                             const RunContext& context) {
+  RunResources run(context);
+  const auto prepare = [&] {
+    const CheckedRecipe wanted = checked(job, run);
+    if (!refines(wanted.recipe)) {
+      throw usage_error("{}: has no lewis.refine, so there is nothing to refine",
+                        wanted.recipe.file.string());
+    }
+    return guide(wanted.recipe, job.guidance, run.threads, run.progress, run.note);
+  };
+  // The first one measures and fills the cache, where the others find it.
+  std::optional<Guidance> guidance;
+  if (ranks.is_first()) guidance = prepare();
+  std::byte ready{};
+  ranks.broadcast(std::span(&ready, 1), 0);
+  if (!ranks.is_first()) guidance = prepare();
+  const std::filesystem::path scratch = beside(job.out, kRefinedPartial);
+  return run_refinement(guidance->recipe,
+                        {scratch, true, job.seed, job.guidance.max_memory, &ranks}, run.threads,
+                        run.progress, run.note)
+      .report;
 }
 
 MergeForecast forecast(const MergeJob& job, const RunContext& context) {

@@ -46,8 +46,8 @@ struct RefinementInputs {
   std::vector<std::unique_ptr<RunningModel>> experts;
   std::vector<std::vector<TokenSequence>> texts;  // of each expert
   Json identities = Json::array();                // likewise
-  RefineModels models() const {
-    RefineModels models{*prior->transformer, {}};
+  RefineModels models(const Communicator& ranks = kOneProcess) const {
+    RefineModels models{*prior->transformer, {}, ranks};
     for (const auto& expert : experts) models.experts.push_back(expert->transformer.get());
     return models;
   }
@@ -83,6 +83,7 @@ RefineCost refinement_cost(const Recipe& recipe, uint64_t seed, uint64_t max_mem
 
 Refinement run_refinement(const Recipe& recipe, const RefinementOptions& options, Threads& threads,
                           const ProgressFn& progress, const NoteFn& note) {
+  const Communicator& ranks = options.ranks ? *options.ranks : kOneProcess;
   const RefineSettings& settings = recipe.lewis->refine.value();
   const RefinementInputs inputs = open_refinement(recipe, options.seed, threads, note);
   const Json plan = {{"lewis", version_and_build()},
@@ -93,10 +94,12 @@ Refinement run_refinement(const Recipe& recipe, const RefinementOptions& options
                                .scratch = options.scratch,
                                .plan = sha256_hex(dump_json(plan)),
                                .resume = options.resume,
+                               .keep = options.ranks != nullptr,
                                .max_memory = options.max_memory,
                                .progress = progress};
   Refinement result;
-  result.journal = refine(inputs.models(), inputs.texts, refine_options, result.report);
+  result.journal = refine(inputs.models(ranks), inputs.texts, refine_options, result.report);
+  if (!result.journal) return result;
   auto refined = std::make_shared<InputModel>();
   refined->name = "refined";
   refined->source = open_refined(result.journal, options.scratch.string());

@@ -15,8 +15,12 @@ struct RefinementOptions {
   bool resume = false;
   uint64_t seed = 0;        // of the merge's random masks
   uint64_t max_memory = 0;  // bytes; 0: no limit
+  // Processes that refine together: what is done stays in `scratch`, whatever happens. Null: this
+  // one is alone.
+  const Communicator* ranks = nullptr;
 };
 
+// The model and the journal are null in all processes but the first of several.
 struct Refinement {
   std::shared_ptr<const InputModel> refined;  // for OpenOptions and MergeOptions
   RefineReport report;

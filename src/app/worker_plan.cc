@@ -136,8 +136,8 @@ WorkerPlan plan_workers(const MergeJob& job, uint64_t workers, uint64_t disk_spe
   check_plan_settings(recipe);
   if (refines(recipe)) {
     throw usage_error(
-        "{}: refine solves the layers of the whole merge in one process, which is not cut into "
-        "parts; leave out lewis.refine",
+        "{}: refine solves the layers of the whole merge, which is not cut into parts: leave out "
+        "lewis.refine, or refine with lewis-mpi (docs/clusters.md) and merge in one process",
         recipe.file.string());
   }
   const MergePreview preview = preview_merge(recipe,

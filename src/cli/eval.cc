@@ -12,7 +12,7 @@ namespace {
 
 struct EvalArguments {
   EvaluateJob job;
-  std::string max_memory;
+  std::string max_memory, part;
   std::shared_ptr<CommonOptions> common;
 };
 
@@ -22,17 +22,28 @@ void print_layers(const LayerErrors& errors, const Terminal& terminal) {
   write_out("\n{}", terminal_maps({measure}, terminal));
 }
 
+void print_part(const MergePart& part, const EvaluateResult& result) {
+  write_out("part {}/{}: {} items, {} of them run now\n", part.index, part.count, result.part_items,
+            result.part_items_run);
+  write_out("the same command with --finish, in place of --part, writes the results\n");
+}
+
 void run_eval(EvalArguments& o) {
   if (!o.max_memory.empty()) o.job.guidance.max_memory = parse_bytes(o.max_memory, "--max-memory");
   for (auto& model : o.job.models) make_local(model, *o.common);
   if (!o.job.expert.empty()) make_local(o.job.expert, *o.common);
   if (!o.job.layers.empty()) make_local(o.job.layers, *o.common);
+  if (!o.part.empty()) o.job.part = parse_part(o.part);
   ProgressPrinter progress(o.common->quiet);
   const RunContext run = run_context(*o.common, progress);
   pull_data(o.job, hub_options(), run);
   const EvaluateResult result = evaluate(o.job, run);
   if (o.common->json) {
     write_json_text(json_text(result));
+    return;
+  }
+  if (o.job.part) {
+    print_part(*o.job.part, result);
     return;
   }
   const Terminal terminal = Terminal::of(STDOUT_FILENO);
@@ -96,6 +107,12 @@ void add_eval_verb(CLI::App& app) {
                  "Write every item with prompt, answer and scores beside the results");
   verb->add_flag("--no-resume", o->job.no_resume,
                  "Run all items, whatever an earlier run has finished");
+  verb->add_option("--part", o->part,
+                   "I/N: run only share I (from 0) of N of the items, beside other workers with "
+                   "the same --output-path; auto: I and N from Slurm, MPI or Kubernetes");
+  verb->add_flag("--finish", o->job.finish,
+                 "Run nothing: write the results of the items that the parts have run, or say what "
+                 "is missing");
   verb->add_option("--results", o->job.other_results,
                    "Results of another run, of lewis or of lm-evaluation-harness (file or folder), "
                    "to show beside; may be repeated")

@@ -20,6 +20,9 @@
 #include "cli/usage.h"
 #include "cli/verbs.h"
 #include "compute/cpu/bf16_kernels.h"
+#ifdef LEWIS_WITH_MPI
+#include "cli/mpi/refine_worker.h"
+#endif
 
 namespace {
 
@@ -111,6 +114,9 @@ void run(int argc, char** argv) {
   lewis::add_new_verb(app);
   lewis::add_completion_verb(app);
   lewis::add_man_verb(app);
+#ifdef LEWIS_WITH_MPI
+  lewis::add_refine_worker_verb(app);
+#endif
   lewis::refuse_negative_counts(app);
   lewis::set_up_help(app);
   try {

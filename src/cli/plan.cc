@@ -191,6 +191,9 @@ void print_assumptions(const WorkerPlan& plan) {
               plan.operations_per_second / 1e9, plan.threads, plan.threads == 1 ? "" : "s");
   }
   write_out("Memory: of the program with its models; a job needs some more.\n");
+  write_out(
+      "An evaluation of OUT is cut by items, in as many parts as there are (`lewis eval --part`);\n"
+      "its time depends on the answers.\n");
   if (plan.shard_bytes_for_all > 0) {
     write_out(
         "The merge has {} shard{}, so that no more workers have work; --out-shard-size {} makes\n"

@@ -92,12 +92,17 @@ std::vector<ChainJob> chain_of(const WorkerPlan& plan, bool guided, bool evaluat
                     memory_limit(std::max(merge.memory, calibrate ? calibrate->memory : 0)),
                     time_limit(merge.seconds_alone)});
   }
-  // The last worker checks the hashes, and every one reads the weights for the densities.
+  // The last worker checks the hashes. Every one may have to read the weights for the densities,
+  // where the plan's importances are not all that they need.
   jobs.push_back({"merge", "afterok", merge.parts, memory_limit(merge.memory),
                   time_limit(merge.seconds + finish.seconds + (guided ? merge.seconds_alone : 0))});
   jobs.push_back(
       {"finish", "afterany", 0, memory_limit(finish.memory), time_limit(finish.seconds)});
-  if (evaluates) jobs.push_back({"eval", "afterok", 0, memory_limit(plan.bytes_written), 24 * 60});
+  if (evaluates) {
+    const uint64_t memory = memory_limit(plan.bytes_written);
+    jobs.push_back({"eval", "afterok", plan.workers, memory, 24 * 60});
+    jobs.push_back({"results", "afterok", 0, memory, time_limit(finish.seconds)});
+  }
   return jobs;
 }
 
@@ -141,11 +146,13 @@ std::string steps_text(const SlurmArguments& o) {
       "  exec \"$lewis\" plan \"$recipe\" -o \"$out.plan.yml\"{} ;;\n"
       "merge) exec \"$lewis\" merge \"$recipe\" \"$out\" --part auto{} ;;\n"
       "finish) exec \"$lewis\" merge \"$recipe\" \"$out\" --finish{} ;;\n"
-      "eval) exec \"$lewis\" eval \"$out\" --output-path \"$out.eval\"{} ;;\n"
+      "eval) exec \"$lewis\" eval \"$out\" --output-path \"$out.eval\" --part auto{} ;;\n"
+      "results) exec \"$lewis\" eval \"$out\" --output-path \"$out.eval\" --finish{} ;;\n"
       "submit) ;;\n"
       "*) echo \"$0: expected a step, or nothing\" >&2; exit 2 ;;\n"
       "esac\n",
-      words(common), words(common), words(common), words(merge), words(merge), words(eval));
+      words(common), words(common), words(common), words(merge), words(merge), words(eval),
+      words(eval));
 }
 
 std::string submit_text(const SlurmArguments& o, const std::vector<ChainJob>& jobs) {

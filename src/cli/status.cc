@@ -6,7 +6,9 @@
 
 #include "base/json.h"
 #include "cli/verbs.h"
+#include "io/manifest.h"
 #include "io/merge_status.h"
+#include "io/work_status.h"
 
 namespace lewis {
 namespace {
@@ -119,6 +121,43 @@ void print(const MergeStatus& s, std::chrono::seconds watched) {
   for (const std::string& note : s.notes) write_out("  {}\n", note);
 }
 
+// ---- work beside a merge ----
+
+Json to_json(const WorkStatus& s) {
+  Json works = Json::array(), workers = Json::array();
+  for (const SharedWork& work : s.works) {
+    works.push_back({{"name", work.name},
+                     {"done", work.done},
+                     {"total", work.total ? Json(*work.total) : Json()}});
+  }
+  for (const SharedWorker& w : s.workers) {
+    workers.push_back({{"host", w.host},
+                       {"process", w.process},
+                       {"task", w.task},
+                       {"alive", w.alive ? Json(true) : Json()}});
+  }
+  return {{"state", s.kind}, {"unit", s.unit}, {"works", works}, {"workers", workers}};
+}
+
+void print(const std::filesystem::path& folder, const WorkStatus& s) {
+  write_out("{}: {} in parts\n", folder.string(), s.kind);
+  for (const SharedWork& work : s.works) {
+    write_out("  {}: {}{} {} done\n", work.name, work.done,
+              work.total ? fmt::format(" of {}", *work.total) : "", s.unit);
+  }
+  for (const SharedWorker& w : s.workers)
+    write_out("  {}: {}\n", w.alive ? "at work" : "silent", who(w.task, w.host, w.process));
+}
+
+// Whether a folder holds a merge, or something of one.
+bool has_merge(const std::filesystem::path& out) {
+  std::filesystem::path partial = out.lexically_normal();
+  if (!partial.has_filename()) partial = partial.parent_path();
+  partial += ".partial";
+  return out.extension() == ".partial" || std::filesystem::exists(out / kManifestName) ||
+         std::filesystem::exists(partial);
+}
+
 }  // namespace
 
 void add_status_verb(CLI::App& app) {
@@ -128,8 +167,14 @@ void add_status_verb(CLI::App& app) {
     std::shared_ptr<CommonOptions> common;
   };
   auto o = std::make_shared<StatusArguments>();
-  CLI::App* verb = app.add_subcommand("status", "Say how far a merge is, and who is at work on it");
-  verb->add_option("OUT", o->out, "Folder that lewis merge writes, or will write")->required();
+  CLI::App* verb = app.add_subcommand(
+      "status",
+      "Say how far a merge is, or an evaluation or calibration in parts, and who is at work on it");
+  verb->add_option("OUT", o->out,
+                   "Folder that lewis merge writes, or will write; the --output-path of an "
+                   "evaluation; the cache "
+                   "of a calibration")
+      ->required();
   verb->add_option("--wait", o->wait,
                    "Seconds in which a worker of another machine must count up to be taken for "
                    "alive; default 25, 0: it is not watched");
@@ -138,9 +183,16 @@ void add_status_verb(CLI::App& app) {
     ProgressPrinter progress(o->common->quiet);
     const ProgressFn tell = interruptible(progress);
     const std::chrono::seconds wait(std::min<uint64_t>(o->wait, 3600));
-    const MergeStatus status = merge_status(o->out, {.patience = wait}, [&] {
+    const auto watching = [&] {
       tell({"watching the workers of other machines", "workers", 0, 1});
-    });
+    };
+    const WorkerPace pace{.patience = wait};
+    const auto shared = has_merge(o->out) ? std::nullopt : work_status(o->out, pace, watching);
+    if (shared) {
+      o->common->json ? write_json(to_json(*shared)) : print(o->out, *shared);
+      return;
+    }
+    const MergeStatus status = merge_status(o->out, pace, watching);
     o->common->json ? write_json(to_json(status)) : print(status, wait);
   });
 }

@@ -4,6 +4,7 @@
 // tile in a fixed order.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 
@@ -21,13 +22,20 @@ struct FloatMatrix {
 // double beyond. a and b have the same number of rows. weights is [rows]; empty means ones.
 void add_products(const FloatMatrix& a, const FloatMatrix& b, std::span<const float> weights,
                   std::span<double> c, Threads& threads);
+// Which tiles of a matrix are computed: those whose number is `index` modulo `count`. The others
+// keep their values.
+struct TileShare {
+  size_t index = 0, count = 1;
+};
+
 // gram [x.columns, x.columns] += x^T diag(weights) x. Only the lower triangle and the tiles on the
 // diagonal are computed; the rest of the upper triangle keeps its values.
 void add_gram(const FloatMatrix& x, std::span<const float> weights, std::span<double> gram,
-              Threads& threads);
+              Threads& threads, TileShare share = {});
 // outer [x.rows, x.rows] = x x^T, the lower triangle only. Sums over columns are float32 within 256
 // columns and double beyond.
-void outer_products(const FloatMatrix& x, std::span<double> outer, Threads& threads);
+void outer_products(const FloatMatrix& x, std::span<double> outer, Threads& threads,
+                    TileShare share = {});
 
 // Replaces the lower triangle of a [n, n], symmetric and positive definite, by its Cholesky factor.
 // The upper triangle is not read, and its values are lost. Returns false when a pivot is not

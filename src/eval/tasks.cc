@@ -187,6 +187,11 @@ std::string identity(const PreparedTask& task) {
   return hash.hex();
 }
 
+void run_items(const PreparedTask& task, const TaskModel& model, const std::vector<size_t>& items,
+               const ItemFn& done, const ProgressFn& progress) {
+  if (!items.empty()) task.run({task, model, items, done, progress});
+}
+
 std::vector<ItemResult> run_task(const PreparedTask& task, const TaskModel& model,
                                  std::map<size_t, ItemResult> known, const ItemFn& done,
                                  const ProgressFn& progress) {
@@ -198,7 +203,7 @@ std::vector<ItemResult> run_task(const PreparedTask& task, const TaskModel& mode
     if (done) done(item, result);
     known[item] = result;
   };
-  if (!missing.empty()) task.run({task, model, missing, take, progress});
+  run_items(task, model, missing, take, progress);
   std::vector<ItemResult> results;
   for (auto& [item, result] : known) results.push_back(std::move(result));
   if (results.size() != task.items.size()) {

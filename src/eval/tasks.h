@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/json.h"
@@ -84,8 +85,15 @@ struct PreparedTask {
   std::vector<MetricInfo> metrics;
   Json settings;  // what decides the results beside items and model: shots, window, ...
   std::vector<TaskItem> items;
+  bool in_passes = false;  // items go through the model in passes (work_units)
   std::function<void(const TaskRun&)> run;
 };
+
+// What can be given to one worker: a range of items, [first, last).
+using WorkUnit = std::pair<size_t, size_t>;
+// All items in their order: one per unit, or those of one pass through the model, which are not
+// computed apart. The units depend on the task and on the model's size alone.
+std::vector<WorkUnit> work_units(const PreparedTask& task, const ModelSpec& spec);
 
 // True if the task runs programs that the model writes. It needs options.sandbox then.
 bool runs_programs(const TaskOptions& options);
@@ -99,6 +107,10 @@ PreparedTask prepare_task(const TaskOptions& options, const ModelSpec& spec,
 
 // SHA-256 over all of a prepared task that decides its results: name, version, settings, items.
 std::string identity(const PreparedTask& task);
+
+// Runs these items, which ascend, and gives each to `done` as soon as it is finished.
+void run_items(const PreparedTask& task, const TaskModel& model, const std::vector<size_t>& items,
+               const ItemFn& done, const ProgressFn& progress);
 
 // All results, in the order of the items. Those of `known` are taken as they are, the others run
 // and given to `done` (may be empty) one by one.

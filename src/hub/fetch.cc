@@ -50,7 +50,9 @@ bool has_part(const fs::path& snapshot, ModelPart part) {
 }  // namespace
 
 bool is_whole_model(const fs::path& snapshot) {
-  if (is_there(snapshot / "adapter_config.json") && is_there(snapshot / kAdapterFile)) return true;
+  if (is_there(snapshot / "adapter_config.json") &&
+      (is_there(snapshot / kAdapterFile) || is_there(snapshot / kMlxAdapterFile)))
+    return true;
   if (!is_there(snapshot / "config.json")) return false;
   if (is_there(snapshot / kWeightsFile)) return true;
   try {
@@ -99,7 +101,8 @@ FetchedModel ModelFetcher::fetch_anew(const RepoId& id, ModelPart part, bool cac
   if (whole) {
     const auto weights =
         weight_files(repo, find_file(repo, kWeightsFile) ? "" : read_index(snapshot));
-    const bool adapter = weights.size() == 1 && weights[0].name == kAdapterFile;
+    const bool adapter = weights.size() == 1 &&
+                         (weights[0].name == kAdapterFile || weights[0].name == kMlxAdapterFile);
     if (part == ModelPart::kWhole || adapter) {
       get(weights);
     } else {

@@ -83,7 +83,9 @@ std::vector<RemoteFile> weight_files(const RemoteRepo& repo, std::string_view in
     const std::set<std::string> shards = shards_of(repo, index);
     return files_that(repo, [&](const std::string& name) { return shards.contains(name); });
   }
-  if (const RemoteFile* adapter = find_file(repo, kAdapterFile)) return {*adapter};
+  for (const std::string_view name : {kAdapterFile, kMlxAdapterFile}) {
+    if (const RemoteFile* adapter = find_file(repo, name)) return {*adapter};
+  }
   refuse(repo);
 }
 

@@ -16,8 +16,8 @@ std::vector<RemoteFile> small_files(const RemoteRepo& repo);
 std::vector<RemoteFile> tokenizer_files(const RemoteRepo& repo);
 
 // The files with weights: model.safetensors, or the shards that the index names (its text; "" if
-// the repository has none), or adapter_model.safetensors. Error(kInput) that says what there is
-// instead when there is none of these.
+// the repository has none), or those of an adapter (kAdapterFile, kMlxAdapterFile). Error(kInput)
+// that says what there is instead when there is none of these.
 std::vector<RemoteFile> weight_files(const RemoteRepo& repo, std::string_view index);
 
 // The file of that name, or null.
@@ -26,5 +26,6 @@ const RemoteFile* find_file(const RemoteRepo& repo, std::string_view name);
 inline constexpr std::string_view kIndexFile = "model.safetensors.index.json";
 inline constexpr std::string_view kWeightsFile = "model.safetensors";
 inline constexpr std::string_view kAdapterFile = "adapter_model.safetensors";
+inline constexpr std::string_view kMlxAdapterFile = "adapters.safetensors";
 
 }  // namespace lewis

@@ -19,6 +19,7 @@
 #include "io/out_folder.h"
 #include "io/part_writer.h"
 #include "io/shard_file.h"
+#include "merge/common/task_matrices.h"
 #include "merge/far_reads.h"
 #include "merge/fp8_blocks.h"
 #include "merge/fusing_writer.h"
@@ -272,13 +273,22 @@ void check_merge_target(const Recipe& recipe, const MergeOptions& options) {
 
 namespace {
 
+// The most that a survey keeps of a tensor: a few per cent of its elements, or whole matrices.
+uint64_t survey_memory(const MergeInputs& inputs, const OutputTensor& t) {
+  const MergeMethod& method = inputs.method_of(t);
+  if (!method.survey_matrices || !t.merged || !is_linear_layer(t.info.name, t.info.shape))
+    return whole_bytes(t, inputs.results()) / 16;
+  const size_t matrices = method.survey_matrices(t.models.size()) + inputs.results();
+  return matrices * static_cast<uint64_t>(element_count(t.info.shape)) * sizeof(double);
+}
+
 // Bytes of one tensor, in the order of MergeInputs::tensors(). Sources look every tensor up by its
 // name, so what they say is asked for once.
 struct TensorSizes {
   uint64_t whole = 0;          // with all inputs and results
   uint64_t read = 0, far = 0;  // that are read; those of them that come over a network
-  uint64_t kept = 0;  // the most that a survey (a few per cent of the elements), a source that is
-                      // no file (a stage) and the codes of float8 matrices take besides
+  uint64_t kept = 0;  // the most that a survey, a source that is no file (a stage) and the codes of
+                      // float8 matrices take besides
 };
 
 std::vector<TensorSizes> sizes_of(const MergeInputs& inputs) {
@@ -286,7 +296,7 @@ std::vector<TensorSizes> sizes_of(const MergeInputs& inputs) {
   for (const OutputTensor& t : inputs.tensors()) {
     TensorSizes& of = sizes.emplace_back();
     of.whole = whole_bytes(t, inputs.results());
-    of.kept = of.whole / 16;
+    of.kept = survey_memory(inputs, t);
     if (inputs.fp8().contains(t.info.name))
       of.kept += inputs.results() * static_cast<uint64_t>(element_count(t.info.shape));
     for (const MergeSource& s : t.sources()) {

@@ -62,6 +62,8 @@ class MergeInputs {
 
   const Recipe& recipe() const { return recipe_; }
   const MergeMethod& method() const { return method_; }
+  // That of the tensor's module.
+  const MergeMethod& method_of(const OutputTensor& tensor) const;
   const std::vector<const InputModel*>& models() const { return models_; }  // of all modules
   // The inputs of each module, where the recipe has several; else empty.
   const std::vector<std::unique_ptr<MergeInputs>>& modules() const { return modules_; }
@@ -120,7 +122,6 @@ class MergeInputs {
   using Belongs = std::function<bool(const std::string& tensor)>;
   MergeInputs(const Recipe& recipe, const OpenOptions& options, Belongs belongs);
 
-  const MergeMethod& method_of(const OutputTensor& tensor) const;
   void check_lewis() const;
   std::vector<size_t> order_by_name(const OutputTensor& tensor) const;
   void open_models();

@@ -18,6 +18,7 @@ namespace lewis {
   METHOD(kDareTies)                 \
   METHOD(kDella)                    \
   METHOD(kDellaLinear)              \
+  METHOD(kIsoC)                     \
   METHOD(kKarcher)                  \
   METHOD(kLinear)                   \
   METHOD(kModelStock)               \
@@ -27,10 +28,13 @@ namespace lewis {
   METHOD(kPassthrough)              \
   METHOD(kRam)                      \
   METHOD(kRamplusTl)                \
+  METHOD(kResmerge)                 \
   METHOD(kSce)                      \
   METHOD(kSlerp)                    \
   METHOD(kTaskArithmetic)           \
-  METHOD(kTies)
+  METHOD(kTies)                     \
+  METHOD(kTsvM)                     \
+  METHOD(kWudi)
 
 #define LEWIS_DECLARE(name) extern const MergeMethod name;
 LEWIS_MERGE_METHODS(LEWIS_DECLARE)

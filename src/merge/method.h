@@ -15,6 +15,7 @@
 #include "base/column_factors.h"
 #include "base/random.h"
 #include "base/tensor.h"
+#include "base/threads.h"
 #include "merge/parameter_values.h"
 
 namespace lewis {
@@ -101,6 +102,7 @@ class ChunkPass {
   virtual size_t slots() const = 0;
   virtual int64_t slot_elements() const = 0;  // of every slot but the last
   virtual bool has_base() const = 0;
+  virtual Threads& threads() const = 0;  // of a survey that computes outside of the streaming
   // Streams the slots that are listed, or all of them.
   virtual void run(std::span<const size_t> slots, const See& see) const = 0;
   void run_all(const See& see) const;
@@ -147,6 +149,8 @@ struct MergeMethod {
   bool (*row_wise)(const TensorTask& task) = nullptr;
   // Whether the method ranks entries of task vectors, by magnitudes times trim_factors.
   bool reads_trim_factors = false;
+  // How many matrices of doubles of a linear layer's size a survey holds at once; null: none.
+  size_t (*survey_matrices)(size_t models) = nullptr;
 
   bool reads(std::string_view parameter) const;
 };

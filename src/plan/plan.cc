@@ -120,7 +120,8 @@ ModelPlan plan_model(const Recipe& recipe, size_t model, const ImportanceInput& 
   ModelPlan plan;
   plan.model = model;
   for (const TensorInfo& t : input.expert.tensors()) plan.tensors.push_back(t.name);
-  find_row(importance_table(), lewis.importance).compute(input, plan);
+  const auto compute = [&] { find_row(importance_table(), lewis.importance).compute(input, plan); };
+  input.importances ? input.importances(plan, compute) : compute();
   keep_in_scope(recipe, plan);
   if (lewis.trim == Trim::kActivation) plan.trim_factors = activation_factors(input);
   plan.density = find_row(allocation_table(), lewis.allocation).allocate({lewis, input, plan});

@@ -4,6 +4,7 @@
 
 #include <lewis/results.h>
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -16,6 +17,8 @@
 
 namespace lewis {
 
+struct ModelPlan;
+
 // What an importance is computed from: base and expert with their statistics on the same text.
 struct ImportanceInput {
   const TensorSource& base;
@@ -27,6 +30,9 @@ struct ImportanceInput {
   // The output changes between both, for an importance that asks for them
   // (needs_output_changes); else null.
   const Statistics* output_changes = nullptr;
+  // Fills the importances of a plan, by `compute` or from where they were kept; empty: `compute` is
+  // called.
+  std::function<void(ModelPlan& plan, const std::function<void()>& compute)> importances{};
 };
 
 // Sums of |x_j| over the tokens, for the inputs of a weight with `rows` rows.

@@ -37,6 +37,12 @@ struct ParameterRow {
 inline constexpr auto kParameterTable = std::to_array<ParameterRow>({
     {"alpha", ParameterScope::kWhole, ParameterKind::kNumber,
      "largest ratio of shared to own entries that rescales a model's own entries"},
+    {"beta_max", ParameterScope::kWhole, ParameterKind::kNumber,
+     "exponent of the coherence of residuals that do not agree, and of tensors outside of attention "
+     "and feed-forward layers",
+     0},
+    {"beta_min", ParameterScope::kWhole, ParameterKind::kNumber,
+     "exponent of the coherence of residuals that agree wholly", 0},
     {"density", ParameterScope::kModel, ParameterKind::kNumber,
      "share of the entries of a model's task vector that is kept", 0, 1},
     {"double_sums", ParameterScope::kWhole, ParameterKind::kFlag,
@@ -52,6 +58,8 @@ inline constexpr auto kParameterTable = std::to_array<ParameterRow>({
     {"gamma", ParameterScope::kModel, ParameterKind::kNumber,
      "share of the entries of a model's task vector that is dropped because they are the largest",
      0, 1},
+    {"head_ratio", ParameterScope::kWhole, ParameterKind::kNumber,
+     "length of the mean of the largest singular directions, as a share of that of the rest", 0},
     {"int8_mask", ParameterScope::kWhole, ParameterKind::kFlag,
      "accepted for mergekit's sake; it changes nothing"},
     {"lambda", ParameterScope::kWhole, ParameterKind::kNumber,
@@ -70,6 +78,10 @@ inline constexpr auto kParameterTable = std::to_array<ParameterRow>({
      "how much a model's own entries grow with its share of shared ones"},
     {"rescale", ParameterScope::kWhole, ParameterKind::kFlag,
      "a sparsified task vector gets the L1 norm that it had before"},
+    {"ridge", ParameterScope::kWhole, ParameterKind::kNumber,
+     "how strongly the solution is held to the sum of the task vectors, as a share of the mean of "
+     "the equations' diagonal",
+     0},
     {"scale", ParameterScope::kModel, ParameterKind::kNumber, "factor of the tensor"},
     {"select_topk", ParameterScope::kWhole, ParameterKind::kNumber,
      "share of the entries that is selected, those that differ most between the models"},

@@ -67,8 +67,10 @@ class BlockRefiner {
     for (const LinearOutput& output : step.outputs)
       at(output.out) = streams_.make(block_.width(output.out));
     const LayerSystem system(solver_, text_, at(step.in));
+    std::vector<LayerSolver::Target> targets;
     for (const LinearOutput& output : step.outputs)
-      solver_.solve(system, linear(output.linear), at(output.out));
+      targets.push_back({&linear(output.linear), &at(output.out)});
+    solver_.solve(system, targets);
   }
 
   void answer(const MixStep& step) {

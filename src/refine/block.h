@@ -10,6 +10,7 @@
 
 #include "model/transformer.h"
 #include "recipe/recipe.h"
+#include "refine/communicator.h"
 #include "refine/hidden_states.h"
 #include "refine/text.h"
 
@@ -19,6 +20,7 @@ namespace lewis {
 struct RefineModels {
   const Transformer& prior;  // what the recipe merges, before refinement
   std::vector<const Transformer*> experts;
+  const Communicator& ranks = kOneProcess;  // who computes; must live as long
 };
 
 // The two streams between two blocks, [rows, hidden] each: what expert k makes of its own text, and

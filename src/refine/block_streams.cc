@@ -83,38 +83,53 @@ std::vector<Streams> BlockStreams::mix(const MixStep& step, std::span<Streams> i
     if (same == in.end()) made[i] = make(widths[i]);
     out.push_back(same == in.end() ? &made[i] : &*same);
   }
-  for (const StreamPart& part : parts_) {
-    std::vector<SequenceRows> group;
-    int64_t first = 0, rows = 0;
-    const auto run = [&] {
-      if (rows > 0) mix_group(part, step, group, part.first_row + first, rows, in, out);
-      group.clear();
-      first += rows;
-      rows = 0;
-    };
-    for (SequenceRows s : part.segment->sequences) {
-      if (rows + s.rows > kRowsPerGroup) run();
-      s.first_row -= first;
-      group.push_back(s);
-      rows += s.rows;
+  const std::vector<MixGroup> groups = mix_groups();
+  const auto compute = [&](size_t g) { mix_group(groups[g], step, in, out); };
+  in_rounds(models_.ranks, groups.size(), compute, [&](size_t g, size_t owner) {
+    const auto& [part, sequences, first_row, rows] = groups[g];
+    for (Streams* y : out) {
+      Matrix& all = (*y)[part->stream];
+      const std::span its(all.row(first_row), static_cast<size_t>(rows * all.columns));
+      models_.ranks.broadcast(std::as_writable_bytes(its), owner);
     }
-    run();
-  }
+  });
   for (size_t i = 0; i < out.size(); ++i) {
     if (out[i] != &made[i]) made[i] = std::move(*out[i]);
   }
   return made;
 }
 
-void BlockStreams::mix_group(const StreamPart& part, const MixStep& step,
-                             std::span<const SequenceRows> group, int64_t first_row, int64_t rows,
-                             std::span<Streams> in, std::span<Streams* const> out) const {
+std::vector<BlockStreams::MixGroup> BlockStreams::mix_groups() const {
+  std::vector<MixGroup> groups;
+  for (const StreamPart& part : parts_) {
+    MixGroup group{&part, {}, part.first_row, 0};
+    const auto end = [&] {
+      if (group.rows == 0) return;
+      const int64_t next = group.first_row + group.rows;
+      groups.push_back(std::move(group));
+      group = {&part, {}, next, 0};
+    };
+    for (SequenceRows s : part.segment->sequences) {
+      if (group.rows + s.rows > kRowsPerGroup) end();
+      s.first_row -= group.first_row - part.first_row;
+      group.sequences.push_back(s);
+      group.rows += s.rows;
+    }
+    end();
+  }
+  return groups;
+}
+
+void BlockStreams::mix_group(const MixGroup& group, const MixStep& step, std::span<Streams> in,
+                             std::span<Streams* const> out) const {
+  const auto& [part_of_group, sequences, first_row, rows] = group;
+  const StreamPart& part = *part_of_group;
   std::vector<Matrix> mixed;
   std::vector<float*> from, to;
   for (Streams& x : in) from.push_back(x[part.stream].row(first_row));
   for (const Streams* y : out) mixed.emplace_back(rows, (*y)[part.stream].columns);
   for (Matrix& y : mixed) to.push_back(y.row(0));
-  part.model->mix(*part.block, step, group, rows, from, to);
+  part.model->mix(*part.block, step, sequences, rows, from, to);
   for (size_t i = 0; i < out.size(); ++i)
     std::ranges::copy(mixed[i].values, (*out[i])[part.stream].row(first_row));
 }

@@ -65,8 +65,14 @@ class BlockStreams {
  private:
   void read_hidden(const StreamPart& part, int64_t row, std::span<float> values) const;
   void write_hidden(const StreamPart& part, int64_t row, std::span<const float> values);
-  void mix_group(const StreamPart& part, const MixStep& step, std::span<const SequenceRows> group,
-                 int64_t first_row, int64_t rows, std::span<Streams> in,
+  // Whole sequences that go through a mixer together; first_row: in the stream.
+  struct MixGroup {
+    const StreamPart* part;
+    std::vector<SequenceRows> sequences;  // their first_row counts from the group's
+    int64_t first_row, rows;
+  };
+  std::vector<MixGroup> mix_groups() const;
+  void mix_group(const MixGroup& group, const MixStep& step, std::span<Streams> in,
                  std::span<Streams* const> out) const;
 
   const RefineModels& models_;

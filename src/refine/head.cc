@@ -43,10 +43,16 @@ BlockResult refine_head(const RefineModels& models, const TextRows& text,
   const LayerSystem system(solver, text, x);
   OutputError solved(text), prior(text);
   const bool held = text.held_rows() > 0;
-  for (int64_t first = 0; first < head.merged.out; first += kPanel) {
-    const int64_t columns = std::min(kPanel, head.merged.out - first);
-    Streams y = like(x, columns);
-    solver.solve_panel(system, head, first, columns, y);
+  const int64_t channels = head.merged.out;
+  const auto width_of = [&](size_t p) {
+    return std::min(kPanel, channels - static_cast<int64_t>(p) * kPanel);
+  };
+  Streams y;  // of this process's panel
+  const auto solve = [&](size_t p) {
+    y = like(x, width_of(p));
+    solver.solve_panel(system, head, static_cast<int64_t>(p) * kPanel, width_of(p), y);
+  };
+  const auto add = [&](int64_t columns) {
     for (const Segment& s : text.segments) {
       if (s.held_out != held) continue;
       const auto values = static_cast<size_t>(s.rows * columns);
@@ -56,7 +62,17 @@ BlockResult refine_head(const RefineModels& models, const TextRows& text,
         prior.add(s, s.first_row, columns, {y[kPrior].row(s.first_row - text.fit_rows), values},
                   expert);
     }
-  }
+  };
+  // The errors go from process to process, so that they are summed in the order of the panels.
+  const auto panels = static_cast<size_t>((channels + kPanel - 1) / kPanel);
+  in_rounds(models.ranks, panels, solve, [&](size_t p, size_t owner) {
+    if (owner == models.ranks.rank()) {
+      add(width_of(p));
+      y = {};
+    }
+    for (OutputError* error : {&solved, &prior}) models.ranks.broadcast(error->bytes(), owner);
+    solver.collect_panel(head, static_cast<int64_t>(p) * kPanel, width_of(p), owner);
+  });
   result.error_solved = solved.value();
   result.error_prior = prior.value();
   result.kept_prior = held && result.error_prior < result.error_solved;

@@ -34,7 +34,8 @@ LayerSystem::LayerSystem(LayerSolver& solver, const TextRows& rows, const Stream
       ridge(
           inputs[solver.is(RefineMethod::kRegmean) ? kExperts : kMerged].first_rows(text.fit_rows),
           std::span(text.weights).first(static_cast<size_t>(text.fit_rows)),
-          {solver.settings_.ridge, solver.is(RefineMethod::kRegmean) ? solver.settings_.alpha : 1},
+          {solver.settings_.ridge, solver.is(RefineMethod::kRegmean) ? solver.settings_.alpha : 1,
+           &solver.models_.ranks},
           solver.models_.prior.threads()) {
   if (ridge.raised() > 0) {
     solver.result_.notes.push_back(fmt::format(
@@ -43,27 +44,93 @@ LayerSystem::LayerSystem(LayerSolver& solver, const TextRows& rows, const Stream
 }
 
 void LayerSolver::solve(const LayerSystem& system, const RefinedLayer& l, Streams& y) {
-  if (l.merged.out <= kPanel) return solve_panel(system, l, 0, l.merged.out, y);
-  for (int64_t first = 0; first < l.merged.out; first += kPanel) {
-    const int64_t width = std::min(kPanel, l.merged.out - first);
-    Streams panel = like(system.x, width);
-    solve_panel(system, l, first, width, panel);
-    put(panel, first, y, models_.prior.threads());
+  const Target target{&l, &y};
+  solve(system, std::span(&target, 1));
+}
+
+// Panels of all layers are dealt out together, since one layer may have a single one.
+void LayerSolver::solve(const LayerSystem& system, std::span<const Target> targets) {
+  struct Piece {
+    const Target* target;
+    int64_t first, width;
+    bool is_whole;
+  };
+  std::vector<Piece> pieces;
+  for (const Target& target : targets) {
+    const int64_t out = target.layer->merged.out;
+    for (int64_t first = 0; first < out; first += kPanel)
+      pieces.push_back({&target, first, std::min(kPanel, out - first), out <= kPanel});
   }
+  Streams mine;
+  const auto compute = [&](size_t p) {
+    const auto& [target, first, width, is_whole] = pieces[p];
+    if (!is_whole) mine = like(system.x, width);
+    solve_panel(system, *target->layer, first, width, is_whole ? *target->y : mine);
+  };
+  in_rounds(models_.ranks, pieces.size(), compute, [&](size_t p, size_t owner) {
+    const auto& [target, first, width, is_whole] = pieces[p];
+    Streams other;
+    Streams& panel = is_whole ? *target->y : owner == models_.ranks.rank() ? mine : other;
+    share_outputs(system, width, owner, panel);
+    collect_panel(*target->layer, first, width, owner);
+    if (is_whole) return;
+    put(panel, first, *target->y, models_.prior.threads());
+    panel = {};
+  });
+}
+
+// All processes get the outputs [rows, width] that one has computed.
+void LayerSolver::share_outputs(const LayerSystem& system, int64_t width, size_t owner,
+                                Streams& panel) const {
+  if (panel[kMerged].columns == 0) panel = like(system.x, width);
+  for (Matrix& y : panel)
+    models_.ranks.broadcast(std::as_writable_bytes(std::span(y.values)), owner);
+}
+
+void LayerSolver::collect_rows(const std::string& tensor, int64_t first_row, int64_t rows,
+                               int64_t columns, size_t owner) {
+  const size_t rank = models_.ranks.rank();
+  std::span<std::byte> bytes;
+  if (rank == owner || models_.ranks.is_first())
+    bytes = refined_rows(tensor, first_row, rows, columns);
+  models_.ranks.collect(bytes, owner);
+}
+
+void LayerSolver::collect_panel(const RefinedLayer& l, int64_t first, int64_t width, size_t owner) {
+  if (owner != models_.ranks.rank()) step_(static_cast<uint64_t>(width * l.merged.in));
+  if (owner == 0) return;
+  collect_rows(l.merged.tensor, l.merged.first_row + first, width, l.merged.in, owner);
+  if (!l.merged.bias.empty())
+    collect_rows(l.merged.bias, l.merged.first_row + first, width, 1, owner);
 }
 
 Streams LayerSolver::solve_gated(const LayerSystem& system, const RefinedLayer* gate,
                                  const RefinedLayer& up) {
-  Streams inner = like(system.x, up.merged.out);
-  for (int64_t first = 0; first < up.merged.out; first += kPanel) {
-    const int64_t width = std::min(kPanel, up.merged.out - first);
+  const int64_t out = up.merged.out;
+  Streams inner = like(system.x, out), mine;
+  const auto width_of = [&](size_t p) {
+    return std::min(kPanel, out - static_cast<int64_t>(p) * kPanel);
+  };
+  const auto compute = [&](size_t p) {
+    const int64_t first = static_cast<int64_t>(p) * kPanel, width = width_of(p);
     Streams a = like(system.x, width), b = gate ? like(system.x, width) : Streams();
     if (gate) solve_panel(system, *gate, first, width, b);
     solve_panel(system, up, first, width, a);
     Streams& result = gate ? b : a;
     activate(system.text, result, gate ? &a : nullptr);
-    put(result, first, inner, models_.prior.threads());
-  }
+    mine = std::move(result);
+  };
+  const auto panels = static_cast<size_t>((out + kPanel - 1) / kPanel);
+  in_rounds(models_.ranks, panels, compute, [&](size_t p, size_t owner) {
+    const int64_t first = static_cast<int64_t>(p) * kPanel;
+    Streams other;
+    Streams& panel = owner == models_.ranks.rank() ? mine : other;
+    share_outputs(system, width_of(p), owner, panel);
+    if (gate) collect_panel(*gate, first, width_of(p), owner);
+    collect_panel(up, first, width_of(p), owner);
+    put(panel, first, inner, models_.prior.threads());
+    panel = {};
+  });
   return inner;
 }
 

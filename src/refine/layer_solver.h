@@ -51,12 +51,20 @@ class LayerSolver {
   // y [rows, out] of all streams: what the layer makes of the system's x, by the new weights in the
   // merged stream, by their own in the others. Error(kInput) where a weight is not finite.
   void solve(const LayerSystem& system, const RefinedLayer& l, Streams& y);
+  // The same for several layers of one system.
+  struct Target {
+    const RefinedLayer* layer;
+    Streams* y;
+  };
+  void solve(const LayerSystem& system, std::span<const Target> targets);
   // Solves output channels [first, first + width) alone; y has only their columns.
   void solve_panel(const LayerSystem& system, const RefinedLayer& l, int64_t first, int64_t width,
                    Streams& y);
   // activation(gate(x)) * up(x), or activation(up(x)) where `gate` is null: solves both panel by
   // panel, so that their own outputs are never there whole.
   Streams solve_gated(const LayerSystem& system, const RefinedLayer* gate, const RefinedLayer& up);
+  // After solve_panel() in the process `owner`: the first process gets the new weights.
+  void collect_panel(const RefinedLayer& l, int64_t first, int64_t width, size_t owner);
   // Adds a note for the reader; counts weights as done that are not solved.
   void note(std::string text) { result_.notes.push_back(std::move(text)); }
   void count_done(uint64_t weights) const { step_(weights); }
@@ -74,6 +82,9 @@ class LayerSolver {
 
   StoredRows expert_rows(const RefinedLayer& l, size_t expert, int64_t first, int64_t width) const;
   void activate(const TextRows& text, Streams& gate, Streams* up) const;
+  void collect_rows(const std::string& tensor, int64_t first_row, int64_t rows, int64_t columns,
+                    size_t owner);
+  void share_outputs(const LayerSystem& system, int64_t width, size_t owner, Streams& panel) const;
   Matrix residuals_of(const LayerSystem& system, const RefinedLayer& l, int64_t first,
                       const PackedWeight& prior, Matrix& experts_y);
   std::vector<double> diagonal_part(const LayerSystem& system, const RefinedLayer& l, int64_t first,

@@ -18,6 +18,8 @@ class OutputError {
   void add(const Segment& segment, int64_t first_row, int64_t columns, std::span<const float> y,
            const float* expert);
   double value() const;
+  // The sums so far, for another process that goes on with them.
+  std::span<std::byte> bytes() { return std::as_writable_bytes(std::span(sums_)); }
 
  private:
   struct Sums {

@@ -1,6 +1,7 @@
 #include "refine/refine.h"
 
 #include <algorithm>
+#include <array>
 #include <future>
 #include <set>
 
@@ -97,44 +98,84 @@ uint64_t refined_bytes(const RefineModels& models, const RefineSettings& setting
 
 class Refinement {
  public:
+  // `journal`: of the first process; null in the others.
   Refinement(const RefineModels& models, const TextRows& text, const RefineOptions& options,
-             RefineJournal& journal, bool spill)
+             RefineJournal* journal, bool spill)
       : models_(models), text_(text), options_(options), journal_(journal), spill_(spill) {}
 
   void run(RefineReport& report) {
+    const int64_t layers = models_.prior.spec().layers, first = shared_start();
     StreamPair now = streams(0), next = streams(1);
-    const int64_t layers = models_.prior.spec().layers, first = journal_.blocks_done();
     const int64_t steps = layers + (refines_head(models_, options_.settings) ? 1 : 0);
     report.resumed = first;
     report.layers = layers;
     for (int64_t l = 0; l < first; ++l) {
-      report.blocks.push_back(journal_.result(l));
+      if (journal_) report.blocks.push_back(journal_->result(l));
       done_ += weights_of(l);
     }
     for (int64_t l = 0; l < steps; ++l) total_ += weights_of(l);
     if (first == steps) return;
-    first > 0 ? journal_.load_streams(now) : embed(now);
+    first > 0 ? load_streams(now) : embed(now);
     std::future<void> written;  // the block before, while this one is solved
     for (int64_t l = first; l < steps; ++l) {
       tell(0);
       const auto result = std::make_shared<BlockResult>(
           refine_block(models_, text_, options_.settings, l, now, next,
                        [&](uint64_t weights) { tell(weights); }));
+      check_agreement(*result, l);
       if (written.valid()) written.get();
       if (l < layers) std::swap(now, next);  // the head ends the streams
       report.blocks.push_back(
           {{}, result->error_solved, result->error_prior, result->kept_prior, result->notes});
+      if (!journal_) continue;
       written = std::async(std::launch::async, [this, result, &now] {
-        journal_.add(*result, models_.prior.source(), now);
+        journal_->add(*result, models_.prior.source(), now);
       });
     }
-    written.get();
+    if (written.valid()) written.get();
   }
 
  private:
+  // The blocks that are finished, as the first process sees them. Its folder is there from then on.
+  int64_t shared_start() const {
+    int64_t first = journal_ ? journal_->blocks_done() : 0;
+    models_.ranks.broadcast(std::as_writable_bytes(std::span(&first, 1)), 0);
+    return first;
+  }
+
+  void load_streams(StreamPair& streams) const {
+    if (journal_) journal_->load_streams(streams);
+    if (models_.ranks.size() == 1) return;
+    constexpr int64_t kRows = 1024;
+    const auto width = static_cast<size_t>(models_.prior.spec().hidden);
+    std::vector<float> values;
+    for (HiddenStates* states : {&streams.experts, &streams.merged}) {
+      for (int64_t row = 0; row < states->rows(); row += kRows) {
+        values.resize(static_cast<size_t>(std::min(kRows, states->rows() - row)) * width);
+        if (journal_) states->read(row, values);
+        models_.ranks.broadcast(std::as_writable_bytes(std::span(values)), 0);
+        if (!journal_) states->write(row, values);
+      }
+    }
+  }
+
+  // All processes compute a block's error by themselves. Where they do not agree, their machines
+  // compute differently, and what one decides would not fit what another one sends.
+  void check_agreement(const BlockResult& result, int64_t block) const {
+    std::array<double, 2> errors = {result.error_solved, result.error_prior};
+    models_.ranks.broadcast(std::as_writable_bytes(std::span(errors)), 0);
+    if (errors[0] == result.error_solved && errors[1] == result.error_prior) return;
+    throw failed_error(
+        "block {}: process {} has an error of {}, the first one {}: their machines do not compute "
+        "alike; use nodes of one kind",
+        block, models_.ranks.rank(), result.error_solved, errors[0]);
+  }
+
   StreamPair streams(int generation) const {
     const auto make = [&](std::string_view name) {
-      const fs::path file = journal_.folder() / fmt::format("{}-{}.spill", name, generation);
+      const std::string rank =
+          models_.ranks.is_first() ? "" : fmt::format("-{}", models_.ranks.rank());
+      const fs::path file = options_.scratch / fmt::format("{}-{}{}.spill", name, generation, rank);
       return HiddenStates(text_.rows, models_.prior.spec().hidden, spill_ ? file : fs::path());
     };
     return {make("experts"), make("merged")};
@@ -171,7 +212,7 @@ class Refinement {
   const RefineModels& models_;
   const TextRows& text_;
   const RefineOptions& options_;
-  RefineJournal& journal_;
+  RefineJournal* journal_;
   bool spill_;
   uint64_t done_ = 0, total_ = 0;
 };
@@ -204,12 +245,14 @@ std::shared_ptr<RefineJournal> refine(const RefineModels& models,
   report.tokens = static_cast<uint64_t>(text.rows);
   report.held_out = static_cast<uint64_t>(text.held_rows());
   const bool spill = plan_memory(models, text, options.settings, options.max_memory);
-  const auto journal =
-      std::make_shared<RefineJournal>(options.scratch, options.plan, options.resume);
+  std::shared_ptr<RefineJournal> journal;
+  if (models.ranks.is_first())
+    journal = std::make_shared<RefineJournal>(options.scratch, options.plan, options.resume);
+  if (journal && options.keep) journal->keep();
   try {
-    Refinement(models, text, options, *journal, spill).run(report);
+    Refinement(models, text, options, journal.get(), spill).run(report);
   } catch (const Error& e) {
-    if (e.code() != ExitCode::kInterrupted) throw;
+    if (e.code() != ExitCode::kInterrupted || !journal) throw;
     journal->keep();
     throw Error(e.code(), fmt::format("{}; the refined blocks stay in {}, --resume goes on",
                                       e.what(), options.scratch.string()));

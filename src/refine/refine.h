@@ -23,6 +23,7 @@ struct RefineOptions {
   std::filesystem::path scratch;  // a folder for this run alone, see RefineJournal
   std::string plan;               // hash of all that decides the result
   bool resume = false;            // go on with what is in `scratch`
+  bool keep = false;              // what is done stays in `scratch`, whatever happens
   uint64_t max_memory = 0;        // bytes; 0: no limit
   ProgressFn progress;            // weights
 };
@@ -50,6 +51,9 @@ RefineCost refine_cost(const RefineModels& models,
 // done stays in `scratch`. Of a mixture of experts the router stays the prior's, and so does a
 // routed expert that sees fewer than 100 tokens (a note of its block counts those); the others are
 // solved on the tokens that the merged model sends to them.
+//
+// Where several processes refine together (models.ranks), the first one alone writes: the others
+// return null, and their report has no block that was finished before.
 std::shared_ptr<RefineJournal> refine(const RefineModels& models,
                                       std::span<const std::vector<TokenSequence>> texts,
                                       const RefineOptions& options, RefineReport& report);

@@ -21,6 +21,7 @@ RidgeSystem::RidgeSystem(const FloatMatrix& x, std::span<const float> weights,
       weights_(weights),
       alpha_(options.alpha),
       threads_(threads),
+      ranks_(*options.ranks),
       token_space_(x.rows < x.columns && options.alpha == 1),
       size_(token_space_ ? x.rows : x.columns) {
   if (static_cast<int64_t>(weights.size()) != x.rows)
@@ -31,11 +32,14 @@ RidgeSystem::RidgeSystem(const FloatMatrix& x, std::span<const float> weights,
 // The lower triangle of G, or of X X^T with scaled rows.
 void RidgeSystem::build(std::vector<double>& matrix) const {
   matrix.assign(static_cast<size_t>(size_ * size_), 0.0);
+  const TileShare share{ranks_.rank(), ranks_.size()};
   if (!token_space_) {
-    add_gram(x_, weights_, matrix, threads_);
+    add_gram(x_, weights_, matrix, threads_, share);
+    ranks_.join(matrix);
     return;
   }
-  outer_products(x_, matrix, threads_);
+  outer_products(x_, matrix, threads_, share);
+  ranks_.join(matrix);
   threads_.run(static_cast<size_t>(size_), [&](size_t i) {
     double* row = matrix.data() + i * static_cast<size_t>(size_);
     const double scale = std::sqrt(static_cast<double>(weights_[i]));

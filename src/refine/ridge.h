@@ -8,12 +8,15 @@
 
 #include "base/threads.h"
 #include "compute/dense.h"
+#include "refine/communicator.h"
 
 namespace lewis {
 
 struct RidgeOptions {
   double ridge = 0.01;  // rho = ridge * mean of the Gram matrix's diagonal
   double alpha = 1;     // RegMean: off-diagonal entries of the Gram matrix are scaled by it
+  // Who computes the matrix; must live as long as the system.
+  const Communicator* ranks = &kOneProcess;
 };
 
 // The left side, factored: G + rho I with G = sum_t w_t x_t x_t^T [in, in], or, where there are
@@ -46,6 +49,7 @@ class RidgeSystem {
   std::span<const float> weights_;
   double alpha_;
   Threads& threads_;
+  const Communicator& ranks_;
   bool token_space_;
   int64_t size_;                // of the system
   std::vector<double> factor_;  // [size, size], lower triangle

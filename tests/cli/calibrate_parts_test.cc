@@ -1,16 +1,13 @@
 // A recipe's calibration in parts, as its users run it: whatever the workers do, the cache gets the
 // bytes of one process.
 #include <gtest/gtest.h>
-#include <signal.h>
-#include <spawn.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <random>
 #include <thread>
 #include <vector>
 
+#include "kill_lewis.h"
 #include "run_lewis.h"
 
 namespace lewis {
@@ -103,19 +100,6 @@ TEST_F(CalibrateParts, TheirNumberMayChange) {
   // What part 1/3 had measured was not measured again.
   EXPECT_LT(last["pieces_measured"].get<int>(), 10);
   expect_complete();
-}
-
-// Starts a worker that is killed after some time.
-void run_and_kill(const std::string& arguments, int milliseconds) {
-  std::string shell = "sh", flag = "-c",
-              line = "exec '" + lewis_program() + "' " + arguments + " >/dev/null 2>&1 </dev/null";
-  char* words[] = {shell.data(), flag.data(), line.data(), nullptr};
-  pid_t child = 0;
-  ASSERT_EQ(posix_spawnp(&child, "sh", nullptr, nullptr, words, environ), 0);
-  usleep(static_cast<useconds_t>(milliseconds) * 1000);
-  kill(child, SIGKILL);
-  int status = 0;
-  waitpid(child, &status, 0);
 }
 
 TEST_F(CalibrateParts, KilledAtAnyMoment) {

@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "base/text_file.h"
 #include "cli/terminal.h"
+#include "eval_contents.h"
 #include "run_lewis.h"
 #include "scoped_env.h"
 #include "temp_dir.h"
@@ -23,26 +24,6 @@ const std::string kEval =
 class Eval : public LewisTest {
  protected:
   std::string folder(const std::string& name) const { return (dir_.path / name).string(); }
-
-  // All results of a folder without what tells the time; samples by their names without it.
-  static std::string contents(const fs::path& root) {
-    std::map<std::string, std::string> files;
-    for (const auto& entry : fs::recursive_directory_iterator(root)) {
-      const std::string name = entry.path().filename().string();
-      if (!name.starts_with("results_") && !name.starts_with("samples_")) continue;
-      std::string text;
-      const std::string whole = file_text(entry.path());
-      for (const std::string_view line : split_lines(whole)) {
-        if (line.find("\"date\"") == line.npos && line.find("time_seconds") == line.npos)
-          text += std::string(line) + "\n";
-      }
-      files[entry.path().parent_path().filename().string() + name.substr(0, name.rfind("_20"))] =
-          text;
-    }
-    std::string all;
-    for (const auto& [name, text] : files) all += name + "\n" + text;
-    return all;
-  }
 };
 
 TEST_F(Eval, GoesOnWhereItStopped) {
@@ -62,7 +43,7 @@ TEST_F(Eval, GoesOnWhereItStopped) {
   ASSERT_EQ(again.code, 0) << again.err;
   EXPECT_NE(again.err.find("of 12 items are there from an earlier run"), std::string::npos)
       << again.err;
-  EXPECT_EQ(contents(folder("cut")), contents(folder("whole")));
+  EXPECT_EQ(eval_contents(folder("cut")), eval_contents(folder("whole")));
   // Another setting takes nothing over.
   const lewis::Run other = lewis(kEval + "--temperature 0.7 --output-path " + folder("cut"));
   EXPECT_EQ(other.err.find("gsm8k: "), std::string::npos) << other.err;

@@ -90,16 +90,22 @@ TEST_F(SlurmTest, TheJobsMakeTheBytesOfOneProcess) {
   EXPECT_EQ(result_of(folder() + "/out"), result_of(dir_.path / "alone/out"));
   EXPECT_TRUE(fs::exists(folder() + "/out.plan.yml"));
   EXPECT_FALSE(fs::exists(folder() + "/out.partial"));
-  for (const char* log :
-       {"calibrate-1_0", "calibrate-1_2", "plan-2", "merge-3_1", "finish-4", "eval-5"}) {
+  for (const char* log : {"calibrate-1_0", "calibrate-1_2", "plan-2", "merge-3_1", "finish-4",
+                          "eval-5_0", "eval-5_2", "results-6"}) {
     EXPECT_TRUE(fs::exists(folder() + "/out.logs/" + log + ".log")) << log;
   }
   const std::string log = file_text(dir_.path / "bin/log");
   for (const char* option :
        {"--array=0-2\n", "--requeue\n", "--partition=cpu\n", "--dependency=afterok:1\n",
         "--dependency=afterok:2\n", "--dependency=afterany:3\n", "--dependency=afterok:4\n",
-        "--cpus-per-task=1\n", "--mem=", "--time="})
+        "--dependency=afterok:5\n", "--cpus-per-task=1\n", "--mem=", "--time="})
     EXPECT_NE(log.find(option), std::string::npos) << option << log;
+  size_t results = 0;
+  for (const auto& entry : fs::recursive_directory_iterator(folder() + "/out.eval"))
+    results += entry.path().filename().string().starts_with("results_") ? 1 : 0;
+  EXPECT_EQ(results, 1u);
+  const lewis::Run evaluated = lewis("status " + quoted(folder() + "/out.eval"));
+  EXPECT_NE(evaluated.out.find("1 of 1 items done"), std::string::npos) << evaluated.out;
   // Submitted again, everything is there already.
   const lewis::Run again = lewis("status " + quoted(folder() + "/out"));
   EXPECT_NE(again.out.find(": complete: "), std::string::npos) << again.out;

@@ -90,6 +90,44 @@ TEST_F(JournalTest, RefusesAFileThatIsNoJournal) {
   EXPECT_EQ(read_text_file(file()), "something of mine\n");
 }
 
+// Each worker's journal has a name of its own; all of them are read, the torn one to its last whole
+// line.
+TEST_F(JournalTest, OfSeveralWorkersIsJoined) {
+  const Json about = {{"model", "m"}};
+  const auto folder = dir_.path / "items";
+  std::filesystem::create_directories(folder);
+  EXPECT_TRUE(finished_items(folder, task_, about).empty());
+  {
+    EvalJournal a = EvalJournal::of_worker(folder, task_, about, "a");
+    EvalJournal b = EvalJournal::of_worker(folder, task_, about, "b");
+    EvalJournal alone = open();
+    a.append(1, result(1));
+    b.append(1, result(1));
+    b.append(4, result(4));
+    alone.append(0, result(0));
+    EvalJournal::of_worker(folder, task_, {{"model", "other"}}, "a").append(2, result(2));
+    EXPECT_EQ(a.finished().size(), 1u);
+    const auto all = finished_items(folder, task_, about);
+    ASSERT_EQ(all.size(), 3u);
+    for (const int i : {0, 1, 4}) EXPECT_EQ(all.at(static_cast<size_t>(i)), result(i));
+  }
+  const std::filesystem::path file = folder / (JournalOfTask(task_, about).name + ".b.jsonl");
+  std::filesystem::resize_file(file, std::filesystem::file_size(file) - 3);
+  EXPECT_EQ(open().finished().size(), 2u);
+  std::ofstream(file) << "something of mine\n";
+  EXPECT_THROW(finished_items(folder, task_, about), Error);
+  EXPECT_THROW(open(), Error);
+}
+
+TEST_F(JournalTest, AnewForgetsWhatWorkersHaveFinished) {
+  const Json about = {{"model", "m"}};
+  std::filesystem::create_directories(dir_.path / "items");
+  EvalJournal::of_worker(dir_.path / "items", task_, about, "a").append(3, result(3));
+  EXPECT_EQ(open().finished().size(), 1u);
+  EXPECT_TRUE(open(about, true).finished().empty());
+  EXPECT_TRUE(open().finished().empty()) << "forgotten for good";
+}
+
 // Stopped after any item, a task gives the same results, and runs no item twice.
 TEST(Resume, GivesTheSameResults) {
   const std::filesystem::path demo = LEWIS_DEMO;

@@ -22,7 +22,7 @@ const Rooms kArrows = {
     {"hub", {"io"}},
     {"yaml", {"base"}},
     {"recipe", {"io", "yaml"}},
-    {"merge", {"recipe", "text"}},
+    {"merge", {"recipe", "text", "compute"}},
     {"text", {"base", "yaml"}},
     {"compute", {"base"}},
     {"model", {"io", "compute", "text"}},

@@ -163,6 +163,13 @@ TEST(Fetch, AdaptersAndSingleFilesAndTokenizersAlone) {
   hub.server.models["owner/lora"] = adapter;
   EXPECT_EQ(files_in(hub.fetch("owner/lora")->folder),
             (std::vector<std::string>{"adapter_config.json", "adapter_model.safetensors"}));
+  ServedRepo mlx;
+  mlx.files["adapter_config.json"] = {"{}"};
+  mlx.files["adapters.safetensors"] = {some_bytes(1000, 2), true};
+  mlx.files["0000100_adapters.safetensors"] = {some_bytes(1000, 3), true};
+  hub.server.models["owner/mlx"] = mlx;
+  EXPECT_EQ(files_in(hub.fetch("owner/mlx")->folder),
+            (std::vector<std::string>{"adapter_config.json", "adapters.safetensors"}));
   ServedRepo single = served_model();
   single.files["model.safetensors"] = {some_bytes(1000, 9), true};
   hub.server.models["owner/single"] = single;

@@ -27,7 +27,7 @@ INSTANTIATE_TEST_SUITE_P(Adapter, GoldenAdapter,
                          testing::Values("llama_lora", "llama_rslora_patterns", "llama_dora",
                                          "llama_embedding_saved", "llama_bias_only",
                                          "llama_bias_all", "llama_lora_bias", "gpt2_lora",
-                                         "gpt2_dora"),
+                                         "gpt2_dora", "llama_tokens", "llama_tokens_by_module"),
                          [](const auto& test) { return test.param; });
 
 TEST_P(GoldenAdapter, EqualsPeft) {
@@ -179,6 +179,77 @@ TEST(Adapter, EqualsBruteForceForEveryForm) {
       }
     }
   }
+}
+
+// mlx-lm keeps A as [in, r] and B as [r, out], and adds scale (A B)^T.
+TEST(Adapter, OfMlxEqualsThatOfPeft) {
+  for (const bool dora : {false, true}) {
+    Case c{.shape = {23, 17}, .rank = 5, .dora = dora};
+    c.fill(8);
+    const auto turned = [](const Matrix& m, size_t rows) {
+      Matrix t;
+      for (size_t column = 0; column < m.size() / rows; ++column) {
+        for (size_t row = 0; row < rows; ++row) t.push_back(m[row * (m.size() / rows) + column]);
+      }
+      return t;
+    };
+    const TempDir dir;
+    MemorySource adapter;
+    adapter.add("m.lora_a", DType::kF32, {c.in(), c.rank}, turned(c.a, 5));
+    adapter.add("m.lora_b", DType::kF32, {c.rank, c.out()}, turned(c.b, 23));
+    if (dora) adapter.add("m.m", DType::kF32, {c.out()}, c.magnitude);
+    adapter.write(dir.path / "adapters.safetensors");
+    std::ofstream(dir.path / "adapter_config.json")
+        << Json{{"fine_tune_type", dora ? "dora" : "lora"},
+                {"num_layers", 16},
+                {"learning_rate", 1e-5},
+                {"lora_parameters", {{"rank", c.rank}, {"scale", c.alpha / 5}, {"dropout", 0.0}}}};
+    auto base = std::make_shared<MemorySource>();
+    base->add("m.weight", c.dtype, c.shape, c.weight);
+    const auto found = adapt(base, dir.path).source->read_floats(base->get("m.weight"));
+    const auto expected = c.brute_force();
+    for (size_t i = 0; i < found.size(); ++i)
+      ASSERT_NEAR(static_cast<double>(found[i]), expected[i], 1e-4) << i;
+  }
+}
+
+// An embedding [7, 3] of which tokens are replaced; any range gives the same bits.
+TEST(Adapter, TrainedTokensReplaceTheirRows) {
+  const auto adapted = [](const Json& tokens, Shape rows, const TempDir& dir) {
+    auto base = std::make_shared<MemorySource>();
+    Matrix weight(21);
+    for (size_t i = 0; i < weight.size(); ++i) weight[i] = static_cast<float>(i);
+    base->add("model.embed_tokens.weight", DType::kBF16, {7, 3}, weight);
+    MemorySource adapter;
+    Matrix values(static_cast<size_t>(element_count(rows)));
+    for (size_t i = 0; i < values.size(); ++i) values[i] = -1 - static_cast<float>(i);
+    adapter.add("base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta",
+                DType::kF32, rows, values);
+    adapter.write(dir.path / "adapter_model.safetensors");
+    std::ofstream(dir.path / "adapter_config.json") << Json{
+        {"peft_type", "LORA"}, {"r", 4}, {"lora_alpha", 4}, {"trainable_token_indices", tokens}};
+    return adapt(base, dir.path).source;
+  };
+  const TempDir dir;
+  const auto source = adapted({6, 1}, {2, 3}, dir);
+  const TensorInfo& info = source->get("model.embed_tokens.weight");
+  const Matrix expected = {0,  1,  2,  -4, -5, -6, 6,  7,  8,  9, 10,
+                           11, 12, 13, 14, 15, 16, 17, -1, -2, -3};
+  EXPECT_EQ(source->read_floats(info), expected);
+  for (int64_t first = 0; first < 21; ++first) {
+    for (size_t count = 0; first + static_cast<int64_t>(count) <= 21; ++count) {
+      const auto part = read_range(*source, info, first, count);
+      EXPECT_TRUE(std::equal(part.begin(), part.end(), expected.begin() + first));
+    }
+  }
+  const Json wrong[] = {Json{7, 1},
+                        Json{1, 1},
+                        Json{1},
+                        Json{-1, 2},
+                        Json("all"),
+                        Json{{"lm_head", {1, 2}}},
+                        Json{{"embed_tokens", {1, 2}}, {"lm_head", {3}}}};
+  for (const Json& tokens : wrong) EXPECT_THROW(adapted(tokens, {2, 3}, dir), Error) << tokens;
 }
 
 TEST(Adapter, RoundsOnceToHalfPrecision) {

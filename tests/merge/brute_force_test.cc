@@ -76,6 +76,11 @@ class BruteForce : public testing::TestWithParam<std::string_view> {
 
   // Methods along arcs: where the definition divides by what is about 0 a rounding decides.
   bool ill_conditioned(const TestTensor& t, bool with_base) const {
+    if (is_matrix_method(GetParam())) {
+      bool doubtful = false;
+      plain_matrix_method(GetParam(), t, doubtful);
+      return doubtful;
+    }
     constexpr std::string_view kArcs[] = {"slerp", "nuslerp", "multislerp", "karcher",
                                           "model_stock"};
     if (std::find(std::begin(kArcs), std::end(kArcs), GetParam()) == std::end(kArcs)) return false;
@@ -101,8 +106,16 @@ class BruteForce : public testing::TestWithParam<std::string_view> {
     const std::vector<float> found =
         with_base ? t.merge_with_base(GetParam()) : t.merge(GetParam());
     const Vector expected = plain_merge(GetParam(), t, with_base);
+    // Every entry of a decomposed matrix depends on all others.
+    double layer = 0;
+    if (is_matrix_method(GetParam())) {
+      for (const auto& m : t.models) {
+        for (size_t i = 0; i < m.size(); ++i)
+          layer = std::max(layer, std::abs(static_cast<double>(m[i] - t.base[i])));
+      }
+    }
     for (size_t i = 0; i < found.size(); ++i) {
-      double scale = std::abs(static_cast<double>(t.base[i]));
+      double scale = layer + std::abs(static_cast<double>(t.base[i]));
       for (const auto& m : t.models) scale += std::abs(static_cast<double>(m[i]));
       // A few units in the last place of a float, and of a denormal one.
       const double tolerance = 1e-6 * std::max(scale, std::abs(expected[i])) + 1e-44;
@@ -161,6 +174,8 @@ TEST_P(BruteForce, SmallShapes) {
 TEST_P(BruteForce, LargeShapes) {
   for (const Shape& shape :
        {Shape{16383}, Shape{128, 128}, Shape{5, 3277}, Shape{2, 16385}, Shape{16385, 2}}) {
+    // The plain equations of wudi would have the square of the columns.
+    if (GetParam() == "wudi" && shape.size() == 2 && shape[1] > 1000) continue;
     for (const Spread spread : {Spread::kHeavyTies, Spread::kMostlyZero, Spread::kOneGiant}) {
       for (const int variant : {0, 1, 2}) {
         check({shape, spread, variant == 2 ? size_t{3} : size_t{2}, variant});
@@ -172,6 +187,7 @@ TEST_P(BruteForce, LargeShapes) {
 
 // More elements than are looked at without a sample.
 TEST_P(BruteForce, SampledShapes) {
+  if (is_matrix_method(GetParam())) GTEST_SKIP() << "takes no samples";
   for (const Spread spread : {Spread::kHeavyTies, Spread::kMostlyZero, Spread::kFewRows}) {
     check({{701, 401}, spread, 2, 1});
     if (HasFatalFailure()) return;

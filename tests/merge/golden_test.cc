@@ -1,4 +1,5 @@
-// Whole merges against mergekit's own results (tests/data/golden/merges).
+// Whole merges against the results of mergekit and of the authors' programs
+// (tests/data/golden/merges: make_merges.py, make_matrix_merges.py).
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -22,10 +23,11 @@ INSTANTIATE_TEST_SUITE_P(
                     "model_stock_rows", "multislerp", "nearswap", "nuslerp", "nuslerp_base_rows",
                     "passthrough_stack", "ram", "ramplus_tl", "sce", "slerp", "slerp_layers",
                     "slices_slerp", "linear", "linear_raw", "linear_bf16_out", "task_arithmetic",
-                    "task_arithmetic_norm", "ties", "ties_raw", "ties_filters"),
+                    "task_arithmetic_norm", "ties", "ties_raw", "ties_filters", "iso_c",
+                    "iso_c_weights", "tsv_m", "tsv_m_weights", "resmerge", "resmerge_settings"),
     [](const auto& test) { return test.param; });
 
-TEST_P(GoldenMerge, EqualsMergekit) {
+TEST_P(GoldenMerge, EqualsTheOtherProgram) {
   const TempDir dir;
   const std::string text = file_text(kGolden / "recipes" / (GetParam() + ".yml"));
   Threads threads(2);

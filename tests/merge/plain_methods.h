@@ -423,6 +423,258 @@ inline PlainImportance plain_importance(const TestTensor& t) {
   return result;
 }
 
+// Matrices, row-major.
+
+struct PlainMatrix {
+  size_t rows = 0, columns = 0;
+  Vector values;
+  PlainMatrix(size_t r, size_t c) : rows(r), columns(c), values(r * c) {}
+  double& at(size_t r, size_t c) { return values[r * columns + c]; }
+  double at(size_t r, size_t c) const { return values[r * columns + c]; }
+};
+inline PlainMatrix transposed(const PlainMatrix& a) {
+  PlainMatrix t(a.columns, a.rows);
+  for (size_t r = 0; r < a.rows; ++r) {
+    for (size_t c = 0; c < a.columns; ++c) t.at(c, r) = a.at(r, c);
+  }
+  return t;
+}
+// a^T b.
+inline PlainMatrix product_of_columns(const PlainMatrix& a, const PlainMatrix& b) {
+  PlainMatrix p(a.columns, b.columns);
+  for (size_t r = 0; r < a.rows; ++r) {
+    for (size_t i = 0; i < a.columns; ++i) {
+      for (size_t j = 0; j < b.columns; ++j) p.at(i, j) += a.at(r, i) * b.at(r, j);
+    }
+  }
+  return p;
+}
+
+// sum of s[k] u[k] v[k]^T, largest s first; s = 0 is left out, and what is 0 to the precision of
+// floats.
+struct PlainSvd {
+  std::vector<Vector> u, v;
+  Vector s;
+};
+// One-sided Jacobi: turns pairs of columns until all are orthogonal.
+inline PlainSvd plain_svd(const PlainMatrix& matrix) {
+  const bool wide = matrix.columns > matrix.rows;
+  const PlainMatrix a = wide ? transposed(matrix) : matrix;
+  std::vector<Vector> u(a.columns, Vector(a.rows)), v(a.columns, Vector(a.columns));
+  for (size_t c = 0; c < a.columns; ++c) {
+    v[c][c] = 1;
+    for (size_t r = 0; r < a.rows; ++r) u[c][r] = a.at(r, c);
+  }
+  const auto turn = [](Vector& x, Vector& y, double cosine, double sine) {
+    for (size_t i = 0; i < x.size(); ++i) {
+      const double old = x[i];
+      x[i] = cosine * old - sine * y[i];
+      y[i] = sine * old + cosine * y[i];
+    }
+  };
+  bool turned = true;
+  for (int sweep = 0; turned && sweep < 60; ++sweep) {
+    turned = false;
+    for (size_t p = 0; p < u.size(); ++p) {
+      for (size_t q = p + 1; q < u.size(); ++q) {
+        const double pp = dot(u[p], u[p]), qq = dot(u[q], u[q]), pq = dot(u[p], u[q]);
+        if (std::abs(pq) <= 1e-15 * std::sqrt(pp * qq)) continue;
+        turned = true;
+        const double tau = (qq - pp) / (2 * pq);
+        const double t = (tau >= 0 ? 1 : -1) / (std::abs(tau) + std::sqrt(1 + tau * tau));
+        const double cosine = 1 / std::sqrt(1 + t * t);
+        turn(u[p], u[q], cosine, cosine * t);
+        turn(v[p], v[q], cosine, cosine * t);
+      }
+    }
+  }
+  Vector lengths;
+  for (const Vector& x : u) lengths.push_back(norm(x));
+  PlainSvd svd;
+  const double least = static_cast<double>(std::max(a.rows, a.columns)) * std::ldexp(1.0, -24);
+  for (const size_t k : order_by_magnitude(lengths)) {
+    if (lengths[k] <= least * *std::ranges::max_element(lengths)) continue;
+    svd.s.push_back(lengths[k]);
+    svd.u.push_back(wide ? v[k] : times(1 / lengths[k], u[k]));
+    svd.v.push_back(wide ? times(1 / lengths[k], u[k]) : v[k]);
+  }
+  return svd;
+}
+
+// The nearest vectors to `columns` that are orthonormal, within their span.
+inline std::vector<Vector> plain_orthonormal(const std::vector<Vector>& columns) {
+  PlainMatrix a(columns[0].size(), columns.size());
+  for (size_t c = 0; c < a.columns; ++c) {
+    for (size_t r = 0; r < a.rows; ++r) a.at(r, c) = columns[c][r];
+  }
+  const PlainSvd svd = plain_svd(a);
+  std::vector<Vector> out(columns.size(), Vector(a.rows));
+  for (size_t k = 0; k < svd.s.size(); ++k) {
+    for (size_t c = 0; c < out.size(); ++c) out[c] = sum_of(1, out[c], svd.v[k][c], svd.u[k]);
+  }
+  return out;
+}
+
+inline void add_outer(const Vector& u, const Vector& v, double factor, PlainMatrix& sum) {
+  for (size_t r = 0; r < sum.rows; ++r) {
+    for (size_t c = 0; c < sum.columns; ++c) sum.at(r, c) += factor * u[r] * v[c];
+  }
+}
+
+inline PlainMatrix plain_iso_c(const std::vector<PlainMatrix>& tau) {
+  PlainMatrix sum(tau[0].rows, tau[0].columns), out = sum;
+  for (const PlainMatrix& t : tau) sum.values = sum_of(1, sum.values, 1, t.values);
+  const PlainSvd svd = plain_svd(sum);
+  double mean = 0;
+  for (const double s : svd.s) mean += s / static_cast<double>(std::min(sum.rows, sum.columns));
+  for (size_t k = 0; k < svd.s.size(); ++k) add_outer(svd.u[k], svd.v[k], mean, out);
+  return out;
+}
+
+// `doubtful` becomes true where two singular values between which the method chooses are equal.
+inline PlainMatrix plain_tsv_m(const std::vector<PlainMatrix>& tau, bool& doubtful) {
+  std::vector<PlainSvd> parts;
+  for (const PlainMatrix& t : tau) {
+    if (norm(t.values) > 0) parts.push_back(plain_svd(t));
+  }
+  const size_t share = std::max<size_t>(1, std::min(tau[0].rows, tau[0].columns) / parts.size());
+  std::vector<Vector> u, v;
+  Vector s;
+  for (const PlainSvd& p : parts) {
+    for (size_t k = 0; k < std::min(share, p.s.size()); ++k) {
+      u.push_back(p.u[k]);
+      v.push_back(p.v[k]);
+      s.push_back(p.s[k]);
+    }
+    if (share < p.s.size()) doubtful |= p.s[share] > (1 - 1e-5) * p.s[share - 1];
+  }
+  const std::vector<Vector> left = plain_orthonormal(u), right = plain_orthonormal(v);
+  PlainMatrix out(tau[0].rows, tau[0].columns);
+  for (size_t k = 0; k < s.size(); ++k) add_outer(left[k], right[k], s[k], out);
+  return out;
+}
+
+// tau (sum A_k + rho I) = sum tau_k A_k + rho sum tau_k by Gauss' elimination with pivots.
+inline PlainMatrix plain_wudi(const std::vector<PlainMatrix>& tau, double ridge) {
+  const size_t n = tau[0].columns;
+  PlainMatrix system(n, n), right(n, tau[0].rows);
+  Vector sum(tau[0].values.size());
+  for (const PlainMatrix& t : tau) {
+    if (norm(t.values) == 0) continue;
+    PlainMatrix a = product_of_columns(t, t);
+    a.values = times(1 / dot(t.values, t.values), a.values);
+    system.values = sum_of(1, system.values, 1, a.values);
+    right.values = sum_of(1, right.values, 1, product_of_columns(a, transposed(t)).values);
+    sum = sum_of(1, sum, 1, t.values);
+  }
+  double trace = 0;
+  for (size_t i = 0; i < n; ++i) trace += system.at(i, i);
+  const double rho = ridge * trace / static_cast<double>(n);
+  for (size_t i = 0; i < n; ++i) {
+    system.at(i, i) += rho;
+    for (size_t r = 0; r < right.columns; ++r) right.at(i, r) += rho * sum[r * n + i];
+  }
+  for (size_t k = 0; k < n; ++k) {
+    size_t pivot = k;
+    for (size_t i = k; i < n; ++i) {
+      if (std::abs(system.at(i, k)) > std::abs(system.at(pivot, k))) pivot = i;
+    }
+    for (size_t j = 0; j < n; ++j) std::swap(system.at(k, j), system.at(pivot, j));
+    for (size_t j = 0; j < right.columns; ++j) std::swap(right.at(k, j), right.at(pivot, j));
+    for (size_t i = 0; i < n; ++i) {
+      if (i == k || system.at(i, k) == 0) continue;
+      const double f = system.at(i, k) / system.at(k, k);
+      for (size_t j = k; j < n; ++j) system.at(i, j) -= f * system.at(k, j);
+      for (size_t j = 0; j < right.columns; ++j) right.at(i, j) -= f * right.at(k, j);
+    }
+  }
+  for (size_t i = 0; i < n; ++i) {
+    for (size_t j = 0; j < right.columns; ++j) right.at(i, j) /= system.at(i, i);
+  }
+  return transposed(right);
+}
+
+// beta_min 0.7, beta_max 1, head_ratio 0.2, of a layer of a feed-forward block.
+inline PlainMatrix plain_resmerge(const std::vector<PlainMatrix>& tau, bool& doubtful) {
+  const auto n = static_cast<double>(tau.size());
+  std::vector<Vector> heads, residuals, units;
+  double lengths = 0;
+  for (const PlainMatrix& t : tau) {
+    PlainMatrix head(t.rows, t.columns);
+    const PlainSvd svd = plain_svd(t);
+    if (!svd.s.empty()) add_outer(svd.u[0], svd.v[0], svd.s[0], head);
+    if (svd.s.size() > 1) doubtful |= svd.s[1] > (1 - 1e-5) * svd.s[0];
+    heads.push_back(head.values);
+    residuals.push_back(sum_of(1, t.values, -1, head.values));
+    const double length = norm(residuals.back());
+    // What is left of a matrix of rank 1 is rounding, whose direction is anything.
+    doubtful |= length < 1e-6 * norm(t.values) && norm(t.values) > 0;
+    units.push_back(length > 0 ? times(1 / length, residuals.back()) : residuals.back());
+    lengths += length / n;
+  }
+  Vector mean(tau[0].values.size()), direction = mean, of_heads = mean, backbone;
+  for (size_t m = 0; m < tau.size(); ++m) {
+    mean = sum_of(1, mean, 1 / n, residuals[m]);
+    direction = sum_of(1, direction, 1, units[m]);
+    of_heads = sum_of(1, of_heads, 1 / n, heads[m]);
+  }
+  double similarity = 0, agreement = 0, pairs = 0, pairs_of_heads = 0;
+  for (size_t i = 0; i < tau.size(); ++i) {
+    for (size_t j = i + 1; j < tau.size(); ++j, ++pairs) {
+      similarity += plain_cosine(residuals[i], residuals[j]);
+      if (norm(heads[i]) == 0 || norm(heads[j]) == 0) continue;
+      agreement += std::max(0.0, plain_cosine(heads[i], heads[j]));
+      ++pairs_of_heads;
+    }
+  }
+  similarity /= pairs;
+  agreement = pairs_of_heads > 0 ? agreement / pairs_of_heads : 1;
+  const double coherence = norm(direction) / n;
+  doubtful |= std::abs(coherence - 1 / std::sqrt(n)) < 1e-6;
+  if (coherence <= 1 / std::sqrt(n)) {
+    backbone = mean;
+  } else {
+    const double score = ((similarity + 1) / 2 + (coherence + 1) / 2) / 2;
+    backbone = times(std::pow(coherence, 1 - 0.3 * score) * lengths / norm(direction), direction);
+  }
+  PlainMatrix out(tau[0].rows, tau[0].columns);
+  out.values = backbone;
+  if (norm(of_heads) > 0) {
+    out.values = sum_of(1, backbone, 0.2 * agreement * norm(backbone) / norm(of_heads), of_heads);
+  }
+  return out;
+}
+
+// base + lambda times what the method makes of the weighted task vectors of a layer, or their mean.
+inline Vector plain_matrix_method(std::string_view method, const TestTensor& t, bool& doubtful) {
+  std::vector<PlainMatrix> tau;
+  const bool is_layer = t.task.shape.size() == 2;
+  const auto columns = static_cast<size_t>(t.task.columns());
+  PlainMatrix merged(is_layer ? t.base.size() / columns : 1, is_layer ? columns : t.base.size());
+  bool changed = false;
+  for (size_t m = 0; m < t.models.size(); ++m) {
+    tau.push_back(merged);
+    for (size_t i = 0; i < t.base.size(); ++i) {
+      tau[m].values[i] = t.task.models[m]["weight"] *
+                         (static_cast<double>(t.models[m][i]) - static_cast<double>(t.base[i]));
+      changed |= tau[m].values[i] != 0;
+    }
+  }
+  if (changed && is_layer) {
+    merged = method == "iso_c"   ? plain_iso_c(tau)
+             : method == "tsv_m" ? plain_tsv_m(tau, doubtful)
+             : method == "wudi"  ? plain_wudi(tau, 0.01)
+                                 : plain_resmerge(tau, doubtful);
+  } else {
+    for (const PlainMatrix& x : tau)
+      merged.values = sum_of(1, merged.values, 1 / static_cast<double>(tau.size()), x.values);
+  }
+  return sum_of(1, as_double(t.base), t.task["lambda"], merged.values);
+}
+inline bool is_matrix_method(std::string_view method) {
+  return method == "iso_c" || method == "tsv_m" || method == "wudi" || method == "resmerge";
+}
+
 inline PlainStyle plain_style(std::string_view method) {
   if (method == "task_arithmetic") return {};
   if (method == "ties") return {PlainKeep::kLargest, true, true, false};
@@ -441,6 +693,8 @@ inline Vector plain_merge(std::string_view method, const TestTensor& t, bool wit
   const VectorMethod multislerp = [&](const std::vector<Vector>& m, const Vector&) {
     return plain_multislerp(m, weights);
   };
+  bool doubtful = false;
+  if (is_matrix_method(method)) return plain_matrix_method(method, t, doubtful);
   if (method == "linear") return plain_linear(t);
   if (method == "passthrough") return times(t.task.models[0]["scale"], as_double(t.models[0]));
   if (method == "nearswap") return plain_nearswap(t);

@@ -4,10 +4,13 @@
 
 #include <gtest/gtest.h>
 
+#include <barrier>
 #include <cmath>
+#include <functional>
 #include <map>
 #include <numbers>
 #include <random>
+#include <thread>
 
 #include "../merge/memory_source.h"
 #include "../model/echo_mixer.h"
@@ -873,6 +876,140 @@ TEST(RefineText, IsLaidOutByExperts) {
   EXPECT_FLOAT_EQ(text.weights[0], 0.1f / 6.6f);
   EXPECT_FLOAT_EQ(text.weights[2], 1 / 6.6f);
   EXPECT_FLOAT_EQ(text.weights[12], 0.5f);
+}
+
+// Threads in place of processes, which tell each other what Communicator says.
+struct SharedMemory {
+  explicit SharedMemory(size_t count) : barrier(static_cast<std::ptrdiff_t>(count)), size(count) {}
+  std::barrier<> barrier;
+  size_t size;
+  std::vector<std::byte> bytes;
+  std::vector<double> sums;
+};
+class ThreadRanks final : public Communicator {
+ public:
+  ThreadRanks(SharedMemory& memory, size_t rank) : memory_(memory), rank_(rank) {}
+  size_t rank() const override { return rank_; }
+  size_t size() const override { return memory_.size; }
+  void broadcast(std::span<std::byte> bytes, size_t from) const override {
+    if (rank_ == from) memory_.bytes.assign(bytes.begin(), bytes.end());
+    memory_.barrier.arrive_and_wait();
+    EXPECT_EQ(memory_.bytes.size(), bytes.size());
+    if (rank_ != from) std::ranges::copy(memory_.bytes, bytes.begin());
+    memory_.barrier.arrive_and_wait();
+  }
+  void collect(std::span<std::byte> bytes, size_t from) const override {
+    if (rank_ == from) memory_.bytes.assign(bytes.begin(), bytes.end());
+    memory_.barrier.arrive_and_wait();
+    if (rank_ == 0 && from != 0) std::ranges::copy(memory_.bytes, bytes.begin());
+    memory_.barrier.arrive_and_wait();
+  }
+  void join(std::span<double> values) const override {
+    for (size_t turn = 0; turn < size(); ++turn) {
+      if (turn == rank_) {
+        if (turn == 0) memory_.sums.assign(values.size(), 0.0);
+        for (size_t i = 0; i < values.size(); ++i) {
+          EXPECT_TRUE(values[i] == 0 || memory_.sums[i] == 0) << "two have a value";
+          memory_.sums[i] += values[i];
+        }
+      }
+      memory_.barrier.arrive_and_wait();
+    }
+    std::ranges::copy(memory_.sums, values.begin());
+    memory_.barrier.arrive_and_wait();
+  }
+
+ private:
+  SharedMemory& memory_;
+  size_t rank_;
+};
+
+struct Refined {
+  std::map<std::string, std::vector<std::byte>> tensors;
+  std::vector<double> errors;
+  bool operator==(const Refined&) const = default;
+};
+
+// What the first of several processes writes. Each has models of its own.
+Refined refine_together(size_t processes, const std::function<std::unique_ptr<Case>()>& make) {
+  std::vector<std::unique_ptr<Case>> cases;
+  for (size_t rank = 0; rank < processes; ++rank) {
+    cases.push_back(make());
+    cases.back()->options.scratch = cases[0]->options.scratch;
+  }
+  SharedMemory memory(processes);
+  std::vector<std::shared_ptr<RefineJournal>> journals(processes);
+  std::vector<std::thread> threads;
+  for (size_t rank = 0; rank < processes; ++rank) {
+    threads.emplace_back([&, rank] {
+      Case& c = *cases[rank];
+      const ThreadRanks ranks(memory, rank);
+      const RefineModels all{*c.models[0], {c.models[1].get(), c.models[2].get()}, ranks};
+      journals[rank] = refine(all, c.texts, c.options, c.report);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  Refined result;
+  for (size_t rank = 1; rank < processes; ++rank) EXPECT_EQ(journals[rank], nullptr);
+  for (const BlockResult& block : cases[0]->report.blocks) {
+    result.errors.push_back(block.error_solved);
+    result.errors.push_back(block.error_prior);
+  }
+  const auto source = open_refined(journals[0], "refined");
+  for (const TensorInfo& t : source->tensors()) {
+    result.tensors[t.name].resize(byte_size(t));
+    source->read(t, 0, result.tensors[t.name]);
+  }
+  return result;
+}
+
+Refined refine_alone(Case& c) {
+  Refined result{c.run(), {}};
+  for (const BlockResult& block : c.report.blocks) {
+    result.errors.push_back(block.error_solved);
+    result.errors.push_back(block.error_prior);
+  }
+  return result;
+}
+
+// Attention, mixers with a state, routed and shared experts, biases: the bits of one process.
+TEST(RefineTogether, AnyNumberOfProcessesHasTheBitsOfOne) {
+  for (const char* name : {"qwen2", "qwen2_moe", "falcon_h1", "gemma3"}) {
+    const auto make = [&] {
+      auto c = std::make_unique<Case>(family(name), 1);
+      c->options.settings.held_out = 0.3;
+      c->options.settings.norms = c->options.settings.head = true;
+      c->options.settings.ridge = 0.5;
+      return c;
+    };
+    const Refined alone = refine_alone(*make());
+    EXPECT_FALSE(alone.tensors.empty()) << name;
+    for (const size_t processes : {2, 3})
+      EXPECT_TRUE(refine_together(processes, make) == alone) << name << " " << processes;
+  }
+}
+
+// Layers and a head of several panels, Gram matrices of several tiles (RegMean's, which are never
+// those of tokens), hidden states in files, and a text without held-out part.
+TEST(RefineTogether, PanelsAndFiles) {
+  const RandomModel random({{"intermediate_size", 2300}, {"vocab_size", 2100}});
+  for (const double held_out : {0.0, 0.3}) {
+    const auto make = [&] {
+      auto c = std::make_unique<Case>(random.dir.path, random.spec, 1, 0.1f);
+      c->options.settings.held_out = held_out;
+      if (held_out > 0) c->options.settings.method = RefineMethod::kRegmean;
+      c->options.settings.head = true;
+      c->options.settings.ridge = 3;
+      const RefineModels all{*c->models[0], {c->models[1].get(), c->models[2].get()}};
+      c->options.max_memory =
+          block_memory(all, lay_out_text(c->texts, held_out, 0.1), c->options.settings);
+      return c;
+    };
+    const Refined alone = refine_alone(*make());
+    EXPECT_GT(alone.tensors.count("lm_head.weight"), 0u);
+    for (const size_t processes : {2, 4})
+      EXPECT_TRUE(refine_together(processes, make) == alone) << processes;
+  }
 }
 
 }  // namespace

@@ -84,12 +84,15 @@ void add_products(const FloatMatrix& a, const FloatMatrix& b, std::span<const fl
 
 namespace {
 
-// Calls f(i, j) on all threads for every tile with j <= i of a square matrix.
+// Calls f(i, j) on all threads for every tile of the share with j <= i of a square matrix.
 template <typename F>
-void for_lower_tiles(int64_t n, int64_t tile, Threads& threads, const F& f) {
+void for_lower_tiles(int64_t n, int64_t tile, Threads& threads, const F& f, TileShare share = {}) {
   std::vector<std::pair<int64_t, int64_t>> tiles;
+  size_t number = 0;
   for (int64_t i = 0; i < n; i += tile) {
-    for (int64_t j = 0; j <= i; j += tile) tiles.emplace_back(i, j);
+    for (int64_t j = 0; j <= i; j += tile, ++number) {
+      if (number % share.count == share.index) tiles.emplace_back(i, j);
+    }
   }
   threads.run(tiles.size(), [&](size_t t) { f(tiles[t].first, tiles[t].second); });
 }
@@ -97,16 +100,18 @@ void for_lower_tiles(int64_t n, int64_t tile, Threads& threads, const F& f) {
 }  // namespace
 
 void add_gram(const FloatMatrix& x, std::span<const float> weights, std::span<double> gram,
-              Threads& threads) {
+              Threads& threads, TileShare share) {
   check(static_cast<int64_t>(gram.size()) == x.columns * x.columns, "add_gram");
-  for_lower_tiles(x.columns, kTile, threads, [&](int64_t i, int64_t j) {
+  const auto compute = [&](int64_t i, int64_t j) {
     product_tile(x, x, weights, i, j, gram.data(), x.columns);
-  });
+  };
+  for_lower_tiles(x.columns, kTile, threads, compute, share);
 }
 
-void outer_products(const FloatMatrix& x, std::span<double> outer, Threads& threads) {
+void outer_products(const FloatMatrix& x, std::span<double> outer, Threads& threads,
+                    TileShare share) {
   check(static_cast<int64_t>(outer.size()) == x.rows * x.rows, "outer_products");
-  for_lower_tiles(x.rows, kTile, threads, [&](int64_t i, int64_t j) {
+  const auto compute = [&](int64_t i, int64_t j) {
     const int64_t m = std::min(kTile, x.rows - i), n = std::min(kTile, x.rows - j);
     thread_local FloatBuffer room;
     float* tile = room.get(kTile * kTile);
@@ -123,7 +128,8 @@ void outer_products(const FloatMatrix& x, std::span<double> outer, Threads& thre
            x.data + i * x.stride + first, x.data + j * x.stride + first, tile);
       add_tile(tile, m, n, c, x.rows);
     }
-  });
+  };
+  for_lower_tiles(x.rows, kTile, threads, compute, share);
 }
 
 namespace {

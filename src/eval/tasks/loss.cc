@@ -23,6 +23,7 @@ ItemResult score(const TaskItem& item, std::span<const double> losses) {
 PreparedTask prepare_loss(const TaskContext& context) {
   PreparedTask task;
   task.version = 1;
+  task.in_passes = true;
   task.metrics = {{"answer_loss"}};
   task.settings = {{"format", context.options.format}};
   for (DataItem& item : read_items(context, context.options.data, context.options.limit)) {

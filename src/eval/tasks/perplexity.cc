@@ -69,6 +69,7 @@ PreparedTask prepare_perplexity(const TaskContext& context) {
   PreparedTask task;
   task.options = context.options;
   task.version = 1;
+  task.in_passes = true;
   task.metrics = {{"perplexity", "none", MetricInfo::Kind::kExpMean}};
   task.settings = {
       {"format", context.options.format}, {"window", size.window}, {"stride", size.stride}};

@@ -47,7 +47,22 @@ void generate_texts(const TaskRun& run, const std::vector<std::string>& stops,
   generate(run.model.transformer, prompts, options);
 }
 
+std::vector<ScoredSequence> scored_sequences(const PreparedTask& task) {
+  std::vector<ScoredSequence> sequences;
+  for (const TaskItem& item : task.items) {
+    sequences.push_back({item.tokens.ids, std::max<size_t>(item.tokens.prompt_tokens, 1)});
+  }
+  return sequences;
+}
+
 }  // namespace
+
+std::vector<WorkUnit> work_units(const PreparedTask& task, const ModelSpec& spec) {
+  if (task.in_passes) return scoring_passes(spec, scored_sequences(task));
+  std::vector<WorkUnit> units;
+  for (size_t item = 0; item < task.items.size(); ++item) units.emplace_back(item, item + 1);
+  return units;
+}
 
 std::vector<DataItem> read_items(const TaskContext& context, const std::filesystem::path& file,
                                  uint64_t limit) {
@@ -185,13 +200,10 @@ void run_programs(const TaskRun& run, const std::vector<std::string>& stops,
 }
 
 void run_passes(const TaskRun& run, const PassFn& pass, const LossScore& score) {
-  std::vector<ScoredSequence> sequences;
-  for (const TaskItem& item : run.task.items) {
-    sequences.push_back({item.tokens.ids, std::max<size_t>(item.tokens.prompt_tokens, 1)});
-  }
+  const std::vector<ScoredSequence> sequences = scored_sequences(run.task);
   const size_t total = run.items.size();
   size_t before = 0;
-  for (const auto& [first, last] : scoring_passes(run.model.transformer, sequences)) {
+  for (const auto& [first, last] : scoring_passes(run.model.transformer.spec(), sequences)) {
     const auto begin = std::ranges::lower_bound(run.items, first);
     const auto end = std::ranges::lower_bound(run.items, last);
     if (begin == end) continue;

@@ -132,9 +132,9 @@ void score_pass(const Transformer& model, std::span<const ScoredSequence> sequen
 
 }  // namespace
 
-std::vector<std::pair<size_t, size_t>> scoring_passes(const Transformer& model,
+std::vector<std::pair<size_t, size_t>> scoring_passes(const ModelSpec& spec,
                                                       std::span<const ScoredSequence> sequences) {
-  const auto hidden = static_cast<uint64_t>(model.spec().hidden);
+  const auto hidden = static_cast<uint64_t>(spec.hidden);
   const uint64_t most =
       std::clamp<uint64_t>(kHiddenBytes / (hidden * sizeof(float)), 1, kPassTokens);
   std::vector<std::pair<size_t, size_t>> passes;
@@ -162,7 +162,7 @@ std::vector<std::vector<double>> token_losses(const Transformer& model,
     total += s.ids.size() * static_cast<uint64_t>(model.spec().layers);
   }
   std::vector<std::vector<double>> result;
-  for (const auto& [first, last] : scoring_passes(model, sequences)) {
+  for (const auto& [first, last] : scoring_passes(model.spec(), sequences)) {
     uint64_t reached = before;
     score_pass(
         model, sequences.subspan(first, last - first),

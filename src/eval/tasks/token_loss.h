@@ -20,7 +20,7 @@ struct ScoredSequence {
 
 // Ranges [first, last) of sequences that go through the model together, one reading of all weights
 // each. Losses are the same, to the bit, when a range is scored by itself.
-std::vector<std::pair<size_t, size_t>> scoring_passes(const Transformer& model,
+std::vector<std::pair<size_t, size_t>> scoring_passes(const ModelSpec& spec,
                                                       std::span<const ScoredSequence> sequences);
 
 // Per sequence, the negative log-likelihood in nats of each scored token given all before it;

@@ -47,6 +47,7 @@ class AdapterReader {
       if (parts.bias) add_bias(module, *parts.bias);
     }
     check_rows();
+    check_tokens();
     return std::move(changes_);
   }
 
@@ -92,22 +93,32 @@ class AdapterReader {
     std::string name = entry.info.name;
     constexpr std::string_view kPrefix = "base_model.model.";
     if (name.starts_with(kPrefix)) name.erase(0, kPrefix.size());
+    constexpr std::string_view kTokens = ".token_adapter.trainable_tokens_delta";
+    if (const size_t at = name.find(kTokens); at != std::string::npos)
+      return add_token_rows(name.substr(0, at), entry);
+    // mlx-lm calls DoRA's magnitudes X.m.
+    if (config_.mlx && config_.dora && name.ends_with(".m"))
+      name.replace(name.size() - 1, 1, "lora_magnitude_vector");
     const Key key = split_key(name);
     if (key.kind.empty()) {
+      if (const size_t at = name.find(".token_adapter."); at != std::string::npos)
+        name.erase(at, std::string_view(".token_adapter").size());
       const size_t layer = name.rfind(".base_layer.");
       if (layer != std::string::npos) name.erase(layer, std::string_view(".base_layer").size());
       return add_replaced(without_saved_module(name), entry);
     }
     const std::string part = fmt::format("{}{}{}", key.kind, key.tail.empty() ? "" : ".", key.tail);
     ModuleParts& parts = modules_[std::string(key.module)];
-    const Entry** place = part == "lora_A.weight"                  ? &parts.a
-                          : part == "lora_B.weight"                ? &parts.b
-                          : part == "lora_B.bias"                  ? &parts.bias
-                          : part == "lora_embedding_A"             ? &parts.embedding_a
-                          : part == "lora_embedding_B"             ? &parts.embedding_b
-                          : part == "lora_magnitude_vector"        ? &parts.magnitude
-                          : part == "lora_magnitude_vector.weight" ? &parts.magnitude
-                                                                   : nullptr;
+    const Entry** place = part == (config_.mlx ? "lora_a" : "lora_A.weight")   ? &parts.a
+                          : part == (config_.mlx ? "lora_b" : "lora_B.weight") ? &parts.b
+                          : part == "lora_down.weight"                         ? &parts.a
+                          : part == "lora_up.weight"                           ? &parts.b
+                          : part == "lora_B.bias"                              ? &parts.bias
+                          : part == "lora_embedding_A"                         ? &parts.embedding_a
+                          : part == "lora_embedding_B"                         ? &parts.embedding_b
+                          : part == "lora_magnitude_vector"                    ? &parts.magnitude
+                          : part == "lora_magnitude_vector.weight"             ? &parts.magnitude
+                                                                               : nullptr;
     if (!place) throw refuse(entry, "is of a kind that is not known");
     if (*place) throw refuse(entry, "says again what tensor " + (*place)->info.name + " says");
     *place = &entry;
@@ -146,6 +157,32 @@ class AdapterReader {
     if (change.replaced)
       throw refuse(entry, "says again what tensor " + change.replaced->info.name + " says");
     change.replaced = &entry;
+  }
+
+  // Whole rows of an embedding, which PEFT calls a delta.
+  void add_token_rows(const std::string& module, const Entry& entry) {
+    const TensorInfo& tensor = arithmetic_target(module + ".weight", entry);
+    const std::vector<int64_t>* tokens = config_.tokens_of(module);
+    if (!tokens)
+      throw refuse(entry,
+                   "is not used: trainable_token_indices of adapter_config.json lists no "
+                   "tokens of " +
+                       module);
+    if (tensor.shape.size() != 2)
+      throw refuse(entry, fmt::format("changes rows of {}, which is {}", tensor.name,
+                                      to_string(tensor.shape)));
+    const auto count = static_cast<int64_t>(tokens->size()), width = tensor.shape[1];
+    expect_shape(entry, {count, width}, tensor, ", and trainable_token_indices");
+    const std::vector<float> values = floats(entry);
+    AdapterChange& change = change_of(tensor);
+    if (!change.rows.empty()) throw refuse(entry, "changes the rows of another key");
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t row = (*tokens)[static_cast<size_t>(i)];
+      if (row >= tensor.shape[0])
+        throw refuse(entry, fmt::format("changes token {}, but {} of {} is {}", row, tensor.name,
+                                        base_.label(), to_string(tensor.shape)));
+      change.rows[row] = {values.begin() + i * width, values.begin() + (i + 1) * width};
+    }
   }
 
   // The tensor of the base that `entry` changes, by any spelling of its name.
@@ -216,14 +253,19 @@ class AdapterReader {
     const int64_t rank = config_.rank_of(key);
     const int64_t in = tensor.shape[columns ? 0 : 1], out = tensor.shape[columns ? 1 : 0];
     const char* hint = parts.a ? ", or another fan_in_fan_out in adapter_config.json" : "";
-    expect_shape(a, {rank, in}, tensor, hint);
-    expect_shape(b, {out, rank}, tensor, hint);
+    expect_shape(a, config_.mlx ? Shape{in, rank} : Shape{rank, in}, tensor, hint);
+    expect_shape(b, config_.mlx ? Shape{rank, out} : Shape{out, rank}, tensor, hint);
     if (parts.magnitude) expect_shape(*parts.magnitude, {out}, tensor, "");
     const auto scale = static_cast<float>(config_.scale_of(key));
     change.outputs_are_columns = columns;
-    change.low_rank = {columns ? make_low_rank(transposed(floats(a), rank, in),
-                                               transposed(floats(b), out, rank), rank, scale)
-                               : make_low_rank(floats(b), floats(a), rank, scale)};
+    std::vector<float> right = floats(a), left = floats(b);  // [rank, in], [out, rank]
+    if (config_.mlx) {
+      right = transposed(right, in, rank);
+      left = transposed(left, rank, out);
+    }
+    change.low_rank = {columns ? make_low_rank(transposed(right, rank, in),
+                                               transposed(left, out, rank), rank, scale)
+                               : make_low_rank(left, right, rank, scale)};
     if (parts.magnitude) change.magnitude = floats(*parts.magnitude);
   }
 
@@ -288,6 +330,16 @@ class AdapterReader {
     } catch (const Error& e) {
       throw refuse(a, e.what());
     }
+  }
+
+  // Every module with trained tokens must have its rows here.
+  void check_tokens() const {
+    size_t found = 0;
+    for (const auto& [name, change] : changes_) found += change.rows.empty() ? 0 : 1;
+    if (found >= config_.tokens.size()) return;
+    throw input_error(
+        "{}: trainable_token_indices lists tokens of {} modules, but {} has the rows of {}",
+        config_.file.string(), config_.tokens.size(), where_, found);
   }
 
   // Embeddings and head must keep the same number of rows.

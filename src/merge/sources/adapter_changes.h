@@ -21,6 +21,8 @@ struct AdapterChange {
   std::vector<LowRank> low_rank;
   std::vector<float> magnitude;      // DoRA: a value per output; else empty
   bool outputs_are_columns = false;  // embeddings, fan_in_fan_out
+  // Rows that are replaced (trainable_token_indices), by their numbers.
+  std::map<int64_t, std::vector<float>> rows;
 };
 
 using AdapterChanges = std::map<std::string, AdapterChange>;  // by the name in the base

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <set>
 
 #include "base/error.h"
 #include "base/json.h"
@@ -38,7 +39,8 @@ constexpr auto kAboutTraining = std::to_array<std::string_view>({"auto_mapping",
                                                                  "bias"});
 constexpr auto kRead = std::to_array<std::string_view>(
     {"peft_type", "r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora",
-     "lora_bias", "fan_in_fan_out", "init_lora_weights", "target_parameters"});
+     "lora_bias", "fan_in_fan_out", "init_lora_weights", "target_parameters",
+     "trainable_token_indices"});
 
 constexpr size_t kMostExpressions = 1000;  // names without operators are not counted
 
@@ -149,7 +151,62 @@ std::vector<std::string> read_target_parameters(const Json& json, const std::str
   return found->get<std::vector<std::string>>();
 }
 
+std::vector<int64_t> read_rows(const Json& list, const std::string& file) {
+  const bool good = list.is_array() && std::ranges::all_of(list, [](const Json& j) {
+                      return j.is_number_unsigned() && j <= INT32_MAX;
+                    });
+  if (!good)
+    throw input_error(
+        "{}: trainable_token_indices is {}, expected a list of token ids or one by module", file,
+        list.is_array() ? "another list" : list.dump());
+  const auto rows = list.get<std::vector<int64_t>>();
+  if (std::set<int64_t>(rows.begin(), rows.end()).size() != rows.size())
+    throw input_error("{}: trainable_token_indices names a token twice", file);
+  return rows;
+}
+
+std::map<std::string, std::vector<int64_t>> read_tokens(const Json& json, const std::string& file) {
+  const auto found = json.find("trainable_token_indices");
+  if (found == json.end() || found->is_null()) return {};
+  if (!found->is_object()) return {{"", read_rows(*found, file)}};
+  std::map<std::string, std::vector<int64_t>> tokens;
+  for (const auto& [module, rows] : found->items()) tokens[module] = read_rows(rows, file);
+  return tokens;
+}
+
+// mlx-lm writes the arguments of its training as they are; of them lora_parameters and
+// fine_tune_type say what the adapter is.
+AdapterConfig read_mlx_config(const Json& json, AdapterConfig config) {
+  const std::string file = config.file.string();
+  const auto type = json.find("fine_tune_type");
+  if (type != json.end() && *type != "lora" && *type != "dora")
+    throw input_error("{}: fine_tune_type is {}, expected \"lora\" or \"dora\"", file,
+                      type->dump());
+  const auto found = json.find("lora_parameters");
+  if (found == json.end() || !found->is_object())
+    throw input_error("{}: lora_parameters is {}, expected an object with rank and scale", file,
+                      found == json.end() ? "missing" : found->dump());
+  for (const char* key : {"rank", "scale"}) {
+    if (!found->contains(key)) throw input_error("{}: lora_parameters.{} is missing", file, key);
+  }
+  config.mlx = true;
+  config.dora = type != json.end() && *type == "dora";
+  config.rank = positive_integer((*found)["rank"], file, "lora_parameters.rank");
+  config.alpha = finite_number((*found)["scale"], file, "lora_parameters.scale") *
+                 static_cast<double>(config.rank);
+  return config;
+}
+
 }  // namespace
+
+const std::vector<int64_t>* AdapterConfig::tokens_of(std::string_view module) const {
+  for (const auto& [name, rows] : tokens) {
+    const bool ends = module.ends_with(name) && (module.size() == name.size() || name.empty() ||
+                                                 module[module.size() - name.size() - 1] == '.');
+    if (ends) return &rows;
+  }
+  return nullptr;
+}
 
 int64_t AdapterConfig::rank_of(const std::string& module) const {
   return static_cast<int64_t>(value_for(module, ranks, static_cast<double>(rank)));
@@ -166,6 +223,9 @@ AdapterConfig read_adapter_config(const std::filesystem::path& folder) {
   const std::string file = config.file.string();
   const Json json = parse_json(read_model_file(folder, "adapter_config.json"), file);
   if (!json.is_object()) throw input_error("{}: not a JSON object", file);
+  if (!json.contains("peft_type") &&
+      (json.contains("fine_tune_type") || json.contains("lora_parameters")))
+    return read_mlx_config(json, std::move(config));
   check_keys(json, file);
   check_initialisation(json, file);
   config.rank = positive_integer(json["r"], file, "r");
@@ -178,6 +238,7 @@ AdapterConfig read_adapter_config(const std::filesystem::path& folder) {
   config.bias = flag(json, file, "lora_bias");
   config.keeps_ties = flag(json, file, "ensure_weight_tying");
   config.target_parameters = read_target_parameters(json, file);
+  config.tokens = read_tokens(json, file);
   const auto version = json.find("peft_version");
   if (version != json.end() && version->is_string())
     config.peft_version = version->get<std::string>();

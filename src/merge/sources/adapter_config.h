@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -26,13 +27,20 @@ struct AdapterConfig {
   bool bias = false;                           // lora_bias: lora_B has a bias
   bool keeps_ties = false;                     // ensure_weight_tying: head and embeddings stay one
   std::vector<std::string> target_parameters;  // parameters that are changed as a whole
-  std::string peft_version;                    // empty before PEFT 0.18
+  // trainable_token_indices: the rows of an embedding that were trained, by the name of its module
+  // or the end of it; "" stands for the one embedding that has such rows.
+  std::map<std::string, std::vector<int64_t>> tokens;
+  std::string peft_version;  // empty before PEFT 0.18
+  bool mlx = false;          // written by mlx-lm: A is [in, r], B [r, out], both as they multiply
 
   int64_t rank_of(const std::string& module) const;
   // alpha / rank, or alpha / sqrt(rank) when rank-stabilized (arXiv 2312.03732).
   double scale_of(const std::string& module) const;
+  // The rows of a module that were trained; null where the file lists none.
+  const std::vector<int64_t>* tokens_of(std::string_view module) const;
 };
 
+// Reads PEFT's keys, or those of mlx-lm where the file has fine_tune_type or lora_parameters.
 // Throws Error(kInput) that names file and key: a peft_type that is not LORA, or a key that is set
 // and changes what the adapter means in a way that is not known here. Keys that only say how it
 // was trained are accepted.

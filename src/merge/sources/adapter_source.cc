@@ -71,6 +71,7 @@ class AdapterSource final : public TensorSource {
     }
     for (const auto& [name, change] : changes_) {
       if (!change.magnitude.empty() && change.outputs_are_columns) column_factors_[name];
+      for (const auto& [row, values] : change.rows) held_bytes_ += values.size() * sizeof(float);
       for (const LowRank& part : change.low_rank)
         held_bytes_ += (part.left.size() + part.right.size()) * sizeof(float);
     }
@@ -121,6 +122,23 @@ class AdapterSource final : public TensorSource {
 
   // The values that the low-rank change is added to, in the type of the base.
   void read_stored(const AdapterChange& change, int64_t first, std::span<std::byte> out) const {
+    read_whole(change, first, out);
+    if (change.rows.empty()) return;
+    const DType dtype = change.tensor.dtype;
+    const auto size = static_cast<int64_t>(dtype_size(dtype)), width = change.tensor.shape[1];
+    const int64_t end = first + static_cast<int64_t>(out.size()) / size;
+    for (auto row = change.rows.lower_bound(first / width); row != change.rows.end(); ++row) {
+      const int64_t begin = std::max(first, row->first * width);
+      const int64_t stop = std::min(end, (row->first + 1) * width);
+      if (row->first * width >= end) break;
+      const auto values = std::span(row->second)
+                              .subspan(static_cast<size_t>(begin - row->first * width),
+                                       static_cast<size_t>(stop - begin));
+      narrow(values, dtype, out.data() + (begin - first) * size);
+    }
+  }
+
+  void read_whole(const AdapterChange& change, int64_t first, std::span<std::byte> out) const {
     const DType dtype = change.tensor.dtype;
     if (!change.replaced) return base_->read(change.tensor, first, out);
     const DType stored = change.replaced->info.dtype;
@@ -228,6 +246,8 @@ fs::path adapter_file(const fs::path& folder) {
     throw input_error("{}: holds no adapter_config.json", folder.string());
   const fs::path file = folder / "adapter_model.safetensors", pickle = folder / "adapter_model.bin";
   if (fs::exists(file)) return file;
+  const fs::path mlx = folder / "adapters.safetensors";  // mlx-lm's
+  if (fs::exists(mlx)) return mlx;
   if (!fs::exists(pickle)) throw input_error("{}: is missing", file.string());
   throw input_error(
       "{0}: a pickle can run any code and is never opened; convert it first: python -c \"import "

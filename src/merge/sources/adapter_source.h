@@ -23,6 +23,7 @@ struct AdaptedModel {
 //   W' = W + scale B A               LoRA (arXiv 2106.09685), scale = alpha / r or alpha / sqrt(r)
 //   W' = m (W + scale B A) / |W + scale B A|   DoRA (arXiv 2402.09353), norm and m per output
 //   b' = b + scale lora_B.bias       lora_bias
+//   W'[t] = the trained row of token t         trainable_token_indices
 // Whole tensors in the adapter (modules_to_save, trained biases, saved embeddings) replace those of
 // the base. Embeddings and fan_in_fan_out weights are [in, out]; their outputs are columns.
 // A and B are held in memory as floats. A first read of a DoRA tensor whose outputs are columns

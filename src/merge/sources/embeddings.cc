@@ -50,13 +50,6 @@ constexpr std::array<std::string_view, 14> kNames = {
     "output.weight",       "tok_embeddings.weight", "embeddings.weight", "embedding.weight",
     "output_layer.weight", "shared.weight"};
 
-bool is_named_embedding(const std::string& name) {
-  return std::ranges::any_of(kNames, [&](std::string_view end) {
-    return name.ends_with(end) &&
-           (name.size() == end.size() || name[name.size() - end.size() - 1] == '.');
-  });
-}
-
 }  // namespace
 
 std::optional<EmbeddingPlan> plan_embeddings(const std::vector<VocabularyMap>& models,
@@ -120,6 +113,13 @@ std::string fingerprint(const EmbeddingPlan& plan) {
     hash.add(std::as_bytes(std::span(m.from)));
   }
   return hash.hex();
+}
+
+bool is_named_embedding(std::string_view name) {
+  return std::ranges::any_of(kNames, [&](std::string_view end) {
+    return name.ends_with(end) &&
+           (name.size() == end.size() || name[name.size() - end.size() - 1] == '.');
+  });
 }
 
 bool is_embedding(const TensorInfo& tensor, int64_t vocabulary) {

@@ -65,6 +65,8 @@ std::string describe_rows(const EmbeddingPlan& plan, size_t model);
 // A hash that changes when the plan does.
 std::string fingerprint(const EmbeddingPlan& plan);
 
+// Returns whether a tensor is named as embeddings or a head are.
+bool is_named_embedding(std::string_view name);
 // Returns whether a tensor has one row for each token, by its name and its first dimension.
 bool is_embedding(const TensorInfo& tensor, int64_t vocabulary);
 

@@ -117,6 +117,7 @@ class Pass final : public ChunkPass {
   }
   int64_t slot_elements() const override { return slot_elements_; }
   bool has_base() const override { return with_base_; }
+  Threads& threads() const override { return threads_; }
 
   void run(std::span<const size_t> slots, const See& see) const override {
     const std::vector<Window> windows = windows_of(slots);

@@ -21,6 +21,8 @@ ADAPTERS = {
     "llama_bias_only": dict(r=2, lora_alpha=3, bias="lora_only", target_modules=["q_proj", "o_proj"]),
     "llama_bias_all": dict(r=2, lora_alpha=3, bias="all", target_modules=["q_proj"]),
     "llama_lora_bias": dict(r=2, lora_alpha=3, lora_bias=True, target_modules=ATTENTION),
+    "llama_tokens": dict(r=2, lora_alpha=3, target_modules=["q_proj"], trainable_token_indices=[3, 17, 39]),
+    "llama_tokens_by_module": dict(r=2, lora_alpha=3, target_modules=["q_proj"], trainable_token_indices={"lm_head": [5], "model.embed_tokens": [8, 2]}),
     "gpt2_lora": dict(r=4, lora_alpha=6, fan_in_fan_out=True, target_modules=["c_attn", "c_proj", "c_fc", "wpe"]),
     "gpt2_dora": dict(r=4, lora_alpha=6, fan_in_fan_out=True, use_dora=True, target_modules=["c_attn", "c_proj"]),
 }
