@@ -154,7 +154,8 @@ TEST_F(PackedBase, MergesWithAFineTunedModel) {
     const std::vector<float> to = a.read_floats(t);
     ASSERT_EQ(from.size(), to.size());
     for (size_t i = 0; i < to.size(); ++i) {
-      ASSERT_NEAR(out.at(t.name)[i], from[i] + 0.7f * (to[i] - from[i]), 1e-5 + 1e-6 * std::abs(to[i]))
+      ASSERT_NEAR(out.at(t.name)[i], from[i] + 0.7f * (to[i] - from[i]),
+                  1e-5 + 1e-6 * std::abs(to[i]))
           << t.name << " " << i;
     }
   }
