@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <functional>
 #include <map>
 #include <set>
 
@@ -37,12 +38,13 @@ struct ScaleGrid {
 };
 
 struct QuantizedWeight {
-  TensorInfo codes, scale;  // as they are stored
+  const TensorInfo *codes = nullptr, *scale = nullptr;  // as they are stored; of the source
   bool mxfp4 = false;
   bool byte_exponents = false;
   ScaleGrid grid;
   Shape shape;  // of the codes, in elements
 };
+using QuantizedWeights = std::map<std::string, QuantizedWeight>;  // by the names that are shown
 
 int64_t blocks(int64_t size, int64_t block) { return size / block + (size % block != 0); }
 
@@ -87,43 +89,49 @@ float exponent_to_float(uint8_t e) {
 class QuantizedSource final : public TensorSource {
  public:
   QuantizedSource(std::shared_ptr<const TensorSource> source,
-                  std::map<std::string, QuantizedWeight> weights,
+                  std::shared_ptr<const QuantizedWeights> weights,
                   const std::set<std::string>& consumed)
       : source_(std::move(source)), weights_(std::move(weights)) {
     for (const TensorInfo& t : source_->tensors()) {
-      if (!consumed.contains(t.name) && !weights_.contains(t.name)) tensors_.push_back(t);
+      if (!consumed.contains(t.name) && !weights_->contains(t.name)) tensors_.push_back(t);
     }
-    for (const auto& [name, weight] : weights_)
+    for (const auto& [name, weight] : *weights_)
       tensors_.push_back({name, DType::kBF16, weight.shape});
     std::ranges::sort(tensors_, {}, &TensorInfo::name);
+    auto next = weights_->begin();
+    for (const TensorInfo& t : tensors_) {
+      const bool is = next != weights_->end() && next->first == t.name;
+      weight_of_.push_back(is ? &next->second : nullptr);
+      if (is) ++next;
+    }
   }
 
   const std::string& label() const override { return source_->label(); }
   const std::vector<TensorInfo>& tensors() const override { return tensors_; }
 
   ReadCost read_cost(const TensorInfo& tensor) const override {
-    const auto found = weights_.find(tensor.name);
-    if (found == weights_.end()) return source_->read_cost(tensor);
-    ReadCost cost = source_->read_cost(found->second.codes);
-    const ReadCost scale = source_->read_cost(found->second.scale);
+    const QuantizedWeight* weight = find_weight(tensor);
+    if (!weight) return source_->read_cost(tensor);
+    ReadCost cost = source_->read_cost(*weight->codes);
+    const ReadCost scale = source_->read_cost(*weight->scale);
     cost.disk_bytes += scale.disk_bytes;
-    cost.memory += scale.memory + most_scales(found->second) *
-                                      (sizeof(float) + dtype_size(found->second.scale.dtype));
+    cost.memory +=
+        scale.memory + most_scales(*weight) * (sizeof(float) + dtype_size(weight->scale->dtype));
     cost.places.insert(cost.places.end(), scale.places.begin(), scale.places.end());
     return cost;
   }
 
   void read(const TensorInfo& tensor, int64_t first, std::span<std::byte> out) const override {
-    const auto found = weights_.find(tensor.name);
-    if (found == weights_.end()) return source_->read(tensor, first, out);
-    const QuantizedWeight& weight = found->second;
+    const QuantizedWeight* found = find_weight(tensor);
+    if (!found) return source_->read(tensor, first, out);
+    const QuantizedWeight& weight = *found;
     const auto count = static_cast<int64_t>(out.size() / 2);
     if (count == 0) return;
     // The codes come into the end of `out`; what is written never overtakes them.
     const int64_t first_unit = weight.mxfp4 ? first / 2 : first;
     const int64_t end_unit = weight.mxfp4 ? (first + count + 1) / 2 : first + count;
     const auto codes = out.last(static_cast<size_t>(end_unit - first_unit));
-    source_->read(weight.codes, first_unit, codes);
+    source_->read(*weight.codes, first_unit, codes);
     for (int64_t at = first; at < first + count; at += kBand) {
       const int64_t end = std::min(first + count, at + kBand);
       const int64_t unit = weight.mxfp4 ? at / 2 : at;
@@ -133,6 +141,16 @@ class QuantizedSource final : public TensorSource {
   }
 
  private:
+  // Null for a tensor that is stored as it is shown. Most callers give an element of tensors().
+  const QuantizedWeight* find_weight(const TensorInfo& tensor) const {
+    const std::less<const TensorInfo*> before;
+    const TensorInfo* begin = tensors_.data();
+    if (!before(&tensor, begin) && before(&tensor, begin + tensors_.size()))
+      return weight_of_[static_cast<size_t>(&tensor - begin)];
+    const auto found = weights_->find(tensor.name);
+    return found == weights_->end() ? nullptr : &found->second;
+  }
+
   struct ScaleRows {
     int64_t first = 0;  // row of the scales
     std::vector<float> values;
@@ -149,7 +167,7 @@ class QuantizedSource final : public TensorSource {
       const int64_t n = std::min({static_cast<int64_t>(kPiece), end - at, grid.columns - column});
       const std::span values(room.data(), static_cast<size_t>(n));
       const std::byte* in = codes + (weight.mxfp4 ? at / 2 - first / 2 : at - first);
-      weight.mxfp4 ? widen_fp4(in, at % 2 == 1, values) : widen(weight.codes.dtype, in, values);
+      weight.mxfp4 ? widen_fp4(in, at % 2 == 1, values) : widen(weight.codes->dtype, in, values);
       const int64_t scale_row = grid.row_of(row) - scales.first;
       scale(grid, &scales.values[static_cast<size_t>(scale_row * grid.per_row)], column, values);
       narrow(values, DType::kBF16, out + 2 * (at - first));
@@ -159,7 +177,7 @@ class QuantizedSource final : public TensorSource {
 
   // How many scales are in memory at most while a tensor is read.
   static uint64_t most_scales(const QuantizedWeight& weight) {
-    const int64_t scales = std::max<int64_t>(1, element_count(weight.scale.shape));
+    const int64_t scales = std::max<int64_t>(1, element_count(weight.scale->shape));
     const int64_t per_scale = std::max<int64_t>(1, element_count(weight.shape) / scales);
     return static_cast<uint64_t>(
         std::min(scales, kBand / per_scale + 2 * std::max<int64_t>(1, weight.grid.per_row)));
@@ -171,9 +189,9 @@ class QuantizedSource final : public TensorSource {
     ScaleRows rows;
     rows.first = grid.row_of(first / grid.columns);
     const int64_t count = (grid.row_of((end - 1) / grid.columns) + 1 - rows.first) * grid.per_row;
-    const DType dtype = weight.scale.dtype;
+    const DType dtype = weight.scale->dtype;
     std::vector<std::byte> bytes(static_cast<size_t>(count) * dtype_size(dtype));
-    source_->read(weight.scale, rows.first * grid.per_row, bytes);
+    source_->read(*weight.scale, rows.first * grid.per_row, bytes);
     rows.values.resize(static_cast<size_t>(count));
     if (is_arithmetic(dtype)) {
       widen(dtype, bytes.data(), rows.values);
@@ -192,8 +210,8 @@ class QuantizedSource final : public TensorSource {
     throw input_error(
         "{}: tensor {} is not finite (NaN or infinity) at element {}, expected a "
         "finite scale for the values of {}",
-        label(), weight.scale.name, rows.first * weight.grid.per_row + (bad - rows.values.begin()),
-        weight.codes.name);
+        label(), weight.scale->name, rows.first * weight.grid.per_row + (bad - rows.values.begin()),
+        weight.codes->name);
   }
 
   // values: elements [column, column + n) of a row, whose scales are `of_row`.
@@ -210,15 +228,25 @@ class QuantizedSource final : public TensorSource {
   }
 
   std::shared_ptr<const TensorSource> source_;
-  std::map<std::string, QuantizedWeight> weights_;  // by the names that are shown
+  std::shared_ptr<const QuantizedWeights> weights_;
   std::vector<TensorInfo> tensors_;
+  std::vector<const QuantizedWeight*> weight_of_;  // of each tensor; null: it has no scales
 };
+
+// The last words of the names of activations' scales.
+constexpr std::array<std::string_view, 4> kOfActivations = {"input_scale", "activation_scale",
+                                                            "output_scale", "qscale_act"};
 
 // Finds the quantised weights of a checkpoint.
 class Finder {
  public:
   Finder(const TensorSource& source, const Json& config)
-      : source_(source), scheme_(read_quantization(config, source.label())) {}
+      : source_(source), scheme_(read_quantization(config, source.label())) {
+    has_activations_ = std::ranges::any_of(source.tensors(), [](const TensorInfo& t) {
+      return std::ranges::any_of(kOfActivations,
+                                 [&](std::string_view end) { return t.name.ends_with(end); });
+    });
+  }
 
   void run() {
     for (const TensorInfo& t : source_.tensors()) {
@@ -234,7 +262,7 @@ class Finder {
     if (!weights.empty() && scheme_->cache_scales) consume_cache_scales();
   }
 
-  std::map<std::string, QuantizedWeight> weights;
+  QuantizedWeights weights;
   std::set<std::string> consumed;
 
  private:
@@ -259,7 +287,7 @@ class Finder {
       throw refusal(t, fmt::format("is {} of {}, expected a matrix or a stack of matrices",
                                    dtype_name(t.dtype), to_string(t.shape)));
     }
-    QuantizedWeight weight{t, scale, false, scheme_->byte_exponents, {}, t.shape};
+    QuantizedWeight weight{&t, &scale, false, scheme_->byte_exponents, {}, t.shape};
     const bool exponents =
         scale.dtype == DType::kF8E8M0 || (scale.dtype == DType::kU8 && weight.byte_exponents);
     if (!exponents && !is_arithmetic(scale.dtype)) {
@@ -276,7 +304,7 @@ class Finder {
     weight.grid = *grid;
     weights[t.name] = std::move(weight);
     consumed.insert(scale.name);
-    consume_activations(t);
+    if (has_activations_) consume_activations(t);
   }
 
   // The scale of a float8 tensor. Throws when it has none, two, or other companions.
@@ -371,17 +399,16 @@ class Finder {
   }
 
   static bool is_of_activations(std::string_view name) {
-    return name == "input_scale" || name == "activation_scale" || name == "output_scale" ||
-           name == "qscale_act";
+    return std::ranges::find(kOfActivations, name) != kOfActivations.end();
   }
 
   // The scales of what goes into and out of a layer: `module`.input_scale, ...
   void consume_activations(const TensorInfo& weight) {
     const std::string module = weight.name.substr(0, weight.name.rfind('.') + 1);
     const int64_t matrices = weight.shape.size() == 3 ? weight.shape[0] : 1;
-    for (const char* name : {"input_scale", "activation_scale", "output_scale", "qscale_act"}) {
+    for (const std::string_view name : kOfActivations) {
       for (const std::string& from : {module, weight.name + "_"}) {
-        const TensorInfo* t = source_.find(from + name);
+        const TensorInfo* t = source_.find(from + std::string(name));
         const int64_t count = t ? element_count(t->shape) : 0;
         if (t && (count == 1 || count == matrices)) consumed.insert(t->name);
       }
@@ -424,7 +451,7 @@ class Finder {
                                          to_string(expected), t.name, to_string(t.shape)));
     }
     const int64_t rows = t.shape[1], columns = t.shape[2] * kMxBlock;
-    QuantizedWeight weight{t, *scales, true, true, {}, {t.shape[0], rows, columns}};
+    QuantizedWeight weight{&t, scales, true, true, {}, {t.shape[0], rows, columns}};
     weight.grid = {
         std::max<int64_t>(1, rows), std::max<int64_t>(1, columns), rows, t.shape[2], 1, kMxBlock};
     weights[name] = std::move(weight);
@@ -434,11 +461,12 @@ class Finder {
 
   const TensorSource& source_;
   std::optional<QuantizationScheme> scheme_;
+  bool has_activations_ = false;  // some tensor is named as the scales of activations are
 };
 
 // Shows the stacks of MXFP4 turned around: [experts, columns, rows].
 std::shared_ptr<const TensorSource> turned(std::shared_ptr<const TensorSource> source,
-                                           const std::map<std::string, QuantizedWeight>& weights) {
+                                           const QuantizedWeights& weights) {
   std::vector<PiecedTensor> shown;
   for (const TensorInfo& t : source->tensors()) {
     const auto found = weights.find(t.name);
@@ -458,7 +486,7 @@ std::shared_ptr<const TensorSource> turned(std::shared_ptr<const TensorSource> s
 std::string kind_of(const QuantizedWeight& w) {
   if (w.mxfp4) return "MXFP4";
   const ScaleGrid& g = w.grid;
-  const std::string type(dtype_name(w.codes.dtype));
+  const std::string type(dtype_name(w.codes->dtype));
   if (g.row_block >= g.rows && g.column_block >= g.columns) return type + " with one scale each";
   if (g.row_block == 1 && g.column_block >= g.columns) return type + " with one scale per row";
   if (g.column_block == 1) return type + " with one scale per column";
@@ -466,8 +494,7 @@ std::string kind_of(const QuantizedWeight& w) {
 }
 
 // Which weights are quantised, and which matrices of layers are not.
-std::string note_on(const TensorSource& source,
-                    const std::map<std::string, QuantizedWeight>& weights,
+std::string note_on(const TensorSource& source, const QuantizedWeights& weights,
                     const std::set<std::string>& consumed) {
   std::map<std::string, size_t> kinds;
   for (const auto& [_, weight] : weights) ++kinds[kind_of(weight)];
@@ -510,10 +537,11 @@ WidenedSource widen_quantized(std::shared_ptr<const TensorSource> source, const 
   found.run();
   if (found.weights.empty()) return {std::move(source), {}, ""};
   std::string note = note_on(*source, found.weights, found.consumed);
-  const bool mxfp4 = found.weights.begin()->second.mxfp4;  // the config says it of all
+  const auto weights = std::make_shared<const QuantizedWeights>(std::move(found.weights));
+  const bool mxfp4 = weights->begin()->second.mxfp4;  // the config says it of all
   std::shared_ptr<const TensorSource> shown =
-      std::make_shared<const QuantizedSource>(std::move(source), found.weights, found.consumed);
-  if (mxfp4) shown = turned(std::move(shown), found.weights);
+      std::make_shared<const QuantizedSource>(std::move(source), weights, found.consumed);
+  if (mxfp4) shown = turned(std::move(shown), *weights);
   return {std::move(shown), {found.consumed.begin(), found.consumed.end()}, std::move(note)};
 }
 

@@ -21,6 +21,7 @@
 #include "io/shard_file.h"
 #include "merge/common/task_matrices.h"
 #include "merge/far_reads.h"
+#include "merge/fp8_blocks.h"
 #include "merge/fusing_writer.h"
 #include "merge/inputs.h"
 #include "merge/model_card.h"
@@ -281,27 +282,48 @@ uint64_t survey_memory(const MergeInputs& inputs, const OutputTensor& t) {
   return matrices * static_cast<uint64_t>(element_count(t.info.shape)) * sizeof(double);
 }
 
-// The memory that is needed besides the tensors: the program, the buffers of threads, and the most
-// that a survey and a source that is no file (a stage) keep of a tensor.
-uint64_t other_memory(const MergeInputs& inputs, size_t threads) {
-  constexpr uint64_t kProgram = 24 << 20;
-  uint64_t most = 0;
+// Bytes of one tensor, in the order of MergeInputs::tensors(). Sources look every tensor up by its
+// name, so what they say is asked for once.
+struct TensorSizes {
+  uint64_t whole = 0;          // with all inputs and results
+  uint64_t read = 0, far = 0;  // that are read; those of them that come over a network
+  uint64_t kept = 0;  // the most that a survey, a source that is no file (a stage) and the codes of
+                      // float8 matrices take besides
+};
+
+std::vector<TensorSizes> sizes_of(const MergeInputs& inputs) {
+  std::vector<TensorSizes> sizes;
   for (const OutputTensor& t : inputs.tensors()) {
-    uint64_t kept = survey_memory(inputs, t);
-    for (const MergeSource& s : t.sources()) kept += s.input->source->read_cost(*s.tensor).memory;
-    most = std::max(most, kept);
+    TensorSizes& of = sizes.emplace_back();
+    of.whole = whole_bytes(t, inputs.results());
+    of.kept = survey_memory(inputs, t);
+    if (inputs.fp8().contains(t.info.name))
+      of.kept += inputs.results() * static_cast<uint64_t>(element_count(t.info.shape));
+    for (const MergeSource& s : t.sources()) {
+      const ReadCost cost = s.input->source->read_cost(*s.tensor);
+      of.read += cost.disk_bytes;
+      of.kept += cost.memory;
+      for (const FilePlace& place : cost.places) of.far += place.size;
+    }
   }
-  return kProgram + most +
-         threads * (2 * inputs.models().size() + inputs.results() + 1) * kSlotElements *
-             sizeof(float);
+  return sizes;
 }
 
-// The smallest block that is worth a read; a smaller tensor is its own.
-uint64_t least_block(const MergeInputs& inputs) {
-  uint64_t largest = 0;
-  for (const OutputTensor& t : inputs.tensors())
-    largest = std::max(largest, whole_bytes(t, inputs.results()));
-  return std::min<uint64_t>(largest, 4 << 20);
+// The most that any tensor has of something.
+uint64_t most(std::span<const TensorSizes> sizes, uint64_t TensorSizes::*what) {
+  uint64_t most = 0;
+  for (const TensorSizes& s : sizes) most = std::max(most, s.*what);
+  return most;
+}
+
+// The memory that is needed besides the tensors: the program, the buffers of threads, and what is
+// kept of a tensor.
+uint64_t other_memory(const MergeInputs& inputs, std::span<const TensorSizes> sizes,
+                      size_t threads) {
+  constexpr uint64_t kProgram = 24 << 20;
+  return kProgram + most(sizes, &TensorSizes::kept) +
+         threads * (2 * inputs.models().size() + inputs.results() + 1) * kSlotElements *
+             sizeof(float);
 }
 
 constexpr uint64_t kLeastAhead = 16 << 20;  // bytes from the network; less would make it wait
@@ -309,45 +331,56 @@ constexpr uint64_t kLeastAhead = 16 << 20;  // bytes from the network; less woul
 // How often a tensor is in memory: two at a time, and once more as it came over the network.
 uint64_t copies(bool far) { return far ? 3 : 2; }
 
-// The smallest limit that can be kept.
-uint64_t least_memory(const MergeInputs& inputs, size_t threads, bool far) {
-  return other_memory(inputs, threads) + (far ? kLeastAhead : 0) +
-         copies(far) * least_block(inputs);
+// The smallest limit that can be kept. A block of less than 4 MiB is not worth a read; a smaller
+// tensor is its own.
+uint64_t least_memory(const MergeInputs& inputs, std::span<const TensorSizes> sizes, size_t threads,
+                      bool far) {
+  const uint64_t block = std::min<uint64_t>(most(sizes, &TensorSizes::whole), 4 << 20);
+  return other_memory(inputs, sizes, threads) + (far ? kLeastAhead : 0) + copies(far) * block;
 }
 
 // Fits the limit; Error(kResource) when even the smallest blocks do not.
-MemoryPlan plan_memory(const MergeInputs& inputs, size_t threads, uint64_t limit) {
+MemoryPlan plan_memory(const MergeInputs& inputs, std::span<const TensorSizes> sizes,
+                       size_t threads, uint64_t limit) {
   MemoryPlan plan;
-  const bool far = reads_far(inputs);
+  const bool far = most(sizes, &TensorSizes::far) > 0;
   if (!far) plan.ahead = 0;
   if (limit == 0) return plan;
-  const uint64_t least = least_memory(inputs, threads, far);
+  const uint64_t least = least_memory(inputs, sizes, threads, far);
   if (limit < least)
     throw resource_error("--max-memory {}: this merge needs at least {} bytes", limit, least);
   if (far) plan.ahead = std::min(plan.ahead, kLeastAhead + (limit - least) / 4);
-  const uint64_t other = other_memory(inputs, threads) + plan.ahead;
+  const uint64_t other = other_memory(inputs, sizes, threads) + plan.ahead;
   plan.whole = std::min(plan.whole, (limit - other) / copies(far));
   plan.block = std::min(plan.block, (limit - other) / copies(far));
   return plan;
 }
 
+// Bytes of a tensor as it is written.
+uint64_t written_bytes(const MergeInputs& inputs, const OutputTensor& t) {
+  const auto fp8 = inputs.fp8().find(t.info.name);
+  return fp8 == inputs.fp8().end() ? byte_size(t.info)
+                                   : byte_size(fp8->second.codes) + byte_size(fp8->second.scale);
+}
+
 MergeCost cost_of(const MergeInputs& inputs, size_t threads, uint64_t max_memory) {
-  const MemoryPlan plan = plan_memory(inputs, threads, max_memory);
+  const std::vector<TensorSizes> sizes = sizes_of(inputs);
+  const MemoryPlan plan = plan_memory(inputs, sizes, threads, max_memory);
+  const bool far = plan.ahead > 0;
   MergeCost cost;
   uint64_t largest = 0;
-  for (const OutputTensor& t : inputs.tensors()) {
-    const uint64_t whole = whole_bytes(t, inputs.results());
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    const OutputTensor& t = inputs.tensors()[i];
     cost.tensors += 1;
     cost.parameters += static_cast<uint64_t>(element_count(t.info.shape));
-    cost.bytes_read += bytes_read_for(t);
-    cost.bytes_fetched += far_bytes(t);
-    cost.bytes_written += inputs.results() * byte_size(t.info);
-    largest = std::max(largest, whole <= plan.whole ? whole : plan.block);
+    cost.bytes_read += sizes[i].read;
+    cost.bytes_fetched += sizes[i].far;
+    cost.bytes_written += inputs.results() * written_bytes(inputs, t);
+    largest = std::max(largest, sizes[i].whole <= plan.whole ? sizes[i].whole : plan.block);
   }
   if (inputs.tokenizer().plan) cost.vocabulary = inputs.tokenizer().plan->rows();
-  const uint64_t other = other_memory(inputs, threads) + plan.ahead;
-  cost.peak_memory = other + copies(plan.ahead > 0) * largest;
-  cost.least_memory = least_memory(inputs, threads, plan.ahead > 0);
+  cost.peak_memory = other_memory(inputs, sizes, threads) + plan.ahead + copies(far) * largest;
+  cost.least_memory = least_memory(inputs, sizes, threads, far);
   return cost;
 }
 
@@ -399,7 +432,8 @@ struct Target {
   size_t result = 0;  // of MergeInputs::results()
   MergeOptions options;
   std::unique_ptr<TensorWriter> writer{};
-  std::unique_ptr<FusingWriter> parts{};  // of `writer`
+  std::unique_ptr<Fp8Writer> fp8{};       // of `writer`; null: no float8 is written
+  std::unique_ptr<FusingWriter> parts{};  // of `fp8` or `writer`
   MergeReport report{};
 };
 
@@ -465,7 +499,7 @@ std::unique_ptr<TensorWriter> writer_of_share(const MergeInputs& inputs, const T
                                               Threads& threads) {
   const MergeOptions& options = target.options;
   return std::make_unique<PartWriter>(
-      options.out, infos_of(written),
+      options.out, with_fp8(infos_of(written), inputs.fp8()),
       PartOptions{.shard_bytes = options.shard_bytes,
                   .force = options.force,
                   .plan = plan_hash(inputs, target.recipe, options, models),
@@ -483,7 +517,7 @@ std::unique_ptr<TensorWriter> open_writer(const MergeInputs& inputs, const Targe
   const MergeOptions& options = target.options;
   if (is_in_parts(options)) return writer_of_share(inputs, target, written, models, threads);
   return std::make_unique<ModelWriter>(
-      options.out, infos_of(written),
+      options.out, with_fp8(infos_of(written), inputs.fp8()),
       WriterOptions{.shard_bytes = options.shard_bytes,
                     .force = options.force,
                     .resume = options.resume,
@@ -554,7 +588,8 @@ void merge_targets(const Recipe& recipe, std::vector<Target>& targets, Threads& 
                         : check_merge_target(recipe, t.options);
   }
   const MergeInputs inputs(recipe, open_options(common, threads));
-  const MemoryPlan memory = plan_memory(inputs, threads.count(), common.max_memory);
+  const MemoryPlan memory =
+      plan_memory(inputs, sizes_of(inputs), threads.count(), common.max_memory);
   const std::vector<std::string> models = fingerprints(inputs);
   const std::vector<WrittenTensor> written = inputs.written();
   const std::vector<TensorInfo> merged = outputs_of(inputs);
@@ -562,7 +597,13 @@ void merge_targets(const Recipe& recipe, std::vector<Target>& targets, Threads& 
   for (Target& t : targets) {
     t.report.warnings = inputs.warnings();
     t.writer = open_writer(inputs, t, written, models, threads);
-    t.parts = std::make_unique<FusingWriter>(*t.writer, written, merged);
+    TensorWriter* inner = t.writer.get();
+    if (!inputs.fp8().empty()) {
+      t.fp8 = std::make_unique<Fp8Writer>(*t.writer, infos_of(written), inputs.fp8(),
+                                          *inputs.main().quantized);
+      inner = t.fp8.get();
+    }
+    t.parts = std::make_unique<FusingWriter>(*inner, written, merged);
     shares.push_back({t.result, t.parts.get(), &t.report});
   }
   Merge work(inputs, common.progress, memory, shares, threads);
@@ -575,6 +616,8 @@ void merge_targets(const Recipe& recipe, std::vector<Target>& targets, Threads& 
   refuse_changed_models(inputs, models);
   for (size_t i = 0; i < targets.size(); ++i) {
     MergeReport& report = targets[i].report;
+    if (const std::string note = targets[i].fp8 ? targets[i].fp8->note() : ""; !note.empty())
+      report.warnings.push_back(note);
     report.bytes_read = work.bytes_of_inputs(i);
     report.bytes_written = targets[i].writer->tensor_bytes();
     report.shards = targets[i].writer->shards();

@@ -15,17 +15,6 @@ std::vector<FilePlace> far_places(const OutputTensor& tensor) {
 
 }  // namespace
 
-uint64_t far_bytes(const OutputTensor& tensor) {
-  uint64_t bytes = 0;
-  for (const FilePlace& place : far_places(tensor)) bytes += place.size;
-  return bytes;
-}
-
-bool reads_far(const MergeInputs& inputs) {
-  return std::ranges::any_of(inputs.tensors(),
-                             [](const OutputTensor& t) { return !far_places(t).empty(); });
-}
-
 FarReads::~FarReads() {
   if (ahead_) ahead_->stop();
 }

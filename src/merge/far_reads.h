@@ -10,12 +10,6 @@
 
 namespace lewis {
 
-// The bytes of an output tensor's inputs that come over a network.
-uint64_t far_bytes(const OutputTensor& tensor);
-
-// True when something of the models lies far away.
-bool reads_far(const MergeInputs& inputs);
-
 // One pass over output tensors, each a step, in the order in which they are added.
 class FarReads {
  public:

@@ -26,10 +26,13 @@ namespace fs = std::filesystem;
 
 // Quantised weights become plain ones; config.json then no longer speaks of them.
 void make_plain(InputModel& model) {
+  QuantizedStore store{model.source, nullptr, model.config_text, model.config};
   PlainModel plain = show_plain(std::move(model.source), *model.config);
   model.source = std::move(plain.source);
   std::ranges::move(plain.notes, std::back_inserter(model.notes));
   if (!plain.was_quantized) return;
+  store.shown = model.source;
+  model.quantized = std::make_shared<const QuantizedStore>(std::move(store));
   remove_quantization(*model.config);
   model.config_text = config_text(*model.config);
 }

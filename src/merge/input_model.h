@@ -19,6 +19,14 @@
 
 namespace lewis {
 
+// What a folder with quantised weights stores.
+struct QuantizedStore {
+  std::shared_ptr<const TensorSource> stored;  // codes and scales
+  std::shared_ptr<const TensorSource> shown;   // the plain values that they stand for
+  std::string config_text;                     // config.json, which speaks of them
+  JsonBox config = JsonBox::object();
+};
+
 struct InputModel {
   std::string name;  // as the recipe writes it
   std::shared_ptr<const TensorSource> source;
@@ -31,6 +39,7 @@ struct InputModel {
   std::function<std::string()> fingerprint;
   // How the experts were stored that `source` shows one by one; empty: not in another way.
   FusedExperts fused_experts{};
+  std::shared_ptr<const QuantizedStore> quantized{};  // null: the folder's weights are plain
   // What was left out, taken apart or understood in another way while it was opened; one line each.
   std::vector<std::string> notes{};
 

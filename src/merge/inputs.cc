@@ -39,8 +39,10 @@ MergeInputs::MergeInputs(const Recipe& recipe, const OpenOptions& options, Belon
   }
   if (!options.outputs) refuse_outputs(recipe, "this command");
   check_lewis();
+  check_fp8(recipe_);
   if (recipe_.modules.empty()) {
     open_models();
+    if (recipe_.fp8_block) fp8_ = find_fp8_matrices(main());
     choose_models();
     recipe_.slices.empty() ? add_tensors_of_models() : add_tensors_of_slices();
   } else {

@@ -15,6 +15,7 @@
 #include "base/page_buffer.h"
 #include "base/threads.h"
 #include "io/layer_kinds.h"
+#include "merge/fp8_blocks.h"
 #include "merge/input_model.h"
 #include "merge/method.h"
 #include "merge/tensor/merge_tensor.h"
@@ -86,6 +87,9 @@ class MergeInputs {
   // models.
   std::vector<LayerOrigin> layer_origins() const;
 
+  // The matrices that are written as float8 (out_dtype: fp8_block); others get these tensors as
+  // F32.
+  const Fp8Matrices& fp8() const { return fp8_; }
   // How many results every tensor has: one, or one for each of recipe().outputs.
   size_t results() const { return std::max<size_t>(1, recipe_.outputs.size()); }
   // The parameters of a tensor, of one of its results. Error(kUsage) names tensor, model and
@@ -167,6 +171,7 @@ class MergeInputs {
   std::map<std::string, Missing, std::less<>> missing_;  // main()'s tensors that others lack
   std::vector<OutputTensor> tensors_;
   TokenizerChange tokenizer_;
+  Fp8Matrices fp8_;
   std::vector<std::string> notes_;  // on what was done to make the models fit together
   int64_t layers_ = 0;
 };

@@ -29,7 +29,7 @@ std::string quoted(const std::string& text) { return printable_json(dump_json(te
 std::optional<DType> output_dtype(const MergeInputs& inputs) {
   std::optional<DType> dtype;
   for (const OutputTensor& t : inputs.tensors()) {
-    if (!t.merged) continue;
+    if (!t.merged || inputs.fp8().contains(t.info.name)) continue;
     if (dtype && dtype != t.info.dtype) return std::nullopt;
     dtype = t.info.dtype;
   }
@@ -247,6 +247,7 @@ std::string patched_config(const std::string& config, DType dtype) {
 
 std::string config_of(const MergeInputs& inputs) {
   std::string config = inputs.main().config_text;
+  if (!inputs.fp8().empty()) config = inputs.main().quantized->config_text;
   if (config.empty()) return config;
   if (!inputs.recipe().slices.empty()) config = stacked_config(inputs, config);
   for (const auto& module : inputs.modules()) {

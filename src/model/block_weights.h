@@ -2,9 +2,13 @@
 // loads, and run_block.cc and routed_experts.cc, which run.
 #pragma once
 
+#include <array>
+#include <map>
 #include <memory>
+#include <span>
 #include <vector>
 
+#include "base/page_buffer.h"
 #include "compute/float_buffer.h"
 #include "model/transformer.h"
 
@@ -27,6 +31,13 @@ struct MlpWeights {
   std::vector<Linear> own;
 };
 
+// What a block lacks of the weights of a routed expert, as they are stored, by the indices of their
+// linear layers.
+struct StoredExpert {
+  std::shared_ptr<PageBuffer> pages;
+  std::map<int, std::span<const std::byte>> weights;  // in `pages`
+};
+
 struct BlockWeights {
   BlockSteps steps;                         // what follows has its order
   std::vector<Norm> norms;                  // by NormStep::norm
@@ -40,8 +51,9 @@ struct BlockWeights {
 };
 
 struct Transformer::Workspace {
-  std::vector<FloatBuffer> slots;  // by BlockValue::slot
-  FloatBuffer last;                // of head(): [rows, hidden]
+  std::vector<FloatBuffer> slots;                      // by BlockValue::slot
+  FloatBuffer last;                                    // of head(): [rows, hidden]
+  std::array<std::shared_ptr<PageBuffer>, 2> experts;  // of one that computes, and the next
 };
 
 }  // namespace lewis

@@ -50,7 +50,7 @@ KeptWeights keep_weights(const Transformer& model, const GenerationSize& size, u
   for (const BlockBytes& block : blocks) {
     every += block.every;
     expert += block.expert;
-    largest = std::max(largest, block.every + block.expert);
+    largest = std::max(largest, block.every + 2 * block.expert);
   }
   kept.all_bytes = every + count * expert;
   const uint64_t other = limit ? other_bytes(model, size) + model.block_reading_bytes() : 0;
@@ -65,7 +65,7 @@ KeptWeights keep_weights(const Transformer& model, const GenerationSize& size, u
     kept.bytes = kept.all_bytes;
     return kept;
   }
-  // A block, or an expert, that does not stay is in memory while it is used.
+  // A block, or an expert, that does not stay is in memory while it is used, and the next expert.
   for (const BlockBytes& block : blocks) {
     if (kept.bytes + block.every + largest > room) break;
     kept.bytes += block.every;

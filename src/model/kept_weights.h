@@ -24,7 +24,7 @@ struct GenerationSize {
 };
 
 // The most that `limit` bytes hold (0: no limit): first what every token uses, then experts.
-// Error(kResource) where they do not hold the model's ends and one block.
+// Error(kResource) where they do not hold the model's ends and one block with two experts.
 KeptWeights keep_weights(const Transformer& model, const GenerationSize& size, uint64_t limit);
 
 // One line for the user: what is read again, and how long that takes if the weights that stay took

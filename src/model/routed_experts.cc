@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <future>
 #include <limits>
 #include <numeric>
 
@@ -171,14 +172,19 @@ std::vector<RoutedRows> Transformer::route(const BlockWeights& block, const Expe
   return routed;
 }
 
-// A routed expert whose weights the block does not have is read.
-MlpWeights Transformer::mlp_weights(const BlockWeights& block, const ExpertLinears& mlp) const {
+// The linear layers of an expert: the block's, or made of what was read.
+MlpWeights Transformer::mlp_weights(const BlockWeights& block, const ExpertLinears& mlp,
+                                    const StoredExpert& stored) const {
   MlpWeights weights;
   weights.own.reserve(3);  // pointers to them stay valid
   const auto find = [&](int index) -> const Linear* {
     if (index == kNoIndex) return nullptr;
     if (block.linear(index).weight) return &block.linear(index);
-    weights.own.push_back(read_expert(block, block.steps.linear(index)));
+    const LinearLayer& linear = block.steps.linear(index);
+    const std::span<const std::byte> bytes = stored.weights.at(index);
+    weights.own.push_back(block.stored
+                              ? keep_stored(linear, stored.pages, bytes)
+                              : make_linear(linear, pack_stored(linear, bytes, block.edit)));
     return &weights.own.back();
   };
   weights.gate = find(mlp.gate);
@@ -188,20 +194,64 @@ MlpWeights Transformer::mlp_weights(const BlockWeights& block, const ExpertLinea
 }
 
 // y [rows, hidden] = down(activation(gate(x)) * up(x)).
-void Transformer::run_mlp(const BlockWeights& block, const ExpertLinears& mlp, const float* x,
-                          int64_t rows, float* inner, float* y,
+void Transformer::run_mlp(int64_t layer, const MlpWeights& weights, const float* x, int64_t rows,
+                          float* inner, float* y,
                           const std::function<void(ConstMatrix)>& tap_inner) const {
-  const MlpWeights weights = mlp_weights(block, mlp);
-  run_gated(block.steps.layer, weights.gate, *weights.up, x, rows, inner);
+  run_gated(layer, weights.gate, *weights.up, x, rows, inner);
   if (tap_inner) tap_inner({inner, rows, weights.down->weight->in});
   backend_.linear(*weights.down->weight, weights.down->bias, inner, rows, y);
 }
 
 void Transformer::expert_output(const BlockWeights& block, const ExpertsStep& step, int64_t expert,
                                 int64_t rows, const float* x, float* y) const {
-  run_mlp(block, step.experts.at(static_cast<size_t>(expert)), x, rows,
+  const ExpertLinears& mlp = step.experts.at(static_cast<size_t>(expert));
+  const StoredExpert stored = read_expert(block, mlp, std::make_shared<PageBuffer>());
+  run_mlp(block.steps.layer, mlp_weights(block, mlp, stored), x, rows,
           working_memory(block, step.expert_inner, rows), y);
 }
+
+// Reads what the block lacks of the experts that rows are sent to, one expert ahead of those that
+// compute.
+class Transformer::ExpertReader {
+ public:
+  ExpertReader(const Transformer& model, const BlockWeights& block, const ExpertsStep& step,
+               const std::vector<RoutedRows>& routed)
+      : model_(model), block_(block), step_(step) {
+    for (auto& pages : model.workspace_->experts) {
+      if (!pages) pages = std::make_shared<PageBuffer>();
+    }
+    for (size_t e = 0; e < routed.size(); ++e) {
+      if (!routed[e].rows.empty()) used_.push_back(e);
+    }
+    begin();
+  }
+
+  // Of the next expert that rows are sent to; those of the one before must have gone.
+  MlpWeights next() {
+    const StoredExpert stored = reading_.get();
+    const ExpertLinears& mlp = step_.experts[used_[at_++]];
+    begin();
+    return model_.mlp_weights(block_, mlp, stored);
+  }
+
+ private:
+  void begin() {
+    if (at_ == used_.size()) return;
+    const ExpertLinears& mlp = step_.experts[used_[at_]];
+    const bool is_there = block_.linear(mlp.up).weight != nullptr;
+    reading_ = std::async(is_there ? std::launch::deferred : std::launch::async,
+                          [this, &mlp, pages = model_.workspace_->experts[at_ % 2]] {
+                            return model_.read_expert(block_, mlp, pages);
+                          });
+  }
+
+  const Transformer& model_;
+  const BlockWeights& block_;
+  const ExpertsStep& step_;
+  std::vector<size_t> used_;
+  size_t at_ = 0;  // into used_, of the expert that is being read
+  std::future<StoredExpert> reading_;
+};
 
 // The experts' outputs are added in the order of the experts, then the shared expert's.
 void Transformer::experts_output(const BlockWeights& block, const ExpertsStep& step, int64_t rows,
@@ -213,6 +263,7 @@ void Transformer::experts_output(const BlockWeights& block, const ExpertsStep& s
   float* output = working_memory(block, step.expert_out, rows);
   float* gathered = working_memory(block, step.expert_in, rows);
   std::fill(y, y + rows * width, 0.0f);
+  ExpertReader reader(*this, block, step, routed);
   for (size_t e = 0; e < routed.size(); ++e) {
     const auto& [its_rows, weights, in_weights] = routed[e];
     if (its_rows.empty()) continue;
@@ -222,9 +273,10 @@ void Transformer::experts_output(const BlockWeights& block, const ExpertsStep& s
       if (!in_weights.empty()) backend_.scale(gathered + i * width, in_weights[i], width);
     }
     if (tap) tap({step.expert_in, {gathered, count, width}, expert, its_rows});
-    run_mlp(block, step.experts[e], gathered, count, inner, output, [&](ConstMatrix values) {
-      if (tap) tap({step.expert_inner, values, expert, its_rows});
-    });
+    run_mlp(block.steps.layer, reader.next(), gathered, count, inner, output,
+            [&](ConstMatrix values) {
+              if (tap) tap({step.expert_inner, values, expert, its_rows});
+            });
     for (int64_t i = 0; i < count; ++i) {
       for (int64_t j = 0; j < width; ++j) {
         y[its_rows[i] * width + j] += output[i * width + j] * weights[i];
@@ -240,8 +292,8 @@ void Transformer::add_shared_expert(const BlockWeights& block, const ExpertsStep
                                     const TapFn& tap) const {
   const int64_t width = spec_.hidden;
   float* output = working_memory(block, step.expert_out, rows);
-  run_mlp(block, step.shared, x, rows, working_memory(block, step.shared_inner, rows), output,
-          [&](ConstMatrix inner) {
+  run_mlp(block.steps.layer, mlp_weights(block, step.shared, {}), x, rows,
+          working_memory(block, step.shared_inner, rows), output, [&](ConstMatrix inner) {
             if (tap) tap({step.shared_inner, inner, kDense, {}});
           });
   float* switches = working_memory(block, step.scores, rows);  // the router's scores are used up

@@ -400,9 +400,14 @@ std::span<const std::byte> Transformer::stored_weight(const LinearLayer& linear,
 // The weight as stored, or as `edit` changed it.
 std::unique_ptr<PackedWeight> Transformer::pack_linear(const LinearLayer& linear, int64_t layer,
                                                        const WeightEdit& edit) const {
-  const TensorInfo& tensor = source_.get(linear.tensor);
   PageBuffer room;
-  const std::span<const std::byte> bytes = stored_weight(linear, layer, room);
+  return pack_stored(linear, stored_weight(linear, layer, room), edit);
+}
+
+std::unique_ptr<PackedWeight> Transformer::pack_stored(const LinearLayer& linear,
+                                                       std::span<const std::byte> bytes,
+                                                       const WeightEdit& edit) const {
+  const TensorInfo& tensor = source_.get(linear.tensor);
   check_finite(tensor, bytes);
   if (!edit) return backend_.pack(tensor.dtype, bytes.data(), linear.out, linear.in);
   std::vector<float> values(static_cast<size_t>(linear.out * linear.in));
@@ -455,13 +460,13 @@ std::shared_ptr<const BlockWeights> Transformer::load_block(int64_t layer, const
   return block;
 }
 
-// A weight as it is stored, read into its place in `pages`.
-Linear Transformer::keep_linear(const LinearLayer& linear, std::shared_ptr<PageBuffer> pages,
-                                std::span<std::byte> place) const {
+// A weight as it is stored, which lies in `pages`.
+Linear Transformer::keep_stored(const LinearLayer& linear, std::shared_ptr<PageBuffer> pages,
+                                std::span<const std::byte> bytes) const {
   const TensorInfo& tensor = source_.get(linear.tensor);
-  read_stored(tensor, linear.first_row, place);
+  check_finite(tensor, bytes);
   return make_linear(
-      linear, backend_.keep(tensor.dtype, {std::move(pages), place.data()}, linear.out, linear.in));
+      linear, backend_.keep(tensor.dtype, {std::move(pages), bytes.data()}, linear.out, linear.in));
 }
 
 // All weights lie in one piece of memory, so that it can be of huge pages: reading small ones is a
@@ -478,18 +483,32 @@ std::shared_ptr<const BlockWeights> Transformer::load_stored_block(int64_t layer
   const auto places = lay_out(kept, *pages);
   size_t next = 0;
   for (const LinearLayer& linear : linears) {
-    block->linears.push_back(stays(linear) ? keep_linear(linear, pages, places[next]) : Linear());
-    next += stays(linear) ? 1 : 0;
+    block->linears.emplace_back();
+    if (!stays(linear)) continue;
+    read_rows(source_.get(linear.tensor), linear.first_row, places[next]);
+    block->linears.back() = keep_stored(linear, pages, places[next++]);
   }
   return block;
 }
 
-// A linear layer of a routed expert that the block does not have.
-Linear Transformer::read_expert(const BlockWeights& block, const LinearLayer& linear) const {
-  if (!block.stored) return make_linear(linear, pack_linear(linear, block.steps.layer, block.edit));
-  auto pages = std::make_shared<PageBuffer>();
-  const std::span<std::byte> place = pages->get(stored_bytes(linear));
-  return keep_linear(linear, std::move(pages), place);
+// Reads into `pages` what the block lacks of an expert.
+StoredExpert Transformer::read_expert(const BlockWeights& block, const ExpertLinears& mlp,
+                                      std::shared_ptr<PageBuffer> pages) const {
+  StoredExpert stored{std::move(pages), {}};
+  std::vector<int> indices;
+  std::vector<LinearLayer> linears;
+  for (const int index : {mlp.gate, mlp.up, mlp.down}) {
+    if (index == kNoIndex || block.linear(index).weight) continue;
+    indices.push_back(index);
+    linears.push_back(block.steps.linear(index));
+  }
+  if (indices.empty()) return stored;
+  const auto places = lay_out(linears, *stored.pages);
+  for (size_t i = 0; i < indices.size(); ++i) {
+    read_rows(source_.get(linears[i].tensor), linears[i].first_row, places[i]);
+    stored.weights[indices[i]] = places[i];
+  }
+  return stored;
 }
 
 std::optional<LinearLayer> Transformer::untied_head() const {
@@ -580,8 +599,10 @@ uint64_t Transformer::packed_block_bytes(ReadExperts experts) const {
   for (int64_t layer = 0; layer < spec_.layers; ++layer) {
     uint64_t packed = 0, largest = 0;
     for (const LinearLayer& linear : linear_layers(spec_, layer)) {
-      // All routed experts have the shape of the first.
+      // All routed experts have the shape of the first. Two are there as they are stored.
       if (experts == ReadExperts::kWhenUsed && linear.expert > 0) continue;
+      if (experts == ReadExperts::kWhenUsed && is_routed(linear))
+        packed += 2 * stored_bytes(linear);
       packed += size * static_cast<uint64_t>(linear.out * linear.in);
       largest = std::max<uint64_t>(largest, stored_bytes(linear));
     }

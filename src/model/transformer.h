@@ -83,6 +83,7 @@ struct Xielu;
 struct BlockWeights;  // one block, ready for the backend
 struct Linear;
 struct MlpWeights;
+struct StoredExpert;
 struct Norm;
 
 // Calls are made by one thread at a time.
@@ -171,7 +172,7 @@ class Transformer {
   // Bytes of the embedding, and of the head where it is not tied, as they are stored.
   uint64_t stored_ends_bytes() const;
   // Bytes of the linear layers of the largest block as read_ahead keeps them, and packed with the
-  // largest weight still beside it: with all routed experts, or with one.
+  // largest weight still beside it: with all routed experts, or with one, while the next is read.
   uint64_t stored_block_bytes() const;
   uint64_t packed_block_bytes(ReadExperts experts = ReadExperts::kWhenUsed) const;
   // Bytes that reading takes besides what is read (TensorSource::read_cost), for a model that is
@@ -212,18 +213,23 @@ class Transformer {
   std::unique_ptr<PackedWeight> pack_linear(const LinearLayer& linear, int64_t layer,
                                             const WeightEdit& edit) const;
   Linear make_linear(const LinearLayer& linear, std::unique_ptr<PackedWeight> weight) const;
-  Linear keep_linear(const LinearLayer& linear, std::shared_ptr<PageBuffer> pages,
-                     std::span<std::byte> place) const;
-  Linear read_expert(const BlockWeights& block, const LinearLayer& linear) const;
-  MlpWeights mlp_weights(const BlockWeights& block, const ExpertLinears& mlp) const;
+  std::unique_ptr<PackedWeight> pack_stored(const LinearLayer& linear,
+                                            std::span<const std::byte> bytes,
+                                            const WeightEdit& edit) const;
+  Linear keep_stored(const LinearLayer& linear, std::shared_ptr<PageBuffer> pages,
+                     std::span<const std::byte> bytes) const;
+  class ExpertReader;
+  StoredExpert read_expert(const BlockWeights& block, const ExpertLinears& mlp,
+                           std::shared_ptr<PageBuffer> pages) const;
+  MlpWeights mlp_weights(const BlockWeights& block, const ExpertLinears& mlp,
+                         const StoredExpert& stored) const;
   int64_t rows_of(std::span<const float> hidden) const {
     return static_cast<int64_t>(hidden.size()) / spec_.hidden;
   }
   void run_norm(const Norm& norm, int64_t columns, const float* x, int64_t rows, float* y) const;
   float* working_memory(const BlockWeights& block, Value value, int64_t rows) const;
-  void run_mlp(const BlockWeights& block, const ExpertLinears& mlp, const float* x, int64_t rows,
-               float* inner, float* y,
-               const std::function<void(ConstMatrix)>& tap_inner = {}) const;
+  void run_mlp(int64_t layer, const MlpWeights& weights, const float* x, int64_t rows, float* inner,
+               float* y, const std::function<void(ConstMatrix)>& tap_inner = {}) const;
   void run_gated(int64_t layer, const Linear* gate, const Linear& up, const float* x, int64_t rows,
                  float* inner) const;
   const Xielu& xielu_of(int64_t layer) const;

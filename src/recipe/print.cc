@@ -278,6 +278,7 @@ std::string document_text(const Recipe& recipe, bool stock) {
     text += "parameters:\n" + parameters_text(recipe.parameters, "  ");
   if (recipe.dtype) text += fmt::format("dtype: {}\n", dtype_torch_name(*recipe.dtype));
   if (recipe.out_dtype) text += fmt::format("out_dtype: {}\n", dtype_torch_name(*recipe.out_dtype));
+  if (recipe.fp8_block && !stock) text += fmt::format("out_dtype: {}\n", kFp8Block);
   if (recipe.tokenizer) text += tokenizer_text(*recipe.tokenizer);
   if (recipe.chat_template) text += "chat_template: " + yaml_scalar(*recipe.chat_template) + "\n";
   if (!stock) text += missing_text(recipe.missing);

@@ -41,6 +41,9 @@ using Parameters = std::map<std::string, ParameterSetting>;
 
 struct Recipe;
 
+// out_dtype: matrices that the base has as float8 in blocks are written so again.
+inline constexpr std::string_view kFp8Block = "fp8_block";
+
 struct RecipeModel {
   std::string model;             // as written: "PATH[@REVISION][+ADAPTER[@REVISION]]" or a stage
   std::filesystem::path folder;  // resolved; absolute or relative to the working directory
@@ -169,6 +172,7 @@ struct Recipe {
   Parameters module_parameters;       // modules.NAME.parameters
   Parameters parameters;
   std::optional<DType> dtype, out_dtype;
+  bool fp8_block = false;  // out_dtype: fp8_block (merge/fp8_blocks.h); then out_dtype is unset
   std::optional<TokenizerSettings> tokenizer;  // tokenizer_source, or tokenizer
   std::optional<std::string> chat_template;    // "auto", the name of a built-in one, or Jinja
   std::vector<MissingRule> missing;            // the first that fits counts

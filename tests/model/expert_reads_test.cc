@@ -133,7 +133,7 @@ TEST(ExpertReads, ABlockCountsWithOneExpert) {
   const Mixture m;
   const uint64_t expert = 3 * 16 * 24 * sizeof(float);
   EXPECT_EQ(m.model.packed_block_bytes(ReadExperts::kWithBlock) - m.model.packed_block_bytes(),
-            31 * expert);
+            29 * expert);  // two more as they are stored
   EXPECT_LT(m.model.stored_block_bytes(), expert + 4 * 24 * 64 * sizeof(float));
 }
 
@@ -168,9 +168,9 @@ TEST(ExpertReads, GenerationReadsWhatDoesNotFit) {
     ASSERT_EQ(notes.size(), 1u);
     EXPECT_NE(notes[0].find("generation reads the others whenever they are used"),
               std::string::npos);
-    EXPECT_EQ(m.source.reads() % 3, 0) << "whole experts";
-    // What does not stay is read only where tokens are sent to it.
-    EXPECT_TRUE(m.source.experts().size() < 32 || more > 0);
+    const int reads = m.source.reads();
+    EXPECT_EQ(reads % 3, 0) << "whole experts";
+    EXPECT_GT(reads, 0);
   }
   notes.clear();
   options.max_memory = least + 10'000 * expert;

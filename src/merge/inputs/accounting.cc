@@ -259,6 +259,7 @@ void MergeInputs::check_counts(const OutputTensor& t) const {
 
 // out_dtype, else dtype, else the base's type, else the type that all models have, else F32.
 DType MergeInputs::output_dtype(const OutputTensor& t) const {
+  if (fp8_.contains(t.info.name)) return DType::kF32;  // rounded once, when it is encoded
   if (recipe_.out_dtype || recipe_.dtype) {
     return recipe_.out_dtype ? *recipe_.out_dtype : *recipe_.dtype;
   }

@@ -105,11 +105,20 @@ std::string text_without_places(const Recipe& recipe) {
 }  // namespace
 
 InputModel open_stage(const Recipe& recipe, const OpenOptions& options) {
-  const auto source = std::make_shared<const MergedSource>(recipe, options);
+  check_fp8(recipe);
+  Recipe plain = recipe;
+  plain.fp8_block = false;  // it says how files are written
+  const auto source = std::make_shared<const MergedSource>(plain, options);
   const MergeInputs& inputs = source->inputs();
   InputModel model;
   model.source = source;
   model.notes = inputs.warnings();
+  if (recipe.fp8_block) {
+    model.notes.push_back(fmt::format(
+        "{}: out_dtype: fp8_block: a recipe that is merged while it is read has the values before "
+        "they are rounded to float8; merge it first to run the float8 model",
+        source->label()));
+  }
   if (inputs.recipe().experts != ExpertTensors::kSplit)
     model.fused_experts = inputs.main().fused_experts;
   model.folder = inputs.main().folder;

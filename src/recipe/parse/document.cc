@@ -15,7 +15,10 @@ Recipe RecipeReader::recipe(const YamlNode& root) const {
   if (const YamlNode* n = given(root, "name")) r.name = text(*n, "name");
   r.merge_method = text(need(root, "merge_method"), "merge_method");
   if (const YamlNode* n = given(root, "dtype")) r.dtype = dtype_of(*n, "dtype");
-  if (const YamlNode* n = given(root, "out_dtype")) r.out_dtype = dtype_of(*n, "out_dtype");
+  if (const YamlNode* n = given(root, "out_dtype")) {
+    r.fp8_block = text(*n, "out_dtype") == kFp8Block;
+    if (!r.fp8_block) r.out_dtype = dtype_of(*n, "out_dtype");
+  }
   r.tokenizer = parse_tokenizer(root, where(), ignored());
   if (const YamlNode* n = given(root, "chat_template")) r.chat_template = text(*n, "chat_template");
   if (const YamlNode* n = given(root, "missing")) r.missing = missing_of(*n);
@@ -48,8 +51,8 @@ void RecipeReader::read_inputs(const YamlNode& root, Recipe& r) const {
 DType RecipeReader::dtype_of(const YamlNode& node, std::string_view what) const {
   const auto dtype = dtype_from_torch_name(text(node, what));
   if (dtype && is_arithmetic(*dtype)) return *dtype;
-  fail(node.line,
-       fmt::format("{} {} is not known; expected bfloat16, float16 or float32", what, shown(node)));
+  fail(node.line, fmt::format("{} {} is not known; expected bfloat16, float16 or float32{}", what,
+                              shown(node), what == "out_dtype" ? ", or fp8_block" : ""));
 }
 
 }  // namespace lewis

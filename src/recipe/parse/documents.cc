@@ -42,6 +42,10 @@ class Documents {
         yaml_.fail(
             line,
             fmt::format("document {} has lewis.refine: only the last one can be refined", name));
+      if (d.recipe->fp8_block)
+        yaml_.fail(line, fmt::format("document {} has out_dtype: fp8_block, which only the last "
+                                     "one may have: it says how files are written",
+                                     name));
       if (!d.recipe->outputs.empty())
         yaml_.fail(line, fmt::format("document {} has outputs: only the last one makes several "
                                      "models",
