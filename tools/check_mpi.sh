@@ -47,6 +47,12 @@ for count in 1 2 4; do
 done
 echo "1, 2 and 4 processes: the bytes of one program"
 
+# What is complete is left alone.
+processes 2 "$lewis" refine-worker "$work/r.yml" "$work/2/out" --threads 1 > "$work/log/complete" 2>&1 ||
+  fail "a merge that is complete is no success"
+grep -q 'is complete already' "$work/log/complete" || fail "a merge that is complete is refined again"
+[ ! -e "$work/2/out.refined.partial" ] || fail "something is left beside a merge that is complete"
+
 # A recipe that is wrong is refused once, with the exit code of the program.
 code=0
 processes 2 "$lewis" refine-worker "$demo/recipe.yml" "$work/wrong/out" -q > "$work/log/wrong" 2>&1 || code=$?

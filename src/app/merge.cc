@@ -443,19 +443,25 @@ MergeResult merge(const MergeJob& job, const RunContext& context) {
 RefineReport refine_together(const MergeJob& job, const Communicator& ranks,
                              const RunContext& context) {
   RunResources run(context);
-  const auto prepare = [&] {
+  const auto prepare = [&]() -> std::optional<Guidance> {
     const CheckedRecipe wanted = checked(job, run);
     if (!refines(wanted.recipe)) {
       throw usage_error("{}: has no lewis.refine, so there is nothing to refine",
                         wanted.recipe.file.string());
+    }
+    if (ranks.is_first() && wanted.models[0].was_complete) {
+      run.note(
+          fmt::format("{}: is complete already, there is nothing to refine", job.out.string()));
+      return std::nullopt;
     }
     return guide(wanted.recipe, job.guidance, run.threads, run.progress, run.note);
   };
   // The first one measures and fills the cache, where the others find it.
   std::optional<Guidance> guidance;
   if (ranks.is_first()) guidance = prepare();
-  std::byte ready{};
-  ranks.broadcast(std::span(&ready, 1), 0);
+  std::byte wanted{guidance.has_value()};
+  ranks.broadcast(std::span(&wanted, 1), 0);
+  if (wanted == std::byte{0}) return {};
   if (!ranks.is_first()) guidance = prepare();
   const std::filesystem::path scratch = beside(job.out, kRefinedPartial);
   return run_refinement(guidance->recipe,

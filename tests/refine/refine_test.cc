@@ -992,7 +992,8 @@ TEST(RefineTogether, AnyNumberOfProcessesHasTheBitsOfOne) {
 // Layers and a head of several panels, Gram matrices of several tiles (RegMean's, which are never
 // those of tokens), hidden states in files, and a text without held-out part.
 TEST(RefineTogether, PanelsAndFiles) {
-  const RandomModel random({{"intermediate_size", 2300}, {"vocab_size", 2100}});
+  const RandomModel random(
+      {{"intermediate_size", 2300}, {"vocab_size", 2100}, {"num_hidden_layers", 2}});
   for (const double held_out : {0.0, 0.3}) {
     const auto make = [&] {
       auto c = std::make_unique<Case>(random.dir.path, random.spec, 1, 0.1f);
@@ -1007,8 +1008,7 @@ TEST(RefineTogether, PanelsAndFiles) {
     };
     const Refined alone = refine_alone(*make());
     EXPECT_GT(alone.tensors.count("lm_head.weight"), 0u);
-    for (const size_t processes : {2, 4})
-      EXPECT_TRUE(refine_together(processes, make) == alone) << processes;
+    EXPECT_TRUE(refine_together(3, make) == alone);
   }
 }
 

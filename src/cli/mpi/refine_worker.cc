@@ -45,7 +45,7 @@ void refine(RefineWorkerArguments& o, const Communicator& ranks) {
   RunContext run = run_context(*o.common, progress);
   if (!ranks.is_first()) run.notice = [](const Notice&) {};
   const RefineReport report = refine_together(o.job, ranks, run);
-  if (!ranks.is_first()) return;
+  if (!ranks.is_first() || report.blocks.empty()) return;
   for (const std::string& line : describe(report)) write_out("{}\n", line);
   write_out(
       "{} processes, {} blocks refined now, {} taken over\n`lewis-mpi merge {} {} --resume` writes "
