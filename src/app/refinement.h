@@ -19,8 +19,12 @@ struct RefinementOptions {
 
 struct Refinement {
   std::shared_ptr<const InputModel> refined;  // for OpenOptions and MergeOptions
-  RefineReport report;
-  std::shared_ptr<RefineJournal> journal;  // its folder is removed with the last owner
+  std::vector<RefineReport> passes;  // of each pass over all blocks; one unless more are asked for
+  // Their folders are removed with the last owner.
+  std::vector<std::shared_ptr<RefineJournal>> journals;
+  void keep() const {
+    for (const auto& journal : journals) journal->keep();
+  }
 };
 
 // Refines as lewis.refine asks; `recipe` has its densities already (guide). Error(kInput) where the
@@ -55,6 +59,6 @@ std::unique_ptr<RunningModel> open_prepared(const PreparedModel& prepared, bool 
                                             const GuidanceOptions& guidance, Threads& threads);
 
 // The results of all blocks as lines for people.
-std::vector<std::string> describe(const RefineReport& report);
+std::vector<std::string> describe(const Refinement& refinement);
 
 }  // namespace lewis
