@@ -74,7 +74,7 @@ def binary_seeds():
     experts = {"m.experts.expert_tokens": ("I64", [2], struct.pack("<2q", 3, 4)), "m.experts.expert_in": ("F64", [2, 1], f64(1, 2)),
                "m.experts.expert_mid": ("F64", [2, 2], f64(1, 2, 3, 4)), "x.output_change": ("F64", [3], f64(1, 2, 3))}
     seed("statistics", "experts", safetensors(experts, meta | {"fused": '{"qkv_proj":[["q_proj",64],["k_proj",32]]}'}))
-    block = {"error_solved": 0.25, "error_prior": 0.5, "kept_prior": False, "notes": ["a note"]}
+    block = {"error_solved": 0.25, "error_prior": 0.5, "kept_prior": False, "choices": [], "notes": ["a note"], "seconds": 1.5}
     seed("journal_refine", "block", b'{"name": "x", "bytes": 1, "sha256": "00"}\n' + safetensors({"model.layers.0.mlp.up_proj.weight": ("BF16", [2, 2], bytes(8))}, {"lewis_refined": json.dumps(block)}))
     matrix = gguf({"general.type": "imatrix", "imatrix.datasets": ["a.txt"], "imatrix.chunk_count": 2, "imatrix.chunk_size": 512},
                   {"blk.0.ffn_up.weight.in_sum2": ([1, 4], [1, 2, 3, 4]), "blk.0.ffn_up.weight.counts": ([1, 1], [2])})

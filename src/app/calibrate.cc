@@ -94,7 +94,7 @@ CalibrateResult calibrate_model(const CalibrateJob& job, RunResources& run) {
   one.protocol = job.reference_protocol ? Protocol::kReference : Protocol::kClean;
   if (is_imatrix_name(job.out) && job.reference_protocol)
     throw usage_error("-o {}: an importance matrix needs the protocol clean", job.out.string());
-  one.skip_first_token = job.skip_first_token;
+  one.skip_first = job.skip_first_token ? 1 : 0;
   one.text = text_of_job(job);
   GuidanceOptions guidance = job.guidance;
   if (!job.out.empty()) guidance.cache.clear();

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/text_file.h"
+#include "io/checkpoint.h"
 
 namespace lewis {
 namespace {
@@ -93,10 +94,10 @@ Findings look_into(const ReportJob& o, RunResources& run) {
     f.inputs = std::make_unique<MergeInputs>(*f.recipe, open_options(run.threads, f.about.seed));
     check_models(f);
     if (!o.diagnostics) throw usage_error("left out by --no-diagnostics");
-    f.diagnostics =
-        std::make_shared<const MergeDiagnostics>(diagnose(*f.inputs, run.threads, run.progress));
-    if (refines(*f.recipe))
-      f.missing.push_back("What refinement changed: maps and totals are of the merge before it");
+    std::optional<Checkpoint> finished;  // refined tensors are not what the recipe's method makes
+    if (refines(*f.recipe)) finished = Checkpoint::open(o.out);
+    f.diagnostics = std::make_shared<const MergeDiagnostics>(
+        diagnose(*f.inputs, run.threads, run.progress, finished ? &*finished : nullptr));
   });
   if (f.diagnostics && f.recipe->lewis && !f.recipe->lewis->calibration.empty()) {
     attempt(f.missing, "Activation error against the experts", [&] {

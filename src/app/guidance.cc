@@ -16,6 +16,7 @@
 #include "io/disk.h"
 #include "io/gguf.h"
 #include "merge/method.h"
+#include "plan/normalise.h"
 #include "text/line_reader.h"
 
 namespace lewis {
@@ -51,7 +52,7 @@ StatisticsKey key_of(const CalibrationJob& job, const RunningModel& model,
   key.max_tokens = job.text.max_tokens;
   key.sequences_hash = hash_sequences(sequences);
   key.protocol = job.protocol;
-  key.skip_first_token = job.skip_first_token;
+  key.skip_first = job.skip_first;
   key.compute = model.backend->compute_type();
   key.magnitudes = job.magnitudes;
   return key;
@@ -72,7 +73,7 @@ CalibrateOptions calibrate_options(const CalibrationJob& job, uint64_t max_memor
   CalibrateOptions options;
   options.max_memory = max_memory;
   options.protocol = job.protocol;
-  options.skip_first_token = job.skip_first_token;
+  options.skip_first = job.skip_first;
   options.magnitudes = job.magnitudes;
   options.progress = named(progress, "calibrate", job);
   return options;
@@ -231,7 +232,7 @@ CalibrationResult run_comparison(const CalibrationJob& job, const RecipeModel& b
     CalibrateOptions how;
     how.max_memory = options.max_memory;
     how.protocol = job.protocol;
-    how.skip_first_token = job.skip_first_token;
+    how.skip_first = job.skip_first;
     const std::string what =
         fmt::format("compare {} and", std::filesystem::path(base.model).filename().string());
     how.progress = named(progress, what, job);
@@ -248,7 +249,7 @@ CalibrationJob job_of(const Recipe& recipe, const CalibrationEntry& entry, size_
   return {recipe.models.at(model),
           entry,
           lewis.protocol,
-          lewis.skip_first_token,
+          lewis.skip_first,
           lewis.aim && recipe.base_index == model,
           recipe.models.at(recipe.base_index.value())};
 }
@@ -390,6 +391,22 @@ void replace_stages(Recipe& recipe, const std::function<Stage(const Recipe&)>& r
   }
 }
 
+// One line per layer that outweighs its projection, where importances become densities.
+std::vector<std::string> outlier_notes(const Recipe& recipe, const ModelPlan& plan) {
+  const Allocation allocation = recipe.lewis->allocation;
+  if (allocation != Allocation::kMinMax && allocation != Allocation::kBudget) return {};
+  if (recipe.lewis->normalise != Normalise::kMinMax) return {};
+  std::vector<std::string> notes;
+  for (const Outlier& o : outliers_of(plan.importance)) {
+    notes.push_back(fmt::format(
+        "{}: {} of layer {} holds {:.0f} % of its projection's importance; beside it all other "
+        "layers look alike (lewis.skip_first: 1 leaves out first tokens, which often cause this; "
+        "lewis.normalise: rank or log evens it out)",
+        recipe.models.at(plan.model).model, o.projection, o.layer, 100 * o.share));
+  }
+  return notes;
+}
+
 // Whether densities are found by calibration. Refinement alone may be the reason for the section.
 bool needs_densities(const Recipe& recipe) {
   if (!recipe.lewis || recipe.lewis->calibration.empty()) return false;
@@ -418,6 +435,7 @@ Guidance guide(const Recipe& recipe, const GuidanceOptions& options, Threads& th
   }
   for (const CalibrationEntry& entry : guidance.recipe.lewis->calibration)
     guidance.plans.push_back(plan_entry(guidance.recipe, entry, options, threads, progress, note));
+  for (const ModelPlan& plan : guidance.plans) tell_all(note, outlier_notes(recipe, plan));
   guidance.recipe = apply_plans(guidance.recipe, guidance.plans);
   return guidance;
 }

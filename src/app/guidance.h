@@ -27,7 +27,7 @@ struct CalibrationJob {
   RecipeModel model;
   CalibrationEntry text;
   Protocol protocol = Protocol::kClean;
-  bool skip_first_token = false;
+  uint64_t skip_first = 0;
   bool magnitudes = false;  // see CalibrateOptions
   // The model whose names of tensors count, where others only spell them in another way.
   std::optional<RecipeModel> spelled_like{};

@@ -242,9 +242,10 @@ std::vector<HeatMaps> diagnostic_measures(const MergeDiagnostics& d,
   measures.push_back(of_task_vectors(
       {.name = "share-kept",
        .title = "Share kept in the merge",
-       .explanation = "How much of the expert's change is in the merged layer after trimming, "
-                      "election and weights: the merged difference projected on the task vector. "
-                      "100 % is all of it, 0 % nothing.",
+       .explanation =
+           "How much of the expert's change is in the merged layer after trimming, "
+           "election, weights and refinement: the merged difference projected on the task vector. "
+           "100 % is all of it, 0 % nothing.",
        .unit = Unit::kPercent},
       places, titles, &TaskVectorSums::carried_share));
   if (titles.size() > 1) measures.push_back(conflict_measure(places, titles, d.trims));

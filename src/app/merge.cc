@@ -235,7 +235,7 @@ MergeReport merge_keeping(const std::optional<Refinement>& refinement, const Rec
   try {
     return merge(recipe, options, threads);
   } catch (const Error&) {
-    if (refinement) refinement->journal->keep();
+    if (refinement) refinement->keep();
     throw;
   }
 }
@@ -249,7 +249,8 @@ std::string settings_of(const LewisSection& s) {
 
 // The text of OUT/lewis_run.json, without paths of this machine. `recipe`: as the user wrote it.
 std::string record_text(const MergeJob& job, const Recipe& recipe, const Guidance& guidance,
-                        const MergeReport& report, const RunResources& run, RunClock& clock) {
+                        const std::vector<RefineReport>& passes, const MergeReport& report,
+                        const RunResources& run, RunClock& clock) {
   const PublicNames names(recipe, ids_of(job));
   RunRecord record;
   clock.end_phase("write the small files");
@@ -260,6 +261,12 @@ std::string record_text(const MergeJob& job, const Recipe& recipe, const Guidanc
   record.model_ids = names.ids();
   record.threads = run.threads.count();
   record.chart.memory_budget = job.guidance.max_memory;
+  record.refinement = passes;
+  for (RefineReport& pass : record.refinement) {
+    for (BlockResult& block : pass.blocks)
+      std::ranges::transform(block.notes, block.notes.begin(),
+                             [&](const std::string& note) { return names.clean(note); });
+  }
   record.merge = report;
   record.merge.warnings.clear();
   for (const std::string& note : *run.notes) record.merge.warnings.push_back(names.clean(note));
@@ -327,13 +334,15 @@ MergeResult result_before(const MergeJob& job, const WantedModel& model,
 
 // The options with which one model of the job is merged. Its record calls on all that is named.
 MergeOptions options_of(const MergeJob& job, const WantedModel& model, const Recipe& recipe,
-                        const Guidance& guidance, RunResources& run, RunClock& clock) {
+                        const Guidance& guidance, RunResources& run, RunClock& clock,
+                        const std::shared_ptr<std::vector<RefineReport>>& passes = nullptr) {
   MergeOptions options = options_of(job);
   options.out = model.out;
   options.job = model.job;
-  options.run_record = [&job, recipe, &guidance, &run, &clock](const MergeReport& so_far) {
+  options.run_record = [&job, recipe, &guidance, &run, &clock, passes](const MergeReport& so_far) {
     tell_all(run.note, so_far.warnings);
-    return record_text(job, recipe, guidance, so_far, run, clock);
+    return record_text(job, recipe, guidance, passes ? *passes : std::vector<RefineReport>(),
+                       so_far, run, clock);
   };
   return options;
 }
@@ -424,10 +433,14 @@ MergeResult merge(const MergeJob& job, const RunContext& context) {
   if (several) return merge_several(job, wanted, run, clock, context);
   const ProgressFn watched = clock.watch(run.progress);
   const Guidance guidance = guide(recipe, job.guidance, run.threads, watched, run.note);
-  MergeOptions options = options_of(job, model, recipe, guidance, run, clock);
+  const auto passes = std::make_shared<std::vector<RefineReport>>();
+  MergeOptions options = options_of(job, model, recipe, guidance, run, clock, passes);
   options.progress = watched;
   const auto refinement = refine_if_asked(options, guidance.recipe, run);
-  if (refinement) tell_all(run.note, describe(refinement->report));
+  if (refinement) {
+    *passes = refinement->passes;
+    tell_all(run.note, describe(*refinement));
+  }
   MergeResult result;
   result.out = job.out;
   result.tensors = merge_keeping(refinement, guidance.recipe, options, run.threads);

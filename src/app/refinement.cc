@@ -1,6 +1,7 @@
 #include "app/refinement.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "app/tokenizers.h"
 #include "base/build.h"
@@ -16,10 +17,14 @@ namespace lewis {
 namespace {
 
 // The recipe without refinement, opened to be run.
-std::unique_ptr<RunningModel> open_prior(const Recipe& recipe, uint64_t seed, Threads& threads) {
+// `refined`: tensors that an earlier pass has refined, or null.
+std::unique_ptr<RunningModel> open_prior(const Recipe& recipe, uint64_t seed, Threads& threads,
+                                         std::shared_ptr<const InputModel> refined = nullptr) {
   Recipe prior = recipe;
   prior.lewis->refine.reset();
-  InputModel input = open_stage(prior, open_options(threads, seed));
+  OpenOptions options = open_options(threads, seed);
+  options.refined = std::move(refined);
+  InputModel input = open_stage(prior, options);
   return RunningModel::open(std::move(input), threads, false, ComputeType::kF32);
 }
 
@@ -42,12 +47,12 @@ Json identity_of(const CalibrationEntry& entry, const RunningModel& expert) {
 
 // The models and texts that a recipe's refinement works on.
 struct RefinementInputs {
-  std::unique_ptr<RunningModel> prior;
+  std::unique_ptr<RunningModel> prior, base;  // base: null where nothing asks for it
   std::vector<std::unique_ptr<RunningModel>> experts;
   std::vector<std::vector<TokenSequence>> texts;  // of each expert
   Json identities = Json::array();                // likewise
   RefineModels models(const Communicator& ranks = kOneProcess) const {
-    RefineModels models{*prior->transformer, {}, ranks};
+    RefineModels models{*prior->transformer, {}, base ? base->transformer.get() : nullptr, ranks};
     for (const auto& expert : experts) models.experts.push_back(expert->transformer.get());
     return models;
   }
@@ -57,12 +62,15 @@ RefinementInputs open_refinement(const Recipe& recipe, uint64_t seed, Threads& t
                                  const NoteFn& note) {
   RefinementInputs inputs;
   inputs.prior = open_prior(recipe, seed, threads);
+  const RecipeModel& shape = recipe.models.at(recipe.base_index.value_or(0));
+  if (recipe.base_index && recipe.lewis->refine->prior_scale != 1.0)
+    inputs.base =
+        RunningModel::open(opened_like(shape, shape, threads), threads, false, ComputeType::kF32);
   for (CalibrationEntry entry : recipe.lewis->calibration) {
     const bool ids = format_of(entry.data, entry.format) == DataFormat::kIds;
     inputs.experts.push_back(
-        RunningModel::open(opened_like(recipe.models.at(entry.index),
-                                       recipe.models.at(recipe.base_index.value_or(0)), threads),
-                           threads, !ids, ComputeType::kF32));
+        RunningModel::open(opened_like(recipe.models.at(entry.index), shape, threads), threads,
+                           !ids, ComputeType::kF32));
     const RunningModel& expert = *inputs.experts.back();
     check_tokenizer(expert, *inputs.prior);
     entry.samples = recipe.lewis->refine->samples;
@@ -81,30 +89,58 @@ RefineCost refinement_cost(const Recipe& recipe, uint64_t seed, uint64_t max_mem
   return refine_cost(inputs.models(), inputs.texts, recipe.lewis->refine.value(), max_memory);
 }
 
-Refinement run_refinement(const Recipe& recipe, const RefinementOptions& options, Threads& threads,
-                          const ProgressFn& progress, const NoteFn& note) {
-  const Communicator& ranks = options.ranks ? *options.ranks : kOneProcess;
-  const RefineSettings& settings = recipe.lewis->refine.value();
-  const RefinementInputs inputs = open_refinement(recipe, options.seed, threads, note);
+namespace {
+
+// Goes through all blocks once more: `result` has what the passes before have refined.
+void run_pass(const Recipe& recipe, const RefinementInputs& inputs,
+              const RefinementOptions& options, uint64_t pass, const ProgressFn& progress,
+              Refinement& result) {
   const Json plan = {{"lewis", version_and_build()},
                      {"recipe", to_yaml(recipe, false)},
                      {"prior", inputs.prior->input.fingerprint()},
                      {"experts", inputs.identities}};
-  RefineOptions refine_options{.settings = settings,
+  RefineOptions refine_options{.settings = recipe.lewis->refine.value(),
                                .scratch = options.scratch,
                                .plan = sha256_hex(dump_json(plan)),
                                .resume = options.resume,
                                .keep = options.ranks != nullptr,
                                .max_memory = options.max_memory,
                                .progress = progress};
-  Refinement result;
-  result.journal = refine(inputs.models(ranks), inputs.texts, refine_options, result.report);
-  if (!result.journal) return result;
+  if (pass > 1) {
+    refine_options.scratch /= refine_pass_folder(pass);
+    refine_options.progress = [&progress, pass](Progress p) {
+      p.what += fmt::format(", pass {}", pass);
+      if (progress) progress(p);
+    };
+  }
+  const Communicator& ranks = options.ranks ? *options.ranks : kOneProcess;
+  result.passes.emplace_back();
+  result.journals.push_back(
+      refine(inputs.models(ranks), inputs.texts, refine_options, result.passes.back()));
+  if (!result.journals.back()) return;
   auto refined = std::make_shared<InputModel>();
   refined->name = "refined";
-  refined->source = open_refined(result.journal, options.scratch.string());
+  refined->source =
+      open_refined({result.journals.begin(), result.journals.end()}, options.scratch.string());
   refined->fingerprint = [hash = refine_options.plan] { return hash; };
   result.refined = std::move(refined);
+}
+
+}  // namespace
+
+Refinement run_refinement(const Recipe& recipe, const RefinementOptions& options, Threads& threads,
+                          const ProgressFn& progress, const NoteFn& note) {
+  RefinementInputs inputs = open_refinement(recipe, options.seed, threads, note);
+  Refinement result;
+  for (uint64_t pass = 1; pass <= recipe.lewis->refine->passes; ++pass) {
+    if (result.refined) inputs.prior = open_prior(recipe, options.seed, threads, result.refined);
+    try {
+      run_pass(recipe, inputs, options, pass, progress, result);
+    } catch (const Error& e) {
+      if (e.code() == ExitCode::kInterrupted) result.keep();
+      throw;
+    }
+  }
   return result;
 }
 
@@ -116,9 +152,19 @@ std::string describe_refinement(const Recipe& recipe) {
       s.held_out > 0
           ? fmt::format("{:g} of them held out to decide, block by block, what is kept", s.held_out)
           : "none held out, so every block is kept";
+  std::string open;
+  for (const auto& [name, is_open] : {std::pair("alpha", !s.alpha),
+                                      {"ridge", !s.ridge},
+                                      {"prior_scale", !s.prior_scale},
+                                      {"weighting", !s.weighting}}) {
+    if (is_open) open += (open.empty() ? "" : ", ") + std::string(name);
+  }
+  std::string ridge = s.ridge ? fmt::format("ridge {:g}", *s.ridge) : "";
+  if (!open.empty())
+    ridge += (ridge.empty() ? "" : "; ") + open + " chosen per layer by the held-out text";
   return fmt::format(
-      "refined by {} (ridge {:g}) towards {} expert{}, from {}, on {} of each, {}",
-      name_of(s.method), s.ridge, experts, experts == 1 ? "" : "s",
+      "refined by {} ({}) towards {} expert{}, from {}, on {} of each, {}", name_of(s.method),
+      ridge, experts, experts == 1 ? "" : "s",
       s.prior == RefinePrior::kPlain ? "the merge without densities of calibration" : "the merge",
       texts, held);
 }
@@ -175,6 +221,27 @@ std::unique_ptr<RunningModel> open_prepared(const PreparedModel& prepared, bool 
                             guidance.compute);
 }
 
+namespace {
+
+// What choosing numbers was worth, if there was something to choose.
+std::vector<std::string> choice_lines(const RefineReport& report) {
+  size_t all = 0, others = 0;
+  double before = 0, after = 0;
+  for (const BlockResult& block : report.blocks) {
+    for (const ChoiceRecord& c : block.choices) {
+      ++all;
+      others += c.error < c.error_default;
+      before += c.error_default;
+      after += c.error;
+    }
+  }
+  if (all == 0) return {};
+  return {fmt::format(
+      "numbers were chosen for {} groups of layers, other than the defaults for {}; their error on "
+      "held-out text is {:.3g} with the defaults, {:.3g} as chosen",
+      all, others, before / static_cast<double>(all), after / static_cast<double>(all))};
+}
+
 std::vector<std::string> describe(const RefineReport& report) {
   const auto kept = std::ranges::count_if(report.blocks, &BlockResult::kept_prior);
   double solved = 0, prior = 0;
@@ -200,6 +267,18 @@ std::vector<std::string> describe(const RefineReport& report) {
     if (report.blocks[b].kept_prior)
       lines.push_back(name + ": left as merged, which the held-out text prefers");
     for (const std::string& note : report.blocks[b].notes) lines.push_back(name + ": " + note);
+  }
+  std::ranges::copy(choice_lines(report), std::back_inserter(lines));
+  return lines;
+}
+
+}  // namespace
+
+std::vector<std::string> describe(const Refinement& refinement) {
+  std::vector<std::string> lines;
+  for (size_t pass = 0; pass < refinement.passes.size(); ++pass) {
+    const std::string which = pass > 0 ? fmt::format("pass {}: ", pass + 1) : "";
+    for (const std::string& line : describe(refinement.passes[pass])) lines.push_back(which + line);
   }
   return lines;
 }

@@ -23,8 +23,14 @@ struct RefinementOptions {
 // The model and the journal are null in all processes but the first of several.
 struct Refinement {
   std::shared_ptr<const InputModel> refined;  // for OpenOptions and MergeOptions
-  RefineReport report;
-  std::shared_ptr<RefineJournal> journal;  // its folder is removed with the last owner
+  std::vector<RefineReport> passes;  // of each pass over all blocks; one unless more are asked for
+  // Their folders are removed with the last owner.
+  std::vector<std::shared_ptr<RefineJournal>> journals;
+  void keep() const {
+    for (const auto& journal : journals) {
+      if (journal) journal->keep();
+    }
+  }
 };
 
 // Refines as lewis.refine asks; `recipe` has its densities already (guide). Error(kInput) where the
@@ -59,6 +65,6 @@ std::unique_ptr<RunningModel> open_prepared(const PreparedModel& prepared, bool 
                                             const GuidanceOptions& guidance, Threads& threads);
 
 // The results of all blocks as lines for people.
-std::vector<std::string> describe(const RefineReport& report);
+std::vector<std::string> describe(const Refinement& refinement);
 
 }  // namespace lewis

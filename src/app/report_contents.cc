@@ -5,6 +5,7 @@
 
 #include "app/eval_scores.h"
 #include "app/measures.h"
+#include "app/refinement_page.h"
 #include "app/totals.h"
 #include "base/error.h"
 #include "base/human.h"
@@ -96,6 +97,7 @@ std::vector<HeatMaps> measures_of(const Findings& f, const ModelTitles& titles) 
     for (ModuleValues& e : errors) e.title = titles.of(e.title);
     measures.push_back(activation_error_measure(errors));
   }
+  if (f.record) measures.push_back(refinement_measure(f.record->refinement));
   std::erase_if(measures, [](const HeatMaps& m) { return m.layers.empty(); });
   return measures;
 }
@@ -273,6 +275,10 @@ Report report_of(const ReportJob& o, Findings& f) {
   r.key_figures = key_figures_of(f, r.tensors);
   r.measures = measures_of(f, titles);
   if (f.diagnostics) r.tables = totals_tables(*f.diagnostics, titles);
+  if (f.record) {
+    for (NumberTable& table : refinement_tables(f.record->refinement))
+      r.tables.push_back(std::move(table));
+  }
   r.models = models_of(f);
   r.provenance = provenance_of(f);
   if (f.record) {

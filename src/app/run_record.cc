@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/model_files.h"
+#include "refine/result_json.h"
 
 namespace lewis {
 namespace {
@@ -99,6 +100,26 @@ MergeReport merge_of(const Json& json) {
   return m;
 }
 
+Json to_json(const RefineReport& report) {
+  Json blocks = Json::array();
+  for (const BlockResult& b : report.blocks) blocks.push_back(to_json(b));
+  return {{"layers", report.layers},
+          {"tokens", report.tokens},
+          {"held_out", report.held_out},
+          {"blocks", blocks}};
+}
+
+RefineReport refine_report_of(const Json& json) {
+  RefineReport report;
+  report.layers = json.at("layers").get<int64_t>();
+  report.tokens = json.at("tokens").get<uint64_t>();
+  report.held_out = json.at("held_out").get<uint64_t>();
+  for (const Json& b : json.at("blocks")) report.blocks.push_back(block_result_of(b));
+  if (report.layers < 0 || report.layers > static_cast<int64_t>(report.blocks.size()))
+    throw std::runtime_error("blocks are missing");
+  return report;
+}
+
 RunRecord record_of(const Json& json) {
   if (json.at("format") != kFormat) throw std::runtime_error("another format");
   RunRecord r;
@@ -122,6 +143,9 @@ RunRecord record_of(const Json& json) {
                           g.at("importance").get<LayerValues>(),
                           g.at("density").get<LayerValues>()});
   }
+  if (const auto passes = json.find("refinement"); passes != json.end()) {
+    for (const Json& pass : *passes) r.refinement.push_back(refine_report_of(pass));
+  }
   return r;
 }
 
@@ -135,23 +159,25 @@ Json to_json(const RunRecord& r) {
                         {"importance", g.importance},
                         {"density", g.density}});
   }
-  return {{"format", kFormat},
-          {"lewis_version", r.version},
-          {"recipe_file", r.recipe_file},
-          {"recipe", r.recipe},
-          {"model_ids", r.model_ids},
-          {"begun", r.begun},
-          {"machine",
-           {{"system", r.system},
-            {"processor", r.processor},
-            {"memory", r.machine_memory},
-            {"cores", r.cores}}},
-          {"threads", r.threads},
-          {"compute", r.compute},
-          {"run", chart_json(r.chart)},
-          {"merge", merge_json(r.merge)},
-          {"settings", r.settings},
-          {"guidance", guidance}};
+  Json json = {{"format", kFormat},
+               {"lewis_version", r.version},
+               {"recipe_file", r.recipe_file},
+               {"recipe", r.recipe},
+               {"model_ids", r.model_ids},
+               {"begun", r.begun},
+               {"machine",
+                {{"system", r.system},
+                 {"processor", r.processor},
+                 {"memory", r.machine_memory},
+                 {"cores", r.cores}}},
+               {"threads", r.threads},
+               {"compute", r.compute},
+               {"run", chart_json(r.chart)},
+               {"merge", merge_json(r.merge)},
+               {"settings", r.settings},
+               {"guidance", guidance}};
+  for (const RefineReport& pass : r.refinement) json["refinement"].push_back(to_json(pass));
+  return json;
 }
 
 RunRecord read_run_record(const std::filesystem::path& file) {

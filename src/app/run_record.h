@@ -12,6 +12,7 @@
 #include "base/progress.h"
 #include "merge/engine.h"
 #include "plan/plan.h"
+#include "refine/refine.h"
 #include "report/report.h"
 
 namespace lewis {
@@ -36,6 +37,7 @@ struct RunRecord {
   MergeReport merge;
   std::string settings;  // of the guidance, in words; "" without guidance
   std::vector<GuidanceRecord> guidance;
+  std::vector<RefineReport> refinement;  // of each pass; empty where nothing was refined
 };
 
 Json to_json(const RunRecord& record);

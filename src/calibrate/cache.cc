@@ -57,10 +57,11 @@ std::map<std::string, std::string> to_origin(const StatisticsKey& key) {
       {"max_tokens", std::to_string(key.max_tokens)},
       {"sequences_hash", key.sequences_hash},
       {"calibration_protocol", std::string(name_of(key.protocol))},
-      {"skip_first_token", key.skip_first_token ? "true" : "false"},
+      {"skip_first_token", key.skip_first > 0 ? "true" : "false"},
       {"compute", std::string(compute_type_name(key.compute))}};
   // Only where they are measured.
   if (key.magnitudes) origin["magnitudes"] = "true";
+  if (key.skip_first > 1) origin["skip_first"] = std::to_string(key.skip_first);
   if (!key.expert_hash.empty()) origin["expert_hash"] = key.expert_hash;
   if (!key.piece.empty()) origin["piece"] = key.piece;
   return origin;

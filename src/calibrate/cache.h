@@ -28,7 +28,7 @@ struct StatisticsKey {
   uint64_t samples = 0, seed = 0, max_tokens = 0;
   std::string sequences_hash;  // hash_sequences of what is fed: chat template, padding and all
   Protocol protocol = Protocol::kClean;
-  bool skip_first_token = false;
+  uint64_t skip_first = 0;
   ComputeType compute = ComputeType::kF32;
   bool magnitudes = false;  // sums of |x| as well
   std::string expert_hash;  // of output changes: the other model; "" for sums of one model
@@ -49,7 +49,7 @@ std::map<std::string, std::string> to_origin(const StatisticsKey& key);
 // - the data file's bytes and how they are read: format, prompt field, answer field;
 // - which samples are drawn: their number, the seed, the longest sequence;
 // - the token sequences that follow (sequences_hash), with the chat template and the padding;
-// - how they are run: protocol, skip_first_token, compute type;
+// - how they are run: protocol, skip_first, compute type;
 // - what is measured: sums of squares, of magnitudes too, or the output change against another
 //   model (expert_hash).
 //

@@ -104,7 +104,7 @@ class Calibration {
       result.sequences += pieces_[piece + 1] - pieces_[piece];
       for (size_t s = pieces_[piece]; s < pieces_[piece + 1]; ++s) {
         tokens_ += sequences[s].size();
-        result.tokens += sequences[s].size() - (options.skip_first_token ? 1 : 0);
+        result.tokens += sequences[s].size() - options.skip_first;
       }
     }
   }
@@ -155,7 +155,7 @@ class Calibration {
       const auto next = std::upper_bound(pieces_.begin(), pieces_.end(), begin + s);
       const auto piece = static_cast<size_t>(next - pieces_.begin()) - 1;
       group.counted.push_back(
-          {{rows.first_row + (options_.skip_first_token ? 1 : 0), rows.first_row + rows.rows},
+          {{rows.first_row + static_cast<int64_t>(options_.skip_first), rows.first_row + rows.rows},
            piece});
       if (begin + s + 1 == *next) group.ended.push_back(piece);
       group.rows += rows.rows;
@@ -374,13 +374,12 @@ void check_calibration(const Transformer& model, std::span<const std::vector<int
   if (!(options.sparsity >= 0 && options.sparsity <= 1)) {
     throw usage_error("sparsity {} is outside [0, 1]", options.sparsity);
   }
-  const bool skip = options.skip_first_token;
-  if (skip && options.protocol == Protocol::kReference) {
-    throw usage_error(
-        "skip_first_token belongs to the clean protocol; reference counts all tokens");
+  if (options.skip_first > 0 && options.protocol == Protocol::kReference) {
+    throw usage_error("skip_first belongs to the clean protocol; reference counts all tokens");
   }
   if (sequences.empty()) throw input_error("the calibration set holds no sequences");
-  const int64_t most = model.spec().max_positions, least = skip ? 2 : 1;
+  const int64_t most = model.spec().max_positions,
+                least = static_cast<int64_t>(options.skip_first) + 1;
   for (size_t i = 0; i < sequences.size(); ++i) {
     const auto length = static_cast<int64_t>(sequences[i].size());
     if (length < least || length > most) {

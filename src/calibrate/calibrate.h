@@ -15,7 +15,7 @@ namespace lewis {
 
 struct CalibrateOptions {
   Protocol protocol = Protocol::kClean;
-  bool skip_first_token = false;  // clean: position 0 of each sequence is run but not counted
+  uint64_t skip_first = 0;        // clean: tokens at the start of each sequence, run but not counted
   bool magnitudes = false;        // fill Statistics::sum_magnitudes as well
   double sparsity = 0.5;          // reference: share of each output row that the probe zeroes
   int64_t rows_per_group = 2048;  // tokens that go through a block together: see rows_of_groups
@@ -37,7 +37,7 @@ std::vector<size_t> calibration_pieces(size_t sequences);
 // Error(kResource), before any work, when max_memory is too little for one sequence. Throws
 // Error(kInput): no sequences, an empty one, one that is longer than the model's positions, an id
 // outside the vocabulary, activations that are not finite; and Error(kUsage): sparsity outside [0,
-// 1], skip_first_token with the reference protocol.
+// 1], skip_first with the reference protocol.
 Statistics calibrate(const Transformer& model, std::span<const std::vector<int32_t>> sequences,
                      const CalibrateOptions& options);
 

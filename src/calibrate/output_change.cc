@@ -35,7 +35,7 @@ class OutputComparison {
     batch_ = make_batch(sequences);
     result_.protocol = Protocol::kClean;
     result_.sequences = sequences.size();
-    result_.tokens = batch_.ids.size() - (options.skip_first_token ? sequences.size() : 0);
+    result_.tokens = batch_.ids.size() - options.skip_first * sequences.size();
   }
 
   Statistics run() {
@@ -80,7 +80,8 @@ class OutputComparison {
     std::vector<bool> counts;
     for (const SequenceRows& r : rows) {
       counts.insert(counts.end(), static_cast<size_t>(r.rows), true);
-      if (options_.skip_first_token) counts[static_cast<size_t>(r.first_row)] = false;
+      for (uint64_t i = 0; i < options_.skip_first; ++i)
+        counts[static_cast<size_t>(r.first_row) + i] = false;
     }
     return counts;
   }

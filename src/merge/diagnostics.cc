@@ -70,12 +70,35 @@ struct SlotSums {
 
 using Rows = std::vector<std::vector<double>>;  // one per task vector
 
+// A tensor of the merged model.
+struct Finished {
+  const TensorSource& source;
+  const TensorInfo& tensor;
+  void read(int64_t first, std::span<float> values) const {
+    std::vector<std::byte> stored(values.size() * dtype_size(tensor.dtype));
+    source.read(tensor, first, stored);
+    widen(tensor.dtype, stored.data(), values);
+  }
+};
+
+std::optional<Finished> finished_tensor(const TensorSource* source, const TensorInfo& wanted) {
+  const TensorInfo* found = source ? source->find(wanted.name) : nullptr;
+  if (!found || *found != wanted) return std::nullopt;
+  return Finished{*source, *found};
+}
+
 // Looks at one tensor, chunk by chunk.
 class Look {
  public:
+  // `finished`: the merged values, or null: what the method makes.
   Look(const MergeMethod& method, const TensorTask& task, const Survey& survey, const Roles& roles,
-       DType stored_as)
-      : method_(method), task_(task), survey_(survey), roles_(roles), stored_as_(stored_as) {}
+       DType stored_as, const Finished* finished)
+      : method_(method),
+        task_(task),
+        survey_(survey),
+        roles_(roles),
+        stored_as_(stored_as),
+        finished_(finished) {}
 
   void add(const Chunk& chunk, SlotSums& sums) const {
     const size_t n = chunk.size(), experts = roles_.experts.size();
@@ -120,7 +143,9 @@ class Look {
   // merged - base, the former rounded as it will be stored.
   std::vector<double> merged_difference(const Chunk& chunk, const std::vector<double>& base) const {
     std::vector<float> values(chunk.size());
-    if (!survey_.copy_of) {
+    if (finished_) {
+      finished_->read(chunk.first, values);
+    } else if (!survey_.copy_of) {
       method_.blend(task_, survey_, chunk, values);
     } else {
       const auto copied = *survey_.copy_of == Survey::kBaseItself
@@ -154,6 +179,7 @@ class Look {
   const Survey& survey_;
   const Roles& roles_;
   DType stored_as_;
+  const Finished* finished_;
 };
 
 // All models of a merge under their names, and who plays which part in a tensor.
@@ -264,7 +290,8 @@ size_t pair_index(size_t a, size_t b, size_t count) {
   return a * (2 * count - a - 1) / 2 + b - a - 1;
 }
 
-MergeDiagnostics diagnose(const MergeInputs& inputs, Threads& threads, const ProgressFn& progress) {
+MergeDiagnostics diagnose(const MergeInputs& inputs, Threads& threads, const ProgressFn& progress,
+                          const TensorSource* finished) {
   Cast cast(inputs);
   std::vector<const OutputTensor*> tensors;
   for (const OutputTensor& t : inputs.tensors()) {
@@ -284,11 +311,12 @@ MergeDiagnostics diagnose(const MergeInputs& inputs, Threads& threads, const Pro
     const Roles roles = cast.roles(*t);
     const TensorTask task = inputs.task(*t);
     result.trims |= method.trim != nullptr;
+    const std::optional<Finished> merged = finished_tensor(finished, t->info);
     std::vector<SlotSums> slots;
     inspect_tensor(
         method, task, *inputs_of(*t, rooms), t->base.has_value(), threads,
         [&](const Survey& survey, const ChunkPass& pass) {
-          const Look look(method, task, survey, roles, t->info.dtype);
+          const Look look(method, task, survey, roles, t->info.dtype, merged ? &*merged : nullptr);
           slots.assign(pass.slots(), none);
           pass.run_all([&](size_t slot, const Chunk& chunk) { look.add(chunk, slots[slot]); });
         });

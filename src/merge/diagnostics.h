@@ -63,6 +63,9 @@ size_t pair_index(size_t a, size_t b, size_t count);
 // Reads base and models once more and merges without writing. Sums are taken in double, in an order
 // that does not depend on threads. Error(kUsage) where the recipe merges nothing into a base model;
 // Error(kInput) for a value that is not finite.
-MergeDiagnostics diagnose(const MergeInputs& inputs, Threads& threads, const ProgressFn& progress);
+// `finished`: the merged model, where its tensors are not what the method makes of the inputs
+// (refinement); those that it has are read from it.
+MergeDiagnostics diagnose(const MergeInputs& inputs, Threads& threads, const ProgressFn& progress,
+                          const TensorSource* finished = nullptr);
 
 }  // namespace lewis

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "base/error.h"
+#include "plan/normalise.h"
 #include "plan/tables.h"
 
 namespace lewis {
@@ -124,7 +125,10 @@ ModelPlan plan_model(const Recipe& recipe, size_t model, const ImportanceInput& 
   input.importances ? input.importances(plan, compute) : compute();
   keep_in_scope(recipe, plan);
   if (lewis.trim == Trim::kActivation) plan.trim_factors = activation_factors(input);
-  plan.density = find_row(allocation_table(), lewis.allocation).allocate({lewis, input, plan});
+  const AllocationRow& allocation = find_row(allocation_table(), lewis.allocation);
+  ModelPlan even = plan;
+  even.importance = normalised(plan.importance, lewis.normalise);
+  plan.density = allocation.allocate({lewis, input, even});
   plan.coefficient = find_row(coefficient_table(), lewis.coefficient.method)
                          .compute(lewis.coefficient, input, plan);
   if (lewis.aim) keep_magnitudes(input, plan);
@@ -199,6 +203,7 @@ std::string planned_yaml(const Recipe& recipe) {
   Recipe planned = recipe;
   planned.lewis->allocation = Allocation::kNone;
   planned.lewis->importance = LewisSection().importance;
+  planned.lewis->normalise = LewisSection().normalise;
   planned.lewis->coefficient = {};
   planned.lewis->scope.clear();
   return to_yaml(planned, false);

@@ -23,6 +23,12 @@ inline constexpr auto kEnumNames<Allocation> =
                                          {Allocation::kThreshold, "threshold"},
                                          {Allocation::kNone, "none"}});
 
+// lewis.normalise: what importances become before they are allocated (plan/normalise.h).
+enum class Normalise { kMinMax, kRank, kLog };
+template <>
+inline constexpr auto kEnumNames<Normalise> = std::to_array<EnumName<Normalise>>(
+    {{Normalise::kMinMax, "min_max"}, {Normalise::kRank, "rank"}, {Normalise::kLog, "log"}});
+
 // lewis.trim: what ranks the entries of a task vector within a tensor.
 enum class Trim {
   kMagnitude,   // |d|
@@ -47,6 +53,15 @@ inline constexpr auto kEnumNames<RefineMethod> =
     std::to_array<EnumName<RefineMethod>>({{RefineMethod::kRegression, "regression"},
                                            {RefineMethod::kRegmean, "regmean"},
                                            {RefineMethod::kRegmeanPp, "regmean_pp"}});
+
+// lewis.refine.weighting: how much the text of each expert counts in a layer's least squares.
+enum class RefineWeighting {
+  kTokens,  // every expert the same: the weights of its tokens add up to one
+  kNorm,    // every expert's Gram matrix has the same Frobenius norm
+};
+template <>
+inline constexpr auto kEnumNames<RefineWeighting> = std::to_array<EnumName<RefineWeighting>>(
+    {{RefineWeighting::kTokens, "tokens"}, {RefineWeighting::kNorm, "norm"}});
 
 // lewis.refine.prior: the merge that refinement begins with.
 enum class RefinePrior {

@@ -212,6 +212,8 @@ std::string extras_text(const LewisSection& s) {
   for (size_t i = 0; i < s.scope.size(); ++i)
     text +=
         (i ? ", " : "  scope: [") + yaml_scalar(s.scope[i]) + (i + 1 < s.scope.size() ? "" : "]\n");
+  if (s.normalise != Normalise::kMinMax)
+    text += fmt::format("  normalise: {}\n", name_of(s.normalise));
   if (s.trim != Trim::kMagnitude) text += fmt::format("  trim: {}\n", name_of(s.trim));
   const CoefficientSettings& c = s.coefficient;
   if (c.method != Coefficient::kNone) {
@@ -225,10 +227,18 @@ std::string extras_text(const LewisSection& s) {
 }
 
 std::string refine_text(const RefineSettings& s) {
+  const auto or_auto = [](const std::optional<double>& v) { return v ? number(*v) : "auto"; };
   std::string text =
       fmt::format("  refine:\n    method: {}\n    prior: {}\n    samples: {}\n    ridge: {}\n",
-                  name_of(s.method), name_of(s.prior), s.samples, number(s.ridge));
-  if (s.method == RefineMethod::kRegmean) text += fmt::format("    alpha: {}\n", number(s.alpha));
+                  name_of(s.method), name_of(s.prior), s.samples, or_auto(s.ridge));
+  if (s.method == RefineMethod::kRegmean)
+    text += fmt::format("    alpha: {}\n", number(s.off_diagonal));
+  if (s.method == RefineMethod::kRegression) {
+    text += fmt::format("    alpha: {}\n", or_auto(s.alpha));
+    text += fmt::format("    weighting: {}\n    prior_scale: {}\n",
+                        s.weighting ? name_of(*s.weighting) : "auto", or_auto(s.prior_scale));
+  }
+  if (s.passes != 1) text += fmt::format("    passes: {}\n", s.passes);
   return text + fmt::format(
                     "    question_weight: {}\n    held_out: {}\n    biases: {}\n    norms: {}\n    "
                     "head: {}\n",
@@ -243,7 +253,9 @@ std::string lewis_text(const LewisSection& s) {
                       name_of(s.importance), name_of(s.allocation));
   text += fmt::format("  gamma: {}\n  epsilon: {}\n  uncovered: {}\n", number(s.gamma),
                       number(s.epsilon), number(s.uncovered));
-  text += fmt::format("  skip_first_token: {}\n  seed: {}\n", s.skip_first_token, s.seed);
+  text += s.skip_first > 1 ? fmt::format("  skip_first: {}\n", s.skip_first)
+                           : fmt::format("  skip_first_token: {}\n", s.skip_first == 1);
+  text += fmt::format("  seed: {}\n", s.seed);
   text += extras_text(s);
   if (s.refine) text += refine_text(*s.refine);
   return text;

@@ -102,17 +102,27 @@ struct CoefficientSettings {
   double first = 0.5, last = 1;  // kLines: the factors of the first and of the last layer
 };
 
+inline constexpr double kDefaultRidge = 0.01;       // where nothing chooses
+inline constexpr double kDefaultOffDiagonal = 0.9;  // RegMean's alpha
+inline constexpr uint64_t kMostPasses = 8;
+
 // lewis.refine: how the merge is made to reproduce its experts (refine/).
 struct RefineSettings {
   RefineMethod method = RefineMethod::kRegression;
   RefinePrior prior = RefinePrior::kGuided;
-  uint64_t samples = 32;         // samples of each calibration entry; 0: all
-  double ridge = 0.01;           // strength of the pull towards the merge; kRegmean: 0
-  double alpha = 0.9;            // kRegmean: factor of the Gram matrices' off-diagonals
-  double question_weight = 0.1;  // weight of a question's tokens; an answer's have 1
-  double held_out = 0.125;       // share of each text that decides what is kept
+  uint64_t samples = 32;  // samples of each calibration entry; 0: all
+  // An unset number (`auto`) is chosen by the held-out text for the layers that share an input
+  // (refine/choice.h); kRegression only.
+  std::optional<double> ridge = kDefaultRidge;  // strength of the pull towards the merge
+  double off_diagonal = kDefaultOffDiagonal;    // kRegmean: factor of the Gram matrices' entries
+  double question_weight = 0.1;                 // weight of a question's tokens; an answer's have 1
+  double held_out = 0.125;                      // share of each text that decides what is kept
   // Whether biases, norms and an untied head are solved for as well.
   bool biases = true, norms = true, head = true;
+  std::optional<double> alpha = 1;  // share of the experts' inputs in those of the teacher
+  std::optional<RefineWeighting> weighting = RefineWeighting::kTokens;
+  std::optional<double> prior_scale = 1;  // of the merge's task vector that the pull is towards
+  uint64_t passes = 1;                    // how often all blocks are gone through
 
   bool operator==(const RefineSettings&) const = default;
 };
@@ -130,9 +140,10 @@ struct LewisSection {
   std::vector<std::string> scope{};  // parts of the names that are covered; empty: all are
   Trim trim = Trim::kMagnitude;
   CoefficientSettings coefficient{};
-  std::optional<double> aim;      // omega of AIM's relaxation
-  bool skip_first_token = false;  // clean protocol: do not count position 0
-  uint64_t seed = 0;              // seed of random masks
+  std::optional<double> aim;  // omega of AIM's relaxation
+  uint64_t skip_first = 0;    // clean protocol: first tokens of a sequence, not counted
+  Normalise normalise = Normalise::kMinMax;
+  uint64_t seed = 0;  // seed of random masks
   std::optional<RefineSettings> refine;
 };
 

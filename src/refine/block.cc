@@ -18,6 +18,10 @@ std::vector<RefinedLayer> refined_layers(const RefineModels& models, const Block
     const auto theirs = linear_layers(expert->spec(), block.layer);
     for (size_t i = 0; i < layers.size(); ++i) layers[i].experts.push_back(theirs.at(i));
   }
+  if (models.base) {
+    const auto its = linear_layers(models.base->spec(), block.layer);
+    for (size_t i = 0; i < layers.size(); ++i) layers[i].base = its.at(i);
+  }
   return layers;
 }
 
@@ -66,7 +70,9 @@ class BlockRefiner {
   void answer(const LinearsStep& step) {
     for (const LinearOutput& output : step.outputs)
       at(output.out) = streams_.make(block_.width(output.out));
-    const LayerSystem system(solver_, text_, at(step.in));
+    std::vector<const RefinedLayer*> layers;
+    for (const LinearOutput& output : step.outputs) layers.push_back(&linear(output.linear));
+    const LayerSystem system(solver_, text_, at(step.in), layers);
     std::vector<LayerSolver::Target> targets;
     for (const LinearOutput& output : step.outputs)
       targets.push_back({&linear(output.linear), &at(output.out)});
@@ -83,9 +89,10 @@ class BlockRefiner {
   }
 
   void answer(const GatedStep& step) {
-    at(step.out) =
-        solver_.solve_gated(LayerSystem(solver_, text_, at(step.in)),
-                            step.gate == kNoIndex ? nullptr : &linear(step.gate), linear(step.up));
+    const RefinedLayer* gate = step.gate == kNoIndex ? nullptr : &linear(step.gate);
+    const RefinedLayer& up = linear(step.up);
+    const LayerSystem system(solver_, text_, at(step.in), gated_layers(gate, up));
+    at(step.out) = solver_.solve_gated(system, gate, up);
   }
 
   void answer(const ExpertsStep& step) {

@@ -10,6 +10,7 @@
 
 #include "model/transformer.h"
 #include "recipe/recipe.h"
+#include "refine/choice.h"
 #include "refine/communicator.h"
 #include "refine/hidden_states.h"
 #include "refine/text.h"
@@ -20,6 +21,7 @@ namespace lewis {
 struct RefineModels {
   const Transformer& prior;  // what the recipe merges, before refinement
   std::vector<const Transformer*> experts;
+  const Transformer* base = nullptr;  // the prior is it plus task vectors; null: unknown
   const Communicator& ranks = kOneProcess;  // who computes; must live as long
 };
 
@@ -35,7 +37,9 @@ struct BlockResult {
   std::map<std::string, std::vector<std::byte>, std::less<>> tensors;  // refined, as stored
   double error_solved = 0, error_prior = 0;  // error_prior is 0 where nothing is held out
   bool kept_prior = false;                   // it was better: no tensors
+  std::vector<ChoiceRecord> choices;         // where several numbers were compared
   std::vector<std::string> notes;            // what a reader should know; one line each
+  double seconds = 0;                        // that it took
 };
 
 // Whether the head is refined after the blocks, as "layer" spec.layers: it is no embedding.

@@ -47,10 +47,24 @@ class MemoryWalk {
   uint64_t solving(int index) const {
     const LinearLayer& l = block_->linear(index);
     const auto in = static_cast<uint64_t>(l.in), panel = panel_of(l);
+    const double off_diagonal = settings_.off_diagonal;
     const bool tokens =
-        fit_ < in && (settings_.method != RefineMethod::kRegmean || settings_.alpha == 1);
+        fit_ < in && (settings_.method != RefineMethod::kRegmean || off_diagonal == 1);
     const uint64_t size = tokens ? fit_ : in;
-    return 8 * size * size + 16 * (size + in) * panel + 12 * in * panel + 8 * fit_ * panel;
+    uint64_t bytes =
+        8 * size * size + 16 * (size + in) * panel + 12 * in * panel + 8 * fit_ * panel;
+    if (settings_.prior_scale != 1.0) bytes += 4 * in * panel;
+    return std::max(bytes, choosing(in, size));
+  }
+  // The matrix beside its factor; what the probed channels give; their right sides and solutions.
+  uint64_t choosing(uint64_t in, uint64_t size) const {
+    const ChoiceTable table =
+        choice_table(settings_, text_.held_rows() > 0, models_.base != nullptr);
+    if (table.size() == 1) return 0;
+    const uint64_t channels = kProbedChannels, sides = 3 * channels;
+    const auto rows = static_cast<uint64_t>(text_.rows);
+    return 16 * size * size + 4 * rows * (8 * channels + 2 * sides) + 16 * size * sides +
+           12 * in * sides;
   }
   static uint64_t panel_of(const LinearLayer& l) {
     return std::min<uint64_t>(kPanel, static_cast<uint64_t>(l.out));
@@ -157,6 +171,7 @@ uint64_t block_memory(const RefineModels& models, const TextRows& text,
   // The models are open together, each with the buffers that it last read with.
   uint64_t reading = models.prior.block_reading_bytes();
   uint64_t embedding = models.prior.embedding_reading_bytes();
+  if (models.base) reading += models.base->block_reading_bytes();
   for (const Transformer* expert : models.experts) {
     reading += expert->block_reading_bytes();
     embedding = std::max(embedding, expert->embedding_reading_bytes());

@@ -40,7 +40,9 @@ BlockResult refine_head(const RefineModels& models, const TextRows& text,
   for (const Transformer* expert : models.experts)
     head.experts.push_back(expert->untied_head().value());
   const Streams x = head_inputs(models, text, in, out);
-  const LayerSystem system(solver, text, x);
+  if (models.base) head.base = models.base->untied_head();
+  const RefinedLayer* const layers[] = {&head};
+  const LayerSystem system(solver, text, x, layers);
   OutputError solved(text), prior(text);
   const bool held = text.held_rows() > 0;
   const int64_t channels = head.merged.out;

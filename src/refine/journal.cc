@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <map>
 #include <set>
 
 #include "base/current_error.h"
@@ -9,39 +10,29 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "io/safetensors.h"
+#include "refine/result_json.h"
 
 namespace lewis {
 namespace {
 
 namespace fs = std::filesystem;
 
-// The errors, the decision and the notes of a block, in its file's metadata.
-Metadata metadata_of(const BlockResult& r) {
-  const Json json = {{"error_solved", r.error_solved},
-                     {"error_prior", r.error_prior},
-                     {"kept_prior", r.kept_prior},
-                     {"notes", r.notes}};
-  return {{"lewis_refined", dump_json(json)}};
-}
+// The errors, the choices, the decision and the notes of a block, in its file's metadata.
+Metadata metadata_of(const BlockResult& r) { return {{"lewis_refined", dump_json(to_json(r))}}; }
 
 BlockResult result_of(const SafetensorsFile& file) {
   const auto found = file.metadata().find("lewis_refined");
   if (found == file.metadata().end())
     throw input_error("{}: is no file of a refinement", file.path().string());
   const Json json = parse_json(found->second, file.path().string());
-  BlockResult result;
   try {
-    result.error_solved = json.at("error_solved").get<double>();
-    result.error_prior = json.at("error_prior").get<double>();
-    result.kept_prior = json.at("kept_prior").get<bool>();
-    result.notes = json.at("notes").get<std::vector<std::string>>();
+    return block_result_of(json);
   } catch (const Json::exception&) {
     throw input_error(
         "{}: lewis_refined says something else than a refinement writes; remove the "
         "folder",
         file.path().string());
   }
-  return result;
 }
 
 ShardRecord record_of(const fs::path& path) {
@@ -130,7 +121,8 @@ void RefineJournal::take_over(const JournalIdentity& identity) {
     kept.insert(streams_name(blocks_done() - 1, stream));
   std::vector<fs::path> rest;
   for (const auto& entry : fs::directory_iterator(folder_)) {
-    if (!kept.contains(entry.path().filename().string())) rest.push_back(entry.path());
+    const std::string name = entry.path().filename().string();
+    if (!kept.contains(name) && !name.starts_with("pass-")) rest.push_back(entry.path());
   }
   for (const fs::path& path : rest) fs::remove_all(path);
 }
@@ -171,23 +163,24 @@ namespace {
 
 class RefinedSource final : public TensorSource {
  public:
-  RefinedSource(std::shared_ptr<const RefineJournal> journal, std::string label)
-      : journal_(std::move(journal)), label_(std::move(label)) {
+  RefinedSource(std::vector<std::shared_ptr<const RefineJournal>> journals, std::string label)
+      : journals_(std::move(journals)), label_(std::move(label)) {
     struct Place {
       TensorInfo info;
       size_t file;
     };
-    std::vector<Place> places;
-    for (int64_t b = 0; b < journal_->blocks_done(); ++b) {
-      files_.push_back(std::make_unique<SafetensorsFile>(
-          journal_->folder() / fmt::format("block-{:05}.safetensors", b)));
-      for (const auto& entry : files_.back()->entries())
-        places.push_back({entry.info, files_.size() - 1});
+    std::map<std::string, Place> places;
+    for (const auto& journal : journals_) {
+      for (int64_t b = 0; b < journal->blocks_done(); ++b) {
+        files_.push_back(std::make_unique<SafetensorsFile>(
+            journal->folder() / fmt::format("block-{:05}.safetensors", b)));
+        for (const auto& entry : files_.back()->entries())
+          places.insert_or_assign(entry.info.name, Place{entry.info, files_.size() - 1});
+      }
     }
-    std::ranges::sort(places, {}, [](const Place& p) { return p.info.name; });
-    for (Place& p : places) {
-      tensors_.push_back(std::move(p.info));
-      file_of_.push_back(p.file);
+    for (auto& [name, place] : places) {
+      tensors_.push_back(std::move(place.info));
+      file_of_.push_back(place.file);
     }
   }
 
@@ -200,7 +193,7 @@ class RefinedSource final : public TensorSource {
   }
 
  private:
-  std::shared_ptr<const RefineJournal> journal_;
+  std::vector<std::shared_ptr<const RefineJournal>> journals_;
   std::string label_;
   std::vector<std::unique_ptr<SafetensorsFile>> files_;
   std::vector<TensorInfo> tensors_;  // sorted by name
@@ -209,9 +202,9 @@ class RefinedSource final : public TensorSource {
 
 }  // namespace
 
-std::shared_ptr<const TensorSource> open_refined(std::shared_ptr<const RefineJournal> journal,
-                                                 const std::string& label) {
-  return std::make_shared<const RefinedSource>(std::move(journal), label);
+std::shared_ptr<const TensorSource> open_refined(
+    std::vector<std::shared_ptr<const RefineJournal>> journals, const std::string& label) {
+  return std::make_shared<const RefinedSource>(std::move(journals), label);
 }
 
 }  // namespace lewis

@@ -21,6 +21,9 @@ namespace lewis {
 // work there.
 inline constexpr std::string_view kRefineMarker = ".lewis-refined";
 
+// The folder of a later pass over all blocks (lewis.refine.passes), within that of the first.
+inline std::string refine_pass_folder(uint64_t pass) { return "pass-" + std::to_string(pass); }
+
 class RefineJournal {
  public:
   // Makes the folder, in place of what an earlier run left there, or with `resume` takes over what
@@ -56,9 +59,13 @@ class RefineJournal {
   bool keep_ = false;
 };
 
-// The tensors of all block files of a finished journal, as a source named `label`. The source keeps
-// the journal, and with it the folder.
-std::shared_ptr<const TensorSource> open_refined(std::shared_ptr<const RefineJournal> journal,
-                                                 const std::string& label);
+// The tensors of all block files of finished journals, as a source named `label`; of a tensor that
+// several have, that of the last. The source keeps the journals, and with them their folders.
+std::shared_ptr<const TensorSource> open_refined(
+    std::vector<std::shared_ptr<const RefineJournal>> journals, const std::string& label);
+inline std::shared_ptr<const TensorSource> open_refined(
+    std::shared_ptr<const RefineJournal> journal, const std::string& label) {
+  return open_refined(std::vector{std::move(journal)}, label);
+}
 
 }  // namespace lewis

@@ -1,6 +1,7 @@
 #include "refine/layer_solver.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "base/error.h"
 
@@ -26,20 +27,84 @@ std::vector<double> squares_of(const LayerSystem& system, const Segment& s) {
   return squares;
 }
 
+// "q_proj, k_proj, v_proj": what people tell the layers of a block by.
+std::string names_of(std::span<const RefinedLayer* const> layers) {
+  std::string names;
+  for (const RefinedLayer* layer : layers) {
+    const std::string& name = layer->merged.name;
+    names += (names.empty() ? "" : ", ") + name.substr(name.rfind('.') + 1);
+  }
+  const int64_t expert = layers[0]->merged.expert;
+  return expert >= 0 ? fmt::format("{} of expert {}", names, expert) : names;
+}
+
+constexpr int64_t kStrip = 8;  // channels that are probed side by side
+
+// Output channels of one of several layers that stand for all: strips that are spread evenly.
+std::vector<int64_t> probed_channels(int64_t out, size_t layers) {
+  const int64_t strips =
+      std::max<int64_t>(1, kProbedChannels / kStrip / static_cast<int64_t>(layers));
+  const bool all = out <= strips * kStrip;
+  std::vector<int64_t> channels;
+  for (int64_t strip = 0; strip < (all ? 1 : strips); ++strip) {
+    for (int64_t i = 0; i < (all ? out : kStrip); ++i) channels.push_back(strip * out / strips + i);
+  }
+  return channels;
+}
+
+// Rows of a layer's weight as floats, [channels, in].
+std::vector<float> weight_rows(const Transformer& model, const LinearLayer& l,
+                               std::span<const int64_t> channels) {
+  const TensorInfo& info = model.source().get(l.tensor);
+  const auto in = static_cast<size_t>(l.in), size = dtype_size(info.dtype);
+  std::vector<std::byte> bytes(channels.size() * in * size);
+  for (size_t i = 0; i < channels.size();) {
+    size_t end = i + 1;  // of channels that follow each other
+    while (end < channels.size() && channels[end] == channels[end - 1] + 1) ++end;
+    model.source().read(info, (l.first_row + channels[i]) * l.in,
+                        std::span(bytes).subspan(i * in * size, (end - i) * in * size));
+    i = end;
+  }
+  std::vector<float> weights(channels.size() * in);
+  widen(info.dtype, bytes.data(), weights);
+  return weights;
+}
+
+// to [rows, all columns] from column `first` on = a - b.
+void put_difference(const Matrix& a, const Matrix& b, int64_t first, Matrix& to) {
+  for (int64_t r = 0; r < a.rows; ++r) {
+    for (int64_t c = 0; c < a.columns; ++c) to.row(r)[first + c] = a.row(r)[c] - b.row(r)[c];
+  }
+}
+
 }  // namespace
 
-LayerSystem::LayerSystem(LayerSolver& solver, const TextRows& rows, const Streams& inputs)
-    : text(rows),
-      x(inputs),
-      ridge(
-          inputs[solver.is(RefineMethod::kRegmean) ? kExperts : kMerged].first_rows(text.fit_rows),
-          std::span(text.weights).first(static_cast<size_t>(text.fit_rows)),
-          {solver.settings_.ridge, solver.is(RefineMethod::kRegmean) ? solver.settings_.alpha : 1,
-           &solver.models_.ranks},
-          solver.models_.prior.threads()) {
-  if (ridge.raised() > 0) {
+LayerSystem::LayerSystem(LayerSolver& solver, const TextRows& rows, const Streams& inputs,
+                         std::span<const RefinedLayer* const> layers)
+    : text(rows), x(inputs) {
+  const RefineSettings& settings = solver.settings_;
+  Threads& threads = solver.models_.prior.threads();
+  const bool based = std::ranges::all_of(
+      layers, [](const RefinedLayer* layer) { return layer->base.has_value(); });
+  const ChoiceTable table = choice_table(settings, text.held_rows() > 0, based);
+  choice = table.standard();
+  if (table.size() > 1) {
+    const ChoiceProbe probe = solver.probe(table, text, x, layers);
+    ChoiceRecord record = choose(table, text, x[kMerged], probe, solver.backend_, threads, fitted);
+    choice = record.choice;
+    record.layers = names_of(layers);
+    const bool routed = layers[0]->merged.expert >= 0;
+    if (!routed || choice != table.standard()) solver.result_.choices.push_back(std::move(record));
+  } else {
+    const bool regmean = solver.is(RefineMethod::kRegmean);
+    const double alpha = regmean ? settings.off_diagonal : 1;
+    fitted = fit_system(text, x[regmean ? kExperts : kMerged], choice.weighting,
+                        {.ridge = choice.ridge, .alpha = alpha, .ranks = &solver.models_.ranks},
+                        threads);
+  }
+  if (fitted.ridge->raised() > 0) {
     solver.result_.notes.push_back(fmt::format(
-        "rho was raised to {:.3g}: the activations do not span their space", ridge.rho()));
+        "rho was raised to {:.3g}: the activations do not span their space", fitted.ridge->rho()));
   }
 }
 
@@ -147,6 +212,81 @@ void LayerSolver::activate(const TextRows& text, Streams& gate, Streams* up) con
   for (const size_t stream : {kMerged, kPrior}) run(models_.prior, stream, 0, gate[stream].rows);
 }
 
+// x weights^T for weights [channels, in].
+Matrix LayerSolver::output_of(std::span<const float> weights, const Matrix& x) const {
+  const int64_t channels = static_cast<int64_t>(weights.size()) / x.columns;
+  const auto packed =
+      backend_.pack(DType::kF32, std::as_bytes(weights).data(), channels, x.columns);
+  Matrix y(x.rows, channels);
+  backend_.linear(*packed, {}, x.row(0), x.rows, y.row(0));
+  return y;
+}
+
+// What the candidates of a table are compared on, before any of `layers` is solved.
+ChoiceProbe LayerSolver::probe(const ChoiceTable& table, const TextRows& text, const Streams& x,
+                               std::span<const RefinedLayer* const> layers) const {
+  std::vector<std::vector<int64_t>> channels;
+  ChoiceProbe probe;
+  int64_t columns = 0;
+  for (const RefinedLayer* layer : layers) {
+    channels.push_back(probed_channels(layer->merged.out, layers.size()));
+    probe.channels.push_back(std::ssize(channels.back()));
+    columns += probe.channels.back();
+  }
+  probe.wanted = probe.target = Matrix(text.rows, columns);
+  const auto differs = [](double v) { return v != 1; };
+  if (std::ranges::any_of(table.alphas, differs)) probe.own = Matrix(text.rows, columns);
+  if (std::ranges::any_of(table.prior_scales, differs)) probe.moved = Matrix(text.rows, columns);
+  int64_t first = 0;
+  for (size_t l = 0; l < layers.size(); ++l) {
+    probe_layer(*layers[l], channels[l], text, x, first, probe);
+    first += probe.channels[l];
+  }
+  return probe;
+}
+
+// The columns of a layer in a probe, which begin at `first_column`.
+void LayerSolver::probe_layer(const RefinedLayer& l, std::span<const int64_t> channels,
+                              const TextRows& text, const Streams& x, int64_t first_column,
+                              ChoiceProbe& probe) const {
+  const auto count = std::ssize(channels);
+  const Matrix& merged = x[kMerged];
+  Matrix target(text.rows, count), own(probe.own.columns > 0 ? text.rows : 0, count);
+  for (size_t k = 0; k < models_.experts.size(); ++k) {
+    const auto weights = weight_rows(*models_.experts[k], l.experts[k], channels);
+    const auto packed =
+        backend_.pack(DType::kF32, std::as_bytes(std::span(weights)).data(), count, l.merged.in);
+    for (const Segment& s : text.segments) {
+      if (s.expert != k) continue;
+      const auto run = [&](const Matrix& from, Matrix& to) {
+        backend_.linear(*packed, {}, from.row(s.first_row), s.rows, to.row(s.first_row));
+      };
+      run(x[kExperts], target);
+      if (own.rows > 0) run(merged, own);
+    }
+  }
+  const Matrix prior = output_of(weight_rows(models_.prior, l.merged, channels), merged);
+  for (int64_t r = 0; r < text.rows; ++r)
+    std::copy_n(target.row(r), count, probe.target.row(r) + first_column);
+  put_difference(target, prior, first_column, probe.wanted);
+  if (own.rows > 0) put_difference(own, prior, first_column, probe.own);
+  if (probe.moved.columns == 0) return;
+  const Matrix base = output_of(weight_rows(*models_.base, *l.base, channels), merged);
+  put_difference(prior, base, first_column, probe.moved);
+}
+
+// The prior's weights [width, in] become those that the solution is pulled towards.
+void LayerSolver::pull_towards(const LayerSystem& system, const RefinedLayer& l, int64_t first,
+                               std::vector<float>& weights) const {
+  std::vector<int64_t> channels(weights.size() / static_cast<size_t>(l.merged.in));
+  std::iota(channels.begin(), channels.end(), first);
+  const std::vector<float> base = weight_rows(*models_.base, *l.base, channels);
+  for (size_t i = 0; i < weights.size(); ++i) {
+    const double from = base[i], change = static_cast<double>(weights[i]) - from;
+    weights[i] = static_cast<float>(from + system.choice.prior_scale * change);
+  }
+}
+
 // Output channels [first, first + width) of a layer: the new weights, and what all streams get.
 void LayerSolver::solve_panel(const LayerSystem& system, const RefinedLayer& l, int64_t first,
                               int64_t width, Streams& y) {
@@ -154,16 +294,20 @@ void LayerSolver::solve_panel(const LayerSystem& system, const RefinedLayer& l, 
   const std::span<std::byte> stored =
       refined_rows(l.merged.tensor, l.merged.first_row + first, width, in);
   const DType dtype = models_.prior.source().get(l.merged.tensor).dtype;
-  const auto before = backend_.pack(dtype, stored.data(), width, in);
-  Matrix residuals = residuals_of(system, l, first, *before, y[kExperts]);
+  auto before = backend_.pack(dtype, stored.data(), width, in);
   if (const Matrix& x = system.x[kPrior]; x.rows > 0)
     backend_.linear(*before, {}, x.row(0), x.rows, y[kPrior].row(0));
 
   std::vector<float> weights(static_cast<size_t>(width * in));
   widen(dtype, stored.data(), weights);
+  if (system.choice.prior_scale != 1) {
+    pull_towards(system, l, first, weights);
+    before = backend_.pack(DType::kF32, std::as_bytes(std::span(weights)).data(), width, in);
+  }
+  Matrix residuals = residuals_of(system, l, first, *before, y[kExperts]);
   const std::vector<double> more = diagonal_part(system, l, first, weights);
   const std::vector<double> change =
-      system.ridge.solve(residuals.first_rows(system.text.fit_rows), more);
+      system.fitted.ridge->solve(residuals.first_rows(system.text.fit_rows), more);
   residuals = {};
   for (size_t i = 0; i < weights.size(); ++i)
     weights[i] = static_cast<float>(static_cast<double>(weights[i]) + change[i]);
@@ -172,7 +316,7 @@ void LayerSolver::solve_panel(const LayerSystem& system, const RefinedLayer& l, 
   narrow(weights, dtype, stored.data());
   const auto after = backend_.pack(dtype, stored.data(), width, in);
   backend_.linear(*after, {}, system.x[kMerged].row(0), system.text.rows, y[kMerged].row(0));
-  add_biases(system.text, l, first, width, y);
+  add_biases(system, l, first, width, y);
   step_(static_cast<uint64_t>(width * in));
 }
 
@@ -207,8 +351,9 @@ Matrix LayerSolver::residuals_of(const LayerSystem& system, const RefinedLayer& 
                                  const PackedWeight& prior, Matrix& experts_y) {
   const Streams& x = system.x;
   const int64_t fit = system.text.fit_rows, width = prior.out;
-  const bool own =
-      is(RefineMethod::kRegmeanPp);  // asks the experts about the merged model's inputs
+  // A teacher's input is alpha X^e + (1 - alpha) X^m; the layer is linear, and so is its output.
+  const auto alpha = static_cast<float>(system.choice.alpha);
+  const bool own = alpha < 1;
   Matrix target(own ? fit : 0, width), residuals(fit, width);
   for (size_t k = 0; k < models_.experts.size(); ++k) {
     const StoredRows rows = expert_rows(l, k, first, width);
@@ -225,9 +370,15 @@ Matrix LayerSolver::residuals_of(const LayerSystem& system, const RefinedLayer& 
   const Matrix& seen = x[is(RefineMethod::kRegmean) ? kExperts : kMerged];
   backend_.linear(prior, {}, seen.row(0), fit, residuals.row(0));
   for_rows(fit, models_.prior.threads(), [&](int64_t row, int64_t end) {
-    const float* wanted = (own ? target : experts_y).row(row);
+    const float *theirs = experts_y.row(row), *wanted = own ? target.row(row) : theirs;
     float* left = residuals.row(row);
-    for (int64_t i = 0; i < (end - row) * width; ++i) left[i] = wanted[i] - left[i];
+    const int64_t n = (end - row) * width;
+    if (own && alpha > 0) {
+      for (int64_t i = 0; i < n; ++i)
+        left[i] = alpha * theirs[i] + (1 - alpha) * wanted[i] - left[i];
+    } else {
+      for (int64_t i = 0; i < n; ++i) left[i] = wanted[i] - left[i];
+    }
   });
   return residuals;
 }
@@ -235,7 +386,8 @@ Matrix LayerSolver::residuals_of(const LayerSystem& system, const RefinedLayer& 
 // RegMean: (1 - alpha) sum_k diag(G_k) (W_k - W_0)^T, [in, width].
 std::vector<double> LayerSolver::diagonal_part(const LayerSystem& system, const RefinedLayer& l,
                                                int64_t first, std::span<const float> prior) const {
-  if (!is(RefineMethod::kRegmean) || settings_.alpha == 1) return {};
+  const double alpha = settings_.off_diagonal;
+  if (!is(RefineMethod::kRegmean) || alpha == 1) return {};
   const int64_t in = l.merged.in, width = static_cast<int64_t>(prior.size()) / in;
   std::vector<double> part(prior.size());
   for (const Segment& s : system.text.segments) {
@@ -248,7 +400,7 @@ std::vector<double> LayerSolver::diagonal_part(const LayerSystem& system, const 
       for (int64_t j = 0; j < in; ++j) {
         const auto i = static_cast<size_t>(c * in + j);
         part[static_cast<size_t>(j * width + c)] +=
-            (1 - settings_.alpha) * squares[static_cast<size_t>(j)] *
+            (1 - alpha) * squares[static_cast<size_t>(j)] *
             (static_cast<double>(weights[i]) - static_cast<double>(prior[i]));
       }
     }
@@ -258,8 +410,9 @@ std::vector<double> LayerSolver::diagonal_part(const LayerSystem& system, const 
 
 // Biases of the experts and of the prior; the merged one is b_0 + the mean of what its weights do
 // not explain / (1 + ridge): the same least squares, for an input that is always one.
-void LayerSolver::add_biases(const TextRows& text, const RefinedLayer& l, int64_t first,
+void LayerSolver::add_biases(const LayerSystem& system, const RefinedLayer& l, int64_t first,
                              int64_t width, Streams& y) {
+  const TextRows& text = system.text;
   if (l.merged.bias.empty()) return;
   const auto at = [&](const Transformer& model, const LinearLayer& linear) {
     const auto all = model.source().read_floats(model.source().get(linear.bias));
@@ -275,7 +428,7 @@ void LayerSolver::add_biases(const TextRows& text, const RefinedLayer& l, int64_
   if (settings_.biases && is(RefineMethod::kRegression)) {
     const std::vector<double> left = mean_difference(text, y, before);
     for (size_t c = 0; c < after.size(); ++c)
-      after[c] = static_cast<float>(before[c] + left[c] / (1 + settings_.ridge));
+      after[c] = static_cast<float>(before[c] + left[c] / (1 + system.choice.ridge));
   }
   const DType dtype = models_.prior.source().get(l.merged.bias).dtype;
   const auto stored = refined_rows(l.merged.bias, l.merged.first_row + first, width, 1);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -18,19 +19,30 @@ namespace lewis {
 struct RefinedLayer {
   LinearLayer merged;
   std::vector<LinearLayer> experts;
+  std::optional<LinearLayer> base{};
 };
+
+// Both, or `up` alone where there is no gate.
+inline std::vector<const RefinedLayer*> gated_layers(const RefinedLayer* gate,
+                                                     const RefinedLayer& up) {
+  if (!gate) return {&up};
+  return {gate, &up};
+}
 
 constexpr int64_t kPanel = 1024;  // output channels that are solved together
 
 class LayerSolver;
 
-// The left side of the layers whose input is x [rows of the text, in]: of the whole text, or of
-// some of its rows (select_rows). Both must live as long.
+// The left side of `layers`, whose input is x [rows of the text, in]: of the whole text, or of
+// some of its rows (select_rows). Both must live as long. Chooses the numbers that the settings
+// leave open.
 struct LayerSystem {
-  LayerSystem(LayerSolver& solver, const TextRows& rows, const Streams& inputs);
+  LayerSystem(LayerSolver& solver, const TextRows& rows, const Streams& inputs,
+              std::span<const RefinedLayer* const> layers);
   const TextRows& text;
   const Streams& x;
-  RidgeSystem ridge;
+  LayerChoice choice;
+  FittedSystem fitted;
 };
 
 class LayerSolver {
@@ -81,6 +93,13 @@ class LayerSolver {
   };
 
   StoredRows expert_rows(const RefinedLayer& l, size_t expert, int64_t first, int64_t width) const;
+  ChoiceProbe probe(const ChoiceTable& table, const TextRows& text, const Streams& x,
+                    std::span<const RefinedLayer* const> layers) const;
+  void probe_layer(const RefinedLayer& l, std::span<const int64_t> channels, const TextRows& text,
+                   const Streams& x, int64_t first_column, ChoiceProbe& probe) const;
+  Matrix output_of(std::span<const float> weights, const Matrix& x) const;
+  void pull_towards(const LayerSystem& system, const RefinedLayer& l, int64_t first,
+                    std::vector<float>& weights) const;
   void activate(const TextRows& text, Streams& gate, Streams* up) const;
   void collect_rows(const std::string& tensor, int64_t first_row, int64_t rows, int64_t columns,
                     size_t owner);
@@ -89,7 +108,7 @@ class LayerSolver {
                       const PackedWeight& prior, Matrix& experts_y);
   std::vector<double> diagonal_part(const LayerSystem& system, const RefinedLayer& l, int64_t first,
                                     std::span<const float> prior) const;
-  void add_biases(const TextRows& text, const RefinedLayer& l, int64_t first, int64_t width,
+  void add_biases(const LayerSystem& system, const RefinedLayer& l, int64_t first, int64_t width,
                   Streams& y);
   std::vector<double> mean_difference(const TextRows& text, const Streams& y,
                                       std::span<const float> bias) const;

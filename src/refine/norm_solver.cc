@@ -37,7 +37,7 @@ void solve_norm(LayerSolver& solver, const Transformer& prior, const TextRows& t
   std::vector<float> weights = prior.source().read_floats(info);
   const std::vector<float> before = weights;
   const double one = norm.spec.plus_one ? 1 : 0;
-  scale_weights(text, x, settings.ridge, one, weights);
+  scale_weights(text, x, settings.ridge.value_or(kDefaultRidge), one, weights);
   const auto stored = solver.refined_rows(name, 0, norm.width, 1);
   narrow(weights, info.dtype, stored.data());
   widen(info.dtype, stored.data(), weights);

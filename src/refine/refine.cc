@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <future>
 #include <set>
 
@@ -22,7 +23,9 @@ void check_shapes(const RefineModels& models) {
         "which takes block after block, does not know such models",
         name);
   }
-  for (const Transformer* expert : models.experts) {
+  std::vector<const Transformer*> others = models.experts;
+  if (models.base) others.push_back(models.base);
+  for (const Transformer* expert : others) {
     const ModelSpec& other = expert->spec();
     const auto refuse = [&](std::string_view what) {
       throw input_error("{} and {} differ in {}: refine needs models of one shape",
@@ -96,6 +99,10 @@ uint64_t refined_bytes(const RefineModels& models, const RefineSettings& setting
   return bytes;
 }
 
+BlockResult without_tensors(const BlockResult& r) {
+  return {{}, r.error_solved, r.error_prior, r.kept_prior, r.choices, r.notes, r.seconds};
+}
+
 class Refinement {
  public:
   // `journal`: of the first process; null in the others.
@@ -119,14 +126,16 @@ class Refinement {
     std::future<void> written;  // the block before, while this one is solved
     for (int64_t l = first; l < steps; ++l) {
       tell(0);
+      const auto begin = std::chrono::steady_clock::now();
       const auto result = std::make_shared<BlockResult>(
           refine_block(models_, text_, options_.settings, l, now, next,
                        [&](uint64_t weights) { tell(weights); }));
+      const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+      result->seconds = took.count();
       check_agreement(*result, l);
       if (written.valid()) written.get();
       if (l < layers) std::swap(now, next);  // the head ends the streams
-      report.blocks.push_back(
-          {{}, result->error_solved, result->error_prior, result->kept_prior, result->notes});
+      report.blocks.push_back(without_tensors(*result));
       if (!journal_) continue;
       written = std::async(std::launch::async, [this, result, &now] {
         journal_->add(*result, models_.prior.source(), now);
@@ -231,7 +240,7 @@ RefineCost refine_cost(const RefineModels& models,
   const uint64_t streams = stream_bytes(models, text);
   RefineCost cost{static_cast<uint64_t>(text.rows), 0, block_memory(models, text, settings), 0};
   cost.peak_memory = cost.least_memory + (spill ? 0 : streams);
-  cost.disk = refined_bytes(models, settings) + (spill ? 2 : 1) * streams;
+  cost.disk = settings.passes * (refined_bytes(models, settings) + (spill ? 2 : 1) * streams);
   return cost;
 }
 

@@ -26,31 +26,60 @@ RidgeSystem::RidgeSystem(const FloatMatrix& x, std::span<const float> weights,
       size_(token_space_ ? x.rows : x.columns) {
   if (static_cast<int64_t>(weights.size()) != x.rows)
     throw failed_error("ridge: {} weights for {} tokens", weights.size(), x.rows);
-  factor(options);
+  if (options.keep) build(matrix_);
+  factor(options.ridge);
 }
 
-// The lower triangle of G, or of X X^T with scaled rows.
-void RidgeSystem::build(std::vector<double>& matrix) const {
-  matrix.assign(static_cast<size_t>(size_ * size_), 0.0);
-  const TileShare share{ranks_.rank(), ranks_.size()};
-  if (!token_space_) {
-    add_gram(x_, weights_, matrix, threads_, share);
-    ranks_.join(matrix);
+void RidgeSystem::factor_again(double ridge) {
+  if (matrix_.empty()) throw failed_error("ridge: the matrix was not kept");
+  raised_ = 0;
+  factor(ridge);
+}
+
+namespace {
+
+// The lower triangle of G, or of X X^T with scaled rows; all processes compute tiles of it.
+void build_matrix(const FloatMatrix& x, std::span<const float> weights, bool token_space,
+                  std::vector<double>& matrix, const Communicator& ranks, Threads& threads) {
+  const auto size = static_cast<size_t>(token_space ? x.rows : x.columns);
+  const TileShare share{ranks.rank(), ranks.size()};
+  matrix.assign(size * size, 0.0);
+  if (!token_space) {
+    add_gram(x, weights, matrix, threads, share);
+    ranks.join(matrix);
     return;
   }
-  outer_products(x_, matrix, threads_, share);
-  ranks_.join(matrix);
-  threads_.run(static_cast<size_t>(size_), [&](size_t i) {
-    double* row = matrix.data() + i * static_cast<size_t>(size_);
-    const double scale = std::sqrt(static_cast<double>(weights_[i]));
-    for (size_t j = 0; j <= i; ++j) row[j] *= scale * std::sqrt(static_cast<double>(weights_[j]));
+  outer_products(x, matrix, threads, share);
+  ranks.join(matrix);
+  threads.run(size, [&](size_t i) {
+    double* row = matrix.data() + i * size;
+    const double scale = std::sqrt(static_cast<double>(weights[i]));
+    for (size_t j = 0; j <= i; ++j) row[j] *= scale * std::sqrt(static_cast<double>(weights[j]));
   });
 }
 
-void RidgeSystem::factor(const RidgeOptions& options) {
+}  // namespace
+
+double gram_norm(const FloatMatrix& x, std::span<const float> weights, Threads& threads) {
+  std::vector<double> matrix;
+  build_matrix(x, weights, x.rows < x.columns, matrix, kOneProcess, threads);
+  const auto n = static_cast<size_t>(std::min(x.rows, x.columns));
+  double squares = 0;
+  for (size_t i = 0; i < n; ++i) {
+    for (size_t j = 0; j <= i; ++j)
+      squares += (i == j ? 1 : 2) * matrix[i * n + j] * matrix[i * n + j];
+  }
+  return std::sqrt(squares);
+}
+
+void RidgeSystem::build(std::vector<double>& matrix) const {
+  build_matrix(x_, weights_, token_space_, matrix, ranks_, threads_);
+}
+
+void RidgeSystem::factor(double ridge) {
   const auto n = static_cast<size_t>(size_);
-  for (double ridge = options.ridge;; ridge = std::max(10 * ridge, kLeastRidge), ++raised_) {
-    build(factor_);
+  for (;; ridge = std::max(10 * ridge, kLeastRidge), ++raised_) {
+    matrix_.empty() ? build(factor_) : factor_.assign(matrix_.begin(), matrix_.end());
     std::vector<double> diagonal(n);
     for (size_t i = 0; i < n; ++i) diagonal[i] = factor_[i * n + i];
     const double trace = std::accumulate(diagonal.begin(), diagonal.end(), 0.0);
@@ -75,9 +104,14 @@ void RidgeSystem::factor(const RidgeOptions& options) {
 
 std::vector<double> RidgeSystem::solve(const FloatMatrix& residuals,
                                        std::span<const double> more) const {
+  return solve_right_side(right_side(residuals, more));
+}
+
+std::vector<double> RidgeSystem::right_side(const FloatMatrix& residuals,
+                                            std::span<const double> more) const {
   if (residuals.rows != x_.rows || (token_space_ && !more.empty()))
     throw failed_error("ridge: the residuals do not fit the system");
-  return token_space_ ? solve_in_token_space(residuals) : solve_primal(residuals, more);
+  return token_space_ ? scaled_rows_of(residuals) : products_of(residuals, more);
 }
 
 namespace {
@@ -102,35 +136,41 @@ std::vector<double> transposed(std::span<const double> a, int64_t rows, int64_t 
 
 }  // namespace
 
-std::vector<double> RidgeSystem::solve_primal(const FloatMatrix& r,
-                                              std::span<const double> more) const {
-  std::vector<double> b(static_cast<size_t>(size_ * r.columns));  // [in, columns]
+// alpha X^T diag(w) R + more, [in, columns].
+std::vector<double> RidgeSystem::products_of(const FloatMatrix& r,
+                                             std::span<const double> more) const {
+  std::vector<double> b(static_cast<size_t>(size_ * r.columns));
   add_products(x_, r, weights_, b, threads_);
   if (alpha_ != 1) {
     for (double& v : b) v *= alpha_;
   }
   for (size_t i = 0; i < more.size(); ++i) b[i] += more[i];
-  cholesky_solve(factor_, size_, b, r.columns, threads_);
-  return transposed(b, size_, r.columns, threads_);
+  return b;
 }
 
-// D = Z^T X with (X X^T + rho I) Z = R, all rows scaled by sqrt(w).
-std::vector<double> RidgeSystem::solve_in_token_space(const FloatMatrix& r) const {
-  const int64_t n = size_, columns = r.columns;
-  std::vector<double> z(static_cast<size_t>(n * columns));
-  std::vector<float> scaled(z.size());
-  threads_.run(static_cast<size_t>(n), [&](size_t t) {
+// The rows of R times sqrt(w), [tokens, columns].
+std::vector<double> RidgeSystem::scaled_rows_of(const FloatMatrix& r) const {
+  std::vector<double> z(static_cast<size_t>(size_ * r.columns));
+  threads_.run(static_cast<size_t>(size_), [&](size_t t) {
     const double scale = std::sqrt(static_cast<double>(weights_[t]));
     const float* from = r.data + static_cast<int64_t>(t) * r.stride;
-    double* to = z.data() + static_cast<int64_t>(t) * columns;
-    for (int64_t c = 0; c < columns; ++c) to[c] = scale * static_cast<double>(from[c]);
+    double* to = z.data() + static_cast<int64_t>(t) * r.columns;
+    for (int64_t c = 0; c < r.columns; ++c) to[c] = scale * static_cast<double>(from[c]);
   });
-  cholesky_solve(factor_, n, z, columns, threads_);
+  return z;
+}
+
+// In token space D = Z^T X with (X X^T + rho I) Z = R, all rows scaled by sqrt(w).
+std::vector<double> RidgeSystem::solve_right_side(std::vector<double> b) const {
+  const int64_t n = size_, columns = static_cast<int64_t>(b.size()) / n;
+  cholesky_solve(factor_, n, b, columns, threads_);
+  if (!token_space_) return transposed(b, n, columns, threads_);
+  std::vector<float> scaled(b.size());
   threads_.run(static_cast<size_t>(n), [&](size_t t) {
     const double scale = std::sqrt(static_cast<double>(weights_[t]));
     for (int64_t c = 0; c < columns; ++c) {
       const auto i = static_cast<size_t>(static_cast<int64_t>(t) * columns + c);
-      scaled[i] = static_cast<float>(scale * z[i]);
+      scaled[i] = static_cast<float>(scale * b[i]);
     }
   });
   std::vector<double> d(static_cast<size_t>(columns * x_.columns));

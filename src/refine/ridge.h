@@ -15,6 +15,7 @@ namespace lewis {
 struct RidgeOptions {
   double ridge = 0.01;  // rho = ridge * mean of the Gram matrix's diagonal
   double alpha = 1;     // RegMean: off-diagonal entries of the Gram matrix are scaled by it
+  bool keep = false;  // the matrix as well, so that other ridges cost no more than a factorisation
   // Who computes the matrix; must live as long as the system.
   const Communicator* ranks = &kOneProcess;
 };
@@ -32,6 +33,14 @@ class RidgeSystem {
   // to the right side alpha X^T W R (RegMean's diagonal part); it must be empty in token space.
   std::vector<double> solve(const FloatMatrix& residuals, std::span<const double> more = {}) const;
 
+  // solve() in two steps, of which only the second depends on the ridge.
+  std::vector<double> right_side(const FloatMatrix& residuals,
+                                 std::span<const double> more = {}) const;
+  std::vector<double> solve_right_side(std::vector<double> right) const;
+  // Factors the matrix that was kept for another ridge: the same bits as of a new system.
+  void factor_again(double ridge);
+  void forget_matrix() { matrix_ = {}; }
+
   bool in_token_space() const { return token_space_; }
   double rho() const { return rho_; }
   // How often rho was raised tenfold because the factorisation failed.
@@ -41,9 +50,9 @@ class RidgeSystem {
 
  private:
   void build(std::vector<double>& matrix) const;
-  void factor(const RidgeOptions& options);
-  std::vector<double> solve_primal(const FloatMatrix& r, std::span<const double> more) const;
-  std::vector<double> solve_in_token_space(const FloatMatrix& r) const;
+  void factor(double ridge);
+  std::vector<double> products_of(const FloatMatrix& r, std::span<const double> more) const;
+  std::vector<double> scaled_rows_of(const FloatMatrix& r) const;
 
   FloatMatrix x_;
   std::span<const float> weights_;
@@ -52,10 +61,14 @@ class RidgeSystem {
   const Communicator& ranks_;
   bool token_space_;
   int64_t size_;                // of the system
-  std::vector<double> factor_;  // [size, size], lower triangle
+  std::vector<double> matrix_;  // [size, size], lower triangle: before alpha and rho, where kept
+  std::vector<double> factor_;  // likewise
   std::vector<double> diagonal_;
   double rho_ = 0;
   int raised_ = 0;
 };
+
+// || sum_t w_t x_t x_t^T ||_F.
+double gram_norm(const FloatMatrix& x, std::span<const float> weights, Threads& threads);
 
 }  // namespace lewis

@@ -112,9 +112,14 @@ std::vector<RoutedRows> RoutedExpertsSolver::run_prior(const Streams& x, const S
   return routed;
 }
 
-Streams RoutedExpertsSolver::inner_values(const LayerSystem& system, const ExpertLinears& expert) {
-  return solver_.solve_gated(system, expert.gate == kNoIndex ? nullptr : &linear(expert.gate),
-                             linear(expert.up));
+const RefinedLayer* RoutedExpertsSolver::gate_of(const ExpertLinears& expert) const {
+  return expert.gate == kNoIndex ? nullptr : &linear(expert.gate);
+}
+
+void RoutedExpertsSolver::solve_down(const ExpertLinears& expert, const TextRows& text,
+                                     const Streams& inner, Streams& y) {
+  const RefinedLayer* const layers[] = {&linear(expert.down)};
+  solver_.solve(LayerSystem(solver_, text, inner, layers), *layers[0], y);
 }
 
 void RoutedExpertsSolver::solve_expert(const ExpertLinears& expert, const RoutedRows& routed,
@@ -124,10 +129,12 @@ void RoutedExpertsSolver::solve_expert(const ExpertLinears& expert, const Routed
   {
     Streams its = {gather(x[kExperts], routed.rows), gather(x[kMerged], routed.rows), {}};
     for (const size_t s : {kExperts, kMerged}) scale_rows(routed.in_weights, its[s]);
-    inner = inner_values(LayerSystem(solver_, text, its), expert);
+    const RefinedLayer* gate = gate_of(expert);
+    const RefinedLayer& up = linear(expert.up);
+    inner = solver_.solve_gated(LayerSystem(solver_, text, its, gated_layers(gate, up)), gate, up);
   }
   Streams y = like(inner, x[kMerged].columns);
-  solver_.solve(LayerSystem(solver_, text, inner), linear(expert.down), y);
+  solve_down(expert, text, inner, y);
   scatter(y[kMerged], routed, merged);
 }
 
@@ -135,12 +142,16 @@ void RoutedExpertsSolver::solve_expert(const ExpertLinears& expert, const Routed
 void RoutedExpertsSolver::add_shared_expert(const Streams& x, Matrix& merged) {
   Streams inner, switches = streams_.make(1);
   {
-    const LayerSystem system(solver_, text_, x);
-    inner = inner_values(system, step_.shared);
+    const RefinedLayer* gate = gate_of(step_.shared);
+    const RefinedLayer& up = linear(step_.shared.up);
+    auto layers = gated_layers(gate, up);
+    layers.push_back(&linear(step_.shared_switch));
+    const LayerSystem system(solver_, text_, x, layers);
+    inner = solver_.solve_gated(system, gate, up);
     solver_.solve(system, linear(step_.shared_switch), switches);
   }
   Streams y = streams_.make(merged.columns);
-  solver_.solve(LayerSystem(solver_, text_, inner), linear(step_.shared.down), y);
+  solve_down(step_.shared, text_, inner, y);
   for (int64_t r = 0; r < merged.rows; ++r) {
     const float open = 1.0f / (1.0f + std::exp(-switches[kMerged].row(r)[0]));
     for (int64_t c = 0; c < merged.columns; ++c) merged.row(r)[c] += open * y[kMerged].row(r)[c];

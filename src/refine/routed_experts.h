@@ -42,7 +42,9 @@ class RoutedExpertsSolver {
   void solve_expert(const ExpertLinears& expert, const RoutedRows& routed, const Streams& x,
                     Matrix& merged);
   void add_shared_expert(const Streams& x, Matrix& merged);
-  Streams inner_values(const LayerSystem& system, const ExpertLinears& expert);
+  const RefinedLayer* gate_of(const ExpertLinears& expert) const;
+  void solve_down(const ExpertLinears& expert, const TextRows& text, const Streams& inner,
+                  Streams& y);
 
   const RefineModels& models_;
   const TextRows& text_;

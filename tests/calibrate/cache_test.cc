@@ -69,7 +69,8 @@ TEST(Cache, EveryPartOfTheKeyCounts) {
                                        [](auto& k) { k.sequences_hash = "x"; },
                                        [](auto& k) { k.max_tokens = 99; },
                                        [](auto& k) { k.protocol = Protocol::kReference; },
-                                       [](auto& k) { k.skip_first_token = true; },
+                                       [](auto& k) { k.skip_first = 1; },
+                                       [](auto& k) { k.skip_first = 2; },
                                        [](auto& k) { k.compute = ComputeType::kBF16; }};
   std::set<std::filesystem::path> files = {cache_file("cache", example_key())};
   for (const Change& change : changes) {

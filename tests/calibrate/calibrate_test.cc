@@ -160,7 +160,7 @@ TEST(Calibrate, EveryTokenIsCountedAtEveryExpertThatItGoesTo) {
   const TestModel model(family("qwen2_moe"));
   const Sequences sequences = llama_sequences();
   CalibrateOptions skip, apart;
-  skip.skip_first_token = true;
+  skip.skip_first = 1;
   apart.rows_per_group = 96;
   const auto total = [](const Statistics& s, const std::string& module) {
     const auto& tokens = s.experts.at(module).tokens;
@@ -373,22 +373,28 @@ TEST(Calibrate, LittleMemoryMeansMorePassesAndTheSameBits) {
   EXPECT_THROW(calibrate(model.transformer, sequences, options), Error);
 }
 
-// A causal model: leaving out the first of three tokens is the sum over all less the first alone.
-TEST(Calibrate, SkipsTheFirstTokenOfEachSequence) {
+// A causal model: leaving out the first tokens is the sum over all less that over the first alone.
+TEST(Calibrate, SkipsTheFirstTokensOfEachSequence) {
   const TestModel model(kLlama);
-  const Sequences whole = {{5, 9, 17}, {30, 2, 8, 1}}, first = {{5}, {30}};
-  CalibrateOptions skip;
-  skip.skip_first_token = true;
+  const Sequences whole = {{5, 9, 17, 3}, {30, 2, 8, 1, 7}};
   const Statistics all = calibrate(model.transformer, whole, {});
-  const Statistics heads = calibrate(model.transformer, first, {});
-  const Statistics rest = calibrate(model.transformer, whole, skip);
-  EXPECT_EQ(all.tokens, 7u);
-  EXPECT_EQ(rest.tokens, 5u);
-  for (const auto& [module, sums] : rest.sum_squares) {
-    for (size_t j = 0; j < sums.size(); ++j) {
-      const double expected = all.sum_squares.at(module)[j] - heads.sum_squares.at(module)[j];
-      EXPECT_NEAR(sums[j], expected, 1e-6 * all.sum_squares.at(module)[j]) << module;
+  for (const size_t count : {1u, 2u, 3u}) {
+    Sequences first = whole;
+    for (auto& ids : first) ids.resize(count);
+    CalibrateOptions skip;
+    skip.skip_first = count;
+    const Statistics heads = calibrate(model.transformer, first, {});
+    const Statistics rest = calibrate(model.transformer, whole, skip);
+    EXPECT_EQ(rest.tokens, 9 - 2 * count);
+    for (const auto& [module, sums] : rest.sum_squares) {
+      for (size_t j = 0; j < sums.size(); ++j) {
+        const double expected = all.sum_squares.at(module)[j] - heads.sum_squares.at(module)[j];
+        EXPECT_NEAR(sums[j], expected, 1e-6 * all.sum_squares.at(module)[j]) << module;
+      }
     }
+    skip.skip_first = 4;
+    EXPECT_THROW(calibrate(model.transformer, whole, skip), Error)
+        << "nothing of the first is left";
   }
 }
 
@@ -452,7 +458,7 @@ TEST(Calibrate, RefusesWhatCannotBeRun) {
   EXPECT_THROW(calibrate(t, foreign, {}), Error);
   EXPECT_THROW(calibrate(t, long_one, {}), Error);
   CalibrateOptions skip, sparse;
-  skip.skip_first_token = true;
+  skip.skip_first = 1;
   EXPECT_THROW(calibrate(t, alone, skip), Error);
   skip.protocol = Protocol::kReference;
   EXPECT_THROW(calibrate(t, llama_sequences(), skip), Error);

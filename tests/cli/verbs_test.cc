@@ -1,4 +1,5 @@
 // The verbs as their user runs them, on the demo's models.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <sstream>
@@ -169,6 +170,58 @@ TEST_F(Verbs, RefinesAMerge) {
     EXPECT_EQ(loss(1, task), loss(2, task));
   }
   EXPECT_LT(loss(1, "loss_math_test"), 0.95 * loss(0, "loss_math_test"));
+}
+
+// `passes: 2` is the refinement of the merge that the first pass makes: the same bytes as of a
+// recipe that begins with that model.
+TEST_F(Verbs, ASecondPassRefinesTheFirst) {
+  const std::string head =
+      "base_model: demo/models/base\ndtype: bfloat16\nlewis:\n  calibration:\n"
+      "  - {model: demo/models/math, data: demo/data/math_train.jsonl, format: gsm8k}\n"
+      "  - {model: demo/models/code, data: demo/data/code_train.jsonl, format: mbpp}\n"
+      "  refine: {samples: 6, held_out: 0.3, ridge: auto, alpha: auto, passes: ";
+  const auto models = [](const std::string& first, const char* weight) {
+    std::string text = "models:\n";
+    if (!first.empty()) text += "- {model: " + first + ", parameters: {weight: 1}}\n";
+    for (const char* name : {"math", "code"})
+      text +=
+          fmt::format("- {{model: demo/models/{}, parameters: {{weight: {}}}}}\n", name, weight);
+    return text;
+  };
+  const std::string one = (dir_.path / "one").string(), again = (dir_.path / "again").string();
+  const auto merge = [&](const std::string& text, const std::string& to) {
+    const std::string recipe = (dir_.path / "r.yml").string();
+    std::ofstream(recipe) << text;
+    const lewis::Run run = lewis("merge " + recipe + " " + to + " --report");
+    EXPECT_EQ(run.code, 0) << run.err;
+    return run.err;
+  };
+  const std::string sum = "merge_method: task_arithmetic\n" + models("", "0.7") + head;
+  merge(sum + "1}\n", one);
+  merge("merge_method: linear\n" + models(one, "0") + head + "1}\n", again);
+  const std::string said = merge(sum + "2}\n", out());
+  EXPECT_NE(said.find("pass 2: refined "), std::string::npos) << said;
+  EXPECT_NE(said.find("numbers were chosen for 32 groups of layers"), std::string::npos) << said;
+  EXPECT_EQ(file_text(out() + "/model.safetensors"), file_text(again + "/model.safetensors"));
+  EXPECT_NE(file_text(out() + "/model.safetensors"), file_text(one + "/model.safetensors"));
+  EXPECT_FALSE(std::filesystem::exists(out() + ".refined.partial"));
+
+  // The record and the page show the refined merge.
+  const Json passes = read_json(out() + "/lewis_run.json").at("refinement");
+  ASSERT_EQ(passes.size(), 2u);
+  for (const Json& pass : passes) {
+    ASSERT_EQ(pass["blocks"].size(), 8u);
+    for (const Json& block : pass["blocks"]) {
+      EXPECT_EQ(block["choices"].size(), 4u);
+      EXPECT_GT(block["seconds"], 0);
+      EXPECT_EQ(block["kept_prior"], block["error_prior"] < block["error_solved"]);
+    }
+  }
+  const std::string page = file_text(out() + "/report.html");
+  for (const char* part : {"Output error before and after refinement", "Refinement, pass 1",
+                           "Refinement, pass 2", "held-out text", "chosen", "pass 2"})
+    EXPECT_NE(page.find(part), std::string::npos) << part;
+  EXPECT_EQ(page.find("of the merge before"), std::string::npos);
 }
 
 // What refinement takes and does is said before it is done, and where it is left out.

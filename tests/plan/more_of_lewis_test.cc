@@ -108,6 +108,23 @@ TEST(TaskVector, IsThePlainFormula) {
   }
 }
 
+// lewis.normalise comes before the allocation: densities are those of the ranks, by min_max.
+TEST(Allocation, GoesByWhatNormaliseMakes) {
+  Pair pair(3);
+  const std::string lewis = "importance: task_vector, gamma: 0.2, epsilon: 0.6";
+  const ModelPlan plain = pair.plan(lewis), ranked = pair.plan(lewis + ", normalise: rank");
+  EXPECT_EQ(ranked.importance, plain.importance) << "shown as it is";
+  std::vector<std::pair<double, std::string>> order;
+  for (const auto& [module, v] : plain.importance) order.emplace_back(v, module);
+  std::ranges::sort(order);
+  for (size_t i = 0; i < order.size(); ++i) {
+    const double place = static_cast<double>(i) / static_cast<double>(order.size() - 1);
+    EXPECT_NEAR(ranked.density.at(order[i].second), 0.2 + 0.4 * place, 1e-4);
+  }
+  EXPECT_NE(ranked.density, plain.density);
+  EXPECT_NE(pair.plan(lewis + ", normalise: log").density, plain.density);
+}
+
 // Neither the unit of activations nor the order of channels matters.
 TEST(TaskVector, ScaleAndOrderOfChannelsDoNotMatter) {
   Pair pair(2), scaled(2), turned(2);

@@ -43,6 +43,28 @@ TEST(RefineRecipe, IsReadAndPrintedBack) {
   EXPECT_FALSE(parse(kHead).lewis->refine);
 }
 
+// Numbers of regression: given, or left to the held-out text.
+TEST(RefineRecipe, NumbersMayBeLeftOpen) {
+  const Recipe open = parse(
+      kHead +
+      "  refine: {alpha: auto, ridge: auto, weighting: auto, prior_scale: auto, passes: 2}\n");
+  EXPECT_FALSE(open.lewis->refine->alpha);
+  EXPECT_FALSE(open.lewis->refine->ridge);
+  EXPECT_FALSE(open.lewis->refine->weighting);
+  EXPECT_FALSE(open.lewis->refine->prior_scale);
+  EXPECT_EQ(open.lewis->refine->passes, 2u);
+  EXPECT_EQ(parse(to_yaml(open, false)).lewis->refine, open.lewis->refine);
+  const Recipe given =
+      parse(kHead + "  refine: {alpha: 0.5, ridge: 2, weighting: norm, prior_scale: 1.25}\n");
+  EXPECT_EQ(given.lewis->refine->alpha, 0.5);
+  EXPECT_EQ(given.lewis->refine->weighting, RefineWeighting::kNorm);
+  EXPECT_EQ(given.lewis->refine->prior_scale, 1.25);
+  EXPECT_EQ(parse(to_yaml(given, false)).lewis->refine, given.lewis->refine);
+  const Recipe standard = parse(
+      kHead + "  refine: {alpha: 1, ridge: 0.01, weighting: tokens, prior_scale: 1, passes: 1}\n");
+  EXPECT_EQ(standard.lewis->refine, RefineSettings());
+}
+
 TEST(RefineRecipe, RefusesWhatMakesNoSense) {
   expect_refused(kHead + "  refine: {methd: regression}\n", "r.yml:9: unknown key 'methd'");
   expect_refused(kHead + "  refine: regression\n", "r.yml:9: lewis.refine must be a map");
@@ -50,7 +72,18 @@ TEST(RefineRecipe, RefusesWhatMakesNoSense) {
   expect_refused(kHead + "  refine: {prior: guide}\n", "did you mean 'guided'");
   expect_refused(kHead + "  refine: {ridge: -1}\n", "ridge -1 is below 0");
   expect_refused(kHead + "  refine: {ridge: much}\n", "ridge must be a number");
-  expect_refused(kHead + "  refine: {alpha: 0.5}\n", "alpha belongs to the method regmean");
+  expect_refused(kHead + "  refine: {method: regmean_pp, alpha: 0.5}\n",
+                 "alpha belongs to the methods regression and regmean");
+  expect_refused(kHead + "  refine: {method: regmean, ridge: auto}\n",
+                 "ridge: auto belongs to the method regression");
+  expect_refused(kHead + "  refine: {method: regmean, alpha: auto}\n", "alpha must be a number");
+  expect_refused(kHead + "  refine: {method: regmean, weighting: norm}\n",
+                 "weighting belongs to the method regression");
+  expect_refused(kHead + "  refine: {alpha: 1.5}\n", "alpha 1.5 is outside [0, 1]");
+  expect_refused(kHead + "  refine: {prior_scale: -1}\n", "prior_scale -1 is below 0");
+  expect_refused(kHead + "  refine: {weighting: norms}\n", "did you mean 'norm'");
+  expect_refused(kHead + "  refine: {passes: 0}\n", "passes");
+  expect_refused(kHead + "  refine: {passes: 9}\n", "passes 9 is above 8");
   expect_refused(kHead + "  refine: {held_out: 1}\n", "leaves nothing to fit to");
   expect_refused(kHead + "  refine: {held_out: 2}\n", "held_out 2 is outside [0, 1]");
   expect_refused(kHead + "  refine: {samples: 1.5}\n", "samples must be a whole number");

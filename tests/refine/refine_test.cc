@@ -79,6 +79,12 @@ struct Case {
     options.plan = "plan";
   }
 
+  // From now on the prior is known to be a base and a task vector of about this share of it.
+  void give_base(const fs::path& family, float noise) {
+    base_source = noisy(family, spec, noise, 4);
+    base = std::make_unique<Transformer>(base_source, spec, *backend, threads);
+  }
+
   // So many that a routed expert sees about 140 tokens: some are solved, some are not.
   int64_t text_copies() const {
     const ExpertsSpec& e = spec.experts;
@@ -86,7 +92,7 @@ struct Case {
   }
 
   std::map<std::string, std::vector<std::byte>> run() {
-    const RefineModels all{*models[0], {models[1].get(), models[2].get()}};
+    const RefineModels all{*models[0], {models[1].get(), models[2].get()}, base.get()};
     refined = open_refined(refine(all, texts, options, report = {}), "refined");
     std::map<std::string, std::vector<std::byte>> tensors;
     for (const TensorInfo& t : refined->tensors()) {
@@ -112,6 +118,8 @@ struct Case {
   std::vector<MemorySource> sources;  // prior, experts
   std::unique_ptr<Backend> backend;
   std::vector<std::unique_ptr<Transformer>> models;
+  MemorySource base_source;
+  std::unique_ptr<Transformer> base;  // null: unknown
   std::vector<std::vector<TokenSequence>> texts{2};
   RefineOptions options;
   RefineReport report;
@@ -291,8 +299,52 @@ size_t fitted_rows(const Case& c, const LinearLayer& l, const std::vector<Activa
 // and wanted_k = X^m^T w X^t, [in, in] each.
 struct Gram {
   std::vector<std::vector<double>> seen, wanted;  // empty where no token of a text comes here
-  double trace = 0;                               // of the sum of `seen`
+  double trace() const {                          // of the sum of `seen`
+    double trace = 0;
+    for (const std::vector<double>& sums : seen) {
+      const auto in = static_cast<size_t>(std::lround(std::sqrt(sums.size())));
+      for (size_t j = 0; j < in; ++j) trace += sums[j * in + j];
+    }
+    return trace;
+  }
 };
+
+// What was chosen for a layer, or what the settings say.
+LayerChoice choice_of(const Case& c, const LinearLayer& l) {
+  const auto block = static_cast<size_t>(tensor_layer(l.tensor).value_or(c.spec.layers));
+  const std::string own = l.name.substr(l.name.rfind('.') + 1);
+  for (const ChoiceRecord& record : c.report.blocks.at(block).choices) {
+    const size_t of = record.layers.find(" of expert ");
+    const bool same = l.expert < 0 ? of == std::string::npos
+                                   : record.layers.ends_with(fmt::format("expert {}", l.expert));
+    const std::string names = ", " + record.layers.substr(0, of) + ",";
+    if (same && names.find(", " + own + ",") != std::string::npos) return record.choice;
+  }
+  return choice_table(c.options.settings, false, c.base != nullptr).standard();
+}
+
+// The sums as they count by a choice: `wanted` of the teacher's inputs, of each text its factor.
+Gram chosen(Gram gram, const LayerChoice& choice) {
+  double sum = 0, texts = 0;
+  std::vector<double> factors;
+  for (const std::vector<double>& sums : gram.seen) {
+    double squares = 0;
+    for (const double v : sums) squares += v * v;
+    factors.push_back(squares > 0 ? 1 / std::sqrt(squares) : 0);
+    sum += factors.back();
+    texts += squares > 0;
+  }
+  for (size_t k = 0; k < gram.seen.size(); ++k) {
+    const bool norm = choice.weighting == RefineWeighting::kNorm;
+    const double factor = norm ? factors[k] * texts / sum : 1;
+    for (size_t i = 0; i < gram.seen[k].size(); ++i) {
+      double &seen = gram.seen[k][i], &wanted = gram.wanted[k][i];
+      wanted = factor * (choice.alpha * wanted + (1 - choice.alpha) * seen);
+      seen *= factor;
+    }
+  }
+  return gram;
+}
 
 // sum_t w_t a_t^T b_t, [in, in].
 std::vector<double> weighted_gram(const std::vector<double>& a, const std::vector<double>& b,
@@ -336,7 +388,6 @@ Gram gram_of(const Case& c, const LinearLayer& l, const std::vector<Activations>
     }
     gram.seen[k] = weighted_gram(x, x, weights, in);
     gram.wanted[k] = weighted_gram(x, xe, weights, in);
-    for (size_t j = 0; j < in; ++j) gram.trace += gram.seen[k][j * in + j];
   }
   return gram;
 }
@@ -352,8 +403,15 @@ class Equations {
     auto found = grams_.find(place);
     if (found == grams_.end())
       found = grams_.emplace(place, gram_of(c_, l, f_.merged, f_.expert)).first;
-    const Gram& gram = found->second;
-    const auto w = rows_of(f_.whole, l), w0 = rows_of(c_.sources[0], l);
+    const LayerChoice choice = choice_of(c_, l);
+    const Gram gram = chosen(found->second, choice);
+    const auto w = rows_of(f_.whole, l);
+    auto w0 = rows_of(c_.sources[0], l);
+    if (c_.base) {
+      const auto from = rows_of(c_.base_source, l);
+      for (size_t i = 0; i < w0.size(); ++i)
+        w0[i] = from[i] + static_cast<float>(choice.prior_scale) * (w0[i] - from[i]);
+    }
     const auto in = static_cast<size_t>(l.in);
     std::vector<double> left(w.size()), right(w.size());
     for (size_t k = 0; k < 2; ++k) {
@@ -366,7 +424,7 @@ class Equations {
         right[i] += wanted[i];
       }
     }
-    const double rho = c_.options.settings.ridge * gram.trace / static_cast<double>(in);
+    const double rho = choice.ridge * gram.trace() / static_cast<double>(in);
     double error = 0, size = 0;
     for (size_t i = 0; i < left.size(); ++i) {
       error = std::max(error, std::abs(left[i] + rho * (static_cast<double>(w[i]) - w0[i])));
@@ -504,7 +562,8 @@ double norm_error(const Case& c, const std::string& name, int64_t layer, const N
     EXPECT_GT(squares[j], 0) << name;
     const double factor = (w1[j] + one) / (w0[j] + one);
     error =
-        std::max(error, std::abs(left[j] / squares[j] + c.options.settings.ridge * (factor - 1)));
+        std::max(error, std::abs(left[j] / squares[j] +
+                                 c.options.settings.ridge.value_or(kDefaultRidge) * (factor - 1)));
   }
   return error;
 }
@@ -577,6 +636,62 @@ TEST_P(RefineFamilies, SolvesTheNormalEquations) {
       }
     }
     EXPECT_EQ(solved > 0, std::ranges::any_of(c.spec.layer, &LayerSpec::routed));
+  }
+}
+
+// Numbers that held-out text chooses, layer by layer: what was chosen is solved, in every family.
+// The equations are those of the texts that are fitted to.
+TEST_P(RefineFamilies, SolvesTheNormalEquationsOfWhatWasChosen) {
+  if (shares_keys(GetParam())) return;
+  Case c(GetParam());
+  c.give_base(GetParam(), 0.3f);
+  RefineSettings& settings = c.options.settings;
+  settings.held_out = 0.34;
+  settings.alpha = settings.ridge = settings.prior_scale = std::nullopt;
+  settings.weighting = std::nullopt;
+  c.run();
+  for (auto& text : c.texts)
+    text.resize(text.size() -
+                static_cast<size_t>(std::lround(0.34 * static_cast<double>(text.size()))));
+  const Finished f(c);
+  Equations equations(c, f);
+  size_t others = 0;  // layers for which something else than the default was chosen
+  for (int64_t layer = 0; layer < c.spec.layers; ++layer) {
+    const BlockResult& block = c.report.blocks[static_cast<size_t>(layer)];
+    for (const ChoiceRecord& record : block.choices) {
+      EXPECT_LE(record.error, record.error_default) << record.layers;
+      others += record.choice != LayerChoice();
+    }
+    for (const LinearLayer& l : linear_layers(f.model.spec(), layer)) {
+      if (block.kept_prior || stays(c, l, f.merged)) continue;
+      if (l.expert >= 0 && c.spec.experts.beside_mlp) continue;  // as above
+      EXPECT_LT(equations.error(l), tolerance(c)) << l.name;
+    }
+  }
+  EXPECT_GT(others, 0u);
+}
+
+// Numbers that are given: the equations with those, and the same bytes whether something is held
+// out to choose the others or not.
+TEST(Refine, SolvesWithTheNumbersThatAreGiven) {
+  for (const char* name : {"llama", "qwen2", "qwen2_moe"}) {
+    Case c(family(name));
+    c.give_base(family(name), 0.3f);
+    c.options.settings.alpha = 0.4;
+    c.options.settings.ridge = 0.2;
+    c.options.settings.prior_scale = 1.5;
+    c.options.settings.weighting = RefineWeighting::kNorm;
+    c.run();
+    const Finished f(c);
+    Equations equations(c, f);
+    for (const BlockResult& block : c.report.blocks) EXPECT_TRUE(block.choices.empty());
+    for (int64_t layer = 0; layer < c.spec.layers; ++layer) {
+      for (const LinearLayer& l : linear_layers(f.model.spec(), layer)) {
+        if (!stays(c, l, f.merged)) {
+          EXPECT_LT(equations.error(l), tolerance(c)) << l.name;
+        }
+      }
+    }
   }
 }
 

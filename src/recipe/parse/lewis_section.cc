@@ -6,11 +6,11 @@ namespace lewis {
 using Kind = YamlNode::Kind;
 
 LewisSection RecipeReader::lewis_of(const YamlNode& node, const Recipe& r) const {
-  check_keys(
-      node,
-      {"calibration", "protocol", "importance", "allocation", "gamma", "epsilon", "budget", "kappa",
-       "scope", "uncovered", "trim", "coefficient", "aim", "refine", "seed", "skip_first_token"},
-      "lewis");
+  check_keys(node,
+             {"calibration", "protocol", "importance", "allocation", "gamma", "epsilon", "budget",
+              "kappa", "scope", "uncovered", "trim", "coefficient", "aim", "refine", "seed",
+              "skip_first_token", "skip_first", "normalise"},
+             "lewis");
   LewisSection s;
   if (const YamlNode* n = given(node, "calibration")) s.calibration = calibration_list(*n, r);
   if (const YamlNode* n = given(node, "protocol"))
@@ -20,9 +20,7 @@ LewisSection RecipeReader::lewis_of(const YamlNode& node, const Recipe& r) const
   if (const YamlNode* n = given(node, "allocation"))
     s.allocation = choice<Allocation>(*n, "lewis.allocation");
   read_densities(node, s);
-  if (const YamlNode* n = given(node, "skip_first_token"))
-    s.skip_first_token = flag(*n, "skip_first_token");
-  check_skip_first_token(node, s);
+  read_skipped(node, s);
   if (const YamlNode* n = given(node, "seed")) s.seed = count(*n, "seed");
   read_extras(node, s);
   if (const auto n = section(node, "refine")) s.refine = refine_of(*n, s, r);
@@ -48,13 +46,20 @@ void RecipeReader::read_densities(const YamlNode& node, LewisSection& s) const {
   }
 }
 
-void RecipeReader::check_skip_first_token(const YamlNode& node, const LewisSection& s) const {
-  if (!s.skip_first_token) return;
+// "skip_first: N" or, for the first token alone, "skip_first_token: true".
+void RecipeReader::read_skipped(const YamlNode& node, LewisSection& s) const {
+  const YamlNode *one = given(node, "skip_first_token"), *some = given(node, "skip_first");
+  if (one && some) fail(some->line, "skip_first and skip_first_token say the same: give one");
+  const YamlNode* given_node = one ? one : some;
+  const std::string_view key = one ? "skip_first_token" : "skip_first";
+  if (one) s.skip_first = flag(*one, key) ? 1 : 0;
+  if (some) s.skip_first = count(*some, key);
+  if (s.skip_first == 0) return;
   if (s.protocol == Protocol::kReference)
-    fail(node.find("skip_first_token")->line, "skip_first_token belongs to the protocol clean");
+    fail(given_node->line, fmt::format("{} belongs to the protocol clean", key));
   for (const CalibrationEntry& e : s.calibration) {
     if (e.has_statistics())
-      fail(e.line, "skip_first_token changes how a model is run, statistics are there already");
+      fail(e.line, fmt::format("{} changes how a model is run, statistics are there already", key));
   }
 }
 
@@ -66,6 +71,13 @@ void RecipeReader::read_extras(const YamlNode& node, LewisSection& s) const {
     if (n->kind != Kind::kList || n->items.empty())
       fail(n->line, "scope must be a list of parts of names, as [mlp, self_attn.q_proj]");
     for (const YamlNode& item : n->items) s.scope.push_back(text(item, "scope"));
+  }
+  if (const YamlNode* n = given(node, "normalise")) {
+    s.normalise = choice<Normalise>(*n, "lewis.normalise");
+    if (s.normalise != Normalise::kMinMax && s.allocation == Allocation::kThreshold)
+      fail(n->line,
+           "normalise belongs to the allocations min_max and budget: threshold looks at no "
+           "importance");
   }
   if (const YamlNode* n = given(node, "trim")) s.trim = choice<Trim>(*n, "lewis.trim");
   if (const YamlNode* n = given(node, "coefficient")) s.coefficient = coefficient_of(*n);

@@ -97,7 +97,7 @@ class RecipeReader : private RecipeKeys {
   LewisSection lewis_of(const YamlNode& node, const Recipe& r) const;
   void read_densities(const YamlNode& node, LewisSection& s) const;
   void read_extras(const YamlNode& node, LewisSection& s) const;
-  void check_skip_first_token(const YamlNode& node, const LewisSection& s) const;
+  void read_skipped(const YamlNode& node, LewisSection& s) const;
   CoefficientSettings coefficient_of(const YamlNode& node) const;
 
   // calibration.cc
@@ -108,6 +108,7 @@ class RecipeReader : private RecipeKeys {
 
   // refine_section.cc
   RefineSettings refine_of(const YamlNode& node, const LewisSection& lewis, const Recipe& r) const;
+  void read_chosen(const YamlNode& node, RefineSettings& s) const;
   void check_refine(const YamlNode& node, const LewisSection& lewis, const Recipe& r) const;
 
   Path file_;

@@ -1,0 +1,17 @@
+// What refinement did, block by block, for the report.
+#pragma once
+
+#include <vector>
+
+#include "refine/refine.h"
+#include "report/report.h"
+
+namespace lewis {
+
+// The error of each block's output, as merged and as refined, one map per pass. Without layers
+// where nothing was refined or nothing held out.
+HeatMaps refinement_measure(const std::vector<RefineReport>& passes);
+// One table per pass: both errors, what the held-out text decided, what was chosen, and the time.
+std::vector<NumberTable> refinement_tables(const std::vector<RefineReport>& passes);
+
+}  // namespace lewis
