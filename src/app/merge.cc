@@ -453,8 +453,8 @@ MergeResult merge(const MergeJob& job, const RunContext& context) {
   return result;
 }
 
-RefineReport refine_together(const MergeJob& job, const Communicator& ranks,
-                             const RunContext& context) {
+Refinement refine_together(const MergeJob& job, const Communicator& ranks,
+                           const RunContext& context) {
   RunResources run(context);
   const auto prepare = [&]() -> std::optional<Guidance> {
     const CheckedRecipe wanted = checked(job, run);
@@ -479,8 +479,7 @@ RefineReport refine_together(const MergeJob& job, const Communicator& ranks,
   const std::filesystem::path scratch = beside(job.out, kRefinedPartial);
   return run_refinement(guidance->recipe,
                         {scratch, true, job.seed, job.guidance.max_memory, &ranks}, run.threads,
-                        run.progress, run.note)
-      .report;
+                        run.progress, run.note);
 }
 
 MergeForecast forecast(const MergeJob& job, const RunContext& context) {

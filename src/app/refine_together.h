@@ -3,17 +3,17 @@
 
 #include <lewis/lewis.h>
 
+#include "app/refinement.h"
 #include "refine/communicator.h"
-#include "refine/refine.h"
 
 namespace lewis {
 
 // Refines as merge() would, together with other processes that make the same call, and leaves the
 // blocks in OUT.refined.partial, where merge() with `resume` takes them over. What an earlier run
-// has finished is taken over; of an OUT that is complete the report is empty. The first process
+// has finished is taken over; of an OUT that is complete there is no pass. The first process
 // checks everything before the others begin. Error as of merge(), and Error(kUsage) for a recipe
 // without lewis.refine.
-RefineReport refine_together(const MergeJob& job, const Communicator& ranks,
-                             const RunContext& context);
+Refinement refine_together(const MergeJob& job, const Communicator& ranks,
+                           const RunContext& context);
 
 }  // namespace lewis

@@ -113,10 +113,9 @@ void run_pass(const Recipe& recipe, const RefinementInputs& inputs,
       if (progress) progress(p);
     };
   }
-  const Communicator& ranks = options.ranks ? *options.ranks : kOneProcess;
   result.passes.emplace_back();
-  result.journals.push_back(
-      refine(inputs.models(ranks), inputs.texts, refine_options, result.passes.back()));
+  result.journals.push_back(refine(inputs.models(options.ranks ? *options.ranks : kOneProcess),
+                                   inputs.texts, refine_options, result.passes.back()));
   if (!result.journals.back()) return;
   auto refined = std::make_shared<InputModel>();
   refined->name = "refined";
@@ -130,6 +129,10 @@ void run_pass(const Recipe& recipe, const RefinementInputs& inputs,
 
 Refinement run_refinement(const Recipe& recipe, const RefinementOptions& options, Threads& threads,
                           const ProgressFn& progress, const NoteFn& note) {
+  if (options.ranks && recipe.lewis->refine->passes > 1) {
+    throw usage_error("{}: lewis.refine.passes {}: several processes refine in one pass",
+                      recipe.file.string(), recipe.lewis->refine->passes);
+  }
   RefinementInputs inputs = open_refinement(recipe, options.seed, threads, note);
   Refinement result;
   for (uint64_t pass = 1; pass <= recipe.lewis->refine->passes; ++pass) {

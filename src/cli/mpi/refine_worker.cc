@@ -44,9 +44,10 @@ void refine(RefineWorkerArguments& o, const Communicator& ranks) {
   ProgressPrinter progress(o.common->quiet || !ranks.is_first());
   RunContext run = run_context(*o.common, progress);
   if (!ranks.is_first()) run.notice = [](const Notice&) {};
-  const RefineReport report = refine_together(o.job, ranks, run);
-  if (!ranks.is_first() || report.blocks.empty()) return;
-  for (const std::string& line : describe(report)) write_out("{}\n", line);
+  const Refinement refined = refine_together(o.job, ranks, run);
+  if (!ranks.is_first() || refined.passes.empty()) return;
+  const RefineReport& report = refined.passes.back();
+  for (const std::string& line : describe(refined)) write_out("{}\n", line);
   write_out(
       "{} processes, {} blocks refined now, {} taken over\n`lewis-mpi merge {} {} --resume` writes "
       "the model\n",
