@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/human.h"
 #include "model/mixer.h"
 
 namespace lewis {
@@ -85,15 +86,16 @@ KeptWeights keep_weights(const Transformer& model, const GenerationSize& size, u
 std::string reading_note(const std::string& model, const KeptWeights& kept, int64_t prompts,
                          double seconds) {
   if (kept.all()) return "";
-  const auto giga = [](uint64_t bytes) { return static_cast<double>(bytes) / 1e9; };
   std::string note = fmt::format(
-      "{}: --max-memory holds {:.2f} of {:.2f} GB of weights; generation reads the others whenever "
-      "they are used, at most {:.2f} GB for a token of each of {} prompts",
-      model, giga(kept.bytes), giga(kept.all_bytes), giga(kept.step_bytes), prompts);
+      "{}: --max-memory holds {} of {} of weights; generation reads the others whenever they are "
+      "used, at most {} for a token of each of {} prompts",
+      model, human_bytes(kept.bytes), human_bytes(kept.all_bytes), human_bytes(kept.step_bytes),
+      prompts);
   if (kept.bytes == 0 || seconds <= 0) return note;
-  const double speed = giga(kept.bytes) / seconds;
-  return note + fmt::format(": {:.2g} s at {:.2g} GB/s, as fast as it read those that it holds",
-                            giga(kept.step_bytes) / speed, speed);
+  const double speed = static_cast<double>(kept.bytes) / seconds;  // bytes per second
+  return note + fmt::format(": {} at {}/s, as fast as it read those that it holds",
+                            human_seconds(static_cast<double>(kept.step_bytes) / speed),
+                            human_bytes(static_cast<uint64_t>(speed)));
 }
 
 }  // namespace lewis
