@@ -391,20 +391,22 @@ void replace_stages(Recipe& recipe, const std::function<Stage(const Recipe&)>& r
   }
 }
 
-// One line per layer that outweighs its projection, where importances become densities.
+// A line about the layers that outweigh their projections, where importances become densities.
 std::vector<std::string> outlier_notes(const Recipe& recipe, const ModelPlan& plan) {
   const Allocation allocation = recipe.lewis->allocation;
   if (allocation != Allocation::kMinMax && allocation != Allocation::kBudget) return {};
   if (recipe.lewis->normalise != Normalise::kMinMax) return {};
-  std::vector<std::string> notes;
+  std::string layers;
   for (const Outlier& o : outliers_of(plan.importance)) {
-    notes.push_back(fmt::format(
-        "{}: {} of layer {} holds {:.0f} % of its projection's importance; beside it all other "
-        "layers look alike (lewis.skip_first: 1 leaves out first tokens, which often cause this; "
-        "lewis.normalise: rank or log evens it out)",
-        recipe.models.at(plan.model).model, o.projection, o.layer, 100 * o.share));
+    layers += fmt::format("{}{} of layer {} ({:.0f} %)", layers.empty() ? "" : ", ", o.projection,
+                          o.layer, 100 * o.share);
   }
-  return notes;
+  if (layers.empty()) return {};
+  return {fmt::format(
+      "{}: over a quarter of its projection's importance is in one layer: {}; densities of the "
+      "other layers lie close together (lewis.skip_first: 1 leaves out first tokens, which often "
+      "cause this; lewis.normalise: rank or log evens it out)",
+      recipe.models.at(plan.model).model, layers)};
 }
 
 // Whether densities are found by calibration. Refinement alone may be the reason for the section.

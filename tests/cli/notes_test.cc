@@ -116,7 +116,12 @@ TEST_F(Notes, OfTheMergeAreToldByItsDryRunAndFromTheCache) {
     std::ranges::sort(v);
     return v;
   };
-  EXPECT_EQ(sorted(notes_of("merge " + recipe() + " " + out() + "2 --dry-run")), sorted(merge));
+  // What calibration finds is known when it has run, and a dry run does not calibrate.
+  std::vector<std::string> before = merge;
+  std::erase_if(before, [](const std::string& note) {
+    return note.find("projection's importance") != std::string::npos;
+  });
+  EXPECT_EQ(sorted(notes_of("merge " + recipe() + " " + out() + "2 --dry-run")), sorted(before));
   EXPECT_EQ(sorted(notes_of("merge " + recipe() + " " + out() + " --force")), sorted(merge));
   // The cache knows the text by its content; the note names the file that is read now.
   fs::rename(dir_.path / "chat.jsonl", dir_.path / "moved.jsonl");

@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "base/error.h"
 #include "recipe/recipe.h"
 
 namespace lewis {
@@ -100,25 +101,31 @@ TEST(Normalise, ExpertsOfALayerAreOneCell) {
 }
 
 const std::string kHead =
-    "merge_method: ties\nbase_model: base\nmodels:\n- model: expert\n  parameters: {weight: 1, "
-    "density: 0.5}\nlewis:\n  calibration: [{model: expert, data: t.txt}]\n";
+    "merge_method: ties\nbase_model: demo/models/base\nmodels:\n- model: demo/models/math\n"
+    "  parameters: {weight: 1, density: 0.5}\nlewis:\n  calibration:\n"
+    "  - {model: demo/models/math, data: demo/data/math_train.jsonl, format: gsm8k}\n";
+
+Recipe parse(const std::string& text) {
+  return parse_recipe(text, std::filesystem::path(LEWIS_SOURCE) / "r.yml");
+}
 
 TEST(Normalise, IsReadAndPrintedBack) {
   for (const Normalise how : {Normalise::kMinMax, Normalise::kRank, Normalise::kLog}) {
-    const Recipe recipe = parse_recipe(
-        kHead + "  normalise: " + std::string(name_of(how)) + "\n  skip_first: 4\n", "r.yml");
+    const Recipe recipe =
+        parse(kHead + "  normalise: " + std::string(name_of(how)) + "\n  skip_first: 4\n");
     EXPECT_EQ(recipe.lewis->normalise, how);
     EXPECT_EQ(recipe.lewis->skip_first, 4u);
-    const Recipe again = parse_recipe(to_yaml(recipe, false), "r.yml");
+    const Recipe again = parse(to_yaml(recipe, false));
     EXPECT_EQ(again.lewis->normalise, how);
     EXPECT_EQ(again.lewis->skip_first, 4u);
   }
-  EXPECT_EQ(parse_recipe(kHead + "  skip_first_token: true\n", "r.yml").lewis->skip_first, 1u);
-  EXPECT_EQ(parse_recipe(kHead + "  skip_first_token: false\n", "r.yml").lewis->skip_first, 0u);
+  EXPECT_EQ(parse(kHead + "  skip_first_token: true\n").lewis->skip_first, 1u);
+  EXPECT_EQ(parse(kHead + "  skip_first_token: false\n").lewis->skip_first, 0u);
+  EXPECT_EQ(parse(kHead).lewis->skip_first, 0u);
   for (const std::string line :
        {"  skip_first: 2\n  skip_first_token: true\n", "  skip_first: -1\n", "  normalise: ranks\n",
         "  skip_first: 1\n  protocol: reference\n", "  normalise: rank\n  allocation: threshold\n"})
-    EXPECT_ANY_THROW(parse_recipe(kHead + line, "r.yml")) << line;
+    EXPECT_THROW(parse(kHead + line), Error) << line;
 }
 
 }  // namespace
