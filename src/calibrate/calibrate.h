@@ -15,9 +15,9 @@ namespace lewis {
 
 struct CalibrateOptions {
   Protocol protocol = Protocol::kClean;
-  uint64_t skip_first = 0;        // clean: tokens at the start of each sequence, run but not counted
-  bool magnitudes = false;        // fill Statistics::sum_magnitudes as well
-  double sparsity = 0.5;          // reference: share of each output row that the probe zeroes
+  uint64_t skip_first = 0;  // clean: tokens at the start of each sequence, run but not counted
+  bool magnitudes = false;  // fill Statistics::sum_magnitudes as well
+  double sparsity = 0.5;    // reference: share of each output row that the probe zeroes
   int64_t rows_per_group = 2048;  // tokens that go through a block together: see rows_of_groups
   uint64_t max_memory = 0;        // bytes; 0: no limit
   ProgressFn progress;            // tokens * layers

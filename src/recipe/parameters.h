@@ -38,8 +38,8 @@ inline constexpr auto kParameterTable = std::to_array<ParameterRow>({
     {"alpha", ParameterScope::kWhole, ParameterKind::kNumber,
      "largest ratio of shared to own entries that rescales a model's own entries"},
     {"beta_max", ParameterScope::kWhole, ParameterKind::kNumber,
-     "exponent of the coherence of residuals that do not agree, and of tensors outside of attention "
-     "and feed-forward layers",
+     "exponent of the coherence of residuals that do not agree, and of tensors outside of "
+     "attention and feed-forward layers",
      0},
     {"beta_min", ParameterScope::kWhole, ParameterKind::kNumber,
      "exponent of the coherence of residuals that agree wholly", 0},

@@ -21,7 +21,7 @@ namespace lewis {
 struct RefineModels {
   const Transformer& prior;  // what the recipe merges, before refinement
   std::vector<const Transformer*> experts;
-  const Transformer* base = nullptr;  // the prior is it plus task vectors; null: unknown
+  const Transformer* base = nullptr;        // the prior is it plus task vectors; null: unknown
   const Communicator& ranks = kOneProcess;  // who computes; must live as long
 };
 
