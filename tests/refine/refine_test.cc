@@ -1070,7 +1070,7 @@ Refined refine_together(size_t processes, const std::function<std::unique_ptr<Ca
     result.errors.push_back(block.error_solved);
     result.errors.push_back(block.error_prior);
   }
-  const auto source = open_refined({journals[0]}, "refined");
+  const auto source = open_refined(journals[0], "refined");
   for (const TensorInfo& t : source->tensors()) {
     result.tensors[t.name].resize(byte_size(t));
     source->read(t, 0, result.tensors[t.name]);
