@@ -13,7 +13,8 @@ namespace {
 struct KeyPlace {
   std::string_view key, hint;
 };
-// What a message says of a key that stands at the wrong place. (Parameters come from their table.)
+// What a message says of a key that stands at the wrong place. (Parameters come from their table,
+// those that are keys elsewhere too are in both.)
 constexpr auto kPlaces = std::to_array<KeyPlace>({
     {"merge_method", "a recipe has one merge_method, at its top"},
     {"base_model", "'base_model' belongs to the top of the recipe or to a slice"},
@@ -63,6 +64,7 @@ constexpr auto kPlaces = std::to_array<KeyPlace>({
     {"skip_first", "'skip_first' belongs to the section 'lewis'"},
     {"normalise", "'normalise' belongs to the section 'lewis'"},
     {"omega", "'omega' belongs to lewis.aim"},
+    {"alpha", "'alpha' belongs to lewis.refine"},
     {"ridge", "'ridge' belongs to lewis.refine"},
     {"prior", "'prior' belongs to lewis.refine"},
     {"prior_scale", "'prior_scale' belongs to lewis.refine"},
@@ -79,12 +81,15 @@ constexpr auto kPlaces = std::to_array<KeyPlace>({
 
 // Where a key that is not known here belongs; empty where no place knows it.
 std::string place_of(std::string_view key) {
-  if (const ParameterRow* row = find_parameter(key)) {
-    return fmt::format("'{}' is a parameter: write it under 'parameters'{}", key,
-                       row->scope == ParameterScope::kWhole ? " of the recipe" : "");
-  }
   const auto place = std::ranges::find(kPlaces, key, &KeyPlace::key);
-  return place == kPlaces.end() ? "" : std::string(place->hint);
+  const std::string_view hint = place == kPlaces.end() ? "" : place->hint;
+  const ParameterRow* row = find_parameter(key);
+  if (!row) return std::string(hint);
+  const std::string_view where = row->scope == ParameterScope::kWhole ? " of the recipe" : "";
+  if (hint.empty())
+    return fmt::format("'{}' is a parameter: write it under 'parameters'{}", key, where);
+  return fmt::format("{}; as a parameter of a method it is written under 'parameters'{}", hint,
+                     where);
 }
 
 }  // namespace
