@@ -40,10 +40,8 @@ std::string numbers_of(const LayerChoice& choice) {
 
 // The groups of layers for which held-out text chose something else than the defaults.
 NumberTable chosen_table(const RefineReport& report, const std::string& pass) {
-  NumberTable table{"Numbers chosen" + pass,
-                    "",
-                    {"block", "layers", "chosen", "before", "after"},
-                    {}};
+  NumberTable table{
+      "Numbers chosen" + pass, "", {"block", "layers", "chosen", "before", "after"}, {}};
   size_t groups = 0;
   for (size_t b = 0; b < report.blocks.size(); ++b) {
     for (const ChoiceRecord& c : report.blocks[b].choices) {
