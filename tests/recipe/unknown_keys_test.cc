@@ -52,7 +52,8 @@ const std::vector<Misplaced> kMisplaced = {
     {kHead + "  lora: x\n", "MODEL+ADAPTER"},
     {kHead + "calibration: []\n", "'calibration' belongs to the section 'lewis'"},
     {kHead + "ridge: 1\n",
-     "'ridge' belongs to lewis.refine; as a parameter of a method it is written under 'parameters'"},
+     "'ridge' belongs to lewis.refine; as a parameter of a method it is written under "
+     "'parameters'"},
     {"merge_method: slerp\nslices:\n- sources: [{model: math, layer_range: [0, 2]}]\n  "
      "merge_method: slerp\n",
      "a recipe has one merge_method"},
