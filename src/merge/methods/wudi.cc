@@ -4,8 +4,14 @@
 //   sum_k |(tau - tau_k) tau_k^T|^2 / |tau_k|^2
 // by 300 steps of Adam from the sum of the task vectors; this is the minimum itself, with
 // A_k = tau_k^T tau_k / |tau_k|^2 and a ridge that holds tau to that sum:
-//   tau (sum A_k + rho I) = sum tau_k A_k + rho sum tau_k,   rho = ridge * mean diagonal of sum
-//   A_k.
+//   tau (sum A_k + rho I) = sum tau_k A_k + rho S,   S = sum tau_k,   rho = ridge * mean of the
+//   diagonal of sum A_k.
+// With the rows of all tau_k / |tau_k| as Z, and D = tau - S,
+//   D (Z^T Z + rho I) = C Z,   so that   D = C (Z Z^T + rho I)^-1 Z:
+// the smaller of the two systems is solved.
+#include <algorithm>
+#include <cmath>
+
 #include "base/error.h"
 #include "merge/common/task_matrices.h"
 
@@ -18,30 +24,81 @@ double squared_norm(const DoubleMatrix& m) {
   return sum;
 }
 
-DoubleMatrix merge(const TensorTask& task, std::vector<DoubleMatrix> tau, Threads& threads) {
-  const int64_t inputs = tau[0].columns;
-  DoubleMatrix system(inputs, inputs), right(tau[0].rows, inputs), sum = right;
-  for (const DoubleMatrix& t : tau) {
-    const double square = squared_norm(t);
-    if (square == 0) continue;
-    DoubleMatrix a(inputs, inputs);
-    add_scaled_gram(t, 1 / square, a, threads);
-    add_product(t, a, right, threads);
-    for (size_t i = 0; i < a.values.size(); ++i) system.values[i] += a.values[i];
-    for (size_t i = 0; i < t.values.size(); ++i) sum.values[i] += t.values[i];
+void add_to(const DoubleMatrix& a, double factor, DoubleMatrix& sum) {
+  for (size_t i = 0; i < sum.values.size(); ++i) sum.values[i] += factor * a.values[i];
+}
+
+// tau_k / |tau_k|, of those that are not zero.
+std::vector<DoubleMatrix> normalised(std::vector<DoubleMatrix> tau) {
+  std::erase_if(tau, [](const DoubleMatrix& t) { return squared_norm(t) == 0; });
+  for (DoubleMatrix& t : tau) {
+    const double norm = std::sqrt(squared_norm(t));
+    for (double& x : t.values) x /= norm;
   }
-  double trace = 0;
-  for (int64_t i = 0; i < inputs; ++i) trace += system.at(i, i);
-  const double ridge = task["ridge"] * trace / static_cast<double>(inputs);
-  for (int64_t i = 0; i < inputs; ++i) system.at(i, i) += ridge;
-  for (size_t i = 0; i < sum.values.size(); ++i) right.values[i] += ridge * sum.values[i];
-  if (!divide_by_symmetric(system, right, threads)) {
-    throw usage_error(
-        "wudi: the equations of tensor {} have no single solution with ridge {}; a larger ridge, "
-        "as 0.01, gives them one",
-        task.name, task["ridge"]);
+  return tau;
+}
+
+// right = right (system + rho I)^-1.
+void solve(DoubleMatrix system, double rho, const TensorTask& task, DoubleMatrix& right,
+           Threads& threads) {
+  for (int64_t i = 0; i < system.rows; ++i) system.at(i, i) += rho;
+  if (divide_by_symmetric(system, right, threads)) return;
+  throw usage_error(
+      "wudi: the equations of tensor {} have no single solution with ridge {}; a larger ridge, as "
+      "0.01, gives them one",
+      task.name, task["ridge"]);
+}
+
+// D with equations of the size of the layer's inputs. left[k] = tau_k - S.
+DoubleMatrix solve_inputs(const TensorTask& task, const std::vector<DoubleMatrix>& left,
+                          const std::vector<DoubleMatrix>& z, double rho, Threads& threads) {
+  const int64_t inputs = z[0].columns;
+  DoubleMatrix system(inputs, inputs), right(z[0].rows, inputs);
+  for (size_t k = 0; k < z.size(); ++k) {
+    DoubleMatrix gram(inputs, inputs);
+    add_scaled_gram(z[k], 1, gram, threads);
+    add_product(left[k], gram, right, threads);
+    add_to(gram, 1, system);
   }
+  solve(std::move(system), rho, task, right, threads);
   return right;
+}
+
+// D with equations of the size of all models' outputs together.
+DoubleMatrix solve_outputs(const TensorTask& task, const std::vector<DoubleMatrix>& left,
+                           const std::vector<DoubleMatrix>& z, double rho, Threads& threads) {
+  const int64_t out = z[0].rows, all = out * std::ssize(z);
+  DoubleMatrix rows(all, z[0].columns), right(out, all), system(all, all);
+  auto end = rows.values.begin();
+  for (size_t k = 0; k < z.size(); ++k) {
+    end = std::ranges::copy(z[k].values, end).out;
+    DoubleMatrix products(out, out);
+    add_product_transposed(left[k], z[k], products, threads);
+    for (int64_t r = 0; r < out; ++r) {
+      for (int64_t c = 0; c < out; ++c)
+        right.at(r, static_cast<int64_t>(k) * out + c) = products.at(r, c);
+    }
+  }
+  add_product_transposed(rows, rows, system, threads);
+  solve(std::move(system), rho, task, right, threads);
+  DoubleMatrix found(out, rows.columns);
+  add_product(right, rows, found, threads);
+  return found;
+}
+
+DoubleMatrix merge(const TensorTask& task, std::vector<DoubleMatrix> tau, Threads& threads) {
+  DoubleMatrix sum(tau[0].rows, tau[0].columns);
+  for (const DoubleMatrix& t : tau) add_to(t, 1, sum);
+  std::vector<DoubleMatrix> z = normalised(tau);
+  std::erase_if(tau, [](const DoubleMatrix& t) { return squared_norm(t) == 0; });
+  for (DoubleMatrix& t : tau) add_to(sum, -1, t);
+  const int64_t inputs = sum.columns, outputs = sum.rows * std::ssize(z);
+  // The diagonal of every A_k adds up to 1.
+  const double rho = task["ridge"] * static_cast<double>(z.size()) / static_cast<double>(inputs);
+  const DoubleMatrix change = inputs <= outputs ? solve_inputs(task, tau, z, rho, threads)
+                                                : solve_outputs(task, tau, z, rho, threads);
+  add_to(change, 1, sum);
+  return sum;
 }
 
 std::unique_ptr<Survey> survey(const TensorTask& task, const ChunkPass& pass) {
@@ -64,6 +121,6 @@ extern const MergeMethod kWudi = {
     .whole_parameters = {{"ridge", 0.01}, {"lambda", 1}},
     .survey = survey,
     .blend = blend_matrices,
-    .survey_matrices = [](size_t models) { return models + 6; }};
+    .survey_matrices = [](size_t models) { return 4 * models + 5; }};
 
 }  // namespace lewis
