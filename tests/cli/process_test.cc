@@ -99,9 +99,10 @@ class Process : public testing::Test {
   std::string path(const std::string& name) const { return (dir_.path / name).string(); }
   std::string text(const std::string& name) const { return file_text(dir_.path / name); }
 
-  // One line that begins like an error of lewis.
+  // Behind notes, one line that begins like an error of lewis.
   void expect_error_line(const std::string& file) {
-    const std::string said = text(file);
+    std::string said = text(file);
+    while (said.starts_with("lewis: note:")) said.erase(0, said.find('\n') + 1);
     EXPECT_TRUE(said.starts_with("lewis: error:")) << said;
     EXPECT_EQ(std::ranges::count(said, '\n'), 1) << said;
     EXPECT_EQ(said.find("unexpected"), std::string::npos) << said;
