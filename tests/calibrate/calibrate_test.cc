@@ -389,7 +389,7 @@ TEST(Calibrate, SkipsTheFirstTokensOfEachSequence) {
     for (const auto& [module, sums] : rest.sum_squares) {
       for (size_t j = 0; j < sums.size(); ++j) {
         const double expected = all.sum_squares.at(module)[j] - heads.sum_squares.at(module)[j];
-        EXPECT_NEAR(sums[j], expected, 1e-6 * all.sum_squares.at(module)[j]) << module;
+        EXPECT_NEAR(sums[j], expected, 1e-5 * all.sum_squares.at(module)[j]) << module;
       }
     }
     skip.skip_first = 4;
