@@ -17,16 +17,24 @@ std::vector<size_t> Window::of(size_t count) const {
   return places;
 }
 
+namespace {
+
+// "21st", "2nd", "3rd", "12th": what stands behind the number.
+std::string_view ordinal_end(size_t n) {
+  constexpr std::string_view kEnds[] = {"th", "st", "nd", "rd"};
+  const bool teens = n % 100 / 10 == 1;
+  return kEnds[!teens && n % 10 < 4 ? n % 10 : 0];
+}
+
+}  // namespace
+
 std::string Window::words() const {
   std::string text;
   if (first) text = fmt::format("the first {}", *first);
   if (last) text = fmt::format("the last {}", *last);
   if (every == 1) return text;
   return fmt::format("{}every {}{} counted back from the newest", text.empty() ? "" : text + ", ",
-                     every,
-                     every == 2   ? "nd"
-                     : every == 3 ? "rd"
-                                  : "th");
+                     every, ordinal_end(every));
 }
 
 namespace {

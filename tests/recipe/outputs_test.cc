@@ -252,5 +252,19 @@ TEST_F(OutputsTest, TablesThatAreWrong) {
   refused("- {name: a, weights: t.csv}\n", "there is no column a");
 }
 
+TEST(Windows, AreSaidInEnglish) {
+  for (const auto& [every, words] : {std::pair<size_t, std::string>{2, "2nd"},
+                                     {3, "3rd"},
+                                     {4, "4th"},
+                                     {11, "11th"},
+                                     {12, "12th"},
+                                     {21, "21st"},
+                                     {22, "22nd"},
+                                     {111, "111th"},
+                                     {123, "123rd"}}) {
+    EXPECT_EQ((Window{.every = every}).words(), "every " + words + " counted back from the newest");
+  }
+}
+
 }  // namespace
 }  // namespace lewis
