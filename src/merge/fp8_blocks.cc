@@ -5,6 +5,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <span>
 
 #include "base/dtype.h"
 #include "base/error.h"
@@ -45,13 +46,6 @@ inline uint8_t encode(float value) {
   return static_cast<uint8_t>((bits >> 24 & 0x80u) | (small & is_small) | (normal & ~is_small));
 }
 
-inline float decode(uint8_t code) {
-  const uint32_t size = code & 0x7fu, is_small = 0u - static_cast<uint32_t>(size < 8);
-  const uint32_t normal = (size + (120u << 3)) << 20;
-  const uint32_t small = std::bit_cast<uint32_t>(static_cast<float>(size) * 0x1p-9f);
-  return std::bit_cast<float>((code & 0x80u) << 24 | (small & is_small) | (normal & ~is_small));
-}
-
 // Sums of squares, in four lanes each.
 constexpr size_t kLanes = 4;
 typedef double Doubles __attribute__((vector_size(8 * kLanes)));
@@ -75,10 +69,6 @@ LEWIS_VECTORIZED void add_squares(const float* x, const float* decoded, float sc
   }
   sums.error = error;
   sums.values = values;
-}
-
-LEWIS_VECTORIZED void decode_all(const uint8_t* in, size_t n, float* out) {
-  for (size_t i = 0; i < n; ++i) out[i] = decode(in[i]);
 }
 
 double sum_of(const Doubles& lanes) { return (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]); }
@@ -274,7 +264,7 @@ void Fp8Writer::encode_band(const Fp8Matrix& matrix, std::span<const float> valu
       std::fill(decoded.begin(), decoded.end(), 0.0f);
       std::fill(exact.begin(), exact.end(), 0.0f);
       std::copy_n(from, n, exact.begin());
-      decode_all(to, n, decoded.data());
+      widen(DType::kF8E4M3, std::as_bytes(std::span(to, n)).data(), {decoded.data(), n});
       add_squares(exact.data(), decoded.data(), scale, exact.size(), sums);
     }
   }
