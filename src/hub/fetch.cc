@@ -1,5 +1,6 @@
 #include "hub/fetch.h"
 
+#include <algorithm>
 #include <array>
 #include <set>
 
@@ -51,7 +52,7 @@ bool has_part(const fs::path& snapshot, ModelPart part) {
 
 bool is_whole_model(const fs::path& snapshot) {
   if (is_there(snapshot / "adapter_config.json") &&
-      (is_there(snapshot / kAdapterFile) || is_there(snapshot / kMlxAdapterFile)))
+      std::ranges::any_of(kAdapterFiles, [&](auto file) { return is_there(snapshot / file); }))
     return true;
   if (!is_there(snapshot / "config.json")) return false;
   if (is_there(snapshot / kWeightsFile)) return true;
@@ -102,7 +103,7 @@ FetchedModel ModelFetcher::fetch_anew(const RepoId& id, ModelPart part, bool cac
     const auto weights =
         weight_files(repo, find_file(repo, kWeightsFile) ? "" : read_index(snapshot));
     const bool adapter = weights.size() == 1 &&
-                         (weights[0].name == kAdapterFile || weights[0].name == kMlxAdapterFile);
+                         std::ranges::find(kAdapterFiles, weights[0].name) != kAdapterFiles.end();
     if (part == ModelPart::kWhole || adapter) {
       get(weights);
     } else {

@@ -57,7 +57,7 @@ std::set<std::string> shards_of(const RemoteRepo& repo, std::string_view index) 
     }
   }
   throw input_error("{}: has no weights: neither {} nor {} nor {}", repo.id.label(), kWeightsFile,
-                    kIndexFile, kAdapterFile);
+                    kIndexFile, kAdapterFiles[0]);
 }
 
 }  // namespace
@@ -83,7 +83,7 @@ std::vector<RemoteFile> weight_files(const RemoteRepo& repo, std::string_view in
     const std::set<std::string> shards = shards_of(repo, index);
     return files_that(repo, [&](const std::string& name) { return shards.contains(name); });
   }
-  for (const std::string_view name : {kAdapterFile, kMlxAdapterFile}) {
+  for (const std::string_view name : kAdapterFiles) {
     if (const RemoteFile* adapter = find_file(repo, name)) return {*adapter};
   }
   refuse(repo);

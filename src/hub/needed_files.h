@@ -2,6 +2,7 @@
 // describe them. Never code, never pickles.
 #pragma once
 
+#include <array>
 #include <string_view>
 #include <vector>
 
@@ -16,8 +17,8 @@ std::vector<RemoteFile> small_files(const RemoteRepo& repo);
 std::vector<RemoteFile> tokenizer_files(const RemoteRepo& repo);
 
 // The files with weights: model.safetensors, or the shards that the index names (its text; "" if
-// the repository has none), or those of an adapter (kAdapterFile, kMlxAdapterFile). Error(kInput)
-// that says what there is instead when there is none of these.
+// the repository has none), or those of an adapter (kAdapterFiles). Error(kInput) that says what
+// there is instead when there is none of these.
 std::vector<RemoteFile> weight_files(const RemoteRepo& repo, std::string_view index);
 
 // The file of that name, or null.
@@ -25,7 +26,8 @@ const RemoteFile* find_file(const RemoteRepo& repo, std::string_view name);
 
 inline constexpr std::string_view kIndexFile = "model.safetensors.index.json";
 inline constexpr std::string_view kWeightsFile = "model.safetensors";
-inline constexpr std::string_view kAdapterFile = "adapter_model.safetensors";
-inline constexpr std::string_view kMlxAdapterFile = "adapters.safetensors";
+// An adapter's: PEFT's, mlx-lm's.
+inline constexpr std::array<std::string_view, 2> kAdapterFiles = {"adapter_model.safetensors",
+                                                                  "adapters.safetensors"};
 
 }  // namespace lewis
