@@ -276,9 +276,9 @@ namespace {
 // The most that a survey keeps of a tensor: a few per cent of its elements, or whole matrices.
 uint64_t survey_memory(const MergeInputs& inputs, const OutputTensor& t) {
   const MergeMethod& method = inputs.method_of(t);
-  if (!method.survey_matrices || !t.merged || !is_linear_layer(t.info.name, t.info.shape))
+  if (!method.matrices_held || !t.merged || !is_linear_layer(t.info.name, t.info.shape))
     return whole_bytes(t, inputs.results()) / 16;
-  const size_t matrices = method.survey_matrices(t.models.size()) + inputs.results();
+  const size_t matrices = method.matrices_held(t.models.size()) + inputs.results();
   return matrices * static_cast<uint64_t>(element_count(t.info.shape)) * sizeof(double);
 }
 

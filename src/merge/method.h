@@ -150,7 +150,7 @@ struct MergeMethod {
   // Whether the method ranks entries of task vectors, by magnitudes times trim_factors.
   bool reads_trim_factors = false;
   // How many matrices of doubles of a linear layer's size a survey holds at once; null: none.
-  size_t (*survey_matrices)(size_t models) = nullptr;
+  size_t (*matrices_held)(size_t models) = nullptr;
 
   bool reads(std::string_view parameter) const;
 };

@@ -33,13 +33,7 @@ Combination mean_of_task_vectors(const TensorTask& task) {
   return mean;
 }
 
-}  // namespace
-
-bool is_linear_layer(std::string_view name, const Shape& shape) {
-  return shape.size() == 2 && element_count(shape) > 0 && !is_named_embedding(name) &&
-         name.find("embed") == std::string_view::npos;
-}
-
+// weight (model - base) for each model.
 std::vector<DoubleMatrix> weighted_task_matrices(const TensorTask& task, const ChunkPass& pass) {
   std::vector<DoubleMatrix> tau(task.models.size(), DoubleMatrix(task.rows(), task.columns()));
   pass.run_all([&](size_t, const Chunk& chunk) {
@@ -55,6 +49,23 @@ std::vector<DoubleMatrix> weighted_task_matrices(const TensorTask& task, const C
       throw input_error("tensor {} has a value that is not finite", task.name);
   }
   return tau;
+}
+
+}  // namespace
+
+bool is_linear_layer(std::string_view name, const Shape& shape) {
+  return shape.size() == 2 && element_count(shape) > 0 && !is_named_embedding(name) &&
+         name.find("embed") == std::string_view::npos;
+}
+
+double inner_product(std::span<const double> a, std::span<const double> b) {
+  double sum = 0;
+  for (size_t i = 0; i < a.size(); ++i) sum += a[i] * b[i];
+  return sum;
+}
+
+void add_to(const DoubleMatrix& a, double factor, DoubleMatrix& sum) {
+  for (size_t i = 0; i < sum.values.size(); ++i) sum.values[i] += factor * a.values[i];
 }
 
 std::unique_ptr<Survey> survey_matrices(const TensorTask& task, const ChunkPass& pass,

@@ -8,21 +8,14 @@ namespace {
 
 DoubleMatrix merge(const TensorTask&, std::vector<DoubleMatrix> tau, Threads& threads) {
   DoubleMatrix sum = std::move(tau[0]);
-  for (size_t m = 1; m < tau.size(); ++m) {
-    for (size_t i = 0; i < sum.values.size(); ++i) sum.values[i] += tau[m].values[i];
-  }
+  for (size_t m = 1; m < tau.size(); ++m) add_to(tau[m], 1, sum);
   tau.clear();
   DoubleMatrix factor = orthogonal_factor(sum, threads);
   // The sum of the singular values is the trace of factor^T sum.
-  double values = 0;
-  for (size_t i = 0; i < sum.values.size(); ++i) values += factor.values[i] * sum.values[i];
+  const double values = inner_product(factor.values, sum.values);
   const double mean = values / static_cast<double>(std::min(sum.rows, sum.columns));
   for (double& x : factor.values) x *= mean;
   return factor;
-}
-
-std::unique_ptr<Survey> survey(const TensorTask& task, const ChunkPass& pass) {
-  return survey_matrices(task, pass, merge);
 }
 
 }  // namespace
@@ -38,8 +31,8 @@ extern const MergeMethod kIsoC = {
     .paper = "Marczak et al., \"No Task Left Behind\", arXiv 2502.04959, section 4.1",
     .model_parameters = {{"weight", 1}},
     .whole_parameters = {{"lambda", 1}},
-    .survey = survey,
+    .survey = survey_matrices<merge>,
     .blend = blend_matrices,
-    .survey_matrices = [](size_t models) { return models + 7; }};
+    .matrices_held = [](size_t models) { return models + 7; }};
 
 }  // namespace lewis

@@ -10,12 +10,6 @@
 namespace lewis {
 namespace {
 
-double inner_product(const DoubleMatrix& a, const DoubleMatrix& b) {
-  double sum = 0;
-  for (size_t i = 0; i < a.values.size(); ++i) sum += a.values[i] * b.values[i];
-  return sum;
-}
-
 // sum += factor value u v^T.
 void add_head(const SingularTriple& head, double factor, DoubleMatrix& sum) {
   for (int64_t r = 0; r < sum.rows; ++r) {
@@ -28,22 +22,17 @@ void add_head(const SingularTriple& head, double factor, DoubleMatrix& sum) {
 // nothing.
 void make_residual(const SingularTriple& head, DoubleMatrix& tau) {
   add_head(head, -1, tau);
-  if (std::sqrt(inner_product(tau, tau)) < 0x1p-24 * head.value) std::ranges::fill(tau.values, 0);
+  if (std::sqrt(inner_product(tau.values, tau.values)) < 0x1p-24 * head.value)
+    std::ranges::fill(tau.values, 0);
 }
 
 Gram gram_of(const std::vector<DoubleMatrix>& matrices) {
   Gram gram(matrices.size());
   for (size_t i = 0; i < matrices.size(); ++i) {
     for (size_t j = 0; j <= i; ++j)
-      gram.at(i, j) = gram.at(j, i) = inner_product(matrices[i], matrices[j]);
+      gram.at(i, j) = gram.at(j, i) = inner_product(matrices[i].values, matrices[j].values);
   }
   return gram;
-}
-
-double inner_product(const std::vector<double>& a, const std::vector<double>& b) {
-  double sum = 0;
-  for (size_t i = 0; i < a.size(); ++i) sum += a[i] * b[i];
-  return sum;
 }
 
 Gram gram_of(const std::vector<SingularTriple>& heads) {
@@ -112,10 +101,7 @@ DoubleMatrix merge(const TensorTask& task, std::vector<DoubleMatrix> tau, Thread
   const Gram residuals = gram_of(tau), of_heads = gram_of(heads);
   const std::vector<double> factors = consensus(task, residuals);
   DoubleMatrix merged(tau[0].rows, tau[0].columns);
-  for (size_t m = 0; m < tau.size(); ++m) {
-    for (size_t i = 0; i < merged.values.size(); ++i)
-      merged.values[i] += factors[m] * tau[m].values[i];
-  }
+  for (size_t m = 0; m < tau.size(); ++m) add_to(tau[m], factors[m], merged);
   const double agreement =
       mean_over_pairs(of_heads, false, [](double cosine) { return std::max(0.0, cosine); });
   const double length = of_heads.norm_of(std::vector<double>(heads.size(), 1));
@@ -123,10 +109,6 @@ DoubleMatrix merge(const TensorTask& task, std::vector<DoubleMatrix> tau, Thread
   const double scale = task["head_ratio"] * agreement * residuals.norm_of(factors) / length;
   for (const SingularTriple& head : heads) add_head(head, scale, merged);
   return merged;
-}
-
-std::unique_ptr<Survey> survey(const TensorTask& task, const ChunkPass& pass) {
-  return survey_matrices(task, pass, merge);
 }
 
 }  // namespace
@@ -143,8 +125,8 @@ extern const MergeMethod kResmerge = {
     .paper = "Sun et al., \"ResMerge\", arXiv 2606.02252, section 4",
     .model_parameters = {{"weight", 1}},
     .whole_parameters = {{"beta_min", 0.7}, {"beta_max", 1}, {"head_ratio", 0.2}, {"lambda", 1}},
-    .survey = survey,
+    .survey = survey_matrices<merge>,
     .blend = blend_matrices,
-    .survey_matrices = [](size_t models) { return models + 3; }};
+    .matrices_held = [](size_t models) { return models + 3; }};
 
 }  // namespace lewis

@@ -49,10 +49,6 @@ DoubleMatrix merge(const TensorTask&, std::vector<DoubleMatrix> tau, Threads& th
   return merged;
 }
 
-std::unique_ptr<Survey> survey(const TensorTask& task, const ChunkPass& pass) {
-  return survey_matrices(task, pass, merge);
-}
-
 }  // namespace
 
 extern const MergeMethod kTsvM = {
@@ -67,8 +63,8 @@ extern const MergeMethod kTsvM = {
     .paper = "Gargiulo et al., \"Task Singular Vectors\", arXiv 2412.00081, section 4.3",
     .model_parameters = {{"weight", 1}},
     .whole_parameters = {{"lambda", 1}},
-    .survey = survey,
+    .survey = survey_matrices<merge>,
     .blend = blend_matrices,
-    .survey_matrices = [](size_t models) { return 7 * models + 7; }};
+    .matrices_held = [](size_t models) { return 7 * models + 7; }};
 
 }  // namespace lewis

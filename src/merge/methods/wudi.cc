@@ -18,15 +18,7 @@
 namespace lewis {
 namespace {
 
-double squared_norm(const DoubleMatrix& m) {
-  double sum = 0;
-  for (const double x : m.values) sum += x * x;
-  return sum;
-}
-
-void add_to(const DoubleMatrix& a, double factor, DoubleMatrix& sum) {
-  for (size_t i = 0; i < sum.values.size(); ++i) sum.values[i] += factor * a.values[i];
-}
+double squared_norm(const DoubleMatrix& m) { return inner_product(m.values, m.values); }
 
 // tau_k / |tau_k|, of those that are not zero.
 std::vector<DoubleMatrix> normalised(std::vector<DoubleMatrix> tau) {
@@ -101,10 +93,6 @@ DoubleMatrix merge(const TensorTask& task, std::vector<DoubleMatrix> tau, Thread
   return sum;
 }
 
-std::unique_ptr<Survey> survey(const TensorTask& task, const ChunkPass& pass) {
-  return survey_matrices(task, pass, merge);
-}
-
 }  // namespace
 
 extern const MergeMethod kWudi = {
@@ -119,8 +107,8 @@ extern const MergeMethod kWudi = {
     .paper = "Cheng et al., \"Whoever Started the Interference Should End It\", arXiv 2503.08099",
     .model_parameters = {{"weight", 1}},
     .whole_parameters = {{"ridge", 0.01}, {"lambda", 1}},
-    .survey = survey,
+    .survey = survey_matrices<merge>,
     .blend = blend_matrices,
-    .survey_matrices = [](size_t models) { return 4 * models + 5; }};
+    .matrices_held = [](size_t models) { return 4 * models + 5; }};
 
 }  // namespace lewis
