@@ -9,6 +9,7 @@
 #include <fstream>
 #include <mutex>
 #include <set>
+#include <thread>
 
 #include "base/error.h"
 #include "hub/hub_server.h"
@@ -158,6 +159,19 @@ class Streamed : public testing::Test {
   }
   static bool notes_of_partial(const Error& e) {
     return std::string(e.what()).find("--resume goes on") != std::string::npos;
+  }
+  // True when the unfinished merge into `out` has written a shard; waits for it.
+  static bool wait_for_shard(const fs::path& out) {
+    const fs::path manifest = out.string() + ".partial/manifest.jsonl";
+    for (int i = 0; i < 1000; ++i) {
+      std::ifstream file(manifest);
+      std::string line;
+      while (std::getline(file, line)) {
+        if (line.find(".safetensors") != line.npos) return true;
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    return false;
   }
   bool noted(const std::string& words) const {
     for (const std::string& note : notes_) {
@@ -531,11 +545,16 @@ TEST_F(Streamed, AfterACutResumeGoesOn) {
   MergeJob how;
   how.shard_bytes = 400'000;
   const auto wanted = expected(kTiesPlain, how);
-  MergeJob job = job_of(streamed(kTiesPlain), "cut");
+  StreamOptions one_by_one = options();
+  one_by_one.hub.connections = 1;  // pieces come in the order of the shards that need them
+  MergeJob job =
+      job_of(open_streamed(file_of(kTiesPlain), UnknownKeys::kRefused, one_by_one, run()), "cut");
   job.shard_bytes = how.shard_bytes;
-  std::atomic<int> left = 4;  // the first shard of each model
+  // What comes behind the pieces of the first shard waits until that shard is written, and is cut.
+  std::atomic<int> left = 4;
   server_.fault = [&](const ServedRequest& r) {
-    return is_weights(r) && left-- <= 0 ? Fault{.cut_after = 10} : Fault{};
+    if (!is_weights(r) || left-- > 0) return Fault{};
+    return wait_for_shard(job.out) ? Fault{.cut_after = 10} : Fault{};
   };
   try {
     merge(job, run());
