@@ -245,6 +245,24 @@ std::vector<std::string> choice_lines(const RefineReport& report) {
       all, others, before / static_cast<double>(all), after / static_cast<double>(all))};
 }
 
+// How well a mixture's routers choose, over all blocks and experts.
+std::vector<std::string> router_lines(const RefineReport& report) {
+  RouterChoices sum;
+  double count = 0;
+  for (const BlockResult& block : report.blocks) {
+    for (const RouterChoices& c : block.routers) {
+      sum.before += c.before;
+      sum.after += c.after;
+      ++count;
+    }
+  }
+  if (count == 0) return {};
+  return {
+      fmt::format("routers make {:.1f} % of the choices that the experts' routers make, {:.1f} "
+                  "% as merged",
+                  100 * sum.after / count, 100 * sum.before / count)};
+}
+
 std::vector<std::string> describe(const RefineReport& report) {
   const auto kept = std::ranges::count_if(report.blocks, &BlockResult::kept_prior);
   double solved = 0, prior = 0;
@@ -272,6 +290,7 @@ std::vector<std::string> describe(const RefineReport& report) {
     for (const std::string& note : report.blocks[b].notes) lines.push_back(name + ": " + note);
   }
   std::ranges::copy(choice_lines(report), std::back_inserter(lines));
+  std::ranges::copy(router_lines(report), std::back_inserter(lines));
   return lines;
 }
 

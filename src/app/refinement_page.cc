@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <array>
+
 #include "base/human.h"
 
 namespace lewis {
@@ -62,6 +64,33 @@ NumberTable chosen_table(const RefineReport& report, const std::string& pass) {
   return table;
 }
 
+// Which of the experts' choices of routed experts the merge makes, block by block.
+NumberTable router_table(const RefineReport& report, const std::string& pass) {
+  NumberTable table{"Routers" + pass,
+                    "The share of each expert model's choices of routed experts, for its own "
+                    "text, that the merge makes as well: by its router as merged, and as refined.",
+                    {},
+                    {}};
+  for (size_t b = 0; b < report.blocks.size(); ++b) {
+    const std::vector<RouterChoices>& routers = report.blocks[b].routers;
+    if (routers.empty()) continue;
+    if (table.head.empty()) {
+      table.head = {"block"};
+      for (size_t k = 0; k < routers.size(); ++k) {
+        table.head.push_back(fmt::format("expert {}, as merged", k + 1));
+        table.head.push_back("refined");
+      }
+    }
+    std::vector<std::string> row = {block_name(report, b)};
+    for (const RouterChoices& choices : routers) {
+      row.push_back(fmt::format("{:.1f} %", 100 * choices.before));
+      row.push_back(fmt::format("{:.1f} %", 100 * choices.after));
+    }
+    table.rows.push_back(std::move(row));
+  }
+  return table;
+}
+
 }  // namespace
 
 HeatMaps refinement_measure(const std::vector<RefineReport>& passes) {
@@ -109,8 +138,8 @@ std::vector<NumberTable> refinement_tables(const std::vector<RefineReport>& pass
                             human_seconds(block.seconds)});
     }
     tables.push_back(std::move(table));
-    NumberTable chosen = chosen_table(report, pass);
-    if (!chosen.head.empty()) tables.push_back(std::move(chosen));
+    for (NumberTable& more : std::array{chosen_table(report, pass), router_table(report, pass)})
+      if (!more.head.empty()) tables.push_back(std::move(more));
   }
   return tables;
 }

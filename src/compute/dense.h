@@ -32,6 +32,9 @@ struct TileShare {
 // diagonal are computed; the rest of the upper triangle keeps its values.
 void add_gram(const FloatMatrix& x, std::span<const float> weights, std::span<double> gram,
               Threads& threads, TileShare share = {});
+// c [a.rows, b.rows] = a b^T. Sums over columns are float32 within 256 columns and double beyond.
+void row_products(const FloatMatrix& a, const FloatMatrix& b, std::span<double> c,
+                  Threads& threads);
 // outer [x.rows, x.rows] = x x^T, the lower triangle only. Sums over columns are float32 within 256
 // columns and double beyond.
 void outer_products(const FloatMatrix& x, std::span<double> outer, Threads& threads,

@@ -161,8 +161,19 @@ std::vector<RoutedRows> route_rows(const ExpertsSpec& spec, std::span<const floa
 std::vector<RoutedRows> Transformer::route(const BlockWeights& block, const ExpertsStep& step,
                                            int64_t rows, const float* x) const {
   float* scores = working_memory(block, step.scores, rows);
+  router_scores(block, step, rows, x, scores);
+  return choose_experts(block, step, rows, scores);
+}
+
+void Transformer::router_scores(const BlockWeights& block, const ExpertsStep& step, int64_t rows,
+                                const float* x, float* scores) const {
   const Linear& router = block.linear(step.router);
   backend_.linear(*router.weight, router.bias, x, rows, scores);
+}
+
+std::vector<RoutedRows> Transformer::choose_experts(const BlockWeights& block,
+                                                    const ExpertsStep& step, int64_t rows,
+                                                    float* scores) const {
   std::span<const float> correction;
   if (step.correction != kNoIndex) correction = block.own[static_cast<size_t>(step.correction)];
   std::vector<RoutedRows> routed = route_rows(spec_.experts, correction, rows, scores, threads_);

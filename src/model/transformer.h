@@ -157,6 +157,12 @@ class Transformer {
                       const float* x, const float* routed_x, float* y, const TapFn& tap = {}) const;
   std::vector<RoutedRows> route(const BlockWeights& block, const ExpertsStep& step, int64_t rows,
                                 const float* x) const;
+  // The two halves of route(): the router's scores [rows, experts] of x, and what is chosen by
+  // scores, which are used up.
+  void router_scores(const BlockWeights& block, const ExpertsStep& step, int64_t rows,
+                     const float* x, float* scores) const;
+  std::vector<RoutedRows> choose_experts(const BlockWeights& block, const ExpertsStep& step,
+                                         int64_t rows, float* scores) const;
   void expert_output(const BlockWeights& block, const ExpertsStep& step, int64_t expert,
                      int64_t rows, const float* x, float* y) const;
 

@@ -241,8 +241,9 @@ std::string refine_text(const RefineSettings& s) {
   if (s.passes != 1) text += fmt::format("    passes: {}\n", s.passes);
   return text + fmt::format(
                     "    question_weight: {}\n    held_out: {}\n    biases: {}\n    norms: {}\n    "
-                    "head: {}\n",
-                    number(s.question_weight), number(s.held_out), s.biases, s.norms, s.head);
+                    "head: {}\n    routers: {}\n",
+                    number(s.question_weight), number(s.held_out), s.biases, s.norms, s.head,
+                    s.routers);
 }
 
 std::string lewis_text(const LewisSection& s) {

@@ -117,8 +117,8 @@ struct RefineSettings {
   double off_diagonal = kDefaultOffDiagonal;    // kRegmean: factor of the Gram matrices' entries
   double question_weight = 0.1;                 // weight of a question's tokens; an answer's have 1
   double held_out = 0.125;                      // share of each text that decides what is kept
-  // Whether biases, norms and an untied head are solved for as well.
-  bool biases = true, norms = true, head = true;
+  // Whether biases, norms, an untied head and the routers of a mixture are solved for as well.
+  bool biases = true, norms = true, head = true, routers = true;
   std::optional<double> alpha = 1;  // share of the experts' inputs in those of the teacher
   std::optional<RefineWeighting> weighting = RefineWeighting::kTokens;
   std::optional<double> prior_scale = 1;  // of the merge's task vector that the pull is towards

@@ -96,7 +96,8 @@ class BlockRefiner {
   }
 
   void answer(const ExpertsStep& step) {
-    RoutedExpertsSolver experts(models_, text_, block_.layer, step, layers_, streams_, solver_);
+    RoutedExpertsSolver experts(models_, text_, settings_, block_.layer, step, layers_, streams_,
+                                solver_);
     at(step.out) = experts.solve(at(step.in), at(step.routed_in));
   }
 
@@ -114,6 +115,7 @@ class BlockRefiner {
     result_.kept_prior = result_.error_prior < result_.error_solved;
     if (!result_.kept_prior) return;
     result_.tensors.clear();
+    for (RouterChoices& choices : result_.routers) choices.after = choices.before;
     streams_.take_prior();
   }
 

@@ -31,6 +31,12 @@ struct StreamPair {
   HiddenStates experts, merged;
 };
 
+// The share of an expert model's choices of routed experts that the merged model makes, too, for
+// the same tokens: those that are held out, or all. `before`: by the router as merged.
+struct RouterChoices {
+  double before = 0, after = 0;
+};
+
 // The outcome of a block. Its errors are || merged - expert ||^2 / || expert ||^2 of the block's
 // output on the held-out tokens (on all tokens where none are held out), the mean over the experts.
 struct BlockResult {
@@ -38,6 +44,7 @@ struct BlockResult {
   double error_solved = 0, error_prior = 0;  // error_prior is 0 where nothing is held out
   bool kept_prior = false;                   // it was better: no tensors
   std::vector<ChoiceRecord> choices;         // where several numbers were compared
+  std::vector<RouterChoices> routers;        // per expert, in a mixture
   std::vector<std::string> notes;            // what a reader should know; one line each
   double seconds = 0;                        // that it took
 };

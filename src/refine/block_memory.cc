@@ -66,6 +66,12 @@ class MemoryWalk {
     return 16 * size * size + 4 * rows * (8 * channels + 2 * sides) + 16 * size * sides +
            12 * in * sides;
   }
+  // Solving the router: probabilities; some vectors of its size; a piece of inputs, squared.
+  uint64_t routing(const LinearLayer& router) const {
+    if (!settings_.routers) return 0;
+    const auto out = static_cast<uint64_t>(router.out), in = static_cast<uint64_t>(router.in);
+    return 8 * fit_ * out + 64 * out * in + kRowsPerGroup * (4 * in + 12 * out);
+  }
   static uint64_t panel_of(const LinearLayer& l) {
     return std::min<uint64_t>(kPanel, static_cast<uint64_t>(l.out));
   }
@@ -134,9 +140,11 @@ class MemoryWalk {
     uint64_t block = models_.prior.packed_block_bytes();
     for (const Transformer* expert : models_.experts)
       block = std::max(block, expert->packed_block_bytes());
+    // Scores: the experts', the prior's, those that are chosen by, the new router's.
     const uint64_t values =
-        static_cast<uint64_t>(text_.rows * (spec.experts.count + 2 * spec.hidden));
+        static_cast<uint64_t>(text_.rows * (4 * spec.experts.count + 2 * spec.hidden));
     hold(chosen + block + 4 * values + models_.prior.activation_bytes(kRowsPerGroup));
+    hold(chosen + block + 4 * values + routing(block_->linear(step.router)));
   }
   void answer(const PerLayerStep&) {}
   void answer(const ScaleStep&) {}

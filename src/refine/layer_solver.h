@@ -79,6 +79,7 @@ class LayerSolver {
   void collect_panel(const RefinedLayer& l, int64_t first, int64_t width, size_t owner);
   // Adds a note for the reader; counts weights as done that are not solved.
   void note(std::string text) { result_.notes.push_back(std::move(text)); }
+  void add_choices(const RouterChoices& choices) { result_.routers.push_back(choices); }
   void count_done(uint64_t weights) const { step_(weights); }
   // Rows of a tensor of the merged model, as stored: the prior's until they are written.
   std::span<std::byte> refined_rows(const std::string& tensor, int64_t first_row, int64_t rows,

@@ -82,7 +82,7 @@ uint64_t refined_bytes(const RefineModels& models, const RefineSettings& setting
   const ModelSpec& spec = models.prior.spec();
   std::set<std::string> names;
   const auto add = [&](const LinearLayer& l) {
-    if (!is_measured(l)) return;
+    if (!is_measured(l) && !settings.routers) return;
     names.insert(l.tensor);
     if (!l.bias.empty()) names.insert(l.bias);
   };
@@ -100,7 +100,8 @@ uint64_t refined_bytes(const RefineModels& models, const RefineSettings& setting
 }
 
 BlockResult without_tensors(const BlockResult& r) {
-  return {{}, r.error_solved, r.error_prior, r.kept_prior, r.choices, r.notes, r.seconds};
+  return {{},        r.error_solved, r.error_prior, r.kept_prior,
+          r.choices, r.routers,      r.notes,       r.seconds};
 }
 
 class Refinement {

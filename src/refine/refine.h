@@ -48,9 +48,9 @@ RefineCost refine_cost(const RefineModels& models,
 // Same bytes for any number of threads, and after an interrupt. Throws Error(kResource), before any
 // work, when max_memory is too little; Error(kInput): an expert is not of the prior's shape, a text
 // is empty or too long, activations are not finite. After an error of code kInterrupted what is
-// done stays in `scratch`. Of a mixture of experts the router stays the prior's, and so does a
-// routed expert that sees fewer than 100 tokens (a note of its block counts those); the others are
-// solved on the tokens that the merged model sends to them.
+// done stays in `scratch`. Of a mixture of experts a routed expert that sees fewer than 100
+// tokens stays the prior's (a note of its block counts those); the others are solved on the tokens
+// that the merged model, whose router is solved before, sends to them.
 //
 // Where several processes refine together (models.ranks), the first one alone writes: the others
 // return null, and their report has no block that was finished before.

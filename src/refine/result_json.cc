@@ -32,10 +32,14 @@ ChoiceRecord choice_of(const Json& json) {
 Json to_json(const BlockResult& r) {
   Json choices = Json::array();
   for (const ChoiceRecord& c : r.choices) choices.push_back(to_json(c));
+  Json routers = Json::array();
+  for (const RouterChoices& c : r.routers)
+    routers.push_back({{"before", c.before}, {"after", c.after}});
   return {{"error_solved", r.error_solved},
           {"error_prior", r.error_prior},
           {"kept_prior", r.kept_prior},
           {"choices", choices},
+          {"routers", routers},
           {"notes", r.notes},
           {"seconds", r.seconds}};
 }
@@ -46,6 +50,8 @@ BlockResult block_result_of(const Json& json) {
   result.error_prior = json.at("error_prior").get<double>();
   result.kept_prior = json.at("kept_prior").get<bool>();
   for (const Json& choice : json.at("choices")) result.choices.push_back(choice_of(choice));
+  for (const Json& c : json.at("routers"))
+    result.routers.push_back({c.at("before").get<double>(), c.at("after").get<double>()});
   result.notes = json.at("notes").get<std::vector<std::string>>();
   result.seconds = json.at("seconds").get<double>();
   return result;

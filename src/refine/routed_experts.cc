@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "refine/router_solver.h"
 
 namespace lewis {
 namespace {
@@ -39,8 +40,13 @@ Streams RoutedExpertsSolver::solve(const Streams& x, const Streams& routed_x) {
   const int64_t width = routed_x[kMerged].columns;
   Streams y = streams_.make(width);
   std::ranges::fill(y[kMerged].values, 0.0f);
-  for (const Transformer* expert : models_.experts) run_unsolved(*expert, kExperts, x, routed_x, y);
-  const std::vector<RoutedRows> routed = run_prior(x, routed_x, y);
+  std::vector<RoutedRows> routed;
+  {
+    const Teachers teachers = run_experts(x, routed_x, y);
+    const auto block = run_unsolved(models_.prior, kPrior, x, routed_x, y);
+    routed = solve_router(*block, x, teachers);
+    run_few(*block, routed, routed_x[kMerged], y[kMerged]);
+  }
   size_t few = 0;
   for (size_t e = 0; e < routed.size(); ++e) {
     if (solves(routed[e])) {
@@ -93,23 +99,100 @@ std::shared_ptr<const BlockWeights> RoutedExpertsSolver::run_unsolved(const Tran
   return block;
 }
 
-// Runs all experts for the held-out tokens, and for the merged stream those that see too little to
-// be solved. Returns what the router chooses for the merged stream.
-std::vector<RoutedRows> RoutedExpertsSolver::run_prior(const Streams& x, const Streams& routed_x,
-                                                       Streams& y) const {
-  const auto block = run_unsolved(models_.prior, kPrior, x, routed_x, y);
-  std::vector<RoutedRows> routed =
-      models_.prior.route(*block, step_, text_.rows, x[kMerged].row(0));
+// Runs, for the merged stream, the routed experts that see too little to be solved.
+void RoutedExpertsSolver::run_few(const BlockWeights& block, std::span<const RoutedRows> routed,
+                                  const Matrix& routed_x, Matrix& merged) const {
   for (size_t e = 0; e < routed.size(); ++e) {
     if (routed[e].rows.empty() || solves(routed[e])) continue;
-    Matrix its = gather(routed_x[kMerged], routed[e].rows);
+    Matrix its = gather(routed_x, routed[e].rows);
     scale_rows(routed[e].in_weights, its);
     Matrix output(its.rows, its.columns);
-    models_.prior.expert_output(*block, step_, static_cast<int64_t>(e), its.rows, its.row(0),
+    models_.prior.expert_output(block, step_, static_cast<int64_t>(e), its.rows, its.row(0),
                                 output.row(0));
-    scatter(output, routed[e], y[kMerged]);
+    scatter(output, routed[e], merged);
   }
+}
+
+// ---- the router ----
+
+RoutedExpertsSolver::Teachers RoutedExpertsSolver::run_experts(const Streams& x,
+                                                               const Streams& routed_x,
+                                                               Streams& y) const {
+  Teachers teachers{Matrix(text_.rows, models_.prior.spec().experts.count), {}};
+  teachers.rows.resize(step_.experts.size());
+  for (const Transformer* expert : models_.experts) {
+    const auto block = run_unsolved(*expert, kExperts, x, routed_x, y);
+    add_teacher(*expert, *block, x, teachers);
+  }
+  for (std::vector<int64_t>& rows : teachers.rows) std::ranges::sort(rows);
+  return teachers;
+}
+
+// The teacher's scores are those of alpha X^e + (1 - alpha) X^m, as of every other layer; its
+// choices are those of its own stream.
+void RoutedExpertsSolver::add_teacher(const Transformer& expert, const BlockWeights& block,
+                                      const Streams& x, Teachers& teachers) const {
+  const auto alpha = static_cast<float>(settings_.alpha.value_or(1));
+  for (const StreamPart& part : streams_.parts()) {
+    if (part.stream != kExperts || part.model != &expert) continue;
+    const int64_t rows = part.segment->rows, at = part.first_row;
+    float* scores = teachers.scores.row(at);
+    expert.router_scores(block, step_, rows, x[kExperts].row(at), scores);
+    Matrix copy(rows, teachers.scores.columns);
+    std::copy_n(scores, copy.values.size(), copy.row(0));
+    const std::vector<RoutedRows> routed = expert.choose_experts(block, step_, rows, copy.row(0));
+    for (size_t e = 0; e < routed.size(); ++e) {
+      for (const int64_t row : routed[e].rows) teachers.rows[e].push_back(at + row);
+    }
+    if (alpha == 1) continue;
+    expert.router_scores(block, step_, rows, x[kMerged].row(at), copy.row(0));
+    for (size_t i = 0; i < copy.values.size(); ++i)
+      scores[i] = alpha * scores[i] + (1 - alpha) * copy.values[i];
+  }
+}
+
+// What the merged stream's router chooses, once it is solved.
+std::vector<RoutedRows> RoutedExpertsSolver::solve_router(const BlockWeights& block,
+                                                          const Streams& x,
+                                                          const Teachers& teachers) {
+  Matrix scores(text_.rows, teachers.scores.columns);
+  models_.prior.router_scores(block, step_, text_.rows, x[kMerged].row(0), scores.row(0));
+  const std::vector<double> before = agreement(teachers, choose(block, scores));
+  std::vector<RoutedRows> routed =
+      choose(block, refine_router(solver_, models_, text_, settings_, linear(step_.router),
+                                  x[kMerged], teachers.scores, std::move(scores)));
+  const std::vector<double> after = agreement(teachers, routed);
+  for (size_t k = 0; k < before.size(); ++k) solver_.add_choices({before[k], after[k]});
   return routed;
+}
+
+std::vector<RoutedRows> RoutedExpertsSolver::choose(const BlockWeights& block,
+                                                    Matrix scores) const {
+  return models_.prior.choose_experts(block, step_, scores.rows, scores.row(0));
+}
+
+// Per expert model the share of its choices that `routed` has, too.
+std::vector<double> RoutedExpertsSolver::agreement(const Teachers& teachers,
+                                                   std::span<const RoutedRows> routed) const {
+  const bool held = text_.held_rows() > 0;
+  std::vector<double> same(models_.experts.size()), all(models_.experts.size());
+  std::vector<int64_t> both;
+  for (const Segment& s : text_.segments) {
+    if (s.held_out != held) continue;
+    const auto within = [&](const std::vector<int64_t>& rows) {
+      return std::ranges::subrange(std::ranges::lower_bound(rows, s.first_row),
+                                   std::ranges::lower_bound(rows, s.first_row + s.rows));
+    };
+    for (size_t e = 0; e < routed.size(); ++e) {
+      const auto theirs = within(teachers.rows[e]);
+      both.clear();
+      std::ranges::set_intersection(theirs, within(routed[e].rows), std::back_inserter(both));
+      same[s.expert] += static_cast<double>(both.size());
+      all[s.expert] += static_cast<double>(theirs.size());
+    }
+  }
+  for (size_t k = 0; k < all.size(); ++k) same[k] = all[k] > 0 ? same[k] / all[k] : 1;
+  return same;
 }
 
 const RefinedLayer* RoutedExpertsSolver::gate_of(const ExpertLinears& expert) const {

@@ -61,6 +61,23 @@ TEST_P(Dense, ProductsAreSumsOverRows) {
   for (size_t i = 0; i < c.size(); ++i) ASSERT_EQ(twice[i], 2 * c[i]) << "adds to what is there";
 }
 
+TEST_P(Dense, RowProductsAreSumsOverColumns) {
+  const int64_t m = 530, n = 70, columns = 300;
+  const auto a = random_floats(m * (columns + 2), 6), b = random_floats(n * columns, 7);
+  std::vector<double> c(static_cast<size_t>(m * n), 7.0);
+  row_products({a.data(), m, columns, columns + 2}, {b.data(), n, columns, columns}, c, threads_);
+  for (int64_t i = 0; i < m; ++i) {
+    for (int64_t j = 0; j < n; ++j) {
+      double sum = 0;
+      for (int64_t k = 0; k < columns; ++k) {
+        sum += static_cast<double>(a[static_cast<size_t>(i * (columns + 2) + k)]) *
+               b[static_cast<size_t>(j * columns + k)];
+      }
+      ASSERT_NEAR(c[static_cast<size_t>(i * n + j)], sum, 1e-6 * columns);
+    }
+  }
+}
+
 TEST_P(Dense, OuterProductsAreSumsOverColumns) {
   const int64_t rows = 530, columns = 300;
   const auto x = random_floats(rows * columns, 3);

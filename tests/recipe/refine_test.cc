@@ -30,9 +30,9 @@ TEST(RefineRecipe, IsReadAndPrintedBack) {
   const Recipe recipe = parse(kHead +
                               "  refine: {method: regmean, prior: plain, samples: 8, ridge: 0.5, "
                               "alpha: 0.7, question_weight: 1, held_out: 0, biases: false, norms: "
-                              "false, head: false}\n");
+                              "false, head: false, routers: false}\n");
   const RefineSettings expected{
-      RefineMethod::kRegmean, RefinePrior::kPlain, 8, 0.5, 0.7, 1, 0, false, false, false};
+      RefineMethod::kRegmean, RefinePrior::kPlain, 8, 0.5, 0.7, 1, 0, false, false, false, false};
   EXPECT_EQ(recipe.lewis->refine, expected);
   EXPECT_EQ(parse(to_yaml(recipe, false)).lewis->refine, expected);
   EXPECT_EQ(to_yaml(recipe, true).find("refine"), std::string::npos) << "mergekit does not know it";

@@ -1,6 +1,7 @@
 // Refined models against the normal equations that they must solve, with activations taken from
 // whole forward passes of the experts and of the finished model.
 #include "refine/refine.h"
+#include "refine/router_solver.h"
 
 #include <gtest/gtest.h>
 
@@ -439,9 +440,12 @@ class Equations {
   std::map<Place, Gram> grams_;
 };
 
-// The router stays, and so does a routed expert that sees fewer than 100 tokens.
+// A router has equations of its own, and a routed expert that sees fewer than 100 tokens stays.
 bool stays(const Case& c, const LinearLayer& l, const std::vector<Activations>& merged) {
   return l.role == LinearRole::kRouter || (l.expert >= 0 && fitted_rows(c, l, merged) < 100);
+}
+bool router_stays(const Case& c) {
+  return !c.options.settings.routers || c.options.settings.method != RefineMethod::kRegression;
 }
 
 // How exactly the equations hold. A norm of each head behind the gated delta rule makes small
@@ -625,7 +629,9 @@ TEST_P(RefineFamilies, SolvesTheNormalEquations) {
     for (int64_t layer = 0; layer < c.spec.layers; ++layer) {
       for (const LinearLayer& l : linear_layers(f.model.spec(), layer)) {
         if (stays(c, l, f.merged)) {
-          EXPECT_EQ(rows_of(f.whole, l), rows_of(c.sources[0], l)) << l.name;
+          EXPECT_EQ(rows_of(f.whole, l) == rows_of(c.sources[0], l),
+                    l.role != LinearRole::kRouter || router_stays(c))
+              << l.name;
           continue;
         }
         solved += l.expert >= 0;
@@ -747,6 +753,107 @@ TEST_P(RefineFamilies, MuchRidgeGivesThePrior) {
   }
 }
 
+// y [rows, out] = x W^T + bias in double.
+std::vector<double> scores_of(const TensorSource& source, const LinearLayer& router,
+                              const std::vector<double>& x) {
+  auto y = product(x, rows_of(source, router), static_cast<size_t>(router.in));
+  if (router.bias.empty()) return y;
+  const auto bias = source.read_floats(source.get(router.bias));
+  for (size_t i = 0; i < y.size(); ++i) y[i] += bias[i % bias.size()];
+  return y;
+}
+
+// p, and what diag(p) - p p^T or diag(p (1 - p)) makes of u, in place.
+void weigh_scores(RouterMetric metric, const double* wanted, size_t experts, double weight,
+                  double* u) {
+  std::vector<double> p(wanted, wanted + experts);
+  double sum = 0, mean = 0;
+  for (double& v : p) {
+    v = metric == RouterMetric::kSoftmax ? std::exp(v) : 1 / (1 + std::exp(-v));
+    sum += v;
+  }
+  for (size_t e = 0; e < experts && metric == RouterMetric::kSoftmax; ++e) {
+    p[e] /= sum;
+    mean += p[e] * u[e];
+  }
+  for (size_t e = 0; e < experts; ++e)
+    u[e] = weight * p[e] * (metric == RouterMetric::kSoftmax ? u[e] - mean : (1 - p[e]) * u[e]);
+}
+
+// How far the router of a layer is from its minimum, relative to the right side: its gradient,
+// token by token in double.
+double error_of_router(const Case& c, const Finished& f, int64_t layer) {
+  const BlockSteps block = block_steps(c.spec, layer);
+  const ExpertsStep& step = *block.experts();
+  const LinearLayer& router = block.linear(step.router);
+  const RouterMetric metric = metric_of(c.spec.experts.router);
+  const auto in = static_cast<size_t>(router.in), experts = static_cast<size_t>(router.out);
+  const double alpha = c.options.settings.alpha.value();
+  std::vector<double> change;
+  const auto now = rows_of(f.whole, router), before = rows_of(c.sources[0], router);
+  for (size_t i = 0; i < now.size(); ++i) change.push_back(static_cast<double>(now[i]) - before[i]);
+  std::vector<double> left(change.size()), right(change.size()), diagonal(change.size());
+  for (size_t k = 0; k < 2; ++k) {
+    const auto& xm = f.merged[k].inputs.at({layer, step.in, kDense});
+    const auto& xe = f.expert[k].inputs.at({layer, step.in, kDense});
+    const std::vector<double> x(xm.begin(), xm.end());
+    std::vector<double> teacher(x.size());
+    for (size_t i = 0; i < x.size(); ++i) teacher[i] = alpha * xe[i] + (1 - alpha) * xm[i];
+    const auto theirs =
+        linear_layers(c.models[k + 1]->spec(), layer).at(static_cast<size_t>(step.router));
+    const auto wanted = scores_of(c.sources[k + 1], theirs, teacher);
+    const auto scores = scores_of(c.sources[0], router, x);
+    const auto moved = product(x, change, in);
+    const auto weights = weights_of(c.texts[k], c.options.settings.question_weight);
+    for (size_t t = 0; t < weights.size(); ++t) {
+      std::vector<double> u(moved.begin() + static_cast<std::ptrdiff_t>(t * experts),
+                            moved.begin() + static_cast<std::ptrdiff_t>((t + 1) * experts));
+      std::vector<double> r(experts), ones(experts);
+      for (size_t e = 0; e < experts; ++e) r[e] = wanted[t * experts + e] - scores[t * experts + e];
+      weigh_scores(metric, &wanted[t * experts], experts, weights[t], u.data());
+      weigh_scores(metric, &wanted[t * experts], experts, weights[t], r.data());
+      for (size_t e = 0; e < experts; ++e) {
+        std::vector<double> unit(experts);
+        unit[e] = 1;
+        weigh_scores(metric, &wanted[t * experts], experts, weights[t], unit.data());
+        for (size_t j = 0; j < in; ++j) {
+          left[e * in + j] += u[e] * x[t * in + j];
+          right[e * in + j] += r[e] * x[t * in + j];
+          diagonal[e * in + j] += unit[e] * x[t * in + j] * x[t * in + j];
+        }
+      }
+    }
+  }
+  double mean = 0, error = 0, size = 0;
+  for (const double v : diagonal) mean += v / static_cast<double>(diagonal.size());
+  const double rho = c.options.settings.ridge.value() * mean;
+  for (size_t i = 0; i < left.size(); ++i) {
+    const double value = 0.9 * left[i] + (0.1 * diagonal[i] + rho) * change[i];
+    error = std::max(error, std::abs(value - right[i]));
+    size = std::max(size, std::abs(right[i]));
+  }
+  return error / size;
+}
+
+// Softmax over all experts or over the chosen ones, sigmoids, biases, a shared expert.
+TEST(Refine, RoutersAreAtTheirMinimum) {
+  for (const char* name : {"mixtral", "qwen2_moe", "qwen3_moe", "gpt_oss", "minimax_m2"}) {
+    for (const double alpha : {1.0, 0.25}) {
+      Case c(family(name));
+      c.options.settings.alpha = alpha;
+      c.run();
+      const Finished f(c);
+      for (int64_t layer = 0; layer < c.spec.layers; ++layer) {
+        if (!c.spec.layer[static_cast<size_t>(layer)].routed) continue;
+        EXPECT_LT(error_of_router(c, f, layer), 1e-4) << name << " " << layer;
+        const BlockResult& block = c.report.blocks[static_cast<size_t>(layer)];
+        ASSERT_EQ(block.routers.size(), 2u);
+        for (const RouterChoices& r : block.routers) EXPECT_GT(r.after, r.before - 0.05) << name;
+      }
+    }
+  }
+}
+
 // Pulled to the prior with all might, the merged stream of a mixture is what the prior itself makes
 // of the held-out text.
 TEST(Refine, MuchRidgeGivesThePriorsStream) {
@@ -772,7 +879,8 @@ double relative_error(const std::vector<float>& a, const std::vector<float>& b) 
 }
 
 // One expert, and nothing that holds it back: on the text that was fitted to, the refined model is
-// the expert. (Embeddings, router and head stay the prior's, so those are the same here.)
+// the expert. (Embeddings and head stay the prior's, so those are the same here, and so are the
+// routers.)
 TEST(Refine, OneExpertIsReproduced) {
   for (const char* name : {"qwen2", "mixtral", "mixtral_fused"}) {
     const fs::path folder = std::string_view(name) == "mixtral_fused"

@@ -108,27 +108,46 @@ void add_gram(const FloatMatrix& x, std::span<const float> weights, std::span<do
   for_lower_tiles(x.columns, kTile, threads, compute, share);
 }
 
+namespace {
+
+// Computes the part of c = a b^T [a.rows, b.rows] that begins at (i, j).
+void row_product_tile(const FloatMatrix& a, const FloatMatrix& b, int64_t i, int64_t j,
+                      std::span<double> c) {
+  const int64_t m = std::min(kTile, a.rows - i), n = std::min(kTile, b.rows - j);
+  thread_local FloatBuffer room;
+  float* tile = room.get(kTile * kTile);
+  double* part = c.data() + i * b.rows + j;
+  for (int64_t r = 0; r < m; ++r) std::fill_n(part + r * b.rows, n, 0.0);
+  for (int64_t first = 0; first < a.columns; first += kDepth) {
+    gemm({.m = m,
+          .n = n,
+          .k = std::min(kDepth, a.columns - first),
+          .lda = a.stride,
+          .ldb = b.stride,
+          .ldc = n,
+          .transpose_b = true},
+         a.data + i * a.stride + first, b.data + j * b.stride + first, tile);
+    add_tile(tile, m, n, part, b.rows);
+  }
+}
+
+}  // namespace
+
+void row_products(const FloatMatrix& a, const FloatMatrix& b, std::span<double> c,
+                  Threads& threads) {
+  check(a.columns == b.columns && static_cast<int64_t>(c.size()) == a.rows * b.rows,
+        "row_products");
+  const int64_t across = pieces(b.rows, kTile);
+  threads.run(static_cast<size_t>(pieces(a.rows, kTile) * across), [&](size_t piece) {
+    const auto p = static_cast<int64_t>(piece);
+    row_product_tile(a, b, p / across * kTile, p % across * kTile, c);
+  });
+}
+
 void outer_products(const FloatMatrix& x, std::span<double> outer, Threads& threads,
                     TileShare share) {
   check(static_cast<int64_t>(outer.size()) == x.rows * x.rows, "outer_products");
-  const auto compute = [&](int64_t i, int64_t j) {
-    const int64_t m = std::min(kTile, x.rows - i), n = std::min(kTile, x.rows - j);
-    thread_local FloatBuffer room;
-    float* tile = room.get(kTile * kTile);
-    double* c = outer.data() + i * x.rows + j;
-    for (int64_t r = 0; r < m; ++r) std::fill_n(c + r * x.rows, n, 0.0);
-    for (int64_t first = 0; first < x.columns; first += kDepth) {
-      gemm({.m = m,
-            .n = n,
-            .k = std::min(kDepth, x.columns - first),
-            .lda = x.stride,
-            .ldb = x.stride,
-            .ldc = n,
-            .transpose_b = true},
-           x.data + i * x.stride + first, x.data + j * x.stride + first, tile);
-      add_tile(tile, m, n, c, x.rows);
-    }
-  };
+  const auto compute = [&](int64_t i, int64_t j) { row_product_tile(x, x, i, j, outer); };
   for_lower_tiles(x.rows, kTile, threads, compute, share);
 }
 

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/threads.h"
 #include "merge/inputs.h"
 #include "merge/modules.h"
 
@@ -30,10 +31,33 @@ void MergeInputs::check_lewis() const {
   }
 }
 
+namespace {
+
+// Opens several models at a time, since the headers of a large one take seconds. The first of those
+// that cannot be opened is the one that the error names.
+std::vector<InputModel> open_all(std::span<const RecipeModel> models, const OpenOptions& options) {
+  std::vector<InputModel> opened(models.size());
+  std::vector<std::exception_ptr> errors(models.size());
+  Threads threads(options.threads);
+  threads.run(models.size(), [&](size_t i) {
+    try {
+      opened[i] = open_input(models[i], options);
+    } catch (...) {
+      errors[i] = std::current_exception();
+    }
+  });
+  for (const std::exception_ptr& error : errors) {
+    if (error) std::rethrow_exception(error);
+  }
+  return opened;
+}
+
+}  // namespace
+
 void MergeInputs::open_models() {
   OpenOptions within = options_;
   within.refined.reset();
-  for (const RecipeModel& m : recipe_.models) opened_.push_back(open_input(m, within));
+  opened_ = open_all(recipe_.models, within);
   for (const InputModel& model : opened_) models_.push_back(&model);
   main_ = models_[recipe_.base_index.value_or(0)];
   settle_names();

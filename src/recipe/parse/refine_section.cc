@@ -16,7 +16,7 @@ RefineSettings RecipeReader::refine_of(const YamlNode& node, const LewisSection&
                                        const Recipe& r) const {
   check_keys(node,
              {"method", "prior", "samples", "ridge", "alpha", "weighting", "prior_scale", "passes",
-              "question_weight", "held_out", "biases", "norms", "head"},
+              "question_weight", "held_out", "biases", "norms", "head", "routers"},
              "lewis.refine");
   RefineSettings s;
   if (const YamlNode* n = given(node, "method"))
@@ -32,8 +32,10 @@ RefineSettings RecipeReader::refine_of(const YamlNode& node, const LewisSection&
     s.question_weight = share(*n, "question_weight");
   if (const YamlNode* n = given(node, "held_out")) s.held_out = share(*n, "held_out");
   if (s.held_out == 1) fail(node.find("held_out")->line, "held_out 1 leaves nothing to fit to");
-  for (const auto& [key, value] :
-       {std::pair("biases", &s.biases), {"norms", &s.norms}, {"head", &s.head}}) {
+  for (const auto& [key, value] : {std::pair("biases", &s.biases),
+                                   {"norms", &s.norms},
+                                   {"head", &s.head},
+                                   {"routers", &s.routers}}) {
     if (const YamlNode* n = given(node, key)) *value = flag(*n, key);
   }
   check_refine(node, lewis, r);
