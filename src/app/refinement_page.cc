@@ -68,23 +68,19 @@ NumberTable chosen_table(const RefineReport& report, const std::string& pass) {
 NumberTable router_table(const RefineReport& report, const std::string& pass) {
   NumberTable table{"Routers" + pass,
                     "The share of each expert model's choices of routed experts, for its own "
-                    "text, that the merge makes as well: by its router as merged, and as refined.",
+                    "text, that the merge makes as well: by its router as merged → as refined. "
+                    "Experts in the order of the recipe's calibration.",
                     {},
                     {}};
   for (size_t b = 0; b < report.blocks.size(); ++b) {
     const std::vector<RouterChoices>& routers = report.blocks[b].routers;
     if (routers.empty()) continue;
-    if (table.head.empty()) {
-      table.head = {"block"};
-      for (size_t k = 0; k < routers.size(); ++k) {
-        table.head.push_back(fmt::format("expert {}, as merged", k + 1));
-        table.head.push_back("refined");
-      }
-    }
+    table.head = {"block"};
     std::vector<std::string> row = {block_name(report, b)};
-    for (const RouterChoices& choices : routers) {
-      row.push_back(fmt::format("{:.1f} %", 100 * choices.before));
-      row.push_back(fmt::format("{:.1f} %", 100 * choices.after));
+    for (size_t k = 0; k < routers.size(); ++k) {
+      table.head.push_back(fmt::format("expert {}", k + 1));
+      row.push_back(
+          fmt::format("{:.1f} → {:.1f} %", 100 * routers[k].before, 100 * routers[k].after));
     }
     table.rows.push_back(std::move(row));
   }
