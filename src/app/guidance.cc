@@ -372,7 +372,7 @@ ModelPlan plan_entry(const Recipe& recipe, const CalibrationEntry& entry,
                           {&pair.base, &pair.expert, input.output_changes}};
   if (!options.cache.empty() && can_be_kept(key)) {
     input.importances = [&](ModelPlan& plan, const std::function<void()>& compute) {
-      cached_importances(options.cache, key, plan, compute);
+      cached_importances(options.cache, key, plan, compute, note);
     };
   }
   return plan_model(recipe, entry.index, input);

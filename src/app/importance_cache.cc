@@ -1,5 +1,6 @@
 #include "app/importance_cache.h"
 
+#include <array>
 #include <optional>
 
 #include "base/build.h"
@@ -64,7 +65,7 @@ bool can_be_kept(const ImportanceKey& key) {
 }
 
 void cached_importances(const fs::path& folder, const ImportanceKey& key, ModelPlan& plan,
-                        const std::function<void()>& compute) {
+                        const std::function<void()>& compute, const NoteFn& note) {
   const std::string hash = hash_of(key);
   const fs::path file = folder / (hash.substr(0, 32) + ".importances.json");
   if (load(file, hash, plan)) return;
@@ -73,7 +74,11 @@ void cached_importances(const fs::path& folder, const ImportanceKey& key, ModelP
   const Json json = {{"key", hash}, {"hash", sha256_hex(dump_json(values))}, {"values", values}};
   try {
     write_file_durably(file, dump_json(json) + "\n");
-  } catch (const Error&) {  // then whoever plans it again reads the weights again
+  } catch (const Error& e) {
+    tell_all(note,
+             std::array{fmt::format(
+                 "importances are not kept, so that the next plan reads the weights again: {}",
+                 e.what())});
   }
 }
 

@@ -6,6 +6,7 @@
 #include <functional>
 #include <string>
 
+#include "base/notes.h"
 #include "plan/plan.h"
 
 namespace lewis {
@@ -22,8 +23,9 @@ struct ImportanceKey {
 bool can_be_kept(const ImportanceKey& key);
 
 // Fills the importances of `plan` from FOLDER/HASH.importances.json if that is there, else by
-// `compute`, and then writes the file, durably, if it can. A damaged file is written anew.
+// `compute`, and then writes the file, durably; where it cannot, a note says so. A damaged file is
+// written anew.
 void cached_importances(const std::filesystem::path& folder, const ImportanceKey& key,
-                        ModelPlan& plan, const std::function<void()>& compute);
+                        ModelPlan& plan, const std::function<void()>& compute, const NoteFn& note);
 
 }  // namespace lewis
