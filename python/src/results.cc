@@ -242,12 +242,19 @@ void bind_report_and_tune(nb::module_& m) {
       .json();
   Result<TunedValue>(
       m, "TunedValue",
-      "One number of the recipe: its range, where the search began, and what it found.")
+      "One value of the recipe: its range, where the search began, and what it found; of "
+      "`options`, "
+      "places among them. `worth` is what was found minus the same with this value alone at its "
+      "start, on held-out items, with its 95 % interval.")
       .text("path", &TunedValue::path)
       .ro("low", &TunedValue::low)
       .ro("high", &TunedValue::high)
       .ro("start", &TunedValue::start)
-      .ro("found", &TunedValue::found);
+      .ro("found", &TunedValue::found)
+      .texts("options", &TunedValue::options)
+      .ro("worth", &TunedValue::worth)
+      .ro("worth_low", &TunedValue::worth_low)
+      .ro("worth_high", &TunedValue::worth_high);
   Result<TunedLoss>(m, "TunedLoss",
                     "Mean answer losses in nats on the held-out items of one calibration entry.")
       .text("model", &TunedLoss::model)

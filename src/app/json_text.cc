@@ -213,7 +213,13 @@ std::string json_text(const ReportResult& r) {
 
 std::string json_text(const TuneResult& r) {
   Json values = Json::object(), entries = Json::array();
-  for (const TunedValue& v : r.values) values[v.path] = v.found;
+  Json worth = Json::object();
+  for (const TunedValue& v : r.values) {
+    values[v.path] = v.found;
+    if (!v.options.empty()) values[v.path] = v.options.at(static_cast<size_t>(v.found));
+    if (v.found == v.start) continue;
+    worth[v.path] = {{"difference", v.worth}, {"low", v.worth_low}, {"high", v.worth_high}};
+  }
   for (const TunedLoss& l : r.losses) {
     entries.push_back({{"model", l.model},
                        {"items", l.items},
@@ -224,6 +230,7 @@ std::string json_text(const TuneResult& r) {
   }
   Json json = {{"out", r.out.string()},
                {"values", values},
+               {"worth", worth},
                {"evaluations", r.evaluations},
                {"taken_over", r.taken_over},
                {"objective", {{"start", r.start_objective}, {"found", r.objective}}},

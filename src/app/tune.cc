@@ -1,5 +1,6 @@
 // The verb tune: searches, and writes the recipe with what was found.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <numeric>
 
@@ -49,13 +50,23 @@ TuneReport search(const TunableRecipe& tunable, const TuneJob& job, RunResources
   }
 }
 
+// ", worth -0.0210 [-0.0301, -0.0112] of the objective"
+std::string worth_text(const std::optional<PairedDifference>& worth) {
+  if (!worth) return "";
+  return fmt::format(", worth {:+.4f} [{:+.4f}, {:+.4f}]", worth->difference, worth->low,
+                     worth->high);
+}
+
 // The recipe with plain values. Comments on top say what they are and what they brought.
 std::string tuned_text(const TunableRecipe& tunable, const TuneReport& report) {
   std::string text = "# Found by lewis tune:\n";
   for (size_t i = 0; i < report.values.size(); ++i) {
     const SearchRange& r = tunable.ranges()[i];
-    text +=
-        fmt::format("#   {}: {} of [{}, {}]\n", printable(r.path), report.values[i], r.low, r.high);
+    const std::string from = r.options.empty() ? fmt::format("{}, {}", r.low, r.high)
+                                               : fmt::format("{}", fmt::join(r.options, ", "));
+    text += fmt::format("#   {}: {} of [{}]{}\n", printable(r.path),
+                        printable(r.text_of(report.values[i])), printable(from),
+                        worth_text(report.worth[i]));
   }
   const PairedDifference& gain = report.gain;
   text +=
@@ -69,7 +80,12 @@ TuneResult result_of(const TunableRecipe& tunable, const TuneJob& job, const Tun
   result.out = job.out;
   for (size_t i = 0; i < r.values.size(); ++i) {
     const SearchRange& s = tunable.ranges()[i];
-    result.values.push_back({s.path, s.low, s.high, s.start, r.values[i]});
+    result.values.push_back({s.path, s.low, s.high, s.start, r.values[i], s.options});
+    if (const auto& worth = r.worth[i]) {
+      result.values.back().worth = worth->difference;
+      result.values.back().worth_low = worth->low;
+      result.values.back().worth_high = worth->high;
+    }
   }
   const Recipe recipe = tunable.with(r.values);
   for (size_t e = 0; e < r.base.size(); ++e) {

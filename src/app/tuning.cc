@@ -85,16 +85,20 @@ class Tuning {
     const EntryLosses base = reference(true, false), expert = reference(false, false);
     const std::vector<Scale> scales = scales_of(base, expert);
     std::vector<Axis> axes;
-    for (const SearchRange& r : tunable_.ranges()) axes.push_back({r.low, r.high, r.start, r.log});
-    const SearchResult best = coordinate_search(
-        axes, options_.evaluations, [&](std::span<const double> point) -> std::optional<double> {
-          if (!fits(point)) return std::nullopt;
-          const EntryLosses losses = merge_losses(point, false);
-          tell(++done_);
-          const double value = objective(losses, scales);
-          keep_if_best(point, value);
-          return value;
-        });
+    for (const SearchRange& r : tunable_.ranges())
+      axes.push_back({r.low, r.high, r.start, r.log, !r.options.empty()});
+    const auto value_of = [&](std::span<const double> point) -> std::optional<double> {
+      if (!fits(point)) return std::nullopt;
+      const EntryLosses losses = merge_losses(point, false);
+      tell(++done_);
+      const double value = objective(losses, scales);
+      keep_if_best(point, value);
+      return value;
+    };
+    const auto keep_on = [&](std::span<const double> from, std::span<const double> to) {
+      return axes.size() == 1 || gains(from, to, scales);
+    };
+    const SearchResult best = coordinate_search(axes, options_.evaluations, value_of, keep_on);
     TuneReport report;
     report.values = best.point;
     report.evaluations = best.evaluations;
@@ -104,7 +108,9 @@ class Tuning {
     report.expert = reference(false, true);
     report.start = merge_losses(start_, true);
     report.found = best.point == start_ ? report.start : merge_losses(best.point, true);
-    report.gain = gain(report);
+    const std::vector<Scale> held = scales_of(report.base, report.expert);
+    report.gain = gain(report.start, report.found, held);
+    report.worth = worth_of_values(report, held);
     report.taken_over = taken_over_;
     tell_end();
     return report;
@@ -262,19 +268,48 @@ class Tuning {
 
   // Items of all entries together, each scaled so that the sum of the entries' means is the
   // objective.
-  PairedDifference gain(const TuneReport& r) const {
-    const std::vector<Scale> scales = scales_of(r.base, r.expert);
+  PairedDifference gain(const EntryLosses& from, const EntryLosses& to,
+                        const std::vector<Scale>& scales) const {
     std::vector<ItemScore> start, found;
-    for (size_t e = 0; e < r.start.size(); ++e) {
-      const auto n = static_cast<double>(r.start[e].size());
-      const auto entries_count = static_cast<double>(r.start.size());
-      for (size_t i = 0; i < r.start[e].size(); ++i) {
+    for (size_t e = 0; e < from.size(); ++e) {
+      const auto n = static_cast<double>(from[e].size());
+      const auto entries_count = static_cast<double>(from.size());
+      for (size_t i = 0; i < from[e].size(); ++i) {
         const double factor = scales[e].factor * entries_count;
-        start.push_back({r.start[e][i] * factor, 1 / n});
-        found.push_back({r.found[e][i] * factor, 1 / n});
+        start.push_back({from[e][i] * factor, 1 / n});
+        found.push_back({to[e][i] * factor, 1 / n});
       }
     }
     return paired_difference(start, found);
+  }
+
+  // Whether the held-out part shows that a round of the search has gained something.
+  bool gains(std::span<const double> from, std::span<const double> to,
+             const std::vector<Scale>& scales) {
+    if (!std::ranges::equal(from, to)) {
+      const PairedDifference d = gain(merge_losses(from, true), merge_losses(to, true), scales);
+      if (d.high < 0) return true;
+    }
+    if (note_) {
+      note_(
+          fmt::format("the search ends after {} of {} evaluations: the last round over all values "
+                      "gained nothing that the held-out text shows",
+                      done_, options_.evaluations));
+    }
+    return false;
+  }
+
+  std::vector<std::optional<PairedDifference>> worth_of_values(const TuneReport& report,
+                                                               const std::vector<Scale>& scales) {
+    std::vector<std::optional<PairedDifference>> worth(start_.size());
+    for (size_t i = 0; i < start_.size(); ++i) {
+      Point without = report.values;
+      without[i] = start_[i];
+      if (without == report.values || !fits(without)) continue;
+      worth[i] = gain(merge_losses(without, true), report.found, scales);
+      std::erase_if(prepared_, [&](const auto& entry) { return entry.first == without; });
+    }
+    return worth;
   }
 
   // The last evaluation is told once the held-out part is scored, too.

@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,16 +30,19 @@ struct TuneReport {
   // starts of the ranges and at the values.
   EntryLosses base, expert, start, found;
   PairedDifference gain;  // found - start of the objective there: below 0 is better
+  // Likewise, found - found with one value at its start; nothing where both are the same.
+  std::vector<std::optional<PairedDifference>> worth;
 };
 
-// The objective: the mean over entries of (loss - expert's) / (base's - expert's), so that 0 is as
-// good as each expert and 1 as the base; or the plain mean of losses. Fitting and held-out parts
-// are drawn from the first `samples` of the entry's own order of items; items that the recipe
-// calibrates on are fitted to. The result does not depend on threads. Answers go to the journal,
-// which may be null. `note` gets the notes on recipe, models and texts, before the search.
-// Throws Error(kUsage): no calibration data, data named as a test set, parts that are empty, an
-// expert that is no better than the base on its own text (unless plain_mean); kInterrupted by
-// `progress`.
+// Searches until `evaluations` are done, or until a round over several values gains nothing that
+// the held-out part shows (a note says so). The objective: the mean over entries of (loss -
+// expert's) / (base's - expert's), so that 0 is as good as each expert and 1 as the base; or the
+// plain mean of losses. Fitting and held-out parts are drawn from the first `samples` of the
+// entry's own order of items; items that the recipe calibrates on are fitted to. The result does
+// not depend on threads. Answers go to the journal, which may be null. `note` gets the notes on
+// recipe, models and texts, before the search. Throws Error(kUsage): no calibration data, data
+// named as a test set, parts that are empty, an expert that is no better than the base on its own
+// text (unless plain_mean); kInterrupted by `progress`.
 TuneReport tune(const TunableRecipe& recipe, const TuneOptions& options, TuneJournal* journal,
                 Threads& threads, const ProgressFn& progress, const NoteFn& note = {});
 

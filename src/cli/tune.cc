@@ -21,10 +21,16 @@ struct TuneArguments {
 };
 
 void print_values(const TuneResult& r, const Terminal& terminal) {
-  Table values({{"", Align::kLeft}, {"from"}, {"to"}, {"start"}, {"found"}});
+  Table values({{"", Align::kLeft}, {"from"}, {"to"}, {"start"}, {"found"}, {"worth, held out"}});
   for (const TunedValue& v : r.values) {
-    values.add({v.path, fmt::format("{}", v.low), fmt::format("{}", v.high),
-                fmt::format("{:.4g}", v.start), fmt::format("{}", v.found)});
+    const auto text = [&](double value) {
+      return v.options.empty() ? fmt::format("{:.4g}", value)
+                               : v.options.at(static_cast<size_t>(value));
+    };
+    const std::string worth = v.found == v.start ? ""
+                                                 : fmt::format("{:+.4f} [{:+.4f}, {:+.4f}]",
+                                                               v.worth, v.worth_low, v.worth_high);
+    values.add({v.path, text(v.low), text(v.high), text(v.start), text(v.found), worth});
   }
   write_out("{}\n", values.text(terminal));
 }
@@ -87,7 +93,9 @@ void run_tune(TuneArguments& o) {
 void add_tune_verb(CLI::App& app) {
   auto o = std::make_shared<TuneArguments>();
   CLI::App* verb = app.add_subcommand(
-      "tune", "Find the numbers that a recipe marks as {search: [LOW, HIGH]}, on calibration text");
+      "tune",
+      "Find what a recipe leaves open as {search: [LOW, HIGH]} or {choose: [A, B]}, on calibration "
+      "text");
   verb->add_option("RECIPE", o->job.recipe, "Recipe with ranges and lewis.calibration")->required();
   verb->add_option("-o,--out", o->job.out,
                    "The recipe with plain values; OUT.journal.jsonl beside it")

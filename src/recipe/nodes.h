@@ -11,7 +11,7 @@ Recipe recipe_of(std::vector<YamlNode> documents, const std::filesystem::path& f
                  std::vector<std::string> in_memory = {},
                  UnknownKeys unknown = UnknownKeys::kRefused);
 
-// A number that is to be found: a map whose key `search` is a list.
-bool is_range(const YamlNode& node);
+// A value that is to be found: a map whose key `search` or `choose` is a list.
+bool is_open(const YamlNode& node);
 
 }  // namespace lewis

@@ -1,5 +1,6 @@
-// A recipe some of whose numbers are ranges: `lambda: {search: [0.3, 1.5]}`. `lewis tune` finds
-// them; every other reader of recipes refuses them.
+// A recipe some of whose values are left open: numbers as ranges, `lambda: {search: [0.3, 1.5]}`,
+// anything else by its options, `prior: {choose: [guided, plain]}`. `lewis tune` finds them; every
+// other reader of recipes refuses them.
 #pragma once
 
 #include <memory>
@@ -12,11 +13,16 @@
 namespace lewis {
 
 // {search: [LOW, HIGH]}, with `start: X` (default: the middle) and `scale: log` where equal ratios
-// matter and not equal steps.
+// matter and not equal steps; or {choose: [A, B, ...]}, with `start: X` (default: the first), whose
+// numbers are places among the options.
 struct SearchRange {
   std::string path;  // "parameters.lambda", "models[0].parameters.weight", "lewis.gamma"
   double low = 0, high = 1, start = 0.5;
   bool log = false;
+  std::vector<std::string> options{};  // as they are written; empty: a range of numbers
+
+  // A value as the recipe has it: the number, or the option in that place.
+  std::string text_of(double value) const;
 };
 
 class TunableRecipe {

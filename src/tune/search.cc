@@ -30,8 +30,9 @@ double place_of(const Axis& a, double value) {
 
 class Search {
  public:
-  Search(std::span<const Axis> axes, size_t evaluations, const Objective& objective)
-      : axes_(axes), most_(evaluations), objective_(objective) {}
+  Search(std::span<const Axis> axes, size_t evaluations, const Objective& objective,
+         const KeepOn& keep_on)
+      : axes_(axes), most_(evaluations), objective_(objective), keep_on_(keep_on) {}
 
   SearchResult run() {
     std::vector<double> start;
@@ -42,7 +43,15 @@ class Search {
     const size_t steps =
         axes_.size() == 1 ? most_ : std::clamp<size_t>((most_ - 1) / (2 * axes_.size()), 3, 7);
     for (double width = 1; width > 0.02 && left(); width /= 2) {
-      for (size_t axis = 0; axis < axes_.size() && left(); ++axis) line(axis, width, steps);
+      const std::vector<double> from = best_.point;
+      for (size_t axis = 0; axis < axes_.size() && left(); ++axis) {
+        if (!axes_[axis].whole) {
+          line(axis, width, steps);
+        } else if (width == 1) {
+          try_all(axis);
+        }
+      }
+      if (left() && keep_on_ && !keep_on_(from, best_.point)) break;
     }
     return best_;
   }
@@ -62,6 +71,14 @@ class Search {
       best_.point = point;
     }
     return value;
+  }
+
+  void try_all(size_t axis) {
+    std::vector<double> point = best_.point;
+    for (double at = axes_[axis].low; at <= axes_[axis].high && left(); ++at) {
+      point[axis] = at;
+      value_of(point);
+    }
   }
 
   // Golden section along one axis, in a bracket of that share of the range around the best point.
@@ -91,6 +108,7 @@ class Search {
   std::span<const Axis> axes_;
   size_t most_;
   const Objective& objective_;
+  const KeepOn& keep_on_;
   std::map<std::vector<double>, double> known_;
   SearchResult best_;
 };
@@ -98,8 +116,8 @@ class Search {
 }  // namespace
 
 SearchResult coordinate_search(std::span<const Axis> axes, size_t evaluations,
-                               const Objective& objective) {
-  return Search(axes, std::max<size_t>(1, evaluations), objective).run();
+                               const Objective& objective, const KeepOn& keep_on) {
+  return Search(axes, std::max<size_t>(1, evaluations), objective, keep_on).run();
 }
 
 }  // namespace lewis

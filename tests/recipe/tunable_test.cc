@@ -44,6 +44,40 @@ TEST(Tunable, RangesHaveTheirPlaces) {
   EXPECT_THROW((void)recipe.with(std::vector{0.3, 1.25, 0.9}), Error);  // above epsilon
 }
 
+TEST(Tunable, OptionsAreChosenFrom) {
+  const Files files;
+  const auto with = [&](const std::string& lewis) {
+    return TunableRecipe::parse(
+        "merge_method: ties\nbase_model: base\nmodels:\n- model: math\n  parameters: {density: "
+        "0.5}\n" +
+            lewis,
+        files.dir.path / "r.yml");
+  };
+  const TunableRecipe recipe = with(
+      "lewis: {importance: {choose: [norm_shift, task_vector], start: task_vector}, gamma: "
+      "{choose: [0.1, 0.3]}}\n");
+  ASSERT_EQ(recipe.ranges().size(), 2u);
+  EXPECT_EQ(recipe.ranges()[0].options, (std::vector<std::string>{"norm_shift", "task_vector"}));
+  EXPECT_EQ(recipe.ranges()[0].start, 1);
+  EXPECT_EQ(recipe.ranges()[1].start, 0);
+  EXPECT_EQ(recipe.ranges()[1].text_of(1), "0.3");
+  EXPECT_EQ(recipe.with(std::vector{0.0, 1.0}).lewis->importance, Importance::kNormShift);
+  EXPECT_EQ(recipe.with(std::vector{1.0, 1.0}).lewis->importance, Importance::kTaskVector);
+  EXPECT_EQ(recipe.with(std::vector{0.0, 1.0}).lewis->gamma, 0.3);
+  for (const char* bad : {"{choose: [norm_shift]}", "{choose: []}", "{choose: [a, a]}",
+                          "{choose: [[1], [2]]}", "{choose: [norm_shift, nothing], start: nothing}",
+                          "{choose: [norm_shift, task_vector], start: x}",
+                          "{choose: [norm_shift, task_vector], scale: log}"}) {
+    try {
+      (void)with(std::string("lewis: {importance: ") + bad + "}\n");
+      FAIL() << "accepted: " << bad;
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), ExitCode::kUsage) << bad;
+      EXPECT_NE(std::string(e.what()).find("r.yml:6"), std::string::npos) << e.what();
+    }
+  }
+}
+
 TEST(Tunable, BadRangesAreRefused) {
   const Files files;
   for (const char* bad :
@@ -64,7 +98,7 @@ TEST(Tunable, OtherReadersSayWhoTakesRanges) {
     FAIL();
   } catch (const Error& e) {
     EXPECT_EQ(e.code(), ExitCode::kUsage);
-    EXPECT_NE(std::string(e.what()).find("r.yml:5: weight is a range"), std::string::npos);
+    EXPECT_NE(std::string(e.what()).find("r.yml:5: weight is left open"), std::string::npos);
     EXPECT_NE(std::string(e.what()).find("lewis tune"), std::string::npos);
   }
 }

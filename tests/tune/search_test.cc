@@ -46,6 +46,32 @@ TEST(Search, SeveralAxes) {
   EXPECT_NEAR(found.point[2], 2.1, 0.08);
 }
 
+// Options have no order: all are tried, once.
+TEST(Search, WholeNumbersAreTriedOneByOne) {
+  const Axis axes[] = {{0, 3, 1, false, true}, {0, 1, 0.5, false}};
+  std::set<double> seen;
+  const double values[] = {3, 2, 5, 1};
+  const auto found = coordinate_search(axes, 40, [&](Point p) {
+    seen.insert(p[0]);
+    return std::optional(values[static_cast<size_t>(p[0])] + (p[1] - 0.3) * (p[1] - 0.3));
+  });
+  EXPECT_EQ(seen, (std::set<double>{0, 1, 2, 3}));
+  EXPECT_EQ(found.point[0], 3);
+  EXPECT_NEAR(found.point[1], 0.3, 0.02);
+}
+
+TEST(Search, EndsWhereARoundIsSaidToGainNothing) {
+  const Axis axes[] = {{0, 1, 0.5, false}, {0, 1, 0.5, false}};
+  const auto bowl = [](Point p) { return std::optional(p[0] * p[0] + p[1] * p[1]); };
+  size_t rounds = 0;
+  const auto ended = coordinate_search(axes, 90, bowl, [&](Point from, Point to) {
+    EXPECT_GE(*bowl(from), *bowl(to));
+    return ++rounds < 2;
+  });
+  EXPECT_EQ(rounds, 2u);
+  EXPECT_LT(ended.evaluations, coordinate_search(axes, 90, bowl).evaluations);
+}
+
 // Never more evaluations than allowed, never a point twice, never outside; the best one seen wins.
 TEST(Search, KeepsItsBudgetAndItsBounds) {
   for (const size_t most : {1u, 2u, 3u, 7u, 24u}) {

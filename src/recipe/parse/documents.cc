@@ -108,10 +108,10 @@ namespace {
 
 // Only `lewis tune` takes ranges (recipe/tunable.h).
 void refuse_ranges(const YamlNode& node, const std::string& key, const fs::path& file) {
-  if (is_range(node)) {
+  if (is_open(node)) {
     const std::string where = RecipeReader::where_of(file);
-    throw usage_error("{}:{}: {} is a range to search: `lewis tune {} -o OUT.yml` finds its value",
-                      where, node.line, key, where);
+    throw usage_error("{}:{}: {} is left open: `lewis tune {} -o OUT.yml` finds its value", where,
+                      node.line, key, where);
   }
   for (const YamlNode& item : node.items) refuse_ranges(item, key, file);
   for (const auto& [name, value] : node.entries) refuse_ranges(value, name.scalar, file);
