@@ -279,6 +279,9 @@ Report report_of(const ReportJob& o, Findings& f) {
     for (NumberTable& table : refinement_tables(f.record->refinement))
       r.tables.push_back(std::move(table));
   }
+  if (f.record) {
+    for (const AdapterProof& proof : f.record->proofs) r.tables.push_back(proof_table(proof));
+  }
   r.models = models_of(f);
   r.provenance = provenance_of(f);
   if (f.record) {

@@ -33,6 +33,10 @@ void MergeInputs::check_lewis() const {
 void MergeInputs::open_models() {
   OpenOptions within = options_;
   within.refined.reset();
+  // The change of an adapter is rounded once, to the type of the output, where that is known here.
+  const std::optional<DType> type = recipe_.out_dtype ? recipe_.out_dtype : recipe_.dtype;
+  within.adapted_as_f32 =
+      type && !recipe_.fp8_block && (*type == DType::kF32 || method_.name == "passthrough");
   for (const RecipeModel& m : recipe_.models) opened_.push_back(open_input(m, within));
   for (const InputModel& model : opened_) models_.push_back(&model);
   main_ = models_[recipe_.base_index.value_or(0)];

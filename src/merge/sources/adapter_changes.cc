@@ -263,10 +263,17 @@ class AdapterReader {
       right = transposed(right, in, rank);
       left = transposed(left, rank, out);
     }
+    if (config_.misreading == Misreading::kOtherLayout) left = transposed(left, rank, out);
+    if (config_.misreading == Misreading::kTransposed && in == out) {
+      const std::vector<float> turned = transposed(right, rank, in);
+      right = transposed(left, out, rank);
+      left = turned;
+    }
     change.low_rank = {columns ? make_low_rank(transposed(right, rank, in),
                                                transposed(left, out, rank), rank, scale)
                                : make_low_rank(left, right, rank, scale)};
-    if (parts.magnitude) change.magnitude = floats(*parts.magnitude);
+    if (parts.magnitude && config_.misreading != Misreading::kNoMagnitude)
+      change.magnitude = floats(*parts.magnitude);
   }
 
   // The parameter that the keys of `module` change, if they change one with experts: of several,
@@ -315,7 +322,10 @@ class AdapterReader {
                          parameter.key));
     const auto scale = static_cast<float>(config_.scale_of(parameter.key));
     const bool rows = inputs_are_rows(parameter, a, b);
-    const std::vector<float> a_values = floats(a), b_values = floats(b);
+    const std::vector<float> a_values = floats(a);
+    std::vector<float> b_values = floats(b);  // [outputs, rank, experts]
+    if (config_.misreading == Misreading::kOtherLayout)
+      b_values = with_experts_first(b_values, rank, parameter.experts);
     for (const auto& part : parameter.parts) {
       AdapterChange& change = change_of(arithmetic_target(part.tensor->name, a));
       if (!change.low_rank.empty())

@@ -10,6 +10,15 @@
 
 namespace lewis {
 
+// Ways in which programs have read adapters wrongly. A proof reads the adapter so to name the
+// mistake in a merged model (merge/adapter_proof.h); merging never does.
+enum class Misreading {
+  kNone,
+  kOtherLayout,     // lora_B is taken for [rank, out]; of experts, (rank, expert) for (expert, rank)
+  kTransposed,      // the product is added as its transpose (square matrices)
+  kNoMagnitude,     // DoRA's magnitudes are left out
+};
+
 struct AdapterConfig {
   // A value for the modules whose name, or the end of it behind a dot, matches.
   struct Pattern {
@@ -31,6 +40,7 @@ struct AdapterConfig {
   // or the end of it; "" stands for the one embedding that has such rows.
   std::map<std::string, std::vector<int64_t>> tokens;
   std::string peft_version;  // empty before PEFT 0.18
+  Misreading misreading = Misreading::kNone;
   bool mlx = false;          // written by mlx-lm: A is [in, r], B [r, out], both as they multiply
 
   int64_t rank_of(const std::string& module) const;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "io/tensor_source.h"
+#include "merge/sources/adapter_changes.h"
 
 namespace lewis {
 
@@ -32,7 +33,15 @@ struct AdaptedModel {
 // tensor that belongs to none of the base or has another shape, one that is left over.
 // Reading throws the same when a norm that DoRA divides by is 0.
 AdaptedModel adapt(std::shared_ptr<const TensorSource> base,
-                   const std::filesystem::path& adapter_folder);
+                   const std::filesystem::path& adapter_folder,
+                   Misreading misreading = Misreading::kNone);
+
+// What the adapter changes in `base`, without applying it, and its configuration.
+struct ReadAdapter {
+  AdapterConfig config;
+  AdapterChanges changes;  // whole tensors of the adapter are not among them
+};
+ReadAdapter read_adapter(const TensorSource& base, const std::filesystem::path& adapter_folder);
 
 // A hash that changes when the adapter does, as Checkpoint::fingerprint: SHA-256 over the size,
 // time of change and header of adapter_model.safetensors and the bytes of adapter_config.json.
