@@ -8,6 +8,7 @@
 
 #include "app/running_model.h"
 #include "base/error.h"
+#include "base/random.h"
 #include "io/cast_source.h"
 #include "merge/sources/adapter_source.h"
 #include "model/block_steps.h"
@@ -241,7 +242,8 @@ struct Running {
         backend(threads),
         transformer(*input.source, spec_of(input), backend, threads) {}
 
-  void run(const TokenBatch& batch, const ProgressFn& progress) {
+  // `done` counts the layers of all models that run.
+  void run(const TokenBatch& batch, const ProgressFn& progress, Progress& done) {
     const ModelSpec& spec = transformer.spec();
     hidden.resize(batch.ids.size() * static_cast<size_t>(spec.hidden));
     transformer.embed_once(batch.ids, hidden);
@@ -249,7 +251,6 @@ struct Running {
       const auto found = beside.find(std::string(layer));
       backend.name_next(found == beside.end() ? nullptr : &found->second);
     };
-    Progress done{"comparing logits", "layers", 0, static_cast<uint64_t>(spec.layers)};
     for (int64_t layer = 0; layer < spec.layers; ++layer) {
       const auto block = transformer.load_block(layer, name);
       transformer.run_block(*block, batch.sequences, hidden);
@@ -306,9 +307,19 @@ std::shared_ptr<const TensorSource> rounded_source(const LogitModels& models) {
   return shown_as(models.adapted.source, types);
 }
 
-std::vector<std::vector<int32_t>> token_texts(const InputModel& model) {
-  if (!model.files().read("tokenizer.json"))
-    throw input_error("{}: has no tokenizer.json", model.label());
+// Random tokens, for a model without a tokenizer.
+std::vector<std::vector<int32_t>> random_texts(int64_t vocab) {
+  std::vector<std::vector<int32_t>> texts(kTexts.size());
+  for (size_t text = 0; text < texts.size(); ++text) {
+    const TensorRandom random(0, text, "the texts of a proof");
+    for (size_t i = 0; i < kMostTokens / 2; ++i)
+      texts[text].push_back(static_cast<int32_t>(random.element(i) % static_cast<uint64_t>(vocab)));
+  }
+  return texts;
+}
+
+std::vector<std::vector<int32_t>> token_texts(const InputModel& model, int64_t vocab) {
+  if (!model.files().read("tokenizer.json")) return random_texts(vocab);
   const Tokenizer tokenizer = Tokenizer::load(model.files());
   std::vector<std::vector<int32_t>> texts;
   for (const char* text : kTexts) {
@@ -316,19 +327,19 @@ std::vector<std::vector<int32_t>> token_texts(const InputModel& model) {
     if (ids.size() > kMostTokens) ids.resize(kMostTokens);
     if (!ids.empty()) texts.push_back(std::move(ids));
   }
-  if (texts.empty()) throw input_error("{}: its tokenizer makes no tokens", model.label());
-  return texts;
+  return texts.empty() ? random_texts(vocab) : texts;
 }
 
 LogitProof compared(const LogitModels& models, RunResources& run) {
   LogitProof proof;
-  const auto texts = token_texts(models.adapted);
-  const TokenBatch batch = make_batch(texts);
   const ModelSpec spec = locate_tensors(spec_of(models.adapted), *models.adapted.source);
+  const auto texts = token_texts(models.adapted, spec.vocab);
+  const TokenBatch batch = make_batch(texts);
   const BesideLayers layers = beside_layers(models, spec);
+  Progress done{"comparing logits", "layers", 0, 4 * static_cast<uint64_t>(spec.layers)};
   const auto differ = [&](Running& a, Running& b) {
-    a.run(batch, run.progress);
-    b.run(batch, run.progress);
+    a.run(batch, run.progress, done);
+    b.run(batch, run.progress, done);
     return difference(a, b, static_cast<int64_t>(batch.ids.size()));
   };
   {

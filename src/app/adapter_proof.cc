@@ -66,7 +66,20 @@ std::string describe(const LogitProof& p) {
       p.largest, p.mean, p.texts, p.tokens, p.rounding_largest, p.rounding_mean);
 }
 
+// Logits of models that are equal but for rounding may differ by several times what one rounding
+// makes, and by what float32 adds up to.
+void warn_of_logits(AdapterProof& proof) {
+  constexpr double kTimes = 4, kFloat32 = 1e-3;
+  const LogitProof& p = proof.logits;
+  if (!p.why_not.empty() || p.mean <= kTimes * p.rounding_mean + kFloat32) return;
+  proof.warnings.push_back(fmt::format(
+      "{}: logits differ by {:.2g} on average from those of the adapter at run time, where rounding "
+      "explains {:.2g}",
+      proof.model, p.mean, p.rounding_mean));
+}
+
 void add_warnings(AdapterProof& proof) {
+  warn_of_logits(proof);
   size_t eaten = 0, unasked = 0, coarse = 0;
   const AdaptedTensor *worst = nullptr, *first = nullptr, *coarsest = nullptr;
   for (const AdaptedTensor& t : proof.tensors) {

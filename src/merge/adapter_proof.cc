@@ -269,7 +269,10 @@ const AdaptedTensor* most(const AdapterProof& proof, double AdaptedTensor::*what
   return found;
 }
 
-std::string percent(double share) { return fmt::format("{:.2g} %", 100 * share); }
+// Errors are measured in float32, which has seven digits of a weight.
+std::string percent(double share) {
+  return share < 1e-5 ? "below 0.001 %" : fmt::format("{:.2g} %", 100 * share);
+}
 
 // Tensors that say the same are told together.
 std::string wrong_tensors(const AdapterProof& proof) {
