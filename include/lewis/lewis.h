@@ -134,7 +134,7 @@ LEWIS_API PlanResult plan(const PlanJob& job, const RunContext& run = {});
 // Whether adapters are proven to be in what is written (docs/adapters.md).
 struct ProofOptions {
   bool wanted = false;
-  bool logits = true;  // compare logits as well, where the family is known
+  bool logits = true;           // compare logits as well, where the family is known
   bool force_rounding = false;  // write a model whose type loses half of a change, too
 };
 
@@ -204,10 +204,11 @@ struct MergeResult {
 // have changed since they were written: the next worker of their part writes them anew.
 LEWIS_API MergeResult merge(const MergeJob& job, const RunContext& run = {});
 
-// The recipe that writes one model with its adapter: MODEL+ADAPTER, each a folder or in the hub's
-// cache. `dtype`: as recipes spell it, "bfloat16"; empty: as the model is stored. Throws as
-// make_recipe.
-LEWIS_API RecipePtr adapter_recipe(const std::string& model, const std::string& adapter,
+// The recipe that writes one model with its adapters, one applied after the other; each is a folder
+// or in the hub's cache. `dtype`: as recipes spell it, "bfloat16"; empty: as the model is stored.
+// Throws as make_recipe.
+LEWIS_API RecipePtr adapter_recipe(const std::string& model,
+                                   const std::vector<std::string>& adapters,
                                    const std::string& dtype = {});
 
 // Whether a model that any program has merged holds an adapter.

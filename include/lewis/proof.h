@@ -9,15 +9,15 @@ namespace lewis {
 
 // How a stored tensor compares with the base and what the adapter does to it.
 enum class AdapterVerdict {
-  kProven,    // the change is there, but for the rounding of the stored type
-  kCoarse,    // it is there, less exactly than the stored type could have it
-  kRounded,   // half of the change or more is lost by rounding to the stored type
-  kAbsent,    // the tensor is that of the base
-  kFactor,    // the change is there, multiplied by a factor
-  kMisread,   // the change is there as a program makes it that reads the adapter wrongly
-  kOther,     // another change is there
-  kMissing,   // the model has no such tensor, or one of another shape
-  kUnasked    // the tensor differs from the base, though the adapter does not change it
+  kProven,   // the change is there, but for the rounding of the stored type
+  kCoarse,   // it is there, less exactly than the stored type could have it
+  kRounded,  // half of the change or more is lost by rounding to the stored type
+  kAbsent,   // the tensor is that of the base
+  kFactor,   // the change is there, multiplied by a factor
+  kMisread,  // the change is there as a program makes it that reads the adapter wrongly
+  kOther,    // another change is there
+  kMissing,  // the model has no such tensor, or one of another shape
+  kUnasked   // the tensor differs from the base, though the adapter does not change it
 };
 
 // One tensor. With the change D = stored - base and the wanted change E (scale B A for LoRA), in
@@ -36,10 +36,10 @@ struct AdaptedTensor {
 // Logits of the base with the adapter beside its linear layers at run time, never merged, against
 // those of the written model, on a few built-in texts.
 struct LogitProof {
-  std::string why_not;     // why they were not compared; "" where they were
+  std::string why_not;  // why they were not compared; "" where they were
   uint64_t texts = 0, tokens = 0;
-  uint64_t beside = 0;     // linear layers with a low-rank product beside them
-  uint64_t merged = 0;     // changed tensors that were merged in float32 instead (embeddings, head)
+  uint64_t beside = 0;  // linear layers with a low-rank product beside them
+  uint64_t merged = 0;  // changed tensors that were merged in float32 instead (embeddings, head)
   double largest = 0, mean = 0;                    // |difference|
   double rounding_largest = 0, rounding_mean = 0;  // that rounding to the stored type explains
 };

@@ -176,18 +176,27 @@ struct BesideLayers {
   std::vector<std::string> tensors;
 };
 
+// Whether the adapter's rows of fused experts are not those of the experts shown one by one, in
+// their order.
+bool reorders_experts(const InputModel& base) {
+  return std::ranges::any_of(base.fused_experts, [](const auto& layout) {
+    return layout.second.transposed || layout.second.interleaved;
+  });
+}
+
 BesideLayers beside_layers(const LogitModels& models, const ModelSpec& spec) {
   BesideLayers layers;
   ReadAdapter adapter;
   try {
     adapter = read_adapter(*models.base.source, models.adapter);
   } catch (const Error&) {
-    return layers;  // experts that are shown one by one; they are merged in float32
+    return layers;  // where the experts that are shown one by one do not fit the adapter's
   }
+  const bool experts = !reorders_experts(models.base);
   for (int64_t layer = 0; layer < spec.layers; ++layer) {
     for (const LinearLayer& linear : linear_layers(spec, layer)) {
       const auto found = adapter.changes.find(linear.tensor);
-      if (found == adapter.changes.end()) continue;
+      if (found == adapter.changes.end() || (linear.expert >= 0 && !experts)) continue;
       const AdapterChange& change = found->second;
       const bool plain = change.low_rank.size() == 1 && change.rows.empty() &&
                          !change.outputs_are_columns && change.tensor.shape.size() == 2 &&
@@ -271,8 +280,8 @@ std::pair<double, double> difference(const Running& a, const Running& b, int64_t
   constexpr int64_t kRows = 16;
   const auto vocab = static_cast<size_t>(a.transformer.spec().vocab);
   if (vocab != static_cast<size_t>(b.transformer.spec().vocab))
-    throw input_error("{}: has {} tokens, expected {}", b.input.label(),
-                      b.transformer.spec().vocab, vocab);
+    throw input_error("{}: has {} tokens, expected {}", b.input.label(), b.transformer.spec().vocab,
+                      vocab);
   double largest = 0, sum = 0;
   for (int64_t first = 0; first < rows; first += kRows) {
     std::vector<int64_t> some;
@@ -343,10 +352,10 @@ LogitProof compared(const LogitModels& models, RunResources& run) {
     return difference(a, b, static_cast<int64_t>(batch.ids.size()));
   };
   {
-    Running beside(with_source(models.adapted,
-                               std::make_shared<const ReplacedSource>(
-                                   models.adapted.source, models.base.source, layers.tensors)),
-                   run.threads, layers);
+    Running beside(
+        with_source(models.adapted, std::make_shared<const ReplacedSource>(
+                                        models.adapted.source, models.base.source, layers.tensors)),
+        run.threads, layers);
     Running stored(models.stored, run.threads);
     std::tie(proof.largest, proof.mean) = differ(beside, stored);
   }

@@ -19,10 +19,11 @@ struct LogitModels {
 
 // Runs eight built-in texts, a few dozen tokens each, through the base, whose linear layers get
 // scale B (A x) added to their outputs (with DoRA, all times magnitude / norm), and through the
-// stored model, in float32 both. (A model without a tokenizer gets random tokens.) What is no linear layer of a block (embeddings, norms, head,
-// biases, whole tensors) and what the adapter cannot be read for layer by layer is merged in
-// float32 for the first. `rounding_*` compare the adapter merged in float32 with the same rounded
-// to the stored type. A model that cannot be run gives `why_not`.
+// stored model, in float32 both. (A model without a tokenizer gets random tokens.) What is no
+// linear layer of a block (embeddings, norms, head, biases, whole tensors) and what the adapter
+// cannot be read for layer by layer is merged in float32 for the first. `rounding_*` compare the
+// adapter merged in float32 with the same rounded to the stored type. A model that cannot be run
+// gives `why_not`.
 LogitProof compare_logits(const LogitModels& models, RunResources& run);
 
 }  // namespace lewis

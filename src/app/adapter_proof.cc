@@ -22,8 +22,8 @@ constexpr double kWorthANote = 0.1;  // the share of a change that rounding may 
 void add_adapted(const Recipe& recipe, std::vector<const RecipeModel*>& models) {
   for (const RecipeModel& model : recipe.models) {
     if (model.stage) add_adapted(*model.stage, models);
-    const bool known = std::ranges::any_of(
-        models, [&](const RecipeModel* m) { return is_same_model(*m, model); });
+    const bool known =
+        std::ranges::any_of(models, [&](const RecipeModel* m) { return is_same_model(*m, model); });
     if (!model.adapter.empty() && !known) models.push_back(&model);
   }
   for (const RecipeModule& module : recipe.modules) add_adapted(*module.recipe, models);
@@ -72,10 +72,11 @@ void warn_of_logits(AdapterProof& proof) {
   constexpr double kTimes = 4, kFloat32 = 1e-3;
   const LogitProof& p = proof.logits;
   if (!p.why_not.empty() || p.mean <= kTimes * p.rounding_mean + kFloat32) return;
-  proof.warnings.push_back(fmt::format(
-      "{}: logits differ by {:.2g} on average from those of the adapter at run time, where rounding "
-      "explains {:.2g}",
-      proof.model, p.mean, p.rounding_mean));
+  proof.warnings.push_back(
+      fmt::format("{}: logits differ by {:.2g} on average from those of the adapter at run time, "
+                  "where rounding "
+                  "explains {:.2g}",
+                  proof.model, p.mean, p.rounding_mean));
 }
 
 void add_warnings(AdapterProof& proof) {
@@ -90,11 +91,12 @@ void add_warnings(AdapterProof& proof) {
     if (!worst || t.rounding > worst->rounding) worst = &t;
   }
   if (eaten > 0) {
-    proof.warnings.push_back(fmt::format(
-        "{}: rounding eats a tenth or more of the adapter's change in {} tensor{} ({:.0f} % of {}); "
-        "float32 (--dtype float32) keeps it",
-        proof.model, eaten, eaten == 1 ? "" : "s", 100 * std::min(1.0, worst->rounding),
-        worst->name));
+    proof.warnings.push_back(
+        fmt::format("{}: rounding eats a tenth or more of the adapter's change in {} tensor{} "
+                    "({:.0f} % of {}); "
+                    "float32 (--dtype float32) keeps it",
+                    proof.model, eaten, eaten == 1 ? "" : "s", 100 * std::min(1.0, worst->rounding),
+                    worst->name));
   }
   if (coarse > 0)
     proof.warnings.push_back(fmt::format("{}: tensor {} {}{}", proof.model, coarsest->name,
@@ -134,8 +136,7 @@ AdapterProof prove_one(const RecipeModel& model, InputModel stored, const std::s
   prove_tensors({base, adapted, stored, config, read_wrongly}, run.threads, run.progress, proof);
   proof.lines = describe_tensors(proof, type_of(stored, proof));
   if (logits) {
-    proof.logits =
-        compare_logits({base, adapted, stored, model.adapter, proof.changed}, run);
+    proof.logits = compare_logits({base, adapted, stored, model.adapter, proof.changed}, run);
   } else {
     proof.logits.why_not = "they were not asked for";
   }
@@ -151,29 +152,31 @@ void check_proof(const AdapterProof& proof, const ProofOptions& options) {
            t.verdict == AdapterVerdict::kUnasked || t.verdict == AdapterVerdict::kRounded;
   });
   if (proof.holds || (only_rounded && options.force_rounding)) return;
-  throw Error(ExitCode::kVerify,
-              proof.lines[0] +
-                  (only_rounded ? "; --dtype float32 keeps it, --force-rounding writes it anyway"
-                                : ""));
+  throw Error(
+      ExitCode::kVerify,
+      proof.lines[0] +
+          (only_rounded ? "; --dtype float32 keeps it, --force-rounding writes it anyway" : ""));
 }
 
 }  // namespace
 
 void check_has_adapters(const Recipe& recipe) {
   if (!adapted_models(recipe).empty()) return;
-  throw usage_error("--prove: the recipe has no model with an adapter (MODEL+ADAPTER), so there is "
-                    "nothing to prove");
+  throw usage_error(
+      "--prove: the recipe has no model with an adapter (MODEL+ADAPTER), so there is "
+      "nothing to prove");
 }
 
 std::vector<AdapterProof> prove_merge(const MergeJob& job, const Recipe& recipe,
                                       const std::filesystem::path& folder, RunResources& run) {
   check_has_adapters(recipe);
-  const bool whole = only_applies(recipe) && !folder.empty();
   std::vector<AdapterProof> proofs;
   for (const RecipeModel* model : adapted_models(recipe)) {
-    InputModel stored = whole ? open_input({.model = folder.string(), .folder = folder},
-                                           open_options(run.threads))
-                              : open_input(*model, open_options(run.threads));
+    const bool whole =
+        only_applies(recipe) && !folder.empty() && is_same_model(*model, recipe.models[0]);
+    InputModel stored =
+        whole ? open_input({.model = folder.string(), .folder = folder}, open_options(run.threads))
+              : open_input(*model, open_options(run.threads));
     const std::string subject = whole ? job.out.lexically_normal().string()
                                       : "what the merge reads of the model, before it is mixed,";
     proofs.push_back(prove_one(*model, std::move(stored), subject, job.prove.logits, run));
@@ -200,24 +203,32 @@ std::vector<AdapterProof> public_proofs(std::vector<AdapterProof> proofs,
   return proofs;
 }
 
-RecipePtr adapter_recipe(const std::string& model, const std::string& adapter,
+RecipePtr adapter_recipe(const std::string& model, const std::vector<std::string>& adapters,
                          const std::string& dtype) {
+  if (adapters.empty()) throw usage_error("{}: no adapter is named", model);
   const auto quoted = [](const std::string& text) { return dump_json(Json(text)); };
-  std::string yaml = fmt::format(
-      "merge_method: passthrough\nmodels:\n  - model:\n      model: {}\n      lora: {}\n",
-      quoted(model), quoted(adapter));
-  if (!dtype.empty()) yaml += "dtype: " + quoted(dtype) + "\n";
+  std::string yaml, before = model;
+  for (size_t i = 0; i < adapters.size(); ++i) {
+    const bool last = i + 1 == adapters.size();
+    const std::string name = fmt::format("with {} adapter{}", i + 1, i ? "s" : "");
+    if (!last) yaml += "name: " + quoted(name) + "\n";
+    yaml += fmt::format(
+        "merge_method: passthrough\nmodels:\n  - model:\n      model: {}\n      lora: {}\n",
+        quoted(before), quoted(adapters[i]));
+    if (!dtype.empty()) yaml += "dtype: " + quoted(dtype) + "\n";
+    if (!last) yaml += "---\n";
+    before = name;
+  }
   return make_recipe(yaml, "adapter.yml");
 }
 
 AdapterProof prove(const ProveJob& job, const RunContext& context) {
   RunResources run(context);
-  const RecipePtr recipe = adapter_recipe(job.base.string(), job.adapter.string());
+  const RecipePtr recipe = adapter_recipe(job.base.string(), {job.adapter.string()});
   RecipeModel model = recipe->models[0];
   InputModel stored =
       open_input({.model = job.model.string(), .folder = job.model}, open_options(run.threads));
-  AdapterProof proof =
-      prove_one(model, std::move(stored), job.model.string(), job.logits, run);
+  AdapterProof proof = prove_one(model, std::move(stored), job.model.string(), job.logits, run);
   tell_all(run.note, proof.warnings);
   return proof;
 }

@@ -326,8 +326,8 @@ std::optional<RunRecord> record_before(const WantedModel& model) {
 }
 
 // The result of the run that made OUT.
-MergeResult result_before(const MergeJob& job, const WantedModel& model,
-                          RunResources& run, const RunContext& context) {
+MergeResult result_before(const MergeJob& job, const WantedModel& model, RunResources& run,
+                          const RunContext& context) {
   MergeResult result;
   result.out = job.out;
   result.was_complete = true;

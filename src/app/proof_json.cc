@@ -10,16 +10,16 @@
 namespace lewis {
 
 template <>
-inline constexpr auto kEnumNames<AdapterVerdict> = std::to_array<EnumName<AdapterVerdict>>(
-    {{AdapterVerdict::kProven, "proven"},
-     {AdapterVerdict::kCoarse, "coarse"},
-     {AdapterVerdict::kRounded, "rounded_away"},
-     {AdapterVerdict::kAbsent, "absent"},
-     {AdapterVerdict::kFactor, "factor"},
-     {AdapterVerdict::kMisread, "misread"},
-     {AdapterVerdict::kOther, "other"},
-     {AdapterVerdict::kMissing, "missing"},
-     {AdapterVerdict::kUnasked, "unasked"}});
+inline constexpr auto kEnumNames<AdapterVerdict> =
+    std::to_array<EnumName<AdapterVerdict>>({{AdapterVerdict::kProven, "proven"},
+                                             {AdapterVerdict::kCoarse, "coarse"},
+                                             {AdapterVerdict::kRounded, "rounded_away"},
+                                             {AdapterVerdict::kAbsent, "absent"},
+                                             {AdapterVerdict::kFactor, "factor"},
+                                             {AdapterVerdict::kMisread, "misread"},
+                                             {AdapterVerdict::kOther, "other"},
+                                             {AdapterVerdict::kMissing, "missing"},
+                                             {AdapterVerdict::kUnasked, "unasked"}});
 
 namespace {
 
@@ -57,21 +57,15 @@ std::string percent(double share) { return fmt::format("{:.3g} %", 100 * share);
 Json to_json(const AdapterProof& proof) {
   Json tensors = Json::object();
   for (const AdaptedTensor& t : proof.tensors) {
-    tensors[t.name] = {{"verdict", name_of(t.verdict)}, {"change", t.change},
-                       {"error", t.error},              {"rounding", t.rounding},
-                       {"factor", t.factor},            {"cosine", t.cosine}};
+    tensors[t.name] = {{"verdict", name_of(t.verdict)}, {"change", t.change}, {"error", t.error},
+                       {"rounding", t.rounding},        {"factor", t.factor}, {"cosine", t.cosine}};
     if (!t.words.empty()) tensors[t.name]["words"] = t.words;
   }
-  return {{"model", proof.model},
-          {"subject", proof.subject},
-          {"holds", proof.holds},
-          {"changed", proof.changed},
-          {"proven", proof.proven},
-          {"error", proof.error},
-          {"rounding", proof.rounding},
-          {"lines", proof.lines},
-          {"warnings", proof.warnings},
-          {"logits", to_json(proof.logits)},
+  return {{"model", proof.model},       {"subject", proof.subject},
+          {"holds", proof.holds},       {"changed", proof.changed},
+          {"proven", proof.proven},     {"error", proof.error},
+          {"rounding", proof.rounding}, {"lines", proof.lines},
+          {"warnings", proof.warnings}, {"logits", to_json(proof.logits)},
           {"tensors", tensors}};
 }
 
@@ -110,7 +104,8 @@ NumberTable proof_table(const AdapterProof& proof) {
                     .rows = {}};
   std::vector<const AdaptedTensor*> sorted;
   for (const AdaptedTensor& t : proof.tensors) sorted.push_back(&t);
-  std::ranges::stable_sort(sorted, [](const auto* a, const auto* b) { return a->error > b->error; });
+  std::ranges::stable_sort(sorted,
+                           [](const auto* a, const auto* b) { return a->error > b->error; });
   for (size_t i = 0; i < std::min(kShown, sorted.size()); ++i) {
     const AdaptedTensor& t = *sorted[i];
     table.rows.push_back({t.name, percent(t.error), percent(t.rounding),

@@ -1,5 +1,8 @@
 // lewis apply MODEL+ADAPTER OUT: one model with its adapter, written and proven.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
 
 #include "base/error.h"
 #include "cli/proof.h"
@@ -9,7 +12,8 @@ namespace lewis {
 namespace {
 
 struct ApplyArguments {
-  std::string model, adapter, dtype;
+  std::string model, dtype;
+  std::vector<std::string> adapters;
   MergeJob job;
   std::string shard_size, max_memory, report;
   bool no_proof = false, no_logits = false;
@@ -23,27 +27,28 @@ std::string local(const std::string& name, const CommonOptions& options) {
   return path.string();
 }
 
-void split_adapter(ApplyArguments& o) {
-  const size_t plus = o.model.find('+');
-  if (o.adapter.empty() && plus != std::string::npos) {
-    o.adapter = o.model.substr(plus + 1);
-    o.model.resize(plus);
+// MODEL+ADAPTER+ADAPTER in parts, unless a folder is called so.
+void split_adapters(ApplyArguments& o) {
+  std::vector<std::string> parts(1);
+  for (const char c : o.model) {
+    if (c == '+') parts.emplace_back();
+    if (c != '+') parts.back().push_back(c);
   }
-  if (o.model.empty() || o.adapter.empty()) {
-    throw usage_error("{}: expected MODEL+ADAPTER, or MODEL with --adapter ADAPTER", o.model);
+  if (!std::filesystem::exists(o.model) && parts.size() > 1) {
+    o.adapters.insert(o.adapters.begin(), parts.begin() + 1, parts.end());
+    o.model = parts[0];
   }
-  for (const std::string& name : {o.model, o.adapter}) {
-    if (name.find('+') == std::string::npos || std::filesystem::exists(name)) continue;
-    throw usage_error(
-        "{}: one adapter is applied at a time: apply the second to the result, or write a recipe "
-        "whose first document merges MODEL+ADAPTER",
-        name);
-  }
+  const bool empty = o.adapters.empty() || o.model.empty() ||
+                     std::ranges::find(o.adapters, "") != o.adapters.end();
+  if (empty)
+    throw usage_error("{}: expected MODEL+ADAPTER, or MODEL with --adapter ADAPTER",
+                      fmt::join(parts, "+"));
 }
 
 void run_apply(ApplyArguments& o) {
-  split_adapter(o);
-  o.job.recipe = adapter_recipe(local(o.model, *o.common), local(o.adapter, *o.common), o.dtype);
+  split_adapters(o);
+  for (std::string& adapter : o.adapters) adapter = local(adapter, *o.common);
+  o.job.recipe = adapter_recipe(local(o.model, *o.common), o.adapters, o.dtype);
   if (!o.shard_size.empty()) o.job.shard_bytes = parse_bytes(o.shard_size, "--out-shard-size");
   if (!o.max_memory.empty()) o.job.guidance.max_memory = parse_bytes(o.max_memory, "--max-memory");
   if (!o.report.empty()) o.job.report = o.report == "true" ? "" : o.report;
@@ -67,9 +72,12 @@ void add_apply_verb(CLI::App& app) {
   auto o = std::make_shared<ApplyArguments>();
   CLI::App* verb = app.add_subcommand(
       "apply", "Write a model with its LoRA adapter merged, and prove that the adapter is in it");
-  verb->add_option("MODEL", o->model, "MODEL+ADAPTER: folders, or ids of the hub")->required();
+  verb->add_option("MODEL", o->model, "MODEL+ADAPTER[+ADAPTER]: folders, or ids of the hub")
+      ->required();
   verb->add_option("OUT", o->job.out, "Folder of the merged model")->required();
-  verb->add_option("--adapter", o->adapter, "The adapter, where MODEL does not name it");
+  verb->add_option("--adapter", o->adapters,
+                   "An adapter that MODEL does not name; may be repeated, and the order counts")
+      ->allow_extra_args(false);
   verb->add_option("--dtype", o->dtype,
                    "Type of the weights: float32, bfloat16, float16 (default: as they are stored)");
   verb->add_flag("--force", o->job.force, "Replace OUT if it exists");

@@ -65,7 +65,8 @@ constexpr auto kValues = std::to_array<ValueName>(
      {"--prompt-field", "FIELD"}, {"--protocol", "PROTOCOL"},    {"--report", "FILE"},
      {"--results", "RESULTS"},    {"--shots-data", "DATA"},      {"--task", "TASK"},
      {"man --out", "FOLDER"},     {"--disk-speed", "BYTES"},     {"--partition", "NAME"},
-     {"--account", "NAME"},        {"--adapter", "ADAPTER"},      {"--dtype", "DTYPE"},       {"--eval-task", "TASK"}});
+     {"--account", "NAME"},       {"--adapter", "ADAPTER"},      {"--dtype", "DTYPE"},
+     {"--eval-task", "TASK"}});
 
 std::string_view value_name(std::string_view verb, std::string_view option) {
   const std::string of_verb = fmt::format("{} {}", verb, option);
@@ -161,13 +162,14 @@ class HelpFormatter : public CLI::Formatter {
 }  // namespace
 
 std::span<const VerbGroup> verb_groups() {
-  static const std::vector<VerbGroup> groups = {{"Make a merge", {"new", "check", "merge", "apply"}},
-                                                {"Make it better", {"plan", "calibrate", "tune"}},
-                                                {"See how good it is", {"eval", "report", "diff"}},
-                                                {"Look at models", {"inspect", "verify"}},
-                                                {"Use several machines", {"slurm", "status"}},
-                                                {"Fetch and publish", {"pull", "push"}},
-                                                {"Help and shells", {"completion", "man"}}};
+  static const std::vector<VerbGroup> groups = {
+      {"Make a merge", {"new", "check", "merge", "apply"}},
+      {"Make it better", {"plan", "calibrate", "tune"}},
+      {"See how good it is", {"eval", "report", "diff"}},
+      {"Look at models", {"inspect", "verify"}},
+      {"Use several machines", {"slurm", "status"}},
+      {"Fetch and publish", {"pull", "push"}},
+      {"Help and shells", {"completion", "man"}}};
   return groups;
 }
 

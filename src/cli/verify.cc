@@ -61,7 +61,8 @@ void add_verify_verb(CLI::App& app) {
   auto o = std::make_shared<VerifyArguments>();
   CLI::App* verb = app.add_subcommand(
       "verify", "Check a merged model's bytes against its manifest, or that an adapter is in it");
-  verb->add_option("OUT", o->folder, "Folder that lewis merge has written; with --adapter any model")
+  verb->add_option("OUT", o->folder,
+                   "Folder that lewis merge has written; with --adapter any model")
       ->required();
   verb->add_option("--adapter", o->job.adapter,
                    "Prove that the model holds this adapter, whoever merged it");

@@ -11,11 +11,11 @@
 namespace lewis {
 namespace {
 
-constexpr int64_t kPiece = 1 << 17;         // elements that one thread compares at once
-constexpr double kHalf = 0.5;               // of a change that is lost: it is not there any more
-constexpr double kSlack = 0.02;             // other programs round B A on the way
-constexpr double kSameDirection = 0.9;      // the least cosine of "the same change"
-constexpr double kSameFactor = 0.05;        // factors closer to 1 are 1
+constexpr int64_t kPiece = 1 << 17;     // elements that one thread compares at once
+constexpr double kHalf = 0.5;           // of a change that is lost: it is not there any more
+constexpr double kSlack = 0.02;         // other programs round B A on the way
+constexpr double kSameDirection = 0.9;  // the least cosine of "the same change"
+constexpr double kSameFactor = 0.05;    // factors closer to 1 are 1
 
 // What the comparison of a tensor adds up, in double. D = stored - base, E = adapted - base, and R
 // is what the stored type makes of E.
@@ -162,9 +162,9 @@ class Prover {
     if (quantized && std::abs(r.factor - 1) <= kSameFactor + r.error / 4)
       r.rounding = std::max(r.rounding, r.error);
     const double inexact = quantized ? 0 : std::sqrt(s.inexact / s.ee);
-    const bool is_there = inexact <= 2 * r.rounding + kSlack &&
-                          std::abs(r.factor - (quantized ? 1 : s.re / s.ee)) <=
-                              kSameFactor + r.rounding / 4;
+    const bool is_there =
+        inexact <= 2 * r.rounding + kSlack &&
+        std::abs(r.factor - (quantized ? 1 : s.re / s.ee)) <= kSameFactor + r.rounding / 4;
     if (is_there && r.rounding >= kHalf) {
       r.verdict = AdapterVerdict::kRounded;
       r.words = fmt::format("lost {:.0f} % of its change by rounding to {}",
@@ -235,8 +235,10 @@ class Prover {
       return;
     }
     r.verdict = AdapterVerdict::kOther;
-    r.words = fmt::format("holds another change (cosine {:.2f}): of another adapter, or of another "
-                          "base", r.cosine);
+    r.words = fmt::format(
+        "holds another change (cosine {:.2f}): of another adapter, or of another "
+        "base",
+        r.cosine);
   }
 
   const ProofModels& models_;
@@ -281,9 +283,8 @@ std::string wrong_tensors(const AdapterProof& proof) {
     if (holds(t.verdict) || t.verdict == AdapterVerdict::kUnasked) continue;
     // Numbers in the words differ from tensor to tensor; the first one's stand for all.
     const std::string key = t.words.substr(0, t.words.find_first_of("0123456789("));
-    const auto group = std::ranges::find_if(groups, [&](const auto& g) {
-      return g.first == key && g.second[0]->verdict == t.verdict;
-    });
+    const auto group = std::ranges::find_if(
+        groups, [&](const auto& g) { return g.first == key && g.second[0]->verdict == t.verdict; });
     if (group == groups.end()) {
       groups.push_back({key, {&t}});
     } else {
@@ -347,8 +348,7 @@ std::vector<std::string> describe_tensors(const AdapterProof& proof, std::string
   const AdaptedTensor* rounded = most(proof, &AdaptedTensor::rounding);
   if (!rounded) return lines;
   lines.push_back(fmt::format("rounding to {} eats {} of the change ({} at most, {})", type,
-                              percent(proof.rounding), percent(rounded->rounding),
-                              rounded->name));
+                              percent(proof.rounding), percent(rounded->rounding), rounded->name));
   return lines;
 }
 

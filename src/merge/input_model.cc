@@ -77,7 +77,8 @@ InputModel open_folder(const fs::path& folder, std::shared_ptr<const FarFiles> f
   return model;
 }
 
-void note_spelling(InputModel& model, const AdaptedModel& adapted) {
+void note_adapter(InputModel& model, const AdaptedModel& adapted) {
+  std::ranges::copy(adapted.notes, std::back_inserter(model.notes));
   if (adapted.renamed == 0) return;
   model.notes.push_back(
       fmt::format("{}: the adapter spells the names of {} tensor{} otherwise than the model: they "
@@ -106,7 +107,7 @@ void apply_adapter(InputModel& model, const fs::path& folder, const OpenOptions&
   const HeadTensors found = find_head(plain->tensors());
   if (!found.embedding || found.head) {
     AdaptedModel adapted = adapted_by(plain, folder, options);
-    note_spelling(model, adapted);
+    note_adapter(model, adapted);
     model.source = std::move(adapted.source);
     return;
   }
@@ -115,7 +116,7 @@ void apply_adapter(InputModel& model, const fs::path& folder, const OpenOptions&
   const auto changes = [&](const std::string& name) {
     return std::ranges::find(adapted.changed, name) != adapted.changed.end();
   };
-  note_spelling(model, adapted);
+  note_adapter(model, adapted);
   const bool of_head = changes(head), of_embedding = changes(embedding);
   if (of_embedding && !of_head && adapted.keeps_ties) {
     model.source = adapted_by(plain, folder, options).source;

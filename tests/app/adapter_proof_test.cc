@@ -47,8 +47,12 @@ struct Layer {
   Shape shape() const { return is_fused() ? Shape{experts, out, in} : Shape{out, in}; }
   Floats weight() const { return some(size(), seed, 0.05); }
   // [experts * rank, in] and [out, rank * experts], as PEFT saves them.
-  Floats a(uint32_t adapter) const { return some(experts * kLoraRank * in, seed + 1 + adapter, 0.1); }
-  Floats b(uint32_t adapter) const { return some(experts * kLoraRank * out, seed + 2 + adapter, 0.02); }
+  Floats a(uint32_t adapter) const {
+    return some(experts * kLoraRank * in, seed + 1 + adapter, 0.1);
+  }
+  Floats b(uint32_t adapter) const {
+    return some(experts * kLoraRank * out, seed + 2 + adapter, 0.02);
+  }
 
   // The change by PEFT's formula, einsum("o r e, e r i -> e o i"), without the scale.
   // `swapped`: with rank and expert of B exchanged.
@@ -60,7 +64,8 @@ struct Layer {
         for (int64_t i = 0; i < in; ++i) {
           double sum = 0;
           for (int64_t r = 0; r < kLoraRank; ++r) {
-            const int64_t at = swapped ? (o * experts + e) * kLoraRank + r : (o * kLoraRank + r) * experts + e;
+            const int64_t at =
+                swapped ? (o * experts + e) * kLoraRank + r : (o * kLoraRank + r) * experts + e;
             sum += double(b_[size_t(at)]) * double(a_[size_t((e * kLoraRank + r) * in + i)]);
           }
           delta.push_back(sum);
@@ -71,12 +76,11 @@ struct Layer {
   }
 };
 
-const std::vector<Layer> kProofLayers = {
-    {"model.layers.0.self_attn.q_proj.weight", 48, 48, 1, 10},
-    {"model.layers.0.self_attn.v_proj.weight", 24, 48, 1, 20},
-    {"model.layers.1.self_attn.q_proj.weight", 48, 48, 1, 30},
-    {kMoe + "gate_up_proj", 40, 48, kMixture, 40},
-    {kMoe + "down_proj", 48, 20, kMixture, 50}};
+const std::vector<Layer> kProofLayers = {{"model.layers.0.self_attn.q_proj.weight", 48, 48, 1, 10},
+                                         {"model.layers.0.self_attn.v_proj.weight", 24, 48, 1, 20},
+                                         {"model.layers.1.self_attn.q_proj.weight", 48, 48, 1, 30},
+                                         {kMoe + "gate_up_proj", 40, 48, kMixture, 40},
+                                         {kMoe + "down_proj", 48, 20, kMixture, 50}};
 
 // What a merge makes of a layer's change: factors times the product of the adapter.
 using Change = std::function<std::vector<double>(const Layer&)>;
@@ -231,9 +235,8 @@ TEST_F(Proof, OtherFactors) {
 }
 
 TEST_F(Proof, RankAndExpertExchanged) {
-  const AdapterProof proof = proof_of([](const Layer& l) {
-    return times(l.product(0, l.is_fused()), kScale);
-  });
+  const AdapterProof proof =
+      proof_of([](const Layer& l) { return times(l.product(0, l.is_fused()), kScale); });
   expect_said(proof, "in 3 of 12 tensors");
   expect_said(proof, "read in the other layout (of experts: rank and expert exchanged)");
   EXPECT_EQ(count(proof, AdapterVerdict::kMisread), 9u);
@@ -271,9 +274,10 @@ TEST_F(Proof, OtherLayouts) {
 TEST_F(Proof, LogitsOfAnAdapterAtRunTime) {
   const fs::path base = fs::path(LEWIS_DEMO) / "models" / "base";
   MemorySource file;
-  for (const auto& [module, out, in] :
-       {std::tuple{"self_attn.q_proj", 128, 128}, {"mlp.up_proj", 384, 128},
-        {"mlp.gate_proj", 384, 128}, {"mlp.down_proj", 128, 384}}) {
+  for (const auto& [module, out, in] : {std::tuple{"self_attn.q_proj", 128, 128},
+                                        {"mlp.up_proj", 384, 128},
+                                        {"mlp.gate_proj", 384, 128},
+                                        {"mlp.down_proj", 128, 384}}) {
     const std::string key = fmt::format("base_model.model.model.layers.3.{}", module);
     const auto seed = static_cast<uint32_t>(out + 7 * in);
     file.add(key + ".lora_A.weight", DType::kF32, {kLoraRank, in}, some(kLoraRank * in, seed, 0.1));
@@ -285,7 +289,7 @@ TEST_F(Proof, LogitsOfAnAdapterAtRunTime) {
   std::ofstream(dir_.path / "lora" / "adapter_config.json")
       << Json{{"peft_type", "LORA"}, {"r", kLoraRank}, {"lora_alpha", kLoraRank}};
   for (const std::string dtype : {"float32", "bfloat16"}) {
-    MergeJob job{.recipe = adapter_recipe(base.string(), (dir_.path / "lora").string(), dtype),
+    MergeJob job{.recipe = adapter_recipe(base.string(), {(dir_.path / "lora").string()}, dtype),
                  .out = dir_.path / dtype};
     job.prove.wanted = true;
     const LogitProof logits = merge(job).proofs[0].logits;
@@ -302,12 +306,56 @@ TEST_F(Proof, LogitsOfAnAdapterAtRunTime) {
     }
   }
   // The base itself lacks the adapter, and the logits say so, too.
-  const AdapterProof absent =
-      prove({.model = base, .base = base, .adapter = dir_.path / "lora"});
+  const AdapterProof absent = prove({.model = base, .base = base, .adapter = dir_.path / "lora"});
   EXPECT_FALSE(absent.holds);
   EXPECT_GT(absent.logits.mean, 10 * absent.logits.rounding_mean);
   ASSERT_EQ(absent.warnings.size(), 1u);
   EXPECT_NE(absent.warnings[0].find("logits differ"), std::string::npos);
+}
+
+// Experts that are stored one by one have their products beside them; those of gpt-oss, whose
+// outputs are stored in turns, are merged for this.
+TEST_F(Proof, LogitsOfMixtures) {
+  struct Mixture {
+    const char* family;
+    std::vector<int> layers;
+    int64_t experts, gate_up, inner;
+    uint64_t beside, merged;
+  };
+  for (const Mixture& m : {Mixture{"qwen2_moe", {1, 3}, 8, 96, 48, 48, 0},
+                           Mixture{"gpt_oss", {0, 1}, 6, 96, 48, 0, 36}}) {
+    MemorySource file;
+    for (const int layer : m.layers) {
+      const std::string key = fmt::format("base_model.model.model.layers.{}.mlp.experts", layer);
+      const int64_t wide = m.experts * kLoraRank;
+      const auto add = [&](const std::string& name, Shape shape, uint32_t seed) {
+        const int64_t size = element_count(shape);
+        file.add(key + name, DType::kF32, shape, some(size, seed + 4 * uint32_t(layer), 0.1));
+      };
+      add(".base_layer.lora_A.weight", {wide, 64}, 1);
+      add(".base_layer.lora_B.weight", {m.gate_up, wide}, 2);
+      add(".lora_A.weight", {wide, m.inner}, 3);
+      add(".lora_B.weight", {64, wide}, 4);
+    }
+    fs::create_directories(dir_.path / "lora");
+    file.write(dir_.path / "lora" / "adapter_model.safetensors");
+    std::ofstream(dir_.path / "lora" / "adapter_config.json")
+        << Json{{"peft_type", "LORA"},
+                {"r", kLoraRank},
+                {"lora_alpha", kLoraRank},
+                {"peft_version", "0.21.0"},
+                {"target_parameters", {"mlp.experts.gate_up_proj", "mlp.experts.down_proj"}}};
+    const fs::path base = fs::path(LEWIS_TEST_DATA) / "golden" / "families" / m.family;
+    MergeJob job{
+        .recipe = adapter_recipe(base.string(), {(dir_.path / "lora").string()}, "float32"),
+        .out = dir_.path / m.family};
+    job.prove.wanted = true;
+    const AdapterProof proof = merge(job).proofs[0];
+    EXPECT_TRUE(proof.holds) << proof.lines[0];
+    EXPECT_EQ(proof.logits.beside, m.beside) << m.family;
+    EXPECT_EQ(proof.logits.merged, m.merged) << m.family;
+    EXPECT_LT(proof.logits.largest, 1e-3) << m.family;
+  }
 }
 
 TEST_F(Proof, AnotherAdapter) {
@@ -330,7 +378,8 @@ TEST_F(Proof, OtherTensorsAreLookedAt) {
   write_model("changed", right);
   MemorySource model;
   const Checkpoint merged = Checkpoint::open(dir_.path / "merged");
-  for (const TensorInfo& t : merged.tensors()) model.add(t.name, t.dtype, t.shape, merged.read_floats(t));
+  for (const TensorInfo& t : merged.tensors())
+    model.add(t.name, t.dtype, t.shape, merged.read_floats(t));
   model.remove("model.norm.weight");
   model.add("model.norm.weight", DType::kF32, {48}, some(48, 4, 1));
   model.write(dir_.path / "changed" / "model.safetensors");
@@ -343,7 +392,7 @@ TEST_F(Proof, OtherTensorsAreLookedAt) {
 // lewis's own merge, and a change that bfloat16 has no room for.
 TEST_F(Proof, ApplyWritesWhatHolds) {
   MergeJob job{.recipe = adapter_recipe((dir_.path / "base").string(),
-                                        (dir_.path / "adapter").string(), "bfloat16"),
+                                        {(dir_.path / "adapter").string()}, "bfloat16"),
                .out = dir_.path / "out",
                .shard_bytes = 8000};
   job.prove.wanted = true;
@@ -357,13 +406,37 @@ TEST_F(Proof, ApplyWritesWhatHolds) {
   EXPECT_EQ(record["proofs"][0]["lines"].dump().find(dir_.path.string()), std::string::npos);
 }
 
+// Each of several adapters has a proof of its own: the first in what the second is merged into.
+TEST_F(Proof, SeveralAdapters) {
+  write_adapter("other", 1000);
+  MergeJob job{
+      .recipe = adapter_recipe((dir_.path / "base").string(),
+                               {(dir_.path / "adapter").string(), (dir_.path / "other").string()}),
+      .out = dir_.path / "out"};
+  job.prove.wanted = true;
+  const MergeResult result = merge(job);
+  ASSERT_EQ(result.proofs.size(), 2u);
+  for (const AdapterProof& proof : result.proofs) EXPECT_TRUE(proof.holds) << proof.lines[0];
+  write_model("both", [](const Layer& l) {
+    std::vector<double> change = right(l), more = times(l.product(1000), kScale);
+    for (size_t i = 0; i < more.size(); ++i) change[i] += more[i];
+    return change;
+  });
+  const Checkpoint ours = Checkpoint::open(dir_.path / "out"),
+                   theirs = Checkpoint::open(dir_.path / "both");
+  for (const TensorInfo& t : theirs.tensors()) {
+    const Floats a = ours.read_floats(ours.get(t.name)), b = theirs.read_floats(t);
+    for (size_t i = 0; i < a.size(); ++i) ASSERT_NEAR(a[i], b[i], 1e-6) << t.name;
+  }
+}
+
 TEST_F(Proof, LostChangesAreRefused) {
   const fs::path config = dir_.path / "adapter" / "adapter_config.json";
   Json json = parse_json(file_text(config), "config");
   json["lora_alpha"] = 0.05;  // changes of a thousandth of a weight
   std::ofstream(config) << json;
   MergeJob job{.recipe = adapter_recipe((dir_.path / "base").string(),
-                                        (dir_.path / "adapter").string(), "bfloat16"),
+                                        {(dir_.path / "adapter").string()}, "bfloat16"),
                .out = dir_.path / "out"};
   job.prove.wanted = true;
   try {
@@ -379,7 +452,7 @@ TEST_F(Proof, LostChangesAreRefused) {
   EXPECT_FALSE(fs::exists(dir_.path / "out.partial"));
   job.prove.force_rounding = true;
   EXPECT_GT(merge(job).proofs[0].rounding, 0.5);
-  job.recipe = adapter_recipe((dir_.path / "base").string(), (dir_.path / "adapter").string());
+  job.recipe = adapter_recipe((dir_.path / "base").string(), {(dir_.path / "adapter").string()});
   job.out = dir_.path / "exact";
   job.prove.force_rounding = false;
   EXPECT_TRUE(merge(job).proofs[0].holds) << "float32 has room";

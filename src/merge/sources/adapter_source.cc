@@ -273,7 +273,7 @@ AdaptedModel adapt(std::shared_ptr<const TensorSource> base, const fs::path& ada
   AdapterConfig config = read_adapter_config(adapter_folder);
   config.misreading = misreading;
   AdaptedModel adapted;
-  auto changes = read_adapter_changes(*base, config, *file, &adapted.renamed);
+  auto changes = read_adapter_changes(*base, config, *file, &adapted.renamed, &adapted.notes);
   adapted.keeps_ties = config.keeps_ties;
   for (const auto& [name, _] : changes) adapted.changed.push_back(name);
   adapted.source = std::make_shared<AdapterSource>(std::move(base), std::move(file),
