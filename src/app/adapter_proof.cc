@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "merge/adapter_proof.h"
+#include "merge/inputs.h"
 #include "recipe/recipe.h"
 
 namespace lewis {
@@ -18,21 +19,27 @@ namespace {
 
 constexpr double kWorthANote = 0.1;  // the share of a change that rounding may eat unnoticed
 
-// The models with an adapter, of stages and modules as well, each once.
-void add_adapted(const Recipe& recipe, std::vector<const RecipeModel*>& models) {
+// A model with an adapter, and the recipe (a stage or module, too) that reads it.
+struct AdaptedPlace {
+  const RecipeModel* model = nullptr;
+  const Recipe* recipe = nullptr;
+};
+
+void add_adapted(const Recipe& recipe, std::vector<AdaptedPlace>& places) {
   for (const RecipeModel& model : recipe.models) {
-    if (model.stage) add_adapted(*model.stage, models);
-    const bool known =
-        std::ranges::any_of(models, [&](const RecipeModel* m) { return is_same_model(*m, model); });
-    if (!model.adapter.empty() && !known) models.push_back(&model);
+    if (model.stage) add_adapted(*model.stage, places);
+    const bool known = std::ranges::any_of(
+        places, [&](const AdaptedPlace& p) { return is_same_model(*p.model, model); });
+    if (!model.adapter.empty() && !known) places.push_back({&model, &recipe});
   }
-  for (const RecipeModule& module : recipe.modules) add_adapted(*module.recipe, models);
+  for (const RecipeModule& module : recipe.modules) add_adapted(*module.recipe, places);
 }
 
-std::vector<const RecipeModel*> adapted_models(const Recipe& recipe) {
-  std::vector<const RecipeModel*> models;
-  add_adapted(recipe, models);
-  return models;
+// Of the recipe, its stages and modules, each model once.
+std::vector<AdaptedPlace> adapted_models(const Recipe& recipe) {
+  std::vector<AdaptedPlace> places;
+  add_adapted(recipe, places);
+  return places;
 }
 
 // Whether the recipe writes one model with its adapter, and does nothing else to it.
@@ -171,12 +178,13 @@ std::vector<AdapterProof> prove_merge(const MergeJob& job, const Recipe& recipe,
                                       const std::filesystem::path& folder, RunResources& run) {
   check_has_adapters(recipe);
   std::vector<AdapterProof> proofs;
-  for (const RecipeModel* model : adapted_models(recipe)) {
+  for (const auto& [model, reader] : adapted_models(recipe)) {
     const bool whole =
         only_applies(recipe) && !folder.empty() && is_same_model(*model, recipe.models[0]);
-    InputModel stored =
-        whole ? open_input({.model = folder.string(), .folder = folder}, open_options(run.threads))
-              : open_input(*model, open_options(run.threads));
+    OpenOptions options = open_options(run.threads);
+    options.adapted_as_f32 = reads_adapted_as_f32(*reader);
+    InputModel stored = whole ? open_input({.model = folder.string(), .folder = folder}, options)
+                              : open_input(*model, options);
     const std::string subject = whole ? job.out.lexically_normal().string()
                                       : "what the merge reads of the model, before it is mixed,";
     proofs.push_back(prove_one(*model, std::move(stored), subject, job.prove.logits, run));

@@ -430,6 +430,34 @@ TEST_F(Proof, SeveralAdapters) {
   }
 }
 
+// A merge of several models is proven in what it reads: in bfloat16, or unrounded where its output
+// is float32.
+TEST_F(Proof, WhatAMergeReads) {
+  const auto base = dir_.path / "rounded";
+  write_model(
+      "rounded", [](const Layer& l) { return std::vector<double>(size_t(l.size())); },
+      DType::kBF16);
+  for (const std::string dtype : {"bfloat16", "float32"}) {
+    MergeJob job{.recipe = make_recipe(
+                     fmt::format("merge_method: linear\nmodels:\n"
+                                 "- {{model: {0}+{1}, parameters: {{weight: 1}}}}\n"
+                                 "- {{model: {0}, parameters: {{weight: 1}}}}\ndtype: {2}\n",
+                                 base.string(), (dir_.path / "adapter").string(), dtype)),
+                 .out = dir_.path / dtype};
+    job.prove.wanted = true;
+    const AdapterProof proof = merge(job).proofs.at(0);
+    EXPECT_TRUE(proof.holds) << proof.lines[0];
+    EXPECT_NE(proof.lines[0].find("what the merge reads"), std::string::npos) << proof.lines[0];
+    EXPECT_EQ(proof.rounding < 1e-6, dtype == "float32") << proof.rounding;
+  }
+  MergeJob none{.recipe = make_recipe("merge_method: linear\nmodels: [{model: " + base.string() +
+                                      ", parameters: {weight: 1}}]\n"),
+                .out = dir_.path / "none"};
+  none.prove.wanted = true;
+  EXPECT_THROW(merge(none), Error) << "there is nothing to prove";
+  EXPECT_FALSE(fs::exists(dir_.path / "none"));
+}
+
 TEST_F(Proof, LostChangesAreRefused) {
   const fs::path config = dir_.path / "adapter" / "adapter_config.json";
   Json json = parse_json(file_text(config), "config");

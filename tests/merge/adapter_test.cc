@@ -522,10 +522,11 @@ TEST(Adapter, NotesLayersWithoutKeys) {
     std::ofstream(dir.path / "adapter_config.json") << config;
     const auto notes = adapt(std::make_shared<MemorySource>(base), dir.path).notes;
     ASSERT_EQ(notes.size(), told ? 1u : 0u);
-    if (told)
+    if (told) {
       EXPECT_NE(notes[0].find("keys for 1 of the 3 modules q of the base: a.q.weight and 1 more"),
                 std::string::npos)
           << notes[0];
+    }
   }
 }
 

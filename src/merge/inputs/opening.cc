@@ -30,13 +30,16 @@ void MergeInputs::check_lewis() const {
   }
 }
 
+bool reads_adapted_as_f32(const Recipe& recipe) {
+  const std::optional<DType> type = recipe.out_dtype ? recipe.out_dtype : recipe.dtype;
+  return type && !recipe.fp8_block &&
+         (*type == DType::kF32 || recipe.merge_method == "passthrough");
+}
+
 void MergeInputs::open_models() {
   OpenOptions within = options_;
   within.refined.reset();
-  // The change of an adapter is rounded once, to the type of the output, where that is known here.
-  const std::optional<DType> type = recipe_.out_dtype ? recipe_.out_dtype : recipe_.dtype;
-  within.adapted_as_f32 =
-      type && !recipe_.fp8_block && (*type == DType::kF32 || method_.name == "passthrough");
+  within.adapted_as_f32 = reads_adapted_as_f32(recipe_);
   for (const RecipeModel& m : recipe_.models) opened_.push_back(open_input(m, within));
   for (const InputModel& model : opened_) models_.push_back(&model);
   main_ = models_[recipe_.base_index.value_or(0)];
