@@ -223,7 +223,10 @@ RecipePtr adapter_recipe(const std::string& model, const std::vector<std::string
     yaml += fmt::format(
         "merge_method: passthrough\nmodels:\n  - model:\n      model: {}\n      lora: {}\n",
         quoted(before), quoted(adapters[i]));
-    if (!dtype.empty()) yaml += "dtype: " + quoted(dtype) + "\n";
+    // float8 in blocks is a way of writing, which only the last document does.
+    const bool fp8 = dtype == kFp8Block;
+    if (!dtype.empty() && !fp8) yaml += "dtype: " + quoted(dtype) + "\n";
+    if (fp8 && last) yaml += "out_dtype: " + dtype + "\n";
     if (!last) yaml += "---\n";
     before = name;
   }

@@ -5,6 +5,7 @@
 
 #include "app/eval_scores.h"
 #include "app/measures.h"
+#include "app/proof_json.h"
 #include "app/refinement_page.h"
 #include "app/totals.h"
 #include "base/error.h"

@@ -78,8 +78,10 @@ void add_apply_verb(CLI::App& app) {
   verb->add_option("--adapter", o->adapters,
                    "An adapter that MODEL does not name; may be repeated, and the order counts")
       ->allow_extra_args(false);
-  verb->add_option("--dtype", o->dtype,
-                   "Type of the weights: float32, bfloat16, float16 (default: as they are stored)");
+  verb->add_option(
+      "--dtype", o->dtype,
+      "Type of the weights: float32, bfloat16, float16; fp8_block where the model has such "
+      "matrices (default: as they are stored, quantised ones as bfloat16)");
   verb->add_flag("--force", o->job.force, "Replace OUT if it exists");
   verb->add_flag("--resume", o->job.resume, "Go on with OUT.partial; begin where there is none");
   verb->add_flag("--no-proof", o->no_proof, "Write the model without proving it");

@@ -4,6 +4,8 @@
 #include <array>
 #include <cmath>
 #include <map>
+#include <optional>
+#include <span>
 
 #include "base/error.h"
 #include "io/tied_head.h"
@@ -168,7 +170,7 @@ class Prover {
     if (is_there && r.rounding >= kHalf) {
       r.verdict = AdapterVerdict::kRounded;
       r.words = fmt::format("lost {:.0f} % of its change by rounding to {}",
-                            100 * std::min(1.0, r.rounding), dtype_name(t.stored->dtype));
+                            100 * std::min(1.0, r.rounding), type_of(t));
     } else if (is_there) {
       r.verdict = AdapterVerdict::kProven;
     } else if (std::sqrt(s.dd) <= 2 * std::sqrt(s.floor) + kSlack * r.change) {
@@ -180,13 +182,17 @@ class Prover {
       r.words = fmt::format(
           "holds the adapter with an error of {:.1f} %, where {} must lose {:.1f} %: it was merged "
           "in a coarser type",
-          100 * r.error, dtype_name(t.stored->dtype), 100 * r.rounding);
+          100 * r.error, type_of(t), 100 * r.rounding);
     } else if (std::abs(r.cosine) >= kSameDirection) {
       r.verdict = AdapterVerdict::kFactor;
       r.words = words_of_factor(r);
     } else {
       judge_wrong(t, r);
     }
+  }
+
+  std::string_view type_of(const Compared& t) const {
+    return models_.stored.quantized ? "the quantised type" : dtype_name(t.stored->dtype);
   }
 
   bool is_factor(double found, double expected) const {
@@ -337,10 +343,11 @@ std::vector<std::string> describe_tensors(const AdapterProof& proof, std::string
   }
   if (proof.holds) {
     lines.push_back(fmt::format(
-        "{}: {} holds the adapter in all {} tensors that it changes: relative error {} ({} at "
+        "{}: {} holds the adapter in {} that it changes: relative error {} ({} at "
         "most, {})",
-        proof.model, proof.subject, proof.changed, percent(proof.error), percent(worst->error),
-        worst->name));
+        proof.model, proof.subject,
+        proof.changed == 1 ? "the one tensor" : fmt::format("all {} tensors", proof.changed),
+        percent(proof.error), percent(worst->error), worst->name));
   } else {
     lines.push_back(fmt::format("{}: {} holds the adapter in {} of {} tensors; {}", proof.model,
                                 proof.subject, proof.proven, proof.changed, wrong_tensors(proof)));
