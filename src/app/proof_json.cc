@@ -98,7 +98,7 @@ AdapterProof adapter_proof_of(const Json& json) {
 
 NumberTable proof_table(const AdapterProof& proof) {
   constexpr size_t kShown = 24;
-  NumberTable table{.title = "Is the adapter in it? " + proof.model,
+  NumberTable table{.title = proof.model,
                     .note = fmt::format("{}", fmt::join(proof.lines, ". ")),
                     .head = {"tensor", "relative error", "eaten by rounding", "factor", "verdict"},
                     .rows = {}};

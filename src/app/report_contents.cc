@@ -249,8 +249,10 @@ void make_public(const PublicNames* names, Report& r) {
     for (Score& score : panel.scores) clean(score.model);
     for (ScoreComparison& c : panel.comparisons) clean(c.against);
   }
-  for (NumberTable& table : r.tables) {
-    for (auto& row : table.rows) std::ranges::for_each(row, clean);
+  for (auto* tables : {&r.tables, &r.proofs}) {
+    for (NumberTable& table : *tables) {
+      for (auto& row : table.rows) std::ranges::for_each(row, clean);
+    }
   }
   for (HeatMaps& measure : r.measures) {
     for (HeatMap& map : measure.maps) clean(map.title);
@@ -281,7 +283,7 @@ Report report_of(const ReportJob& o, Findings& f) {
       r.tables.push_back(std::move(table));
   }
   if (f.record) {
-    for (const AdapterProof& proof : f.record->proofs) r.tables.push_back(proof_table(proof));
+    for (const AdapterProof& proof : f.record->proofs) r.proofs.push_back(proof_table(proof));
   }
   r.models = models_of(f);
   r.provenance = provenance_of(f);
