@@ -30,6 +30,7 @@
 #include <lewis/merge_part.h>
 #include <lewis/options.h>
 #include <lewis/progress.h>
+#include <lewis/proof.h>
 #include <lewis/recipe.h>
 #include <lewis/results.h>
 #include <lewis/run_context.h>
@@ -130,6 +131,13 @@ LEWIS_API PlanResult plan(const PlanJob& job, const RunContext& run = {});
 
 // ---- merge ----
 
+// Whether adapters are proven to be in what is written (docs/adapters.md).
+struct ProofOptions {
+  bool wanted = false;
+  bool logits = true;           // compare logits as well, where the family is known
+  bool force_rounding = false;  // write a model whose type loses half of a change, too
+};
+
 struct MergeJob {
   RecipePtr recipe;
   std::filesystem::path out;  // folder of the merged model; it appears when it is complete
@@ -154,6 +162,8 @@ struct MergeJob {
   // Where the page about the merge is written; unset: no page; empty: OUT/report.html.
   std::optional<std::filesystem::path> report;
   GuidanceOptions guidance{};  // its max_memory holds for the merge as well
+  // Error(kVerify) before OUT has its name when a change of an adapter is not in it.
+  ProofOptions prove{};
 };
 
 // One of several models that a recipe makes (outputs), and the share that each model has in it.
@@ -179,6 +189,7 @@ struct MergeResult {
   std::filesystem::path report;       // empty: none was written
   bool was_complete = false;          // by an earlier run of the same job; nothing was merged
   std::vector<MergedOutput> outputs;  // of a recipe with outputs: each is a model in OUT/NAME
+  std::vector<AdapterProof> proofs;   // MergeJob::prove: one per model with an adapter
 };
 
 // A recipe with outputs is merged in one pass: OUT is a folder of models then, each of which
@@ -192,6 +203,24 @@ struct MergeResult {
 // `resume`. With `part` and `finish` it always stays, and Error(kVerify) names shards whose bytes
 // have changed since they were written: the next worker of their part writes them anew.
 LEWIS_API MergeResult merge(const MergeJob& job, const RunContext& run = {});
+
+// The recipe that writes one model with its adapters, one applied after the other; each is a folder
+// or in the hub's cache. `dtype`: as recipes spell it, "bfloat16"; empty: as the model is stored.
+// Throws as make_recipe.
+LEWIS_API RecipePtr adapter_recipe(const std::string& model,
+                                   const std::vector<std::string>& adapters,
+                                   const std::string& dtype = {});
+
+// Whether a model that any program has merged holds an adapter.
+struct ProveJob {
+  std::filesystem::path model;          // the merged one
+  std::filesystem::path base, adapter;  // what it was made of
+  bool logits = true;
+  GuidanceOptions guidance{};
+};
+// Compares tensor by tensor, and logits where the family is known. A model that does not hold the
+// adapter is a result, no error. Throws Error(kInput): a model or adapter that cannot be read.
+LEWIS_API AdapterProof prove(const ProveJob& job, const RunContext& run = {});
 
 // What merge() would take, with the speed that this disk has now.
 struct MergeForecast {
@@ -385,6 +414,7 @@ LEWIS_API std::string json_text(const CalibratedText& result);
 LEWIS_API std::string json_text(const PlanResult& result);
 LEWIS_API std::string json_text(const MergeResult& result);
 LEWIS_API std::string json_text(const MergeForecast& result);
+LEWIS_API std::string json_text(const AdapterProof& result);
 LEWIS_API std::string json_text(const EvaluateResult& result);
 LEWIS_API std::string json_text(const ReportResult& result);
 LEWIS_API std::string json_text(const TuneResult& result);

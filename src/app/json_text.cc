@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include "app/output_weights.h"
+#include "app/proof_json.h"
 #include "app/totals.h"
 #include "base/build.h"
 #include "base/dump_json.h"
@@ -156,6 +157,7 @@ std::string json_text(const MergeResult& r) {
                {"complete", t.complete},
                {"shards_left", t.shards_left}};
   if (!r.report.empty()) json["report"] = r.report.string();
+  for (const AdapterProof& proof : r.proofs) json["proofs"].push_back(to_json(proof));
   for (const MergedOutput& output : r.outputs) {
     Json one = to_json(output.weights);
     one["out"] = output.out.string();
@@ -171,6 +173,8 @@ std::string json_text(const MergeResult& r) {
   }
   return dump_json(json, 2);
 }
+
+std::string json_text(const AdapterProof& proof) { return dump_json(to_json(proof), 2); }
 
 std::string json_text(const MergeForecast& f) {
   Json json = {{"bytes_read", f.cost.bytes_read},

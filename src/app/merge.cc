@@ -1,6 +1,7 @@
 // The verb merge: calibrate if asked, plan, refine if asked, merge, record, report.
 #include <algorithm>
 
+#include "app/adapter_proof.h"
 #include "app/guidance.h"
 #include "app/output_weights.h"
 #include "app/outputs.h"
@@ -247,10 +248,16 @@ std::string settings_of(const LewisSection& s) {
                      s.epsilon, s.uncovered);
 }
 
+// What else a run has to say of itself.
+struct RunParts {
+  std::vector<RefineReport> passes;
+  std::vector<AdapterProof> proofs;
+};
+
 // The text of OUT/lewis_run.json, without paths of this machine. `recipe`: as the user wrote it.
 std::string record_text(const MergeJob& job, const Recipe& recipe, const Guidance& guidance,
-                        const std::vector<RefineReport>& passes, const MergeReport& report,
-                        const RunResources& run, RunClock& clock) {
+                        const RunParts& parts, const MergeReport& report, const RunResources& run,
+                        RunClock& clock) {
   const PublicNames names(recipe, ids_of(job));
   RunRecord record;
   clock.end_phase("write the small files");
@@ -261,7 +268,8 @@ std::string record_text(const MergeJob& job, const Recipe& recipe, const Guidanc
   record.model_ids = names.ids();
   record.threads = run.threads.count();
   record.chart.memory_budget = job.guidance.max_memory;
-  record.refinement = passes;
+  record.refinement = parts.passes;
+  record.proofs = public_proofs(parts.proofs, names);
   for (RefineReport& pass : record.refinement) {
     for (BlockResult& block : pass.blocks)
       std::ranges::transform(block.notes, block.notes.begin(),
@@ -318,11 +326,12 @@ std::optional<RunRecord> record_before(const WantedModel& model) {
 }
 
 // The result of the run that made OUT.
-MergeResult result_before(const MergeJob& job, const WantedModel& model,
+MergeResult result_before(const MergeJob& job, const WantedModel& model, RunResources& run,
                           const RunContext& context) {
   MergeResult result;
   result.out = job.out;
   result.was_complete = true;
+  if (job.prove.wanted) result.proofs = prove_merge(job, *job.recipe, job.out, run);
   if (const auto record = record_before(model)) {
     result.tensors = record->merge;
     result.guided_models = record->guidance.size();
@@ -335,14 +344,13 @@ MergeResult result_before(const MergeJob& job, const WantedModel& model,
 // The options with which one model of the job is merged. Its record calls on all that is named.
 MergeOptions options_of(const MergeJob& job, const WantedModel& model, const Recipe& recipe,
                         const Guidance& guidance, RunResources& run, RunClock& clock,
-                        const std::shared_ptr<std::vector<RefineReport>>& passes = nullptr) {
+                        const std::shared_ptr<RunParts>& parts) {
   MergeOptions options = options_of(job);
   options.out = model.out;
   options.job = model.job;
-  options.run_record = [&job, recipe, &guidance, &run, &clock, passes](const MergeReport& so_far) {
+  options.run_record = [&job, recipe, &guidance, &run, &clock, parts](const MergeReport& so_far) {
     tell_all(run.note, so_far.warnings);
-    return record_text(job, recipe, guidance, passes ? *passes : std::vector<RefineReport>(),
-                       so_far, run, clock);
+    return record_text(job, recipe, guidance, *parts, so_far, run, clock);
   };
   return options;
 }
@@ -386,6 +394,9 @@ MergeResult merge_several(const MergeJob& job, const CheckedRecipe& wanted, RunR
   std::vector<OutputJob> jobs;
   MergeResult result;
   result.out = job.out;
+  const auto parts = std::make_shared<RunParts>();
+  if (job.prove.wanted) parts->proofs = prove_merge(job, recipe, "", run);
+  result.proofs = parts->proofs;
   for (size_t i = 0; i < wanted.models.size(); ++i) {
     const WantedModel& model = wanted.models[i];
     MergedOutput& output = result.outputs.emplace_back();
@@ -396,7 +407,8 @@ MergeResult merge_several(const MergeJob& job, const CheckedRecipe& wanted, RunR
       if (const auto record = record_before(model)) output.tensors = record->merge;
       continue;
     }
-    jobs.push_back({i, options_of(job, model, recipe_of_output(recipe, i), guidance, run, clock)});
+    jobs.push_back(
+        {i, options_of(job, model, recipe_of_output(recipe, i), guidance, run, clock, parts)});
     jobs.back().options.progress = clock.watch(run.progress);
     jobs.back().options.require_partial = false;
   }
@@ -427,18 +439,24 @@ MergeResult merge(const MergeJob& job, const RunContext& context) {
   const Recipe& recipe = wanted.recipe;
   const bool several = !recipe.outputs.empty();
   const WantedModel& model = wanted.models[0];
-  if (!several && model.was_complete) return result_before(job, model, context);
+  if (!several && model.was_complete) return result_before(job, model, run, context);
   clock.end_phase("open the models and check");
   tell_licence(recipe, context);
   if (several) return merge_several(job, wanted, run, clock, context);
   const ProgressFn watched = clock.watch(run.progress);
   const Guidance guidance = guide(recipe, job.guidance, run.threads, watched, run.note);
-  const auto passes = std::make_shared<std::vector<RefineReport>>();
-  MergeOptions options = options_of(job, model, recipe, guidance, run, clock, passes);
+  const auto parts = std::make_shared<RunParts>();
+  MergeOptions options = options_of(job, model, recipe, guidance, run, clock, parts);
   options.progress = watched;
+  if (job.prove.wanted) {
+    check_has_adapters(recipe);
+    options.inspect = [&](const std::filesystem::path& folder) {
+      parts->proofs = prove_merge(job, recipe, folder, run);
+    };
+  }
   const auto refinement = refine_if_asked(options, guidance.recipe, run);
   if (refinement) {
-    *passes = refinement->passes;
+    parts->passes = refinement->passes;
     tell_all(run.note, describe(*refinement));
   }
   MergeResult result;
@@ -449,6 +467,7 @@ MergeResult merge(const MergeJob& job, const RunContext& context) {
   result.guided_models = guidance.plans.size();
   result.compute = calibration_type(guidance, recipe, job.guidance);
   result.seconds = clock.now();
+  result.proofs = parts->proofs;
   if (result.tensors.complete) result.report = report_of(job, model, job.recipe, context);
   return result;
 }

@@ -5,6 +5,7 @@
 
 #include "app/eval_scores.h"
 #include "app/measures.h"
+#include "app/proof_json.h"
 #include "app/refinement_page.h"
 #include "app/totals.h"
 #include "base/error.h"
@@ -248,8 +249,10 @@ void make_public(const PublicNames* names, Report& r) {
     for (Score& score : panel.scores) clean(score.model);
     for (ScoreComparison& c : panel.comparisons) clean(c.against);
   }
-  for (NumberTable& table : r.tables) {
-    for (auto& row : table.rows) std::ranges::for_each(row, clean);
+  for (auto* tables : {&r.tables, &r.proofs}) {
+    for (NumberTable& table : *tables) {
+      for (auto& row : table.rows) std::ranges::for_each(row, clean);
+    }
   }
   for (HeatMaps& measure : r.measures) {
     for (HeatMap& map : measure.maps) clean(map.title);
@@ -278,6 +281,9 @@ Report report_of(const ReportJob& o, Findings& f) {
   if (f.record) {
     for (NumberTable& table : refinement_tables(f.record->refinement))
       r.tables.push_back(std::move(table));
+  }
+  if (f.record) {
+    for (const AdapterProof& proof : f.record->proofs) r.proofs.push_back(proof_table(proof));
   }
   r.models = models_of(f);
   r.provenance = provenance_of(f);

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <thread>
 
+#include "app/proof_json.h"
 #include "base/build.h"
 #include "base/error.h"
 #include "base/json.h"
@@ -146,6 +147,9 @@ RunRecord record_of(const Json& json) {
   if (const auto passes = json.find("refinement"); passes != json.end()) {
     for (const Json& pass : *passes) r.refinement.push_back(refine_report_of(pass));
   }
+  if (const auto proofs = json.find("proofs"); proofs != json.end()) {
+    for (const Json& proof : *proofs) r.proofs.push_back(adapter_proof_of(proof));
+  }
   return r;
 }
 
@@ -176,6 +180,7 @@ Json to_json(const RunRecord& r) {
                {"merge", merge_json(r.merge)},
                {"settings", r.settings},
                {"guidance", guidance}};
+  for (const AdapterProof& proof : r.proofs) json["proofs"].push_back(to_json(proof));
   for (const RefineReport& pass : r.refinement) json["refinement"].push_back(to_json(pass));
   return json;
 }

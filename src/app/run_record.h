@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include <lewis/proof.h>
+
 #include "base/json_fwd.h"
 #include "base/progress.h"
 #include "merge/engine.h"
@@ -37,6 +39,7 @@ struct RunRecord {
   MergeReport merge;
   std::string settings;  // of the guidance, in words; "" without guidance
   std::vector<GuidanceRecord> guidance;
+  std::vector<AdapterProof> proofs;      // of adapters; empty where none was asked for
   std::vector<RefineReport> refinement;  // of each pass; empty where nothing was refined
 };
 

@@ -26,6 +26,8 @@ constexpr auto kExamples = std::to_array<VerbExample>(
       "Says what time, memory and disk the merge takes."},
      {"merge", "lewis merge recipe.yml merged --resume --report",
       "Merges, goes on where an earlier run was stopped, and writes merged/report.html."},
+     {"apply", "lewis apply base+adapter merged",
+      "Merges a LoRA adapter into its model, and proves that it is in it."},
      {"plan", "lewis plan recipe.yml -o plan.yml",
       "Shows the densities and writes them into a recipe that mergekit reads, too."},
      {"calibrate", "lewis calibrate math --data math.jsonl --format gsm8k -o math.gguf",
@@ -44,6 +46,8 @@ constexpr auto kExamples = std::to_array<VerbExample>(
       "Merges on 16 nodes of a cluster."},
      {"status", "lewis status /shared/merged", "Says how far the merge is."},
      {"verify", "lewis verify merged", "Says whether every byte is what was written."},
+     {"verify", "lewis verify merged --adapter adapter --base base",
+      "Says which tensors lack the adapter, and how a wrong merge went wrong."},
      {"completion", "source <(lewis completion bash)", "Completes in this shell from now on."},
      {"man", "lewis man merge | man -l -", "Shows the manual page of a verb."}});
 
@@ -63,7 +67,8 @@ constexpr auto kValues = std::to_array<ValueName>(
      {"--prompt-field", "FIELD"}, {"--protocol", "PROTOCOL"},    {"--report", "FILE"},
      {"--results", "RESULTS"},    {"--shots-data", "DATA"},      {"--task", "TASK"},
      {"man --out", "FOLDER"},     {"--disk-speed", "BYTES"},     {"--partition", "NAME"},
-     {"--account", "NAME"},       {"--eval-task", "TASK"}});
+     {"--account", "NAME"},       {"--adapter", "ADAPTER"},      {"--dtype", "DTYPE"},
+     {"--eval-task", "TASK"}});
 
 std::string_view value_name(std::string_view verb, std::string_view option) {
   const std::string of_verb = fmt::format("{} {}", verb, option);
@@ -159,14 +164,14 @@ class HelpFormatter : public CLI::Formatter {
 }  // namespace
 
 std::span<const VerbGroup> verb_groups() {
-  static const std::vector<VerbGroup> groups = {{"Make a merge", {"new", "check", "merge"}},
-                                                {"Make it better", {"plan", "calibrate", "tune"}},
-                                                {"See how good it is", {"eval", "report", "diff"}},
-                                                {"Look at models", {"inspect", "verify"}},
-                                                {"Make an adapter", {"extract"}},
-                                                {"Use several machines", {"slurm", "status"}},
-                                                {"Fetch and publish", {"pull", "push"}},
-                                                {"Help and shells", {"completion", "man"}}};
+  static const std::vector<VerbGroup> groups = {
+      {"Make a merge", {"new", "check", "merge", "apply"}},
+      {"Make it better", {"plan", "calibrate", "tune"}},
+      {"See how good it is", {"eval", "report", "diff"}},
+      {"Look at models", {"inspect", "verify"}},
+      {"Use several machines", {"slurm", "status"}},
+      {"Fetch and publish", {"pull", "push"}},
+      {"Help and shells", {"completion", "man"}}};
   return groups;
 }
 

@@ -98,6 +98,7 @@ void run(int argc, char** argv) {
   app.set_version_flag("--version", version_text);
   app.require_subcommand(1);
   lewis::add_merge_verb(app);
+  lewis::add_apply_verb(app);
   lewis::add_plan_verb(app);
   lewis::add_calibrate_verb(app);
   lewis::add_eval_verb(app);

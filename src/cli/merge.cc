@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "cli/proof.h"
 #include "cli/verbs.h"
 
 namespace lewis {
@@ -204,6 +205,8 @@ void run_merge(MergeArguments& o) {
   } else {
     o.job.part || o.job.finish ? print_part(result, o.job) : print_merge(result);
   }
+  if (o.common->json) return;
+  for (const AdapterProof& proof : result.proofs) print_proof(proof);
 }
 
 }  // namespace
@@ -250,6 +253,10 @@ void add_merge_verb(CLI::App& app) {
   verb->add_option("--model-id", o->model_ids,
                    "NAME=ID: the same for any model or adapter; may be repeated")
       ->allow_extra_args(false);
+  verb->add_flag("--prove", o->job.prove.wanted,
+                 "Prove that the adapters of the recipe's models are in what is read, or written");
+  verb->add_flag("--force-rounding", o->job.prove.force_rounding,
+                 "With --prove: write a model whose type loses half of an adapter's change, too");
   add_compute_option(*verb, o->job.guidance.compute);
   add_lenient_option(*verb, o->unknown);
   add_mergekit_flags(*verb, o->job.no_tokenizer);

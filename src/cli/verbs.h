@@ -55,6 +55,7 @@ void refuse_negative_counts(CLI::App& app);
 void add_calibrate_verb(CLI::App& app);
 void add_plan_verb(CLI::App& app);
 void add_merge_verb(CLI::App& app);
+void add_apply_verb(CLI::App& app);
 void add_eval_verb(CLI::App& app);
 void add_tune_verb(CLI::App& app);
 void add_check_verb(CLI::App& app);

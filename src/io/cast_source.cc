@@ -13,10 +13,14 @@ namespace {
 
 class CastSource final : public TensorSource {
  public:
-  CastSource(std::shared_ptr<const TensorSource> source, std::map<std::string, TensorInfo> cast)
-      : source_(std::move(source)), cast_(std::move(cast)) {
+  CastSource(std::shared_ptr<const TensorSource> source, const std::map<std::string, DType>& types)
+      : source_(std::move(source)) {
     for (TensorInfo t : source_->tensors()) {
-      if (cast_.contains(t.name)) t.dtype = t.dtype == DType::kF64 ? DType::kF32 : DType::kBF16;
+      const auto type = types.find(t.name);
+      if (type != types.end()) {
+        cast_.emplace(t.name, t);
+        t.dtype = type->second;
+      }
       tensors_.push_back(std::move(t));
     }
   }
@@ -75,17 +79,22 @@ CastModel cast_odd_floats(std::shared_ptr<const TensorSource> source) {
   const auto odd = [](const TensorInfo& t) { return t.dtype == DType::kF64 || is_float8(t.dtype); };
   if (std::ranges::none_of(source->tensors(), odd)) return {std::move(source), {}};
   const HeadTensors ends = find_head(source->tensors());
-  std::map<std::string, TensorInfo> cast;
+  std::map<std::string, DType> cast;
   CastModel result;
   for (const TensorInfo& t : source->tensors()) {
     const bool known = &t == ends.embedding || &t == ends.head || is_norm(t);
     if (!odd(t) || !known || has_scale(*source, t.name)) continue;
-    cast.emplace(t.name, t);
+    cast.emplace(t.name, t.dtype == DType::kF64 ? DType::kF32 : DType::kBF16);
     result.cast.push_back(t.name);
   }
-  result.source = cast.empty() ? std::move(source)
-                               : std::make_shared<const CastSource>(source, std::move(cast));
+  result.source = shown_as(std::move(source), cast);
   return result;
+}
+
+std::shared_ptr<const TensorSource> shown_as(std::shared_ptr<const TensorSource> source,
+                                             const std::map<std::string, DType>& types) {
+  if (types.empty()) return source;
+  return std::make_shared<const CastSource>(std::move(source), types);
 }
 
 }  // namespace lewis

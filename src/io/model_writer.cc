@@ -164,6 +164,11 @@ void ModelWriter::add_file(const std::string& name, std::string_view content) {
   files_[name] = sha256_hex(content);
 }
 
+std::filesystem::path ModelWriter::readable() {
+  if (shards() > 1) add_file(std::string(kIndexName), index_text(model_));
+  return partial_;
+}
+
 void ModelWriter::commit() { commit(Json::object()); }
 
 void ModelWriter::commit(const Json& about) {
@@ -175,7 +180,7 @@ void ModelWriter::commit(const Json& about) {
     }
     manifest.shards.push_back(shard->record());
   }
-  if (shards() > 1) add_file(std::string(kIndexName), index_text(model_));
+  readable();
   manifest.files = files_;
   write_file_durably(partial_ / kManifestName, manifest.text());
   // From here on a resumed run goes by lewis_manifest.json.

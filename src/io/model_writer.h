@@ -54,6 +54,7 @@ class ModelWriter final : public TensorWriter {
   size_t lead(size_t tensor, uint64_t offset) const override;
   void write(size_t tensor, uint64_t offset, std::span<const std::byte> bytes) override;
   void add_file(const std::string& name, std::string_view content) override;
+  std::filesystem::path readable() override;
   // The manifest does not list it.
   void add_note(const std::string& name, std::string_view content) override;
   void commit(const Json& about) override;

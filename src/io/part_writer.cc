@@ -489,9 +489,14 @@ void PartWriter::add_file(const std::string& name, std::string_view content) {
   files_[name] = sha256_hex(content);
 }
 
+std::filesystem::path PartWriter::readable() {
+  if (model_.shards.size() > 1) add_file(std::string(kIndexName), index_text(model_));
+  return partial_;
+}
+
 void PartWriter::commit(const Json& about) {
   if (!finishing_) return;
-  if (model_.shards.size() > 1) add_file(std::string(kIndexName), index_text(model_));
+  readable();
   const Manifest manifest{options_.plan, about, records_, files_};
   put_inner(std::string(kManifestName), manifest.text());
   unless_complete([&] {

@@ -71,6 +71,7 @@ class PartWriter final : public TensorWriter {
   // are not those that were written: their records are removed, so that the next worker of their
   // part writes them again. Error(kUsage) when shards are missing and there is no part.
   bool completes() override;
+  std::filesystem::path readable() override;
   void add_file(const std::string& name, std::string_view content) override;
   void add_note(const std::string& name, std::string_view content) override;
   void commit(const Json& about) override;

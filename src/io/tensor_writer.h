@@ -21,6 +21,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <span>
 #include <string>
 #include <string_view>
@@ -59,6 +60,9 @@ class TensorWriter {
   // True when commit() will make the result visible, so that small files are wanted. False for a
   // worker whose share is not the last one. Call it once, when all tensors were written.
   virtual bool completes() { return true; }
+  // Makes what was written readable as a model, though it has not its last name yet, and returns
+  // its folder. Only where completes() is true, before commit().
+  virtual std::filesystem::path readable() = 0;
   // A small file that is part of the result: config, tokenizer, model card.
   virtual void add_file(const std::string& name, std::string_view content) = 0;
   // A small file that tells about the run (times, memory) and is no part of the result.

@@ -562,6 +562,7 @@ void complete(const MergeInputs& inputs, const std::vector<std::string>& models,
     std::ranges::copy(add_companions(inputs, facts, writer),
                       std::back_inserter(target.report.warnings));
     refuse_changed_models(inputs, models);
+    if (options.inspect) options.inspect(writer.readable());
     if (options.run_record)
       writer.add_note(std::string(kRunRecordName),
                       options.run_record(of_all_parts(target.report, inputs, *target.parts)));

@@ -37,8 +37,11 @@ struct MergeOptions {
   // no part of the result (the manifest does not list it). Null: no such file is written.
   std::function<std::string(const MergeReport&)> run_record{};
   std::shared_ptr<const InputModel> refined{};  // see OpenOptions
-  ModelIds model_ids{};                         // see PublicNames
-  std::string job;  // a hash of all that was asked for; the manifest keeps it as about.job
+  // Called with the folder of the result when all of it but its record and manifest is written and
+  // nothing has OUT's name yet. What it throws ends the merge. Null: nothing is called.
+  std::function<void(const std::filesystem::path&)> inspect{};
+  ModelIds model_ids{};  // see PublicNames
+  std::string job;       // a hash of all that was asked for; the manifest keeps it as about.job
   // A share of the shards beside other workers (io/part_writer.h); `finish` without a part: puts
   // the shares together.
   std::optional<MergePart> part{};

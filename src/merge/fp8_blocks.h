@@ -51,6 +51,7 @@ class Fp8Writer final : public TensorWriter {
   size_t lead(size_t tensor, uint64_t offset) const override;
   void write(size_t tensor, uint64_t offset, std::span<const std::byte> bytes) override;
   bool completes() override { return inner_.completes(); }
+  std::filesystem::path readable() override { return inner_.readable(); }
   void add_file(const std::string& name, std::string_view content) override {
     inner_.add_file(name, content);
   }

@@ -33,6 +33,7 @@ class FusingWriter final : public TensorWriter {
     inner_.add_note(name, content);
   }
   bool completes() override { return inner_.completes(); }
+  std::filesystem::path readable() override { return inner_.readable(); }
   void commit(const Json& about) override { inner_.commit(about); }
   WrittenState state() const override { return inner_.state(); }
   void keep_partial() override { inner_.keep_partial(); }

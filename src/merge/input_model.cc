@@ -8,6 +8,7 @@
 #include "base/hash.h"
 #include "base/json.h"
 #include "base/model_files.h"
+#include "io/cast_source.h"
 #include "io/checkpoint.h"
 #include "io/layer_kinds.h"
 #include "io/model_folder.h"
@@ -76,7 +77,8 @@ InputModel open_folder(const fs::path& folder, std::shared_ptr<const FarFiles> f
   return model;
 }
 
-void note_spelling(InputModel& model, const AdaptedModel& adapted) {
+void note_adapter(InputModel& model, const AdaptedModel& adapted) {
+  std::ranges::copy(adapted.notes, std::back_inserter(model.notes));
   if (adapted.renamed == 0) return;
   model.notes.push_back(
       fmt::format("{}: the adapter spells the names of {} tensor{} otherwise than the model: they "
@@ -85,26 +87,39 @@ void note_spelling(InputModel& model, const AdaptedModel& adapted) {
                   adapted.source->label(), adapted.renamed, adapted.renamed == 1 ? "" : "s"));
 }
 
+// The adapter on the model, as the options ask for it.
+AdaptedModel adapted_by(const SourcePtr& base, const fs::path& folder, const OpenOptions& options) {
+  AdaptedModel adapted = adapt(base, folder, options.misreading);
+  if (!options.adapted_as_f32) return adapted;
+  std::map<std::string, DType> types;
+  for (const std::string& name : adapted.changed) {
+    const DType dtype = base->get(name).dtype;
+    if (is_arithmetic(dtype) && dtype != DType::kF32) types[name] = DType::kF32;
+  }
+  if (types.empty()) return adapted;
+  return adapt(shown_as(base, types), folder, options.misreading);
+}
+
 // A tied model gets its head shown while an adapter is applied, so that the adapter can change head
 // and embeddings apart, as it was trained to. If they are equal afterwards, they are one again.
-void apply_adapter(InputModel& model, const fs::path& folder) {
+void apply_adapter(InputModel& model, const fs::path& folder, const OpenOptions& options) {
   const SourcePtr plain = model.source;
   const HeadTensors found = find_head(plain->tensors());
   if (!found.embedding || found.head) {
-    AdaptedModel adapted = adapt(plain, folder);
-    note_spelling(model, adapted);
+    AdaptedModel adapted = adapted_by(plain, folder, options);
+    note_adapter(model, adapted);
     model.source = std::move(adapted.source);
     return;
   }
   const std::string embedding = found.embedding->name, head = head_name_beside(embedding);
-  AdaptedModel adapted = adapt(with_copy(plain, *found.embedding, head), folder);
+  AdaptedModel adapted = adapted_by(with_copy(plain, *found.embedding, head), folder, options);
   const auto changes = [&](const std::string& name) {
     return std::ranges::find(adapted.changed, name) != adapted.changed.end();
   };
-  note_spelling(model, adapted);
+  note_adapter(model, adapted);
   const bool of_head = changes(head), of_embedding = changes(embedding);
   if (of_embedding && !of_head && adapted.keeps_ties) {
-    model.source = adapt(plain, folder).source;
+    model.source = adapted_by(plain, folder, options).source;
     return;
   }
   const TensorSource& all = *adapted.source;
@@ -180,7 +195,7 @@ InputModel open_as_stored(const RecipeModel& model, const OpenOptions& options) 
   if (model.adapter.empty()) return opened;
   const HeadTensors before = find_head(opened.source->tensors());
   const int64_t rows = before.embedding ? before.embedding->shape[0] : 0;
-  apply_adapter(opened, model.adapter);
+  apply_adapter(opened, model.adapter, options);
   take_vocabulary(opened, rows, model.adapter);
   opened.fingerprint = [base = opened.fingerprint, adapter = model.adapter] {
     return sha256_hex(base() + adapter_fingerprint(adapter));

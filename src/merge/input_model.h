@@ -14,6 +14,7 @@
 #include "base/model_files.h"
 #include "io/expert_tensors.h"
 #include "io/tensor_source.h"
+#include "merge/sources/adapter_config.h"
 #include "merge/sources/embeddings.h"
 #include "recipe/recipe.h"
 
@@ -77,6 +78,9 @@ struct OpenOptions {
   // A model whose tensors are taken as they are stored instead of being merged (this does not
   // reach into stages); null: none.
   std::shared_ptr<const InputModel> refined{};
+  // Tensors that an adapter changes are shown as F32, not rounded to the type of the model.
+  bool adapted_as_f32 = false;
+  Misreading misreading = Misreading::kNone;  // of adapters; not for merging
   bool outputs = false;  // the caller makes all of Recipe::outputs; else a recipe of one is wanted
 };
 

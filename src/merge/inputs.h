@@ -52,6 +52,10 @@ struct OutputTensor {
   std::vector<MergeSource> sources() const;
 };
 
+// Whether a merge reads the tensors that adapters change as F32: the change is rounded once, to the
+// type of the output, where a recipe says what that is and no other type comes between.
+bool reads_adapted_as_f32(const Recipe& recipe);
+
 class MergeInputs {
  public:
   // Opens every model and accounts for every tensor: all models must have the same names and

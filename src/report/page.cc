@@ -135,6 +135,13 @@ std::string number_table(const NumberTable& t) {
          fmt::format("</table></div><p class=\"note\">{}</p></div>\n", escape_markup(t.note));
 }
 
+std::string proofs_of(const Report& r) {
+  if (r.proofs.empty()) return "";
+  std::string html = "<section><h2>Is the adapter in it?</h2>\n";
+  for (const NumberTable& t : r.proofs) html += number_table(t);
+  return html + "</section>\n";
+}
+
 std::string measures_of(const Report& r) {
   if (r.measures.empty()) return "";
   const Hover hover = cells_of(r) <= kHoverCells ? Hover::kCells : Hover::kNone;
@@ -256,7 +263,8 @@ std::string report_html(const Report& r) {
       "name=\"referrer\" content=\"no-referrer\">\n<title>{}: lewis merge report</title>\n"
       "<style>{}</style></head>\n<body>\n",
       escape_markup(r.title), style);
-  html += head_of(r) + scores_of(r) + measures_of(r) + run_of(r) + tensors_of(r) + provenance_of(r);
+  html += head_of(r) + scores_of(r) + proofs_of(r) + measures_of(r) + run_of(r) + tensors_of(r) +
+          provenance_of(r);
   return html +
          "<footer class=\"note\">Written by lewis. This page is one file: it loads nothing and "
          "runs "

@@ -114,6 +114,7 @@ struct Report {
   std::vector<std::string> missing;   // parts that could not be shown, and the reasons
   std::vector<ScorePanel> scores;
   std::vector<NumberTable> tables;  // shown before the measures
+  std::vector<NumberTable> proofs;  // that adapters are in the model, one per adapter
   std::vector<HeatMaps> measures;
   std::optional<RunChart> run;
   std::vector<TensorLine> tensors;

@@ -427,7 +427,9 @@ TEST(Adapter, RefusesKeysThatItDoesNotKnow) {
            key("use_dora", true, "m.lora_A.weight has no m.lora_magnitude_vector beside it"),
            key("lora_bias", true, "m.lora_A.weight has no m.lora_B.bias beside it"),
            key("fan_in_fan_out", true, "m.lora_A.weight is [2, 5], expected [2, 3]"),
-           key("r", 4, "m.lora_A.weight is [2, 5], expected [4, 5]"),
+           key("r", 4, "m.lora_A.weight has rank 2, expected 4 (r and rank_pattern of "),
+           key("target_modules", {"m", "n"},
+               "target_modules names n, and memory has n.weight, but "),
            Refusal{"no alpha", [](Json&c, auto&, auto&) { c.erase("lora_alpha"); },
                    "lora_alpha is missing"},
        }) {
@@ -467,6 +469,25 @@ TEST(Adapter, RefusesTensorsThatDoNotFit) {
                      b.add("transformer.y.weight", DType::kF32, {3, 5}, Matrix(15));  // which one?
                    },
                    "y.lora_A.weight has nothing to change: memory has no tensor y.weight"},
+           Refusal{
+               "near",
+               [](Json&, MemorySource&a, MemorySource&) {
+                 for (const char* module : {"mm", "far.away"}) {
+                   a.add(fmt::format("{}.lora_A.weight", module), DType::kF32, {2, 5}, Matrix(10));
+                   a.add(fmt::format("{}.lora_B.weight", module), DType::kF32, {3, 2}, Matrix(6));
+                 }
+               },
+               "far.away.lora_A.weight has nothing to change: memory has no tensor "
+               "far.away.weight; the nearest is "},
+           Refusal{
+               "others",
+               [](Json&, MemorySource&a, MemorySource&) {
+                 for (const char* module : {"mm", "z.q"}) {
+                   a.add(fmt::format("{}.lora_A.weight", module), DType::kF32, {2, 5}, Matrix(10));
+                   a.add(fmt::format("{}.lora_B.weight", module), DType::kF32, {3, 2}, Matrix(6));
+                 }
+               },
+               "the nearest is m.weight; 1 other module of the adapter is not in it either: z.q"},
            Refusal{"conv",
                    [](Json&, MemorySource&a, MemorySource&) {
                      a.add("conv.lora_A.weight", DType::kF32, {2, 2, 1}, Matrix(4));
@@ -483,6 +504,29 @@ TEST(Adapter, RefusesTensorsThatDoNotFit) {
                    "holds no tensors"},
        }) {
     expect_refused(refusal);
+  }
+}
+
+// Layers of target_modules that have no keys are said, unless the configuration leaves them out.
+TEST(Adapter, NotesLayersWithoutKeys) {
+  for (const bool told : {true, false}) {
+    const TempDir dir;
+    MemorySource adapter, base;
+    for (const char* name : {"a.q.weight", "b.q.weight", "c.q.weight"})
+      base.add(name, DType::kF32, {3, 5}, Matrix(15));
+    adapter.add("b.q.lora_A.weight", DType::kF32, {2, 5}, Matrix(10));
+    adapter.add("b.q.lora_B.weight", DType::kF32, {3, 2}, Matrix(6));
+    adapter.write(dir.path / "adapter_model.safetensors");
+    Json config = {{"peft_type", "LORA"}, {"r", 2}, {"lora_alpha", 2}, {"target_modules", {"q"}}};
+    if (!told) config["layers_to_transform"] = {1};
+    std::ofstream(dir.path / "adapter_config.json") << config;
+    const auto notes = adapt(std::make_shared<MemorySource>(base), dir.path).notes;
+    ASSERT_EQ(notes.size(), told ? 1u : 0u);
+    if (told) {
+      EXPECT_NE(notes[0].find("keys for 1 of the 3 modules q of the base: a.q.weight and 1 more"),
+                std::string::npos)
+          << notes[0];
+    }
   }
 }
 

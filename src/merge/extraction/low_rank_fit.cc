@@ -41,8 +41,8 @@ DoubleMatrix orthonormal_rows(DoubleMatrix& y, Threads& threads) {
   DoubleMatrix lower(y.rows, y.rows);
   std::vector<double> shares(static_cast<size_t>(y.rows));
   const auto row = [&](int64_t i) { return y.values.data() + i * y.columns; };
-  constexpr int64_t kPiece = 2048;
-  const auto pieces = static_cast<size_t>((y.columns + kPiece - 1) / kPiece);
+  constexpr int64_t kColumnsOfPiece = 2048;
+  const auto pieces = static_cast<size_t>((y.columns + kColumnsOfPiece - 1) / kColumnsOfPiece);
   for (int64_t i = 0; i < y.rows; ++i) {
     const double before = std::sqrt(dot(row(i), row(i), y.columns));
     for (int pass = 0; pass < 2 && i > 0; ++pass) {
@@ -50,8 +50,8 @@ DoubleMatrix orthonormal_rows(DoubleMatrix& y, Threads& threads) {
         shares[j] = dot(row(i), row(static_cast<int64_t>(j)), y.columns);
       });
       threads.run(pieces, [&](size_t p) {
-        const int64_t first = static_cast<int64_t>(p) * kPiece;
-        const int64_t end = std::min(y.columns, first + kPiece);
+        const int64_t first = static_cast<int64_t>(p) * kColumnsOfPiece;
+        const int64_t end = std::min(y.columns, first + kColumnsOfPiece);
         for (int64_t j = 0; j < i; ++j) {
           for (int64_t c = first; c < end; ++c)
             row(i)[c] -= shares[static_cast<size_t>(j)] * row(j)[c];

@@ -54,9 +54,16 @@ std::vector<InputModel> open_all(std::span<const RecipeModel> models, const Open
 
 }  // namespace
 
+bool reads_adapted_as_f32(const Recipe& recipe) {
+  const std::optional<DType> type = recipe.out_dtype ? recipe.out_dtype : recipe.dtype;
+  return type && !recipe.fp8_block &&
+         (*type == DType::kF32 || recipe.merge_method == "passthrough");
+}
+
 void MergeInputs::open_models() {
   OpenOptions within = options_;
   within.refined.reset();
+  within.adapted_as_f32 = reads_adapted_as_f32(recipe_);
   opened_ = open_all(recipe_.models, within);
   for (const InputModel& model : opened_) models_.push_back(&model);
   main_ = models_[recipe_.base_index.value_or(0)];

@@ -4,6 +4,7 @@
 #include <tuple>
 
 #include "base/error.h"
+#include "base/suggest.h"
 #include "io/tensor_names.h"
 #include "io/tied_head.h"
 #include "merge/sources/adapter_experts.h"
@@ -12,6 +13,9 @@ namespace lewis {
 namespace {
 
 using Entry = SafetensorsFile::Entry;
+
+constexpr size_t kMostCompared = 20'000;  // names that the nearest one is looked for among
+constexpr size_t kMostListed = 5;
 
 // The tensors of the adapter that belong to one module.
 struct ModuleParts {
@@ -34,6 +38,9 @@ class AdapterReader {
 
   size_t renamed() const { return renamed_.size(); }
 
+  // Lines on what the adapter leaves as it is, though its configuration names it.
+  std::vector<std::string> notes() const { return notes_; }
+
   AdapterChanges read() {
     if (file_.entries().empty()) throw input_error("{}: holds no tensors", where_);
     for (const Entry& entry : file_.entries()) sort_in(entry);
@@ -48,6 +55,7 @@ class AdapterReader {
     }
     check_rows();
     check_tokens();
+    for (const std::string& name : config_.target_modules) check_target(name);
     return std::move(changes_);
   }
 
@@ -193,12 +201,63 @@ class AdapterReader {
     }
     std::string wrapper;
     canonical_name(name, &wrapper);
-    throw refuse(
-        entry, fmt::format("has nothing to change: {} has no tensor {}{}", base_.label(), name,
-                           wrapper.empty()
-                               ? ""
-                               : fmt::format(" (the adapter was saved from a wrapped model, '{}')",
-                                             wrapper)));
+    if (!wrapper.empty())
+      wrapper = fmt::format(" (the adapter was saved from a wrapped model, '{}')", wrapper);
+    throw refuse(entry, fmt::format("has nothing to change: {} has no tensor {}{}{}{}",
+                                    base_.label(), name, wrapper, nearest(name), others(name)));
+  }
+
+  // The nearest of the base's names, unless it is far.
+  std::string nearest(const std::string& name) const {
+    std::vector<std::string_view> known;
+    for (const TensorInfo& t : base_.tensors()) known.push_back(t.name);
+    if (known.empty() || known.size() > kMostCompared) return "";
+    return fmt::format("; the nearest is {}", nearest_name(name, known));
+  }
+
+  // The other modules of the adapter that belong to no tensor of the base.
+  std::string others(const std::string& name) const {
+    if (!config_.target_parameters.empty()) return "";
+    std::vector<std::string> lost;
+    for (const auto& [module, parts] : modules_) {
+      if (module + ".weight" != name && !names_.find(module + ".weight")) lost.push_back(module);
+    }
+    if (lost.empty()) return "";
+    const size_t all = lost.size();
+    if (all > kMostListed) lost.resize(kMostListed);
+    return fmt::format("; {} other module{} of the adapter {} in it either: {}{}", all,
+                       all == 1 ? "" : "s", all == 1 ? "is not" : "are not", fmt::join(lost, ", "),
+                       all > kMostListed ? ", ..." : "");
+  }
+
+  // Whether "X.weight" of the base is a module that a name of target_modules means. Experts are
+  // left out: transformers may hold them as parameters, which these names do not reach.
+  static bool is_meant(const TensorInfo& t, const std::string& name) {
+    const std::string weight = name + ".weight";
+    return t.shape.size() == 2 && (t.name == weight || t.name.ends_with("." + weight)) &&
+           t.name.find(".experts.") == std::string::npos;
+  }
+
+  void check_target(const std::string& name) {
+    const TensorInfo* first = nullptr;
+    size_t meant = 0, changed = 0;
+    for (const TensorInfo& t : base_.tensors()) {
+      if (!is_meant(t, name)) continue;
+      ++meant;
+      if (changes_.contains(t.name)) {
+        ++changed;
+      } else if (!first) {
+        first = &t;
+      }
+    }
+    if (!first) return;
+    if (changed == 0)
+      throw input_error(
+          "{}: target_modules names {}, and {} has {}, but {} has no key of such a module",
+          config_.file.string(), name, base_.label(), first->name, where_);
+    notes_.push_back(fmt::format(
+        "{}: has keys for {} of the {} modules {} of the base: {} and {} more stay as they are",
+        where_, changed, meant, name, first->name, meant - changed - 1));
   }
 
   const TensorInfo& arithmetic_target(const std::string& name, const Entry& entry) const {
@@ -252,6 +311,7 @@ class AdapterReader {
     const std::string key = pattern_key(config_, module);
     const int64_t rank = config_.rank_of(key);
     const int64_t in = tensor.shape[columns ? 0 : 1], out = tensor.shape[columns ? 1 : 0];
+    check_rank(a, b, rank);
     const char* hint = parts.a ? ", or another fan_in_fan_out in adapter_config.json" : "";
     expect_shape(a, config_.mlx ? Shape{in, rank} : Shape{rank, in}, tensor, hint);
     expect_shape(b, config_.mlx ? Shape{rank, out} : Shape{out, rank}, tensor, hint);
@@ -263,10 +323,26 @@ class AdapterReader {
       right = transposed(right, in, rank);
       left = transposed(left, rank, out);
     }
+    if (config_.misreading == Misreading::kOtherLayout) left = transposed(left, rank, out);
+    if (config_.misreading == Misreading::kTransposed && in == out) {
+      const std::vector<float> turned = transposed(right, rank, in);
+      right = transposed(left, out, rank);
+      left = turned;
+    }
     change.low_rank = {columns ? make_low_rank(transposed(right, rank, in),
                                                transposed(left, out, rank), rank, scale)
                                : make_low_rank(left, right, rank, scale)};
-    if (parts.magnitude) change.magnitude = floats(*parts.magnitude);
+    if (parts.magnitude && config_.misreading != Misreading::kNoMagnitude)
+      change.magnitude = floats(*parts.magnitude);
+  }
+
+  void check_rank(const Entry& a, const Entry& b, int64_t rank) const {
+    if (a.info.shape.size() != 2 || b.info.shape.size() != 2) return;
+    const int64_t of_a = a.info.shape[config_.mlx ? 1 : 0],
+                  of_b = b.info.shape[config_.mlx ? 0 : 1];
+    if (of_a != of_b || of_a == rank) return;
+    throw refuse(a, fmt::format("has rank {}, expected {} (r and rank_pattern of {})", of_a, rank,
+                                config_.file.string()));
   }
 
   // The parameter that the keys of `module` change, if they change one with experts: of several,
@@ -315,7 +391,10 @@ class AdapterReader {
                          parameter.key));
     const auto scale = static_cast<float>(config_.scale_of(parameter.key));
     const bool rows = inputs_are_rows(parameter, a, b);
-    const std::vector<float> a_values = floats(a), b_values = floats(b);
+    const std::vector<float> a_values = floats(a);
+    std::vector<float> b_values = floats(b);  // [outputs, rank, experts]
+    if (config_.misreading == Misreading::kOtherLayout)
+      b_values = with_experts_first(b_values, rank, parameter.experts);
     for (const auto& part : parameter.parts) {
       AdapterChange& change = change_of(arithmetic_target(part.tensor->name, a));
       if (!change.low_rank.empty())
@@ -394,6 +473,7 @@ class AdapterReader {
   const SafetensorsFile& file_;
   std::string where_;
   mutable std::set<std::string> renamed_;  // tensors of the base that are spelled otherwise
+  std::vector<std::string> notes_;
   std::map<std::string, ModuleParts> modules_;
   AdapterChanges changes_;
 };
@@ -401,10 +481,12 @@ class AdapterReader {
 }  // namespace
 
 AdapterChanges read_adapter_changes(const TensorSource& base, const AdapterConfig& config,
-                                    const SafetensorsFile& file, size_t* renamed) {
+                                    const SafetensorsFile& file, size_t* renamed,
+                                    std::vector<std::string>* notes) {
   AdapterReader reader(base, config, file);
   AdapterChanges changes = reader.read();
   if (renamed) *renamed = reader.renamed();
+  if (notes) *notes = reader.notes();
   return changes;
 }
 

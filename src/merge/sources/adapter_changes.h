@@ -31,7 +31,10 @@ using AdapterChanges = std::map<std::string, AdapterChange>;  // by the name in 
 // a tensor of `base` by any spelling of its name (io/tensor_names.h) and have the shape that this
 // asks for; else Error(kInput) names it. Whole embeddings and heads may have more rows.
 // `renamed`, where given, gets the number of tensors that are found by another spelling.
+// A name in target_modules that the base has and the adapter has no key of is refused, too;
+// `notes`, where given, gets a line where some of its modules have keys and others have none.
 AdapterChanges read_adapter_changes(const TensorSource& base, const AdapterConfig& config,
-                                    const SafetensorsFile& file, size_t* renamed = nullptr);
+                                    const SafetensorsFile& file, size_t* renamed = nullptr,
+                                    std::vector<std::string>* notes = nullptr);
 
 }  // namespace lewis

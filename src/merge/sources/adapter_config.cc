@@ -151,6 +151,17 @@ std::vector<std::string> read_target_parameters(const Json& json, const std::str
   return found->get<std::vector<std::string>>();
 }
 
+// Only a plain list is of use: each name must have keys.
+std::vector<std::string> read_target_modules(const Json& json) {
+  const auto found = json.find("target_modules");
+  const bool texts = found != json.end() && found->is_array() && found->size() <= 1000 &&
+                     std::ranges::all_of(*found, [](const Json& j) { return j.is_string(); });
+  for (const char* key : {"exclude_modules", "layers_to_transform"}) {
+    if (json.contains(key) && is_set(json[key])) return {};
+  }
+  return texts ? found->get<std::vector<std::string>>() : std::vector<std::string>();
+}
+
 std::vector<int64_t> read_rows(const Json& list, const std::string& file) {
   const bool good = list.is_array() && std::ranges::all_of(list, [](const Json& j) {
                       return j.is_number_unsigned() && j <= INT32_MAX;
@@ -237,6 +248,7 @@ AdapterConfig read_adapter_config(const std::filesystem::path& folder) {
   config.fan_in_fan_out = flag(json, file, "fan_in_fan_out");
   config.bias = flag(json, file, "lora_bias");
   config.keeps_ties = flag(json, file, "ensure_weight_tying");
+  config.target_modules = read_target_modules(json);
   config.target_parameters = read_target_parameters(json, file);
   config.tokens = read_tokens(json, file);
   const auto version = json.find("peft_version");

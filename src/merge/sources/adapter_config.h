@@ -10,6 +10,15 @@
 
 namespace lewis {
 
+// Ways in which programs have read adapters wrongly. A proof reads the adapter so to name the
+// mistake in a merged model (merge/adapter_proof.h); merging never does.
+enum class Misreading {
+  kNone,
+  kOtherLayout,  // lora_B is taken for [rank, out]; of experts, (rank, expert) for (expert, rank)
+  kTransposed,   // the product is added as its transpose (square matrices)
+  kNoMagnitude,  // DoRA's magnitudes are left out
+};
+
 struct AdapterConfig {
   // A value for the modules whose name, or the end of it behind a dot, matches.
   struct Pattern {
@@ -20,18 +29,22 @@ struct AdapterConfig {
   std::filesystem::path file;
   int64_t rank = 0;
   double alpha = 0;
-  std::vector<Pattern> ranks, alphas;          // exceptions; the first that matches counts
-  bool rank_stabilized = false;                // use_rslora
-  bool dora = false;                           // use_dora
-  bool fan_in_fan_out = false;                 // weights are [in, out]
-  bool bias = false;                           // lora_bias: lora_B has a bias
-  bool keeps_ties = false;                     // ensure_weight_tying: head and embeddings stay one
+  std::vector<Pattern> ranks, alphas;  // exceptions; the first that matches counts
+  bool rank_stabilized = false;        // use_rslora
+  bool dora = false;                   // use_dora
+  bool fan_in_fan_out = false;         // weights are [in, out]
+  bool bias = false;                   // lora_bias: lora_B has a bias
+  bool keeps_ties = false;             // ensure_weight_tying: head and embeddings stay one
+  // The modules that were trained, as names or ends of names; empty where an expression or
+  // "all-linear" says it, or where some of their layers are left out.
+  std::vector<std::string> target_modules;
   std::vector<std::string> target_parameters;  // parameters that are changed as a whole
   // trainable_token_indices: the rows of an embedding that were trained, by the name of its module
   // or the end of it; "" stands for the one embedding that has such rows.
   std::map<std::string, std::vector<int64_t>> tokens;
   std::string peft_version;  // empty before PEFT 0.18
-  bool mlx = false;          // written by mlx-lm: A is [in, r], B [r, out], both as they multiply
+  Misreading misreading = Misreading::kNone;
+  bool mlx = false;  // written by mlx-lm: A is [in, r], B [r, out], both as they multiply
 
   int64_t rank_of(const std::string& module) const;
   // alpha / rank, or alpha / sqrt(rank) when rank-stabilized (arXiv 2312.03732).

@@ -162,6 +162,17 @@ bool inputs_of_adapter_are_rows(const AdapterConfig& config, const WrappedParame
       parameter.key, config.peft_version);
 }
 
+std::vector<float> with_experts_first(std::span<const float> b, int64_t rank, int64_t experts) {
+  std::vector<float> seen;
+  seen.reserve(b.size());
+  const auto block = static_cast<size_t>(rank * experts);
+  for (size_t at = 0; at < b.size(); at += block) {
+    const std::vector<float> turned = transposed(b.subspan(at, block), experts, rank);
+    seen.insert(seen.end(), turned.begin(), turned.end());
+  }
+  return seen;
+}
+
 std::vector<LowRank> expert_factors(const WrappedParameter& parameter,
                                     const WrappedParameter::Part& part, std::span<const float> a,
                                     std::span<const float> b, int64_t rank, float scale,

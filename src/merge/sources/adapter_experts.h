@@ -48,6 +48,9 @@ std::string pattern_key(const AdapterConfig& config, const std::string& module);
 bool inputs_of_adapter_are_rows(const AdapterConfig& config, const WrappedParameter& parameter,
                                 int64_t a, int64_t b);
 
+// B [outputs, rank, experts] as a reader sees it who takes it for [outputs, experts, rank].
+std::vector<float> with_experts_first(std::span<const float> b, int64_t rank, int64_t experts);
+
 // The factors of the experts of one part. `a` is [experts, rank, inputs] and `b` [outputs, rank,
 // experts], as PEFT stores them (peft/tuners/lora/layer.py, ParamWrapper.get_delta_weight).
 std::vector<LowRank> expert_factors(const WrappedParameter& parameter,

@@ -259,11 +259,21 @@ fs::path adapter_file(const fs::path& folder) {
 
 }  // namespace
 
-AdaptedModel adapt(std::shared_ptr<const TensorSource> base, const fs::path& adapter_folder) {
+ReadAdapter read_adapter(const TensorSource& base, const fs::path& adapter_folder) {
+  const SafetensorsFile file(adapter_file(adapter_folder));
+  ReadAdapter adapter{read_adapter_config(adapter_folder), {}};
+  adapter.changes = read_adapter_changes(base, adapter.config, file);
+  std::erase_if(adapter.changes, [](const auto& change) { return change.second.replaced; });
+  return adapter;
+}
+
+AdaptedModel adapt(std::shared_ptr<const TensorSource> base, const fs::path& adapter_folder,
+                   Misreading misreading) {
   auto file = std::make_unique<SafetensorsFile>(adapter_file(adapter_folder));
-  const AdapterConfig config = read_adapter_config(adapter_folder);
+  AdapterConfig config = read_adapter_config(adapter_folder);
+  config.misreading = misreading;
   AdaptedModel adapted;
-  auto changes = read_adapter_changes(*base, config, *file, &adapted.renamed);
+  auto changes = read_adapter_changes(*base, config, *file, &adapted.renamed, &adapted.notes);
   adapted.keeps_ties = config.keeps_ties;
   for (const auto& [name, _] : changes) adapted.changed.push_back(name);
   adapted.source = std::make_shared<AdapterSource>(std::move(base), std::move(file),

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "io/tensor_source.h"
+#include "merge/sources/adapter_changes.h"
 
 namespace lewis {
 
@@ -15,6 +16,7 @@ struct AdaptedModel {
   std::shared_ptr<const TensorSource> source;
   std::vector<std::string> changed;  // the names of the tensors of `base` that it changes
   size_t renamed = 0;                // those that it spells otherwise (io/tensor_names.h)
+  std::vector<std::string> notes;    // on what it leaves as it is, one line each
   bool keeps_ties = false;           // ensure_weight_tying of adapter_config.json
 };
 // Shows the tensors of `base` (same names and types; same shapes, but for embeddings and a head
@@ -32,7 +34,15 @@ struct AdaptedModel {
 // tensor that belongs to none of the base or has another shape, one that is left over.
 // Reading throws the same when a norm that DoRA divides by is 0.
 AdaptedModel adapt(std::shared_ptr<const TensorSource> base,
-                   const std::filesystem::path& adapter_folder);
+                   const std::filesystem::path& adapter_folder,
+                   Misreading misreading = Misreading::kNone);
+
+// What the adapter changes in `base`, without applying it, and its configuration.
+struct ReadAdapter {
+  AdapterConfig config;
+  AdapterChanges changes;  // whole tensors of the adapter are not among them
+};
+ReadAdapter read_adapter(const TensorSource& base, const std::filesystem::path& adapter_folder);
 
 // A hash that changes when the adapter does, as Checkpoint::fingerprint: SHA-256 over the size,
 // time of change and header of adapter_model.safetensors and the bytes of adapter_config.json.
