@@ -17,7 +17,7 @@ namespace lewis {
 namespace {
 
 constexpr std::string_view kWeight = ".weight", kBias = ".bias", kPrefix = "base_model.model.";
-constexpr int64_t kFirstRank = 32, kTimesRank = 4;  // singular values that a choice begins with
+constexpr int64_t kFirstRank = 32, kTimesRank = 2;  // singular values that a choice begins with
 
 std::string module_of(std::string_view tensor, std::string_view ending) {
   return std::string(tensor.substr(0, tensor.size() - ending.size()));
