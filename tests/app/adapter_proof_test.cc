@@ -406,6 +406,35 @@ TEST_F(Proof, ApplyWritesWhatHolds) {
   EXPECT_EQ(record["proofs"][0]["lines"].dump().find(dir_.path.string()), std::string::npos);
 }
 
+// What PEFT itself has merged (tests/data/golden/make_adapters.py) holds its adapter, and no other.
+TEST_F(Proof, PeftsOwnMerges) {
+  const fs::path golden = fs::path(LEWIS_TEST_DATA) / "golden" / "adapters";
+  size_t proven = 0;
+  for (const auto& entry : fs::directory_iterator(golden)) {
+    const fs::path merged = entry.path() / "merged.safetensors";
+    if (!fs::exists(merged)) continue;
+    const std::string name = entry.path().filename().string();
+    const fs::path base = golden / name.substr(0, name.find('_')), model = dir_.path / name;
+    fs::create_directories(model);
+    fs::copy(base / "config.json", model / "config.json");
+    fs::copy(merged, model / "model.safetensors");
+    const ProveJob job{.model = model, .base = base, .adapter = entry.path(), .logits = false};
+    const AdapterProof proof = prove(job);
+    EXPECT_TRUE(proof.holds) << proof.lines[0];
+    EXPECT_LT(proof.error, 1e-5) << name;
+    EXPECT_GT(proof.changed, 0u) << name;
+    ++proven;
+    // A merge of another adapter on the same base.
+    const std::string other = name == "llama_lora"  ? "llama_dora"
+                              : name == "gpt2_lora" ? "gpt2_dora"
+                                                    : "";
+    if (other.empty()) continue;
+    EXPECT_FALSE(
+        prove({.model = model, .base = base, .adapter = golden / other, .logits = false}).holds);
+  }
+  EXPECT_GE(proven, 11u);
+}
+
 // Each of several adapters has a proof of its own: the first in what the second is merged into.
 TEST_F(Proof, SeveralAdapters) {
   write_adapter("other", 1000);
