@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "io/checkpoint.h"
+#include "io/safetensors.h"
 #include "merge/memory_source.h"
 #include "snapshot.h"
 #include "temp_dir.h"
@@ -433,6 +434,32 @@ TEST_F(Proof, PeftsOwnMerges) {
         prove({.model = model, .base = base, .adapter = golden / other, .logits = false}).holds);
   }
   EXPECT_GE(proven, 11u);
+}
+
+// DoRA that is merged as LoRA: PEFT's adapter without its magnitudes makes the wrong merge.
+TEST_F(Proof, DoraWithoutMagnitudes) {
+  const fs::path golden = fs::path(LEWIS_TEST_DATA) / "golden" / "adapters";
+  const SafetensorsFile dora(golden / "llama_dora" / "adapter_model.safetensors");
+  MemorySource lora;
+  for (const auto& entry : dora.entries()) {
+    if (entry.info.name.find("magnitude") != std::string::npos) continue;
+    std::vector<std::byte> bytes(byte_size(entry.info));
+    dora.read(entry, 0, bytes);
+    lora.add_bytes(entry.info.name, entry.info.dtype, entry.info.shape, std::move(bytes));
+  }
+  Json config =
+      parse_json(file_text(golden / "llama_dora" / "adapter_config.json"), "adapter_config.json");
+  config["use_dora"] = false;
+  fs::create_directories(dir_.path / "lora");
+  lora.write(dir_.path / "lora" / "adapter_model.safetensors");
+  std::ofstream(dir_.path / "lora" / "adapter_config.json") << config;
+  merge({.recipe = adapter_recipe((golden / "llama").string(), {(dir_.path / "lora").string()}),
+         .out = dir_.path / "wrong"});
+  expect_said(prove({.model = dir_.path / "wrong",
+                     .base = golden / "llama",
+                     .adapter = golden / "llama_dora",
+                     .logits = false}),
+              "without DoRA's magnitudes");
 }
 
 // Each of several adapters has a proof of its own: the first in what the second is merged into.
