@@ -377,7 +377,8 @@ LogitProof compare_logits(const LogitModels& models, RunResources& run) {
     return compared(models, run);
   } catch (const Error& e) {
     if (e.code() != ExitCode::kInput && e.code() != ExitCode::kUsage) throw;
-    return {.why_not = e.what()};
+    const std::string why = e.what();
+    return {.why_not = why.substr(0, why.find(';'))};  // without the list of what is supported
   }
 }
 

@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "io/checkpoint.h"
+#include "io/safetensors.h"
 #include "merge/memory_source.h"
 #include "snapshot.h"
 #include "temp_dir.h"
@@ -404,6 +405,61 @@ TEST_F(Proof, ApplyWritesWhatHolds) {
   const Json record = parse_json(file_text(dir_.path / "out" / "lewis_run.json"), "record");
   EXPECT_EQ(record["proofs"][0]["changed"], 12);
   EXPECT_EQ(record["proofs"][0]["lines"].dump().find(dir_.path.string()), std::string::npos);
+}
+
+// What PEFT itself has merged (tests/data/golden/make_adapters.py) holds its adapter, and no other.
+TEST_F(Proof, PeftsOwnMerges) {
+  const fs::path golden = fs::path(LEWIS_TEST_DATA) / "golden" / "adapters";
+  size_t proven = 0;
+  for (const auto& entry : fs::directory_iterator(golden)) {
+    const fs::path merged = entry.path() / "merged.safetensors";
+    if (!fs::exists(merged)) continue;
+    const std::string name = entry.path().filename().string();
+    const fs::path base = golden / name.substr(0, name.find('_')), model = dir_.path / name;
+    fs::create_directories(model);
+    fs::copy(base / "config.json", model / "config.json");
+    fs::copy(merged, model / "model.safetensors");
+    const ProveJob job{.model = model, .base = base, .adapter = entry.path(), .logits = false};
+    const AdapterProof proof = prove(job);
+    EXPECT_TRUE(proof.holds) << proof.lines[0];
+    EXPECT_LT(proof.error, 1e-5) << name;
+    EXPECT_GT(proof.changed, 0u) << name;
+    ++proven;
+    // A merge of another adapter on the same base.
+    const std::string other = name == "llama_lora"  ? "llama_dora"
+                              : name == "gpt2_lora" ? "gpt2_dora"
+                                                    : "";
+    if (other.empty()) continue;
+    EXPECT_FALSE(
+        prove({.model = model, .base = base, .adapter = golden / other, .logits = false}).holds);
+  }
+  EXPECT_GE(proven, 11u);
+}
+
+// DoRA that is merged as LoRA: PEFT's adapter without its magnitudes makes the wrong merge.
+TEST_F(Proof, DoraWithoutMagnitudes) {
+  const fs::path golden = fs::path(LEWIS_TEST_DATA) / "golden" / "adapters";
+  const SafetensorsFile dora(golden / "llama_dora" / "adapter_model.safetensors");
+  MemorySource lora;
+  for (const auto& entry : dora.entries()) {
+    if (entry.info.name.find("magnitude") != std::string::npos) continue;
+    std::vector<std::byte> bytes(byte_size(entry.info));
+    dora.read(entry, 0, bytes);
+    lora.add_bytes(entry.info.name, entry.info.dtype, entry.info.shape, std::move(bytes));
+  }
+  Json config =
+      parse_json(file_text(golden / "llama_dora" / "adapter_config.json"), "adapter_config.json");
+  config["use_dora"] = false;
+  fs::create_directories(dir_.path / "lora");
+  lora.write(dir_.path / "lora" / "adapter_model.safetensors");
+  std::ofstream(dir_.path / "lora" / "adapter_config.json") << config;
+  merge({.recipe = adapter_recipe((golden / "llama").string(), {(dir_.path / "lora").string()}),
+         .out = dir_.path / "wrong"});
+  expect_said(prove({.model = dir_.path / "wrong",
+                     .base = golden / "llama",
+                     .adapter = golden / "llama_dora",
+                     .logits = false}),
+              "without DoRA's magnitudes");
 }
 
 // Each of several adapters has a proof of its own: the first in what the second is merged into.
