@@ -38,6 +38,8 @@ constexpr auto kExamples = std::to_array<VerbExample>(
       "Compares the loss of two models on your own questions and answers."},
      {"report", "lewis report merged --eval results", "Writes the page anew, with scores."},
      {"diff", "lewis diff base merged --top 10", "Shows the ten tensors that changed most."},
+     {"convert", "lewis convert recipe.yml merged.gguf --type q8_0 --modelfile Modelfile",
+      "Merges straight into a file that llama.cpp and Ollama run."},
      {"extract", "lewis extract base math -o adapter --rank 32",
       "Writes a LoRA adapter that makes math of base."},
      {"inspect", "lewis inspect merged model.norm.weight", "Shows the values of one tensor."},
@@ -169,6 +171,7 @@ std::span<const VerbGroup> verb_groups() {
       {"Make it better", {"plan", "calibrate", "tune"}},
       {"See how good it is", {"eval", "report", "diff"}},
       {"Look at models", {"inspect", "verify"}},
+      {"Take it elsewhere", {"convert", "extract"}},
       {"Use several machines", {"slurm", "status"}},
       {"Fetch and publish", {"pull", "push"}},
       {"Help and shells", {"completion", "man"}}};

@@ -104,6 +104,7 @@ void run(int argc, char** argv) {
   lewis::add_eval_verb(app);
   lewis::add_tune_verb(app);
   lewis::add_check_verb(app);
+  lewis::add_convert_verb(app);
   lewis::add_diff_verb(app);
   lewis::add_extract_verb(app);
   lewis::add_inspect_verb(app);

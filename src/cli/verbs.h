@@ -59,6 +59,7 @@ void add_apply_verb(CLI::App& app);
 void add_eval_verb(CLI::App& app);
 void add_tune_verb(CLI::App& app);
 void add_check_verb(CLI::App& app);
+void add_convert_verb(CLI::App& app);
 void add_diff_verb(CLI::App& app);
 void add_extract_verb(CLI::App& app);
 void add_inspect_verb(CLI::App& app);

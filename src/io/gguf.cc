@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cmath>
 #include <optional>
 
 #include "base/error.h"
@@ -240,8 +241,19 @@ void append(std::string& out, const GgufArray& array) {
   }
 }
 
-std::string header_text(const GgufMetadata& metadata, const std::vector<TensorInfo>& tensors) {
-  std::string out(kMagic);
+// What the header says of a tensor.
+struct HeaderTensor {
+  std::string_view name;
+  uint32_t type = 0;
+  const Shape& shape;
+  uint64_t bytes = 0;
+};
+
+// The header, padded to the first tensor's place, and the tensors' places behind it.
+GgufLayout lay_out(const GgufMetadata& metadata, const std::vector<HeaderTensor>& tensors) {
+  GgufLayout layout;
+  std::string& out = layout.header;
+  out = kMagic;
   append(out, kVersion);
   append(out, uint64_t{tensors.size()});
   append(out, uint64_t{metadata.size()});
@@ -251,22 +263,40 @@ std::string header_text(const GgufMetadata& metadata, const std::vector<TensorIn
     std::visit([&](const auto& v) { append(out, v); }, value);
   }
   uint64_t begin = 0;
-  for (const TensorInfo& t : tensors) {
-    const auto row = std::ranges::find(kTypes, t.dtype, &TypeRow::dtype);
-    if (row == kTypes.end() || t.shape.size() > kMaxDimensions || t.name.size() > kMaxName) {
-      throw failed_error("tensor {}, {} {}: GGUF has no place for it (names of at most {} bytes)",
-                         t.name, dtype_name(t.dtype), to_string(t.shape), kMaxName);
+  for (const HeaderTensor& t : tensors) {
+    if (t.shape.size() > kMaxDimensions || t.name.size() > kMaxName) {
+      throw failed_error("tensor {}, {}: GGUF has no place for it (names of at most {} bytes)",
+                         t.name, to_string(t.shape), kMaxName);
     }
-    append(out, std::string_view(t.name));
+    append(out, t.name);
     append(out, static_cast<uint32_t>(t.shape.size()));
     for (auto size = t.shape.rbegin(); size != t.shape.rend(); ++size)
       append(out, static_cast<uint64_t>(*size));
-    append(out, row->number);
+    append(out, t.type);
     append(out, begin);
-    begin = align(begin + byte_size(t), kAlignment);
+    layout.begins.push_back(begin);
+    begin = align(begin + t.bytes, kAlignment);
   }
   out.resize(align(out.size(), kAlignment), '\0');
-  return out;
+  for (uint64_t& place : layout.begins) place += out.size();
+  layout.file_bytes = out.size() + begin;
+  return layout;
+}
+
+uint32_t type_number(const TensorInfo& t) {
+  const auto row = std::ranges::find(kTypes, t.dtype, &TypeRow::dtype);
+  if (row == kTypes.end())
+    throw failed_error("tensor {}, {}: GGUF has no place for it", t.name, dtype_name(t.dtype));
+  return row->number;
+}
+
+void encode_q8_block(std::span<const float> values, std::byte* out) {
+  float most = 0;
+  for (const float v : values) most = std::max(most, std::abs(v));
+  const float scale = most / 127, inverse = scale != 0 ? 1 / scale : 0;
+  narrow(std::span(&scale, 1), DType::kF16, out);
+  for (size_t i = 0; i < values.size(); ++i)
+    out[2 + i] = static_cast<std::byte>(static_cast<int8_t>(std::round(values[i] * inverse)));
 }
 
 }  // namespace
@@ -311,13 +341,45 @@ void GgufFile::read(const Entry& entry, uint64_t offset, std::span<std::byte> ou
   file_.read_at(entry.begin + offset, out);
 }
 
+uint64_t gguf_bytes(GgufType type, int64_t numbers) {
+  switch (type) {
+    case GgufType::kF32:
+      return 4 * static_cast<uint64_t>(numbers);
+    case GgufType::kF16:
+    case GgufType::kBF16:
+      return 2 * static_cast<uint64_t>(numbers);
+    case GgufType::kQ8_0:
+      return static_cast<uint64_t>(numbers / kQ8Block * (kQ8Block + 2));
+  }
+  return 0;
+}
+
+GgufLayout lay_out_gguf(const GgufMetadata& metadata, const std::vector<GgufTensor>& tensors) {
+  std::vector<HeaderTensor> rows;
+  for (const GgufTensor& t : tensors)
+    rows.push_back({t.name, static_cast<uint32_t>(t.type), t.shape,
+                    gguf_bytes(t.type, element_count(t.shape))});
+  return lay_out(metadata, rows);
+}
+
+void encode_gguf(GgufType type, std::span<const float> values, std::byte* out) {
+  if (type == GgufType::kF32) return narrow(values, DType::kF32, out);
+  if (type == GgufType::kF16) return narrow(values, DType::kF16, out);
+  if (type == GgufType::kBF16) return narrow(values, DType::kBF16, out);
+  for (size_t i = 0; i + kQ8Block <= values.size(); i += kQ8Block, out += kQ8Block + 2)
+    encode_q8_block(values.subspan(i, kQ8Block), out);
+}
+
 void write_gguf(const std::filesystem::path& path, const GgufMetadata& metadata,
                 const std::vector<TensorInfo>& tensors,
                 std::span<const std::span<const std::byte>> data) {
-  const std::string header = header_text(metadata, tensors);
+  std::vector<HeaderTensor> rows;
+  for (const TensorInfo& t : tensors)
+    rows.push_back({t.name, type_number(t), t.shape, byte_size(t)});
+  const GgufLayout layout = lay_out(metadata, rows);
   write_file_durably(path, [&](const File& file) {
-    file.write_at(0, std::as_bytes(std::span(header)));
-    uint64_t at = header.size();
+    file.write_at(0, std::as_bytes(std::span(layout.header)));
+    uint64_t at = layout.header.size();
     static constexpr std::array<std::byte, kAlignment> kZeros = {};
     for (size_t i = 0; i < tensors.size(); ++i) {
       file.write_at(at, data[i]);

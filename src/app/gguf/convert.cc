@@ -1,0 +1,160 @@
+#include "app/gguf/convert.h"
+
+#include <algorithm>
+
+#include "app/gguf/export.h"
+#include "app/gguf/vocabulary.h"
+#include "app/refinement.h"
+#include "app/run.h"
+#include "app/running_model.h"
+#include "base/dtype.h"
+#include "base/error.h"
+#include "base/json.h"
+#include "io/file.h"
+#include "io/out_folder.h"
+
+namespace lewis {
+namespace {
+
+namespace fs = std::filesystem;
+
+void check(const ConvertJob& job) {
+  if (job.out.extension() != ".gguf")
+    throw usage_error("{}: expected a file that ends in .gguf", job.out.string());
+  for (const fs::path& file : {job.out, job.modelfile}) {
+    if (file.empty() || !fs::exists(fs::symlink_status(file))) continue;
+    if (!job.force) throw usage_error("{}: exists already (--force replaces it)", file.string());
+    if (!fs::is_regular_file(file)) throw usage_error("{}: is no file", file.string());
+  }
+}
+
+uint32_t file_type(GgufType type) {  // enum llama_ftype
+  switch (type) {
+    case GgufType::kF32:
+      return 0;
+    case GgufType::kF16:
+      return 1;
+    case GgufType::kQ8_0:
+      return 7;
+    case GgufType::kBF16:
+      return 32;
+  }
+  return 0;
+}
+
+// "merged" of a folder or recipe.
+std::string name_of(const fs::path& model) {
+  const fs::path normal = fs::absolute(model).lexically_normal();
+  const fs::path last = normal.has_filename() ? normal : normal.parent_path();
+  return fs::is_directory(model) ? last.filename().string() : last.stem().string();
+}
+
+// Writes a model's tensors where a layout has them.
+class TensorsToGguf {
+ public:
+  TensorsToGguf(const TensorSource& model, const GgufLayout& layout, const File& file,
+                RunResources& run)
+      : model_(model), layout_(layout), file_(file), run_(run) {}
+
+  void write(const GgufExport& e) {
+    file_.allocate(layout_.file_bytes);
+    file_.write_at(0, std::as_bytes(std::span(layout_.header)));
+    Progress progress{"writing", "tensors", 0, e.tensors.size()};
+    for (size_t i = 0; i < e.tensors.size(); ++i) {
+      write_tensor(e.tensors[i], layout_.begins[i]);
+      ++progress.done;
+      if (run_.progress) run_.progress(progress);
+    }
+    if (!e.rope_factors.empty())
+      file_.write_at(layout_.begins.back(), std::as_bytes(std::span(e.rope_factors)));
+  }
+
+ private:
+  // Rows are encoded beside each other, a piece of the tensor at a time.
+  void write_tensor(const ExportedTensor& t, uint64_t begin) {
+    const TensorInfo& info = model_.get(t.source);
+    std::vector<std::byte> stored(byte_size(info));
+    model_.read(info, 0, stored);
+    const int64_t rows = info.shape.size() > 1 ? info.shape[0] : 1;
+    const int64_t columns = element_count(info.shape) / std::max<int64_t>(1, rows);
+    // A vector that goes through rope has an entry per row of its matrix.
+    const bool turned_vector = t.rope_heads > 0 && info.shape.size() == 1;
+    const uint64_t row_bytes = gguf_bytes(t.tensor.type, columns);
+    const size_t stored_row = static_cast<size_t>(columns) * dtype_size(info.dtype);
+    const int64_t together = std::clamp<int64_t>(
+        (int64_t{16} << 20) / std::max<int64_t>(1, columns), 1, std::max<int64_t>(1, rows));
+    std::vector<std::byte> out(static_cast<size_t>(together) * row_bytes);
+    for (int64_t first = 0; first < rows; first += together) {
+      const int64_t count = std::min(together, rows - first);
+      run_.threads.run(static_cast<size_t>(count), [&](size_t r) {
+        const int64_t row = first + static_cast<int64_t>(r);
+        const int64_t from =
+            t.rope_heads > 0 && !turned_vector ? row_of_rope(row, rows, t.rope_heads) : row;
+        std::vector<float> values(static_cast<size_t>(columns));
+        widen(info.dtype, stored.data() + static_cast<size_t>(from) * stored_row, values);
+        if (!all_finite(values))
+          throw input_error("{}: tensor {} has values that are not finite", model_.label(),
+                            info.name);
+        if (turned_vector) values = turned(values, t.rope_heads);
+        encode_gguf(t.tensor.type, values, out.data() + r * row_bytes);
+      });
+      file_.write_at(begin + static_cast<uint64_t>(first) * row_bytes,
+                     std::span(out).first(static_cast<size_t>(count) * row_bytes));
+    }
+  }
+
+  static std::vector<float> turned(const std::vector<float>& values, int64_t heads) {
+    std::vector<float> result(values.size());
+    for (size_t i = 0; i < values.size(); ++i)
+      result[i] = values[static_cast<size_t>(
+          row_of_rope(static_cast<int64_t>(i), static_cast<int64_t>(values.size()), heads))];
+    return result;
+  }
+
+  const TensorSource& model_;
+  const GgufLayout& layout_;
+  const File& file_;
+  RunResources& run_;
+};
+
+void write_modelfile(const ConvertJob& job) {
+  if (job.modelfile.empty()) return;
+  const fs::path folder = fs::absolute(job.modelfile).parent_path();
+  const fs::path file = fs::absolute(job.out).lexically_relative(folder);
+  write_file_durably(job.modelfile, "FROM ./" + file.string() + "\n");
+}
+
+}  // namespace
+
+ConvertResult convert(const ConvertJob& job, const RunContext& context) {
+  check(job);
+  RunResources run(context);
+  const auto model = open_named(model_in(job.model, job.unknown_keys), true, job.guidance,
+                                run.threads, run.progress, run.note);
+  tell_all(run.note, model->input.notes);
+  const InputModel& input = model->input;
+  const TensorSource& source = *input.source;
+  GgufExport e =
+      export_model(source, *input.config, (input.folder / "config.json").string(), job.type);
+  tell_all(run.note, e.notes);
+  e.metadata.merge(gguf_vocabulary(input.files(), model->transformer->spec().vocab, job.pre));
+  e.metadata["general.type"] = std::string("model");
+  e.metadata["general.name"] = name_of(job.model);
+  e.metadata["general.file_type"] = file_type(job.type);
+  e.metadata["general.quantization_version"] = uint32_t{2};
+  std::vector<GgufTensor> tensors;
+  for (const ExportedTensor& t : e.tensors) tensors.push_back(t.tensor);
+  if (!e.rope_factors.empty())
+    tensors.push_back(
+        {"rope_freqs.weight", GgufType::kF32, {static_cast<int64_t>(e.rope_factors.size())}});
+  const GgufLayout layout = lay_out_gguf(e.metadata, tensors);
+  const fs::path folder = fs::absolute(job.out).parent_path();
+  check_disk_space(folder, job.out, layout.file_bytes);
+  write_file_durably(job.out,
+                     [&](const File& file) { TensorsToGguf(source, layout, file, run).write(e); });
+  write_modelfile(job);
+  return {layout.file_bytes, tensors.size(),
+          std::get<std::string>(e.metadata.at("general.architecture"))};
+}
+
+}  // namespace lewis

@@ -1,0 +1,36 @@
+// The verb convert: a model, or what a recipe merges, as one GGUF file.
+#pragma once
+
+#include <lewis/lewis.h>
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "io/gguf.h"
+
+namespace lewis {
+
+struct ConvertJob {
+  std::filesystem::path model;  // a folder, or a recipe, which is guided and refined as it asks
+  std::filesystem::path out;
+  GgufType type = GgufType::kF16;
+  std::string pre;                  // see gguf_vocabulary
+  std::filesystem::path modelfile;  // for Ollama: `FROM` this file; empty: none
+  bool force = false;               // replace OUT
+  UnknownKeys unknown_keys = UnknownKeys::kRefused;
+  GuidanceOptions guidance{};
+};
+
+struct ConvertResult {
+  uint64_t bytes = 0, tensors = 0;
+  std::string architecture;
+};
+
+// Writes OUT in one pass over the tensors, under another name until it is whole. Memory: the
+// largest tensor as it is stored, a piece of it as floats, and what merging takes. Throws
+// Error(kUsage): OUT exists; Error(kInput): as export_model and gguf_vocabulary; Error(kResource):
+// the disk is too small.
+ConvertResult convert(const ConvertJob& job, const RunContext& run = {});
+
+}  // namespace lewis

@@ -1,0 +1,38 @@
+// A model as the GGUF file that llama.cpp runs.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/json_fwd.h"
+#include "io/gguf.h"
+#include "io/tensor_source.h"
+
+namespace lewis {
+
+// A tensor of the file, and where its rows come from.
+struct ExportedTensor {
+  GgufTensor tensor;
+  std::string source;      // name in the model
+  int64_t rope_heads = 0;  // llama.cpp turns neighbouring rows of a head: rows change places; or 0
+};
+
+struct GgufExport {
+  GgufMetadata metadata;  // without tokenizer.* and general.*, but general.architecture
+  std::vector<ExportedTensor> tensors;
+  std::vector<float> rope_factors;  // of rope_freqs.weight (Llama 3); empty: there is none
+  std::vector<std::string> notes;   // one line each
+};
+
+// The keys and tensors of models of llama, mistral (both "llama" in GGUF), qwen2 and qwen3, as the
+// converter of llama.cpp has them. Matrices get `type`, where their rows fill its blocks; else, as
+// there, float16. Vectors are float32. `file`: config.json, for messages. Throws Error(kInput) for
+// another model_type, rope_scaling that is not known, and a tensor that has no place in the file.
+GgufExport export_model(const TensorSource& model, const Json& config, const std::string& file,
+                        GgufType type);
+
+// The row of the model that row `row` of the file is, of a matrix whose rows are `heads` heads:
+// rotary pairs (i, i + half) of a head become neighbours.
+int64_t row_of_rope(int64_t row, int64_t rows, int64_t heads);
+
+}  // namespace lewis

@@ -1,0 +1,21 @@
+// A tokenizer as the metadata of a GGUF file.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/model_files.h"
+#include "io/gguf.h"
+
+namespace lewis {
+
+// The keys tokenizer.* of a model with a byte-level BPE tokenizer ("gpt2" in GGUF): tokens by their
+// ids, their types, merges, the ids of special tokens, whether one begins every text, the chat
+// template. `vocabulary` is the number of embeddings: ids without a token get names of their own.
+// `pre`: the name of llama.cpp's rules for what is split before BPE; empty: that of the rules in
+// tokenizer.json, if they are those of GPT-2, Llama 3, Qwen 2 or SmolLM. Throws Error(kInput) that
+// names the file and the key: a tokenizer of another kind, rules without a name, ids beyond
+// the vocabulary or named twice.
+GgufMetadata gguf_vocabulary(const ModelFiles& files, int64_t vocabulary, const std::string& pre);
+
+}  // namespace lewis
