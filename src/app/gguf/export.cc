@@ -125,7 +125,10 @@ class Exporter {
                         : has("rope_theta")         ? number(config_, "rope_theta")
                                                     : 10000.0f;
     set("rope.freq_base", theta);
-    const std::string type = rope.value("rope_type", rope.value("type", std::string("default")));
+    std::string type = "default";
+    for (const char* key : {"type", "rope_type"}) {
+      if (rope.contains(key) && rope[key].is_string()) type = rope[key].get<std::string>();
+    }
     if (type == "default") return;
     if (type == "llama3") return add_llama3(rope, theta);
     if (type != "linear" && type != "yarn")
@@ -161,7 +164,8 @@ class Exporter {
   }
 
   void note_windows() {
-    const bool windows = config_.value("use_sliding_window", architecture_.model_type == "mistral");
+    const bool windows = has("use_sliding_window") ? config_["use_sliding_window"] == true
+                                                   : architecture_.model_type == "mistral";
     if (windows && has("sliding_window")) {
       e_.notes.push_back(
           fmt::format("{}: sliding_window {}: llama.cpp lets this architecture see all of a text",
