@@ -932,7 +932,7 @@ class ReportResult:
 
 class TunedValue:
     """
-    One number of the recipe: its range, where the search began, and what it found.
+    One value of the recipe: its range, where the search began, and what it found; of `options`, places among them. `worth` is what was found minus the same with this value alone at its start, on held-out items, with its 95 % interval.
     """
 
     @property
@@ -949,6 +949,18 @@ class TunedValue:
 
     @property
     def found(self) -> float: ...
+
+    @property
+    def options(self) -> list[str]: ...
+
+    @property
+    def worth(self) -> float: ...
+
+    @property
+    def worth_low(self) -> float: ...
+
+    @property
+    def worth_high(self) -> float: ...
 
     def __repr__(self) -> str: ...
 
