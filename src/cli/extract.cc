@@ -133,7 +133,9 @@ void add_extract_verb(CLI::App& app) {
   auto o = std::make_shared<ExtractArguments>();
   CLI::App* verb = app.add_subcommand("extract", "A LoRA adapter that makes one model of another");
   verb->add_option("BASE", o->job.base, "Model folder or id")->required();
-  verb->add_option("MODEL", o->job.model, "A model fine-tuned from it")->required();
+  verb->add_option("MODEL", o->job.model,
+                   "A model fine-tuned from it, or a recipe, perhaps of adapters on it")
+      ->required();
   verb->add_option("-o,--out", o->job.out, "Folder of the adapter, as PEFT loads it")->required();
   verb->add_option("--rank", o->job.options.rank, "Size: that of this rank in every linear layer");
   verb->add_option("--error", o->job.options.error,
@@ -154,6 +156,7 @@ void add_extract_verb(CLI::App& app) {
   verb->add_option("--cache", o->job.text.guidance.cache, "Folder of the statistics' cache");
   verb->add_option("--max-memory", o->max_memory, "Bytes of memory of the calibration");
   add_compute_option(*verb, o->job.text.guidance.compute);
+  add_lenient_option(*verb, o->job.unknown_keys);
   o->common = add_common_options(*verb);
   verb->callback([o] { run_extract(*o); });
 }
