@@ -3,12 +3,13 @@
 #include <algorithm>
 #include <cmath>
 
+#include "app/refinement.h"
 #include "app/run.h"
+#include "app/running_model.h"
+#include "app/tokenizers.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "calibrate/statistics.h"
-#include "io/checkpoint.h"
-#include "io/plain_source.h"
 
 namespace lewis {
 namespace {
@@ -78,20 +79,20 @@ InputWeights input_weights(const ExtractJob& job, const RunContext& context) {
   return weights_by(read_statistics(file), job.text.data.string());
 }
 
-struct OpenedModel {
-  std::shared_ptr<const Checkpoint> checkpoint;
-  PlainModel plain;
-};
-OpenedModel open_model(const std::filesystem::path& folder, const RunResources& run) {
-  OpenedModel model{std::make_shared<const Checkpoint>(Checkpoint::open(folder)), {}};
-  model.plain = show_plain(model.checkpoint);
-  tell_all(run.note, model.plain.notes);
+// A folder, or what a recipe merges (guided and refined as it asks), tensor by tensor.
+InputModel open_model(const std::filesystem::path& path, const ExtractJob& job, RunResources& run) {
+  const PreparedModel prepared = prepare_named(model_in(path, job.unknown_keys), job.text.guidance,
+                                               run.threads, run.progress, run.note);
+  OpenOptions options = open_options(run.threads);
+  options.refined = prepared.refined;
+  InputModel model = open_input(prepared.model, options);
+  tell_all(run.note, model.notes);
   return model;
 }
 
 // GPT-2 keeps the weights of its linear layers as [in, out].
-bool keeps_outputs_as_columns(const OpenedModel& model) {
-  return model.checkpoint->config().value("model_type", "") == "gpt2";
+bool keeps_outputs_as_columns(const InputModel& model) {
+  return model.config->value("model_type", "") == "gpt2";
 }
 
 std::string last_part(const std::filesystem::path& folder) {
@@ -105,7 +106,7 @@ ExtractedAdapter extract(const ExtractJob& job, const RunContext& context) {
   check(job);
   RunResources run(context);
   ExtractOptions options = job.options;
-  const OpenedModel base = open_model(job.base, run), model = open_model(job.model, run);
+  const InputModel base = open_model(job.base, job, run), model = open_model(job.model, job, run);
   options.base_name = job.base_name.empty() ? last_part(job.base) : job.base_name;
   options.description = last_part(job.model) + " as an adapter of " + options.base_name + ".";
   options.outputs_are_columns = keeps_outputs_as_columns(base);
@@ -113,8 +114,7 @@ ExtractedAdapter extract(const ExtractJob& job, const RunContext& context) {
   if (options.outputs_are_columns && options.weights)
     throw usage_error("{}: inputs of GPT-2's layers cannot be weighted", job.base.string());
   options.progress = run.progress;
-  ExtractedAdapter adapter =
-      extract_adapter(*base.plain.source, *model.plain.source, options, run.threads);
+  ExtractedAdapter adapter = extract_adapter(*base.source, *model.source, options, run.threads);
   if (!adapter.left_out.empty()) {
     run.note(
         fmt::format("{} changed tensors are not in the adapter, since LoRA cannot hold them: "

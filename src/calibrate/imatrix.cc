@@ -55,8 +55,9 @@ constexpr std::array<GgmlName, 32> kMlpNames = {{
     {"per_layer_projection", "proj", ""},
 }};
 
-// The row of a module ("self_attn.q_proj"), or null.
-const GgmlName* find_name(std::string_view module) {
+}  // namespace
+
+const GgmlName* ggml_name_of(std::string_view module) {
   const auto find = [&](std::span<const GgmlName> names) -> const GgmlName* {
     const auto row = std::ranges::find(names, module, &GgmlName::module);
     return row == names.end() ? nullptr : &*row;
@@ -67,6 +68,8 @@ const GgmlName* find_name(std::string_view module) {
   }
   return nullptr;
 }
+
+namespace {
 
 constexpr std::array<std::string_view, 5> kExperts = {
     "mlp.experts", "block_sparse_moe.experts", "feed_forward.experts", "mixer.experts", "experts"};
@@ -109,7 +112,7 @@ class Writer {
   void write(const fs::path& file) {
     for (const auto& [module, sums] : s_.sum_squares) {
       const Place place = place_in(module);
-      const GgmlName* row = find_name(place.rest);
+      const GgmlName* row = ggml_name_of(place.rest);
       if (!row) throw failed_error("{} has no name in ggml", module);
       const std::array count = {static_cast<double>(s_.tokens)};
       add(ggml_name(place.layer, row->ggml), sums, count);
@@ -275,7 +278,7 @@ class Reader {
     constexpr std::string_view kWeight = ".weight";
     if (!place.rest.ends_with(kWeight) || t.shape.size() < 2) return;
     const std::string_view rest = place.rest.substr(0, place.rest.size() - kWeight.size());
-    const GgmlName* row = find_name(rest);
+    const GgmlName* row = ggml_name_of(rest);
     if (!row) return;
     const Entry* entry = take(place.layer, std::array{row->ggml, row->fused}, t.name);
     if (!entry) return;

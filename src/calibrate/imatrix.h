@@ -6,8 +6,13 @@
 
 #include "calibrate/statistics.h"
 #include "io/tensor_source.h"
+#include "model/mixer.h"
 
 namespace lewis {
+
+// What a linear layer of a block is called in ggml, by its name in the block ("self_attn.q_proj"):
+// those of mixers, MLPs and shared experts, or null. (gguf-py 0.19.0, tensor_mapping.py)
+const GgmlName* ggml_name_of(std::string_view module);
 
 // Per weight with the ggml name NAME ("blk.3.attn_q.weight") the tensors NAME.in_sum2, F32
 // [in_features] or [experts, in_features]: sums of squares over tokens; and NAME.counts, F32 [1] or

@@ -1,5 +1,7 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 
@@ -63,16 +65,20 @@ void make_data_local(const std::filesystem::path& data, const CommonOptions& opt
   pull_data(data, hub_options(), run_context(options, progress));
 }
 
+size_t chosen_word(std::string_view option, const std::string& given,
+                   std::span<const std::string_view> words) {
+  const auto found = std::ranges::find(words, given);
+  if (found != words.end()) return static_cast<size_t>(found - words.begin());
+  throw usage_error("{} {}: expected {} or {}; the nearest is '{}'", option, given,
+                    fmt::join(words.first(words.size() - 1), ", "), words.back(),
+                    nearest_name(given, words));
+}
+
 void add_compute_option(CLI::App& verb, ComputeType& type) {
   const auto take = [&type](const std::string& name) {
     static constexpr std::array<std::string_view, 3> kNames = {"f32", "bf16", "auto"};
-    if (std::ranges::find(kNames, name) == kNames.end()) {
-      throw usage_error("--compute {}: expected f32, bf16 or auto; the nearest is '{}'", name,
-                        nearest_name(name, kNames));
-    }
-    type = name == "f32"    ? ComputeType::kF32
-           : name == "bf16" ? ComputeType::kBF16
-                            : faster_compute_type();
+    const size_t at = chosen_word("--compute", name, kNames);
+    type = at == 0 ? ComputeType::kF32 : at == 1 ? ComputeType::kBF16 : faster_compute_type();
   };
   verb.add_option_function<std::string>("--compute", take,
                                         "Inputs and weights of linear layers: f32 (default: the "

@@ -1,15 +1,11 @@
 // lewis convert MODEL OUT.gguf: a model, or what a recipe merges, for llama.cpp and Ollama.
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
-#include <algorithm>
 #include <array>
 
 #include "app/gguf/convert.h"
-#include "base/error.h"
 #include "base/human.h"
 #include "base/json.h"
-#include "base/suggest.h"
 #include "cli/verbs.h"
 
 namespace lewis {
@@ -25,10 +21,7 @@ GgufType type_of(const std::string& name) {
   static constexpr std::array<std::string_view, 4> kNames = {"f32", "f16", "bf16", "q8_0"};
   static constexpr std::array<GgufType, 4> kTypes = {GgufType::kF32, GgufType::kF16,
                                                      GgufType::kBF16, GgufType::kQ8_0};
-  const auto found = std::ranges::find(kNames, name);
-  if (found != kNames.end()) return kTypes[static_cast<size_t>(found - kNames.begin())];
-  throw usage_error("--type {}: expected {}; the nearest is '{}'", name, fmt::join(kNames, ", "),
-                    nearest_name(name, kNames));
+  return kTypes[chosen_word("--type", name, kNames)];
 }
 
 void run_convert(ConvertArguments& o) {

@@ -8,10 +8,8 @@
 #include <map>
 
 #include "app/extraction.h"
-#include "base/error.h"
 #include "base/human.h"
 #include "base/json.h"
-#include "base/suggest.h"
 #include "cli/table.h"
 #include "cli/verbs.h"
 
@@ -23,16 +21,6 @@ struct ExtractArguments {
   std::string ranks = "auto", dtype = "float32", max_memory;
   std::shared_ptr<CommonOptions> common;
 };
-
-// One of some words, or Error(kUsage) with the nearest.
-template <size_t n>
-size_t word(std::string_view option, const std::string& given,
-            const std::array<std::string_view, n>& words) {
-  const auto found = std::ranges::find(words, given);
-  if (found != words.end()) return static_cast<size_t>(found - words.begin());
-  throw usage_error("{} {}: expected {}; the nearest is '{}'", option, given,
-                    fmt::join(words, ", "), nearest_name(given, words));
-}
 
 // The layers of one projection together.
 struct Projection {
@@ -108,9 +96,9 @@ void run_extract(ExtractArguments& o) {
   static constexpr std::array<std::string_view, 2> kRanks = {"auto", "uniform"};
   static constexpr std::array<std::string_view, 3> kTypes = {"float32", "bfloat16", "float16"};
   o.job.options.ranks =
-      word("--ranks", o.ranks, kRanks) == 0 ? RankChoice::kAuto : RankChoice::kUniform;
+      chosen_word("--ranks", o.ranks, kRanks) == 0 ? RankChoice::kAuto : RankChoice::kUniform;
   o.job.options.dtype =
-      std::array{DType::kF32, DType::kBF16, DType::kF16}[word("--dtype", o.dtype, kTypes)];
+      std::array{DType::kF32, DType::kBF16, DType::kF16}[chosen_word("--dtype", o.dtype, kTypes)];
   if (!o.max_memory.empty())
     o.job.text.guidance.max_memory = parse_bytes(o.max_memory, "--max-memory");
   if (o.job.base_name.empty() && !std::filesystem::exists(o.job.base))
@@ -133,7 +121,9 @@ void add_extract_verb(CLI::App& app) {
   auto o = std::make_shared<ExtractArguments>();
   CLI::App* verb = app.add_subcommand("extract", "A LoRA adapter that makes one model of another");
   verb->add_option("BASE", o->job.base, "Model folder or id")->required();
-  verb->add_option("MODEL", o->job.model, "A model fine-tuned from it")->required();
+  verb->add_option("MODEL", o->job.model,
+                   "A model fine-tuned from it, or a recipe, perhaps of adapters on it")
+      ->required();
   verb->add_option("-o,--out", o->job.out, "Folder of the adapter, as PEFT loads it")->required();
   verb->add_option("--rank", o->job.options.rank, "Size: that of this rank in every linear layer");
   verb->add_option("--error", o->job.options.error,
@@ -154,6 +144,7 @@ void add_extract_verb(CLI::App& app) {
   verb->add_option("--cache", o->job.text.guidance.cache, "Folder of the statistics' cache");
   verb->add_option("--max-memory", o->max_memory, "Bytes of memory of the calibration");
   add_compute_option(*verb, o->job.text.guidance.compute);
+  add_lenient_option(*verb, o->job.unknown_keys);
   o->common = add_common_options(*verb);
   verb->callback([o] { run_extract(*o); });
 }

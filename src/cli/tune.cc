@@ -2,11 +2,8 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 
-#include "base/error.h"
-#include "base/suggest.h"
 #include "cli/table.h"
 #include "cli/verbs.h"
 #include "io/file.h"
@@ -70,12 +67,8 @@ void print_tuning(const TuneArguments& o, const TuneResult& r) {
 
 void run_tune(TuneArguments& o) {
   static constexpr std::array<std::string_view, 2> kObjectives = {"relative", "mean"};
-  if (std::ranges::find(kObjectives, o.objective) == kObjectives.end()) {
-    throw usage_error("--objective {}: expected relative or mean; the nearest is '{}'", o.objective,
-                      nearest_name(o.objective, kObjectives));
-  }
   TuneOptions& options = o.job.options;
-  options.plain_mean = o.objective == "mean";
+  options.plain_mean = chosen_word("--objective", o.objective, kObjectives) == 1;
   if (!o.max_memory.empty())
     options.guidance.max_memory = parse_bytes(o.max_memory, "--max-memory");
   make_local(o.job.recipe, *o.common);

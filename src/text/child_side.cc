@@ -10,7 +10,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <cstdlib>
 #include <new>
 
 #include "base/error.h"
@@ -131,12 +133,29 @@ void serve(const Allowance& begin, const std::function<Answer()>& make) {
   }
 }
 
+// The address sanitizer's allocator has a lock for each size of blocks. Those that another thread
+// held during the fork stay locked here (child_process.cc). They are met now, where such a child is
+// started anew, and not in the middle of an answer: so many blocks of each size are allocated that
+// no thread has them in store, in steps smaller than those of the allocator.
+void meet_locks() {
+#ifdef __SANITIZE_ADDRESS__
+  constexpr size_t kLargest = 256 << 10, kBytes = 256 << 10;  // of a block; of all blocks of a size
+  static std::array<void* volatile, 600> blocks;
+  for (size_t size = 8; size <= kLargest; size += std::max<size_t>(8, size / 32)) {
+    const size_t count = std::clamp<size_t>(kBytes / size, 2, blocks.size());
+    for (size_t i = 0; i < count; ++i) blocks[i] = std::malloc(size);
+    for (size_t i = 0; i < count; ++i) std::free(blocks[i]);
+  }
+#endif
+}
+
 }  // namespace
 
 void run_child_side(int socket, const Allowance& begin,
                     const std::function<Answer()>& make) noexcept {
   become_quiet();
   if (!keep_only(socket)) _exit(kExitNoFiles);
+  meet_locks();
   serve(begin, make);
   _exit(0);
 }

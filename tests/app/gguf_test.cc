@@ -25,6 +25,7 @@ namespace {
 namespace fs = std::filesystem;
 
 const fs::path kModels = fs::path(LEWIS_DEMO) / "models";
+const fs::path kMixtureModels = fs::path(LEWIS_TEST_DATA) / "mixture";
 const fs::path kGolden = fs::path(LEWIS_TEST_DATA) / "golden";
 
 // The bytes of gguf-py's quantiser (tests/data/golden/gguf/make_q8_0.py).
@@ -92,16 +93,47 @@ TEST(GgufExport, TheFileHoldsTheModel) {
   for (const ExportedTensor& t : e.tensors) {
     const auto* entry = file.find(t.tensor.name);
     ASSERT_TRUE(entry) << t.tensor.name;
-    const TensorInfo& info = model.get(t.source);
-    EXPECT_EQ(entry->info.shape, info.shape) << t.source;
+    ASSERT_EQ(t.sources.size(), 1u);
+    const std::string& source = t.sources[0];
+    const TensorInfo& info = model.get(source);
+    EXPECT_EQ(entry->info.shape, info.shape) << source;
     std::vector<float> values = floats_of(file, *entry);
-    const bool is_q = t.source.ends_with("q_proj.weight");
-    if (is_q || t.source.ends_with("k_proj.weight"))
+    const bool is_q = source.ends_with("q_proj.weight");
+    if (is_q || source.ends_with("k_proj.weight"))
       values = without_neighbours(values, is_q ? 4 : 2, static_cast<size_t>(info.shape[0]));
-    EXPECT_EQ(values, model.read_floats(info)) << t.source;
-    seen.insert(t.source);
+    EXPECT_EQ(values, model.read_floats(info)) << source;
+    seen.insert(source);
   }
   EXPECT_EQ(seen.size(), model.tensors().size());
+}
+
+// The routed experts of a layer follow each other in one tensor, by their numbers.
+TEST(GgufExport, ExpertsBecomeOneTensor) {
+  const TempDir dir;
+  const fs::path out = dir.path / "mixture.gguf";
+  const fs::path folder = kMixtureModels / "math";
+  convert({.model = folder, .out = out, .type = GgufType::kF32}, quiet());
+  const GgufFile file(out);
+  const Checkpoint model = Checkpoint::open(folder);
+  size_t experts = 0;
+  for (const TensorInfo& t : model.tensors()) {
+    const size_t at = t.name.find(".mlp.experts.");
+    if (at == t.name.npos) continue;
+    ++experts;
+    const std::string layer = t.name.substr(13, at - 13);  // behind "model.layers."
+    const int64_t expert = t.name[at + 13] - '0';
+    const char* projection = t.name.find("gate_proj") != t.name.npos ? "gate"
+                             : t.name.find("up_proj") != t.name.npos ? "up"
+                                                                     : "down";
+    const auto* entry = file.find("blk." + layer + ".ffn_" + projection + "_exps.weight");
+    ASSERT_TRUE(entry) << t.name;
+    EXPECT_EQ(entry->info.shape, (Shape{8, t.shape[0], t.shape[1]}));
+    const std::vector<float> all = floats_of(file, *entry), own = model.read_floats(t);
+    const auto begin = all.begin() + static_cast<std::ptrdiff_t>(own.size()) * expert;
+    EXPECT_TRUE(std::equal(own.begin(), own.end(), begin)) << t.name;
+  }
+  EXPECT_EQ(experts, 4u * 8 * 3);
+  EXPECT_EQ(std::get<uint32_t>(file.metadata().at("qwen3moe.expert_used_count")), 2u);
 }
 
 template <typename T>
@@ -143,27 +175,96 @@ TEST(GgufExport, TheMetadataAreThoseThatLlamaCppReads) {
 // Every tensor of a family has a name of its own, and the others stay in their rows.
 TEST(GgufExport, KnowsItsFamilies) {
   const std::map<std::string, std::string> families = {
-      {"llama", "llama"}, {"mistral", "llama"}, {"qwen2", "qwen2"}, {"qwen3", "qwen3"}};
+      {"llama", "llama"}, {"mistral", "llama"},      {"qwen2", "qwen2"},
+      {"qwen3", "qwen3"}, {"qwen3_moe", "qwen3moe"}, {"mixtral", "llama"}};
   for (const auto& [family, architecture] : families) {
-    const Checkpoint model = Checkpoint::open(kGolden / "families" / family);
-    const GgufExport e = export_model(model, model.config(), "config.json", GgufType::kQ8_0);
+    const Checkpoint model = Checkpoint::open(
+        family == "qwen3_moe" ? kMixtureModels / "base" : kGolden / "families" / family);
+    Json config = model.config();
+    if (family == "qwen3_moe") config["norm_topk_prob"] = true;
+    const GgufExport e = export_model(model, config, "config.json", GgufType::kQ8_0);
     EXPECT_EQ(value<std::string>(e.metadata, "general.architecture"), architecture);
     std::set<std::string> names;
+    size_t sources = 0;
     for (const ExportedTensor& t : e.tensors) {
       EXPECT_TRUE(names.insert(t.tensor.name).second) << t.tensor.name;
-      const bool turns = architecture == "llama" && (t.source.find("q_proj") != t.source.npos ||
-                                                     t.source.find("k_proj") != t.source.npos);
-      EXPECT_EQ(t.rope_heads > 0, turns) << t.source;
-      EXPECT_EQ(t.tensor.type, t.tensor.shape.size() < 2               ? GgufType::kF32
+      const std::string& source = t.sources.at(0);
+      sources += t.sources.size();
+      const bool turns = architecture == "llama" && (source.find("q_proj") != source.npos ||
+                                                     source.find("k_proj") != source.npos);
+      EXPECT_EQ(t.rope_heads > 0, turns) << source;
+      const bool plain = t.tensor.shape.size() < 2 || source.ends_with(".gate.weight");
+      EXPECT_EQ(t.tensor.type, plain                                   ? GgufType::kF32
                                : t.tensor.shape.back() % kQ8Block == 0 ? GgufType::kQ8_0
-                                                                       : GgufType::kF16);
+                                                                       : GgufType::kF16)
+          << source;
     }
-    EXPECT_EQ(names.size(), model.tensors().size()) << family;
+    EXPECT_EQ(sources, model.tensors().size()) << family;
   }
-  for (const char* family : {"gemma2", "mixtral", "phi3"}) {
+  for (const char* family : {"gemma2", "olmoe", "phi3"}) {
     const Checkpoint model = Checkpoint::open(kGolden / "families" / family);
     EXPECT_THROW(export_model(model, model.config(), "config.json", GgufType::kF16), Error);
   }
+}
+
+// What llama.cpp would run otherwise than transformers, or not at all.
+TEST(GgufExport, MixturesThatLlamaCppDoesNotRunAreRefused) {
+  const Checkpoint model = Checkpoint::open(kMixtureModels / "base");
+  const auto refused = [&](const char* key, const Json& value) {
+    Json config = model.config();
+    config["norm_topk_prob"] = true;
+    config[key] = value;
+    try {
+      export_model(model, config, "config.json", GgufType::kF16);
+    } catch (const Error& e) {
+      return std::string(e.what());
+    }
+    return std::string();
+  };
+  EXPECT_EQ(refused("norm_topk_prob", true), "");
+  EXPECT_NE(refused("norm_topk_prob", false).find("norm_topk_prob"), std::string::npos);
+  const char* experts =
+      model.config().contains("num_experts") ? "num_experts" : "num_local_experts";
+  EXPECT_NE(refused(experts, 1000).find("routed experts"), std::string::npos);
+  EXPECT_NE(refused(experts, "many").find(experts), std::string::npos);
+  const Checkpoint dense = Checkpoint::open(kGolden / "families/qwen2_moe");
+  try {
+    export_model(dense, dense.config(), "config.json", GgufType::kF16);
+    ADD_FAILURE() << "its first layer has no experts";
+  } catch (const Error& e) {
+    EXPECT_NE(std::string(e.what()).find("layers.0.mlp.down_proj.weight"), std::string::npos);
+  }
+}
+
+// The shared expert of Qwen 2, whose switch is a vector in GGUF.
+TEST(GgufExport, SharedExperts) {
+  const std::string layer = "model.layers.0.mlp.";
+  std::vector<std::vector<std::byte>> bytes;
+  std::vector<MemoryTensor> tensors;
+  const std::vector<std::pair<std::string, Shape>> shapes = {
+      {layer + "experts.0.up_proj.weight", {3, 32}},
+      {layer + "experts.1.up_proj.weight", {3, 32}},
+      {layer + "gate.weight", {2, 32}},
+      {layer + "shared_expert.up_proj.weight", {5, 32}},
+      {layer + "shared_expert_gate.weight", {1, 32}}};
+  for (const auto& [name, shape] : shapes)
+    bytes.emplace_back(static_cast<size_t>(element_count(shape)) * sizeof(float));
+  for (size_t i = 0; i < shapes.size(); ++i)
+    tensors.push_back({{shapes[i].first, DType::kF32, shapes[i].second}, bytes[i]});
+  const auto model = memory_source("memory", std::move(tensors));
+  Json config = Checkpoint::open(kGolden / "families/qwen2_moe").config();
+  config.erase("num_local_experts");
+  config["num_experts"] = 2;
+  config["norm_topk_prob"] = false;
+  std::map<std::string, GgufTensor> found;
+  for (const ExportedTensor& t : export_model(*model, config, "c", GgufType::kQ8_0).tensors)
+    found[t.tensor.name] = t.tensor;
+  EXPECT_EQ(found.size(), 4u);
+  EXPECT_EQ(found["blk.0.ffn_up_exps.weight"].shape, (Shape{2, 3, 32}));
+  EXPECT_EQ(found["blk.0.ffn_up_exps.weight"].type, GgufType::kQ8_0);
+  EXPECT_EQ(found["blk.0.ffn_gate_inp.weight"].type, GgufType::kF32);
+  EXPECT_EQ(found["blk.0.ffn_up_shexp.weight"].type, GgufType::kQ8_0);
+  EXPECT_EQ(found["blk.0.ffn_gate_inp_shexp.weight"].shape, (Shape{32}));
 }
 
 // llama.cpp divides the plain frequencies by rope_freqs: then they are those of lewis's own forward

@@ -61,7 +61,9 @@ class TensorsToGguf {
     file_.write_at(0, std::as_bytes(std::span(layout_.header)));
     Progress progress{"writing", "tensors", 0, e.tensors.size()};
     for (size_t i = 0; i < e.tensors.size(); ++i) {
-      write_tensor(e.tensors[i], layout_.begins[i]);
+      uint64_t begin = layout_.begins[i];
+      for (const std::string& source : e.tensors[i].sources)
+        begin += write_tensor(e.tensors[i], source, begin);
       ++progress.done;
       if (run_.progress) run_.progress(progress);
     }
@@ -70,15 +72,15 @@ class TensorsToGguf {
   }
 
  private:
-  // Rows are encoded beside each other, a piece of the tensor at a time.
-  void write_tensor(const ExportedTensor& t, uint64_t begin) {
-    const TensorInfo& info = model_.get(t.source);
+  // Rows are encoded beside each other, a piece of the tensor at a time. Returns the bytes written.
+  uint64_t write_tensor(const ExportedTensor& t, const std::string& source, uint64_t begin) {
+    const TensorInfo& info = model_.get(source);
     std::vector<std::byte> stored(byte_size(info));
     model_.read(info, 0, stored);
-    const int64_t rows = info.shape.size() > 1 ? info.shape[0] : 1;
+    // A bias that goes through rope has a number per row of its matrix.
+    const bool has_rows = info.shape.size() > 1 || t.rope_heads > 0;
+    const int64_t rows = has_rows ? info.shape[0] : 1;
     const int64_t columns = element_count(info.shape) / std::max<int64_t>(1, rows);
-    // A vector that goes through rope has an entry per row of its matrix.
-    const bool turned_vector = t.rope_heads > 0 && info.shape.size() == 1;
     const uint64_t row_bytes = gguf_bytes(t.tensor.type, columns);
     const size_t stored_row = static_cast<size_t>(columns) * dtype_size(info.dtype);
     const int64_t together = std::clamp<int64_t>(
@@ -88,27 +90,18 @@ class TensorsToGguf {
       const int64_t count = std::min(together, rows - first);
       run_.threads.run(static_cast<size_t>(count), [&](size_t r) {
         const int64_t row = first + static_cast<int64_t>(r);
-        const int64_t from =
-            t.rope_heads > 0 && !turned_vector ? row_of_rope(row, rows, t.rope_heads) : row;
+        const int64_t from = t.rope_heads > 0 ? row_of_rope(row, rows, t.rope_heads) : row;
         std::vector<float> values(static_cast<size_t>(columns));
         widen(info.dtype, stored.data() + static_cast<size_t>(from) * stored_row, values);
         if (!all_finite(values))
           throw input_error("{}: tensor {} has values that are not finite", model_.label(),
                             info.name);
-        if (turned_vector) values = turned(values, t.rope_heads);
         encode_gguf(t.tensor.type, values, out.data() + r * row_bytes);
       });
       file_.write_at(begin + static_cast<uint64_t>(first) * row_bytes,
                      std::span(out).first(static_cast<size_t>(count) * row_bytes));
     }
-  }
-
-  static std::vector<float> turned(const std::vector<float>& values, int64_t heads) {
-    std::vector<float> result(values.size());
-    for (size_t i = 0; i < values.size(); ++i)
-      result[i] = values[static_cast<size_t>(
-          row_of_rope(static_cast<int64_t>(i), static_cast<int64_t>(values.size()), heads))];
-    return result;
+    return static_cast<uint64_t>(rows) * row_bytes;
   }
 
   const TensorSource& model_;

@@ -4,11 +4,13 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <map>
 #include <numbers>
 #include <optional>
 
 #include "base/error.h"
 #include "base/json.h"
+#include "calibrate/imatrix.h"
 
 namespace lewis {
 namespace {
@@ -16,26 +18,39 @@ namespace {
 struct Architecture {
   std::string_view model_type, gguf;
   bool neighbours = false;  // rotary pairs are neighbours in llama.cpp
+  bool mixture = false;     // of routed experts, in every layer
+  // Whether llama.cpp makes the weights of the chosen experts add up to one.
+  bool normalizes = false;
 };
-constexpr std::array<Architecture, 4> kArchitectures = {
-    {{"llama", "llama", true}, {"mistral", "llama", true}, {"qwen2", "qwen2"}, {"qwen3", "qwen3"}}};
+constexpr std::array<Architecture, 7> kArchitectures = {
+    {{"llama", "llama", true},
+     {"mistral", "llama", true},
+     {"mixtral", "llama", true, true, true},
+     {"qwen2", "qwen2"},
+     {"qwen2_moe", "qwen2moe", false, true, false},
+     {"qwen3", "qwen3"},
+     {"qwen3_moe", "qwen3moe", false, true, true}}};
 
 struct NamePair {
   std::string_view name, gguf;
 };
 constexpr std::array<NamePair, 3> kOutside = {
     {{"model.embed_tokens", "token_embd"}, {"model.norm", "output_norm"}, {"lm_head", "output"}}};
-constexpr std::array<NamePair, 11> kInBlock = {{{"input_layernorm", "attn_norm"},
-                                                {"self_attn.q_proj", "attn_q"},
-                                                {"self_attn.k_proj", "attn_k"},
-                                                {"self_attn.v_proj", "attn_v"},
-                                                {"self_attn.o_proj", "attn_output"},
-                                                {"self_attn.q_norm", "attn_q_norm"},
-                                                {"self_attn.k_norm", "attn_k_norm"},
-                                                {"post_attention_layernorm", "ffn_norm"},
-                                                {"mlp.gate_proj", "ffn_gate"},
-                                                {"mlp.up_proj", "ffn_up"},
-                                                {"mlp.down_proj", "ffn_down"}}};
+// Of a block, besides the linear layers that ggml_name_of knows.
+constexpr std::array<NamePair, 6> kInBlock = {{{"input_layernorm", "attn_norm"},
+                                               {"self_attn.q_norm", "attn_q_norm"},
+                                               {"self_attn.k_norm", "attn_k_norm"},
+                                               {"post_attention_layernorm", "ffn_norm"},
+                                               {"mlp.gate", "ffn_gate_inp"},
+                                               {"block_sparse_moe.gate", "ffn_gate_inp"}}};
+// Of one routed expert, behind its number.
+constexpr std::array<NamePair, 6> kOfExpert = {{{"gate_proj", "ffn_gate_exps"},
+                                                {"up_proj", "ffn_up_exps"},
+                                                {"down_proj", "ffn_down_exps"},
+                                                {"w1", "ffn_gate_exps"},
+                                                {"w3", "ffn_up_exps"},
+                                                {"w2", "ffn_down_exps"}}};
+constexpr std::array<std::string_view, 2> kExperts = {"mlp.experts.", "block_sparse_moe.experts."};
 
 std::optional<std::string_view> find(std::span<const NamePair> pairs, std::string_view name) {
   const auto found = std::ranges::find(pairs, name, &NamePair::name);
@@ -51,8 +66,8 @@ class Exporter {
     const auto found = std::ranges::find(kArchitectures, model_type, &Architecture::model_type);
     if (found == kArchitectures.end()) {
       throw input_error(
-          "{}: model_type '{}' is not written as GGUF yet, only llama, mistral, qwen2 "
-          "and qwen3 are",
+          "{}: model_type '{}' is not written as GGUF yet, only llama, mistral, mixtral, qwen2, "
+          "qwen2_moe, qwen3 and qwen3_moe are",
           file, model_type);
     }
     architecture_ = *found;
@@ -61,9 +76,11 @@ class Exporter {
   GgufExport run() {
     e_.metadata["general.architecture"] = std::string(architecture_.gguf);
     add_sizes();
+    if (architecture_.mixture) add_expert_sizes();
     add_rope();
     note_windows();
     for (const TensorInfo& t : model_.tensors()) add(t);
+    for (const auto& [name, tensors] : experts_) add_experts(name, tensors);
     return std::move(e_);
   }
 
@@ -75,7 +92,7 @@ class Exporter {
   bool has(const char* key) const { return config_.contains(key) && !config_[key].is_null(); }
   uint32_t count(const char* key) const {
     const auto found = config_.find(key);
-    if (found == config_.end() || !found->is_number_unsigned() || *found > UINT32_MAX)
+    if (found == config_.end() || !found->is_number_integer() || *found < 0 || *found > UINT32_MAX)
       throw input_error("{}: {} is no whole number", file_, key);
     return found->get<uint32_t>();
   }
@@ -114,6 +131,25 @@ class Exporter {
     if (architecture_.gguf != "llama") return;
     set("vocab_size", count("vocab_size"));
     set("rope.dimension_count", head_dim());
+  }
+
+  // transformers 5 writes both names for one setting.
+  uint32_t expert_count() const {
+    return count(has("num_local_experts") ? "num_local_experts" : "num_experts");
+  }
+
+  void add_expert_sizes() {
+    const std::string model_type(architecture_.model_type);
+    set("expert_count", expert_count());
+    set("expert_used_count", count("num_experts_per_tok"));
+    if (model_type == "mixtral") return;
+    set("expert_feed_forward_length", count("moe_intermediate_size"));
+    if (model_type == "qwen2_moe")
+      set("expert_shared_feed_forward_length", count("shared_expert_intermediate_size"));
+    const bool normalizes = has("norm_topk_prob") && config_["norm_topk_prob"] == true;
+    if (normalizes == architecture_.normalizes) return;
+    throw input_error("{}: norm_topk_prob is {}, llama.cpp runs {} with {} only", file_, normalizes,
+                      model_type, architecture_.normalizes);
   }
 
   // transformers 5 writes rope_parameters, with rope_theta among them; before, rope_scaling.
@@ -173,31 +209,96 @@ class Exporter {
     }
   }
 
+  // "model.layers.3.self_attn.q_proj" -> "3" and "self_attn.q_proj".
+  struct Place {
+    std::string_view layer, module;
+  };
+  static std::optional<Place> place_of(std::string_view module) {
+    constexpr std::string_view kLayers = "model.layers.";
+    if (!module.starts_with(kLayers)) return std::nullopt;
+    module.remove_prefix(kLayers.size());
+    const size_t end = module.find('.');
+    if (end == module.npos) return std::nullopt;
+    return Place{module.substr(0, end), module.substr(end + 1)};
+  }
+
   // "model.layers.3.self_attn.q_proj.weight" -> "blk.3.attn_q.weight".
-  std::optional<std::string> name_of(std::string_view name) const {
+  static std::optional<std::string> name_of(std::string_view name) {
     const size_t dot = name.rfind('.');
     if (dot == name.npos) return std::nullopt;
     const std::string_view module = name.substr(0, dot), ending = name.substr(dot);
     if (ending != ".weight" && ending != ".bias") return std::nullopt;
     if (const auto outside = find(kOutside, module))
       return std::string(*outside) + std::string(ending);
-    constexpr std::string_view kLayers = "model.layers.";
-    if (!module.starts_with(kLayers)) return std::nullopt;
-    std::string_view rest = module.substr(kLayers.size());
-    const size_t end = rest.find('.');
-    if (end == rest.npos) return std::nullopt;
-    const auto inside = find(kInBlock, rest.substr(end + 1));
+    const auto place = place_of(module);
+    if (!place) return std::nullopt;
+    std::optional<std::string_view> inside = find(kInBlock, place->module);
+    if (const GgmlName* linear = inside ? nullptr : ggml_name_of(place->module))
+      inside = linear->ggml;
     if (!inside) return std::nullopt;
-    return fmt::format("blk.{}.{}{}", rest.substr(0, end), *inside, ending);
+    return fmt::format("blk.{}.{}{}", place->layer, *inside, ending);
+  }
+
+  // "model.layers.3.mlp.experts.7.up_proj.weight" -> "blk.3.ffn_up_exps.weight" and 7.
+  static std::optional<std::pair<std::string, int64_t>> expert_of(std::string_view name) {
+    constexpr std::string_view kWeight = ".weight";
+    if (!name.ends_with(kWeight)) return std::nullopt;
+    const auto place = place_of(name.substr(0, name.size() - kWeight.size()));
+    if (!place) return std::nullopt;
+    const auto prefix = std::ranges::find_if(
+        kExperts, [&](std::string_view experts) { return place->module.starts_with(experts); });
+    if (prefix == kExperts.end()) return std::nullopt;
+    const std::string_view rest = place->module.substr(prefix->size());
+    int64_t expert = 0;
+    const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), expert);
+    const auto digits = static_cast<size_t>(end - rest.data());
+    if (error != std::errc() || digits >= rest.size() || *end != '.') return std::nullopt;
+    const auto projection = find(kOfExpert, rest.substr(digits + 1));
+    if (!projection) return std::nullopt;
+    return std::pair(fmt::format("blk.{}.{}{}", place->layer, *projection, kWeight), expert);
+  }
+
+  // One tensor of all experts of a layer, in the order of their numbers.
+  void add_experts(const std::string& name, const std::map<int64_t, const TensorInfo*>& tensors) {
+    const auto experts = static_cast<int64_t>(expert_count());
+    const TensorInfo& first = *tensors.begin()->second;
+    if (static_cast<int64_t>(tensors.size()) != experts || tensors.rbegin()->first != experts - 1) {
+      throw input_error("{}: {} routed experts like {}, expected {} (config.json)", model_.label(),
+                        tensors.size(), first.name, experts);
+    }
+    ExportedTensor out{{name, type_of(first), {experts, first.shape.at(0), first.shape.at(1)}}, {}};
+    for (const auto& [_, t] : tensors) {
+      if (t->shape != first.shape) {
+        throw input_error("{}: tensor {} is {}, {} is {}: experts of one shape are expected",
+                          model_.label(), t->name, to_string(t->shape), first.name,
+                          to_string(first.shape));
+      }
+      out.sources.push_back(t->name);
+    }
+    e_.tensors.push_back(std::move(out));
+  }
+
+  // llama.cpp wants experts in every layer of a mixture.
+  bool is_dense_in_mixture(const std::string& name) const {
+    return architecture_.mixture &&
+           (name.ends_with(".mlp.gate_proj.weight") || name.ends_with(".mlp.up_proj.weight") ||
+            name.ends_with(".mlp.down_proj.weight"));
   }
 
   void add(const TensorInfo& t) {
+    if (const auto expert = architecture_.mixture ? expert_of(t.name) : std::nullopt) {
+      experts_[expert->first][expert->second] = &t;
+      return;
+    }
     const auto name = name_of(t.name);
-    if (!name) {
+    if (!name || is_dense_in_mixture(t.name)) {
       throw input_error("{}: tensor {} has no place in a GGUF file of the architecture {}",
                         model_.label(), t.name, architecture_.gguf);
     }
-    ExportedTensor out{{*name, type_of(t), t.shape}, t.name};
+    ExportedTensor out{{*name, type_of(t), t.shape}, {t.name}};
+    if (name->ends_with(".ffn_gate_inp.weight")) out.tensor.type = GgufType::kF32;
+    if (name->ends_with(".ffn_gate_inp_shexp.weight"))  // [1, inputs] in the model
+      out.tensor = {*name, GgufType::kF32, {element_count(t.shape)}};
     if (architecture_.neighbours) {
       const bool is_q = name->find(".attn_q.") != name->npos;
       if (is_q || name->find(".attn_k.") != name->npos)
@@ -222,6 +323,7 @@ class Exporter {
   const std::string& file_;
   GgufType type_;
   Architecture architecture_;
+  std::map<std::string, std::map<int64_t, const TensorInfo*>> experts_;  // by name and number
   GgufExport e_;
 };
 

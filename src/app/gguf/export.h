@@ -13,7 +13,7 @@ namespace lewis {
 // A tensor of the file, and where its rows come from.
 struct ExportedTensor {
   GgufTensor tensor;
-  std::string source;      // name in the model
+  std::vector<std::string> sources;  // names in the model: one, or one for each routed expert
   int64_t rope_heads = 0;  // llama.cpp turns neighbouring rows of a head: rows change places; or 0
 };
 
@@ -24,10 +24,12 @@ struct GgufExport {
   std::vector<std::string> notes;   // one line each
 };
 
-// The keys and tensors of models of llama, mistral (both "llama" in GGUF), qwen2 and qwen3, as the
-// converter of llama.cpp has them. Matrices get `type`, where their rows fill its blocks; else, as
-// there, float16. Vectors are float32. `file`: config.json, for messages. Throws Error(kInput) for
-// another model_type, rope_scaling that is not known, and a tensor that has no place in the file.
+// The keys and tensors of models of llama, mistral and mixtral (all "llama" in GGUF), qwen2, qwen3,
+// qwen2_moe and qwen3_moe, as the converter of llama.cpp has them; the routed experts of a layer,
+// which `model` shows one by one, become one tensor [experts, rows, columns]. Matrices get `type`,
+// where their rows fill its blocks; else, as there, float16. Vectors and routers are float32.
+// `file`: config.json, for messages. Throws Error(kInput) for another model_type, rope_scaling or
+// routing that is not known, and a tensor that has no place in the file.
 GgufExport export_model(const TensorSource& model, const Json& config, const std::string& file,
                         GgufType type);
 
