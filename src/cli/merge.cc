@@ -182,6 +182,10 @@ void fill_job(MergeArguments& o, const RunContext& run) {
 }
 
 void run_merge(MergeArguments& o) {
+  if (o.job.out.extension() == ".gguf" && !std::filesystem::is_directory(o.job.out)) {
+    throw usage_error("{}: a merge is a folder; `lewis convert {} {}` merges into one GGUF file",
+                      o.job.out.string(), o.recipe.string(), o.job.out.string());
+  }
   if (!o.max_disk.empty() && !o.stream)
     throw usage_error("--max-disk is for --stream: without it all models come into the cache");
   if (!o.stream) make_local(o.recipe, *o.common);

@@ -59,6 +59,11 @@ const std::string kMerge = "merge demo/recipe.yml out";
 
 std::vector<Case> cases() {
   return {
+      {"MergeIntoGguf",
+       [](const Workshop&) {},
+       "merge demo/recipe.yml merged.gguf",
+       2,
+       {"merged.gguf", "lewis convert demo/recipe.yml merged.gguf"}},
       {"TruncatedWeights",
        [](const Workshop& w) { fs::resize_file(w.model("math") / "model.safetensors", 1000000); },
        kMerge,
