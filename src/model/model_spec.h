@@ -19,6 +19,7 @@ class TensorSource;
 
 // Rotary position embedding; the angles of a position are position * inverse_frequency[i].
 struct RopeSpec {
+  double theta = 0;                      // the base of the frequencies before scaling
   std::vector<float> inverse_frequency;  // [rotary_dim / 2], after scaling
   float attention_factor = 1;            // multiplies cos and sin
   RopePairs pairs = RopePairs::kHalves;
@@ -26,7 +27,7 @@ struct RopeSpec {
   // on: long_frequency (longrope), or those of a theta that grows with the length (dynamic).
   int64_t short_length = std::numeric_limits<int64_t>::max();
   std::vector<float> long_frequency;
-  double theta = 0, dynamic_factor = 0;
+  double dynamic_factor = 0;
   float long_attention_factor = 0;  // in place of attention_factor for such a sequence; 0: the same
 
   bool operator==(const RopeSpec&) const = default;

@@ -50,11 +50,15 @@ std::vector<float> powers(double theta, int64_t dim) {
   return result;
 }
 
+}  // namespace
+
 std::vector<float> default_frequencies(double theta, int64_t dim) {
   std::vector<float> frequencies = powers(theta, dim);
   for (float& f : frequencies) f = 1.0f / f;
   return frequencies;
 }
+
+namespace {
 
 void read_default(const RopeInput& in, RopeSpec& spec) {
   spec.inverse_frequency = default_frequencies(in.theta, in.dim);
@@ -80,7 +84,6 @@ void read_linear(const RopeInput& in, RopeSpec& spec) {
 void read_dynamic(const RopeInput& in, RopeSpec& spec) {
   spec.inverse_frequency = default_frequencies(in.theta, in.dim);
   spec.short_length = in.config.size("max_position_embeddings");
-  spec.theta = in.theta;
   spec.dynamic_factor = in.rope.positive("factor");
   if (in.dim <= 2) throw in.rope.refuse("rope_type", "another one for heads that rotate 2 values");
 }
@@ -268,6 +271,7 @@ RopeSpec read_rope(const ConfigReader& config, const std::optional<ConfigReader>
                         share};
   const bool fixed = type.name == "dynamic" && is_listed("alpha", own_keys) &&
                      object.find("alpha") && *object.find("alpha") != 0;
+  spec.theta = in.theta;
   fixed ? read_alpha(in, spec) : type.read(in, spec);
   return spec;
 }

@@ -19,6 +19,10 @@ std::optional<ConfigReader> rope_object(const ConfigReader& config);
 RopeSpec read_rope(const ConfigReader& config, const std::optional<ConfigReader>& rope,
                    int64_t head_dim, double theta, std::string_view own_keys = "");
 
+// theta^(-2i / dim) for i in [0, dim / 2), in the steps of rounding that transformers takes: the
+// frequencies before any scaling.
+std::vector<float> default_frequencies(double theta, int64_t dim);
+
 // What multiplies cos and sin for a sequence of `length` positions.
 float rope_attention_factor(const RopeSpec& rope, int64_t length);
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <fstream>
 #include <functional>
+#include <numbers>
 #include <set>
 
 #include "app/gguf/convert.h"
@@ -27,6 +28,10 @@ namespace fs = std::filesystem;
 const fs::path kModels = fs::path(LEWIS_DEMO) / "models";
 const fs::path kMixtureModels = fs::path(LEWIS_TEST_DATA) / "mixture";
 const fs::path kGolden = fs::path(LEWIS_TEST_DATA) / "golden";
+
+GgufExport exported(const TensorSource& model, const Json& config, GgufType type) {
+  return export_model(model, read_model_spec(config, "config.json"), config, "config.json", type);
+}
 
 // The bytes of gguf-py's quantiser (tests/data/golden/gguf/make_q8_0.py).
 TEST(GgufBlocks, AreThoseOfGgml) {
@@ -89,7 +94,7 @@ TEST(GgufExport, TheFileHoldsTheModel) {
   EXPECT_EQ(result.tensors, file.entries().size());
   EXPECT_EQ(result.bytes, fs::file_size(out));
   std::set<std::string> seen;
-  const GgufExport e = export_model(model, model.config(), "config.json", GgufType::kF32);
+  const GgufExport e = exported(model, model.config(), GgufType::kF32);
   for (const ExportedTensor& t : e.tensors) {
     const auto* entry = file.find(t.tensor.name);
     ASSERT_TRUE(entry) << t.tensor.name;
@@ -182,7 +187,7 @@ TEST(GgufExport, KnowsItsFamilies) {
         family == "qwen3_moe" ? kMixtureModels / "base" : kGolden / "families" / family);
     Json config = model.config();
     if (family == "qwen3_moe") config["norm_topk_prob"] = true;
-    const GgufExport e = export_model(model, config, "config.json", GgufType::kQ8_0);
+    const GgufExport e = exported(model, config, GgufType::kQ8_0);
     EXPECT_EQ(value<std::string>(e.metadata, "general.architecture"), architecture);
     std::set<std::string> names;
     size_t sources = 0;
@@ -203,7 +208,7 @@ TEST(GgufExport, KnowsItsFamilies) {
   }
   for (const char* family : {"gemma2", "olmoe", "phi3"}) {
     const Checkpoint model = Checkpoint::open(kGolden / "families" / family);
-    EXPECT_THROW(export_model(model, model.config(), "config.json", GgufType::kF16), Error);
+    EXPECT_THROW(exported(model, model.config(), GgufType::kF16), Error);
   }
 }
 
@@ -213,9 +218,13 @@ TEST(GgufExport, MixturesThatLlamaCppDoesNotRunAreRefused) {
   const auto refused = [&](const char* key, const Json& value) {
     Json config = model.config();
     config["norm_topk_prob"] = true;
+    if (config.contains("num_local_experts")) {  // as transformers 5 writes it
+      config["num_experts"] = config["num_local_experts"];
+      config.erase("num_local_experts");
+    }
     config[key] = value;
     try {
-      export_model(model, config, "config.json", GgufType::kF16);
+      exported(model, config, GgufType::kF16);
     } catch (const Error& e) {
       return std::string(e.what());
     }
@@ -223,13 +232,12 @@ TEST(GgufExport, MixturesThatLlamaCppDoesNotRunAreRefused) {
   };
   EXPECT_EQ(refused("norm_topk_prob", true), "");
   EXPECT_NE(refused("norm_topk_prob", false).find("norm_topk_prob"), std::string::npos);
-  const char* experts =
-      model.config().contains("num_experts") ? "num_experts" : "num_local_experts";
+  const char* experts = "num_experts";
   EXPECT_NE(refused(experts, 1000).find("routed experts"), std::string::npos);
   EXPECT_NE(refused(experts, "many").find(experts), std::string::npos);
   const Checkpoint dense = Checkpoint::open(kGolden / "families/qwen2_moe");
   try {
-    export_model(dense, dense.config(), "config.json", GgufType::kF16);
+    exported(dense, dense.config(), GgufType::kF16);
     ADD_FAILURE() << "its first layer has no experts";
   } catch (const Error& e) {
     EXPECT_NE(std::string(e.what()).find("layers.0.mlp.down_proj.weight"), std::string::npos);
@@ -257,7 +265,7 @@ TEST(GgufExport, SharedExperts) {
   config["num_experts"] = 2;
   config["norm_topk_prob"] = false;
   std::map<std::string, GgufTensor> found;
-  for (const ExportedTensor& t : export_model(*model, config, "c", GgufType::kQ8_0).tensors)
+  for (const ExportedTensor& t : exported(*model, config, GgufType::kQ8_0).tensors)
     found[t.tensor.name] = t.tensor;
   EXPECT_EQ(found.size(), 4u);
   EXPECT_EQ(found["blk.0.ffn_up_exps.weight"].shape, (Shape{2, 3, 32}));
@@ -267,21 +275,40 @@ TEST(GgufExport, SharedExperts) {
   EXPECT_EQ(found["blk.0.ffn_gate_inp_shexp.weight"].shape, (Shape{32}));
 }
 
+// What a config.json leaves out counts as the family has it in transformers.
+TEST(GgufExport, DefaultsAreThoseOfTheFamily) {
+  const Checkpoint model = Checkpoint::open(kGolden / "families/mixtral");
+  Json config = model.config();
+  for (const char* key : {"rope_parameters", "rope_scaling", "rope_theta", "rms_norm_eps"})
+    config.erase(key);
+  const GgufMetadata m = exported(model, config, GgufType::kF16).metadata;
+  EXPECT_EQ(value<float>(m, "llama.rope.freq_base"), 1e6f);
+  EXPECT_EQ(value<float>(m, "llama.attention.layer_norm_rms_epsilon"), 1e-5f);
+}
+
 // llama.cpp divides the plain frequencies by rope_freqs: then they are those of lewis's own forward
 // pass, which is checked against transformers.
 TEST(GgufExport, RopeOfLlama3) {
   const Checkpoint model = Checkpoint::open(kGolden / "variants/llama_llama3");
-  const GgufExport e = export_model(model, model.config(), "config.json", GgufType::kF16);
+  const GgufExport e = exported(model, model.config(), GgufType::kF16);
   const ModelSpec spec = read_model_spec(model.config(), "config.json");
   const std::vector<float>& wanted = spec.ropes.at(0).inverse_frequency;
   ASSERT_EQ(e.rope_factors.size(), wanted.size());
   const double theta = value<float>(e.metadata, "llama.rope.freq_base");
   const auto dimensions = 2 * static_cast<double>(wanted.size());
+  const Json rope = model.config()[model.config().contains("rope_parameters") ? "rope_parameters"
+                                                                              : "rope_scaling"];
+  const auto of = [&](const char* key) { return rope.at(key).get<double>(); };
   size_t divided = 0;
   for (size_t i = 0; i < wanted.size(); ++i) {
     const double plain = std::pow(theta, -2 * static_cast<double>(i) / dimensions);
     EXPECT_NEAR(plain / e.rope_factors[i] / wanted[i], 1, 1e-5) << i;
     divided += e.rope_factors[i] != 1;
+    // Llama 3.1: nothing at short wavelengths, the factor at long ones, a mean in between.
+    const double turns = of("original_max_position_embeddings") * plain / (2 * std::numbers::pi);
+    const double low = of("low_freq_factor"), high = of("high_freq_factor");
+    const double smooth = std::clamp((turns - low) / (high - low), 0.0, 1.0);
+    EXPECT_NEAR(e.rope_factors[i] * ((1 - smooth) / of("factor") + smooth), 1, 1e-5) << i;
   }
   EXPECT_GT(divided, 0u);
 }

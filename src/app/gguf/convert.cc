@@ -127,8 +127,8 @@ ConvertResult convert(const ConvertJob& job, const RunContext& context) {
   tell_all(run.note, model->input.notes);
   const InputModel& input = model->input;
   const TensorSource& source = *input.source;
-  GgufExport e =
-      export_model(source, *input.config, (input.folder / "config.json").string(), job.type);
+  GgufExport e = export_model(source, model->transformer->spec(), *input.config,
+                              (input.folder / "config.json").string(), job.type);
   tell_all(run.note, e.notes);
   e.metadata.merge(gguf_vocabulary(input.files(), model->transformer->spec().vocab, job.pre));
   e.metadata["general.type"] = std::string("model");

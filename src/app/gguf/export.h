@@ -7,6 +7,7 @@
 #include "base/json_fwd.h"
 #include "io/gguf.h"
 #include "io/tensor_source.h"
+#include "model/model_spec.h"
 
 namespace lewis {
 
@@ -24,14 +25,15 @@ struct GgufExport {
   std::vector<std::string> notes;   // one line each
 };
 
-// The keys and tensors of models of llama, mistral and mixtral (all "llama" in GGUF), qwen2, qwen3,
-// qwen2_moe and qwen3_moe, as the converter of llama.cpp has them; the routed experts of a layer,
-// which `model` shows one by one, become one tensor [experts, rows, columns]. Matrices get `type`,
-// where their rows fill its blocks; else, as there, float16. Vectors and routers are float32.
-// `file`: config.json, for messages. Throws Error(kInput) for another model_type, rope_scaling or
-// routing that is not known, and a tensor that has no place in the file.
-GgufExport export_model(const TensorSource& model, const Json& config, const std::string& file,
-                        GgufType type);
+// The sizes of `spec`, which `config` was read as, are those of the file. The keys and tensors of
+// models of llama, mistral and mixtral (all "llama" in GGUF), qwen2, qwen3, qwen2_moe and
+// qwen3_moe, as the converter of llama.cpp has them; the routed experts of a layer, which `model`
+// shows one by one, become one tensor [experts, rows, columns]. Matrices get `type`, where their
+// rows fill its blocks; else, as there, float16. Vectors and routers are float32. `file`:
+// config.json, for messages. Throws Error(kInput) for another model_type, rope_scaling or routing
+// that is not known, and a tensor that has no place in the file.
+GgufExport export_model(const TensorSource& model, const ModelSpec& spec, const Json& config,
+                        const std::string& file, GgufType type);
 
 // The row of the model that row `row` of the file is, of a matrix whose rows are `heads` heads:
 // rotary pairs (i, i + half) of a head become neighbours.
