@@ -10,6 +10,7 @@
 #include "app/running_model.h"
 #include "base/error.h"
 #include "base/random.h"
+#include "compute/forwarding_backend.h"
 #include "io/cast_source.h"
 #include "merge/sources/adapter_source.h"
 #include "model/block_steps.h"
@@ -47,21 +48,20 @@ class BesideWeight final : public PackedWeight {
 
 // A backend whose linear layers have low-rank products beside them: y = W x + scale B (A x) + bias.
 // The product is computed in double, by itself, so that it shares nothing with a merge.
-class BesideBackend final : public Backend {
+class BesideBackend final : public ForwardingBackend {
  public:
-  explicit BesideBackend(Threads& threads) : inner_(make_cpu_backend(threads)) {}
+  explicit BesideBackend(Backend& inner) : ForwardingBackend(inner) {}
 
-  // The weight that is packed next belongs to this layer. Returns nothing beside it where null.
+  // The weight that is packed next belongs to this layer. Nothing stands beside it where null.
   void name_next(const Beside* beside) { next_ = beside; }
 
-  ComputeType compute_type() const override { return inner_->compute_type(); }
   std::unique_ptr<PackedWeight> pack(DType dtype, const std::byte* weight, int64_t out,
                                      int64_t in) override {
-    return wrapped(inner_->pack(dtype, weight, out, in));
+    return wrapped(inner_.pack(dtype, weight, out, in));
   }
   std::unique_ptr<PackedWeight> keep(DType dtype, std::shared_ptr<const std::byte> weight,
                                      int64_t out, int64_t in) override {
-    return wrapped(inner_->keep(dtype, std::move(weight), out, in));
+    return wrapped(inner_.keep(dtype, std::move(weight), out, in));
   }
   void linear(std::span<const LinearCall> calls, const float* x, int64_t rows) override {
     for (const LinearCall& call : calls) {
@@ -69,36 +69,10 @@ class BesideBackend final : public Backend {
       if (!call.gate) continue;
       std::vector<float> gate(static_cast<size_t>(rows * call.weight.out));
       product(call.gate->weight, call.gate->bias, x, rows, gate.data());
-      inner_->activate(call.gate->activation, gate.data(), call.y,
-                       static_cast<int64_t>(gate.size()));
+      activate(call.gate->activation, gate.data(), call.y, static_cast<int64_t>(gate.size()));
       std::ranges::copy(gate, call.y);
     }
   }
-  void rms_norm(const float* x, int64_t rows, int64_t columns, std::span<const float> weight,
-                float epsilon, float* y) override {
-    inner_->rms_norm(x, rows, columns, weight, epsilon, y);
-  }
-  void layer_norm(const float* x, int64_t rows, int64_t columns, std::span<const float> weight,
-                  std::span<const float> bias, float epsilon, float* y) override {
-    inner_->layer_norm(x, rows, columns, weight, bias, epsilon, y);
-  }
-  void rope(float* x, int64_t rows, int64_t heads, int64_t head_dim,
-            std::span<const int64_t> positions, std::span<const float> inverse_frequency,
-            float factor, RopePairs pairs) override {
-    inner_->rope(x, rows, heads, head_dim, positions, inverse_frequency, factor, pairs);
-  }
-  void attention(const AttentionShape& shape, std::span<const AttentionRows> sequences,
-                 const float* q, float* out) override {
-    inner_->attention(shape, sequences, q, out);
-  }
-  void delta_rule(std::span<const DeltaHead> heads) override { inner_->delta_rule(heads); }
-  void scan_states(std::span<const StateHeads> heads) override { inner_->scan_states(heads); }
-  void activate(Activation activation, float* gate, const float* up, int64_t n) override {
-    inner_->activate(activation, gate, up, n);
-  }
-  void add(float* x, const float* y, int64_t n) override { inner_->add(x, y, n); }
-  void scale(float* x, float factor, int64_t n) override { inner_->scale(x, factor, n); }
-  void softcap(float* x, float cap, int64_t n) override { inner_->softcap(x, cap, n); }
 
  private:
   std::unique_ptr<PackedWeight> wrapped(std::unique_ptr<PackedWeight> weight) {
@@ -108,8 +82,8 @@ class BesideBackend final : public Backend {
   void product(const PackedWeight& weight, std::span<const float> bias, const float* x,
                int64_t rows, float* y) {
     const auto& w = static_cast<const BesideWeight&>(weight);
-    if (!w.side) return inner_->linear(*w.inner, bias, x, rows, y);
-    inner_->linear(*w.inner, {}, x, rows, y);
+    if (!w.side) return inner_.linear(*w.inner, bias, x, rows, y);
+    inner_.linear(*w.inner, {}, x, rows, y);
     for (int64_t row = 0; row < rows; ++row)
       add_beside(*w.side, bias, x + row * w.in, y + row * w.out);
   }
@@ -136,7 +110,6 @@ class BesideBackend final : public Backend {
     }
   }
 
-  std::unique_ptr<Backend> inner_;
   const Beside* next_ = nullptr;
 };
 
@@ -249,7 +222,8 @@ struct Running {
   Running(InputModel model, Threads& threads, const BesideLayers& layers = {})
       : input(std::move(model)),
         beside(layers.by_layer),
-        backend(threads),
+        plain(make_cpu_backend(threads)),
+        backend(*plain),
         transformer(*input.source, spec_of(input), backend, threads) {}
 
   // `done` counts the layers of all models that run.
@@ -271,6 +245,7 @@ struct Running {
 
   InputModel input;
   std::map<std::string, Beside> beside;  // by LinearLayer::name
+  std::unique_ptr<Backend> plain;
   BesideBackend backend;
   Transformer transformer;
   std::vector<float> hidden;

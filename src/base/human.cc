@@ -1,7 +1,9 @@
 #include "base/human.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
 #include <iterator>
 
 namespace lewis {
@@ -29,6 +31,12 @@ std::string with_commas(uint64_t n) {
   std::string digits = std::to_string(n);
   for (size_t i = digits.size(); i > 3; i -= 3) digits.insert(i - 3, 1, ',');
   return digits;
+}
+
+std::string some_of(std::span<const std::string> names, size_t most) {
+  std::string text = fmt::format("{}", fmt::join(names.first(std::min(names.size(), most)), ", "));
+  if (names.size() > most) text += fmt::format(" and {} more", names.size() - most);
+  return text;
 }
 
 }  // namespace lewis

@@ -6,6 +6,7 @@
 
 #include "base/current_error.h"
 #include "base/error.h"
+#include "base/human.h"
 
 namespace lewis {
 namespace {
@@ -214,10 +215,8 @@ Companions companions_of(const ModelFiles& files, bool tokenizer) {
     }
   }
   if (left.empty()) return companions;
-  std::string note = fmt::format("{}: not copied into the merge: ", files.folder.string());
-  for (size_t i = 0; i < std::min(left.size(), kMostNamed); ++i)
-    note += (i > 0 ? ", " : "") + left[i];
-  if (left.size() > kMostNamed) note += fmt::format(" and {} more", left.size() - kMostNamed);
+  std::string note = fmt::format("{}: not copied into the merge: {}", files.folder.string(),
+                                 some_of(left, kMostNamed));
   if (code && names_code(files))
     note += "; config.json's auto_map names code, so copy the .py files if you trust them";
   companions.notes.push_back(note);

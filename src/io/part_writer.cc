@@ -12,6 +12,7 @@
 #include "base/current_error.h"
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/human.h"
 #include "base/json.h"
 #include "io/file.h"
 #include "io/model_folder.h"
@@ -22,6 +23,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr size_t kNamesShown = 4;      // names in a message
 const std::string kFinish = "finish";  // the claim of whoever puts the shares together
 
 // A finisher that replaces an OUT gives OUT.partial this name first, which only one can.
@@ -29,14 +31,6 @@ constexpr std::string_view kReady = ".ready-";
 
 std::string task_of(const std::optional<MergePart>& part) {
   return part ? fmt::format("part {}/{}", part->index, part->count) : "--finish";
-}
-
-std::string names_shown(const std::vector<std::string>& names) {
-  constexpr size_t kShown = 4;
-  std::string text;
-  for (size_t i = 0; i < std::min(names.size(), kShown); ++i) text += (i ? ", " : "") + names[i];
-  if (names.size() > kShown) text += fmt::format(" and {} more", names.size() - kShown);
-  return text;
 }
 
 // What is wrong with a shard, or "". `expected` is the shard as it was planned.
@@ -259,9 +253,10 @@ void PartWriter::claim(const std::vector<size_t>& wanted) {
     share_.push_back(s);
   }
   for (const auto& [token, names] : left) {
-    notes_.push_back(fmt::format(
-        "{} is at work on {} of the shards of {}, which are left to it: {}",
-        describe_worker(parts_.path(), token), names.size(), name_of_part(), names_shown(names)));
+    notes_.push_back(
+        fmt::format("{} is at work on {} of the shards of {}, which are left to it: {}",
+                    describe_worker(parts_.path(), token), names.size(), name_of_part(),
+                    some_of(names, kNamesShown)));
   }
 }
 
@@ -388,7 +383,7 @@ bool PartWriter::begin_finish() {
   throw usage_error(
       "{}: {} of {} shards are not there yet, run their parts first (the same --part again goes on "
       "with a part): {}",
-      partial_.string(), missing.size(), model_.shards.size(), names_shown(missing));
+      partial_.string(), missing.size(), model_.shards.size(), some_of(missing, kNamesShown));
 }
 
 // False where another worker puts the shares together. --finish waits for it.
@@ -463,7 +458,7 @@ void PartWriter::check_shards() {
   worker_->release(kFinish);
   throw Error(ExitCode::kVerify,
               fmt::format("{}: {}; run the parts again: only what is wrong is written anew",
-                          partial_.string(), names_shown(wrong)));
+                          partial_.string(), some_of(wrong, kNamesShown)));
 }
 
 void PartWriter::put_inner(const std::string& name, std::string_view content) {

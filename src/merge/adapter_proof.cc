@@ -8,6 +8,7 @@
 #include <span>
 
 #include "base/error.h"
+#include "base/human.h"
 #include "io/tied_head.h"
 
 namespace lewis {
@@ -257,16 +258,6 @@ bool holds(AdapterVerdict v) {
   return v == AdapterVerdict::kProven || v == AdapterVerdict::kCoarse;
 }
 
-// "a, b, c and 9 more"
-std::string names_of(std::span<const AdaptedTensor* const> tensors) {
-  constexpr size_t kShown = 3;
-  std::string text;
-  for (size_t i = 0; i < std::min(kShown, tensors.size()); ++i)
-    text += (i ? ", " : "") + tensors[i]->name;
-  if (tensors.size() > kShown) text += fmt::format(" and {} more", tensors.size() - kShown);
-  return text;
-}
-
 // The tensor with the most of something among those that the adapter changes; null: none.
 const AdaptedTensor* most(const AdapterProof& proof, double AdaptedTensor::*what) {
   const AdaptedTensor* found = nullptr;
@@ -284,23 +275,25 @@ std::string percent(double share) {
 
 // Tensors that say the same are told together.
 std::string wrong_tensors(const AdapterProof& proof) {
-  std::vector<std::pair<std::string, std::vector<const AdaptedTensor*>>> groups;
+  struct Group {
+    std::string key;
+    const AdaptedTensor* first;
+    std::vector<std::string> names;
+  };
+  std::vector<Group> groups;
   for (const AdaptedTensor& t : proof.tensors) {
     if (holds(t.verdict) || t.verdict == AdapterVerdict::kUnasked) continue;
     // Numbers in the words differ from tensor to tensor; the first one's stand for all.
     const std::string key = t.words.substr(0, t.words.find_first_of("0123456789("));
-    const auto group = std::ranges::find_if(
-        groups, [&](const auto& g) { return g.first == key && g.second[0]->verdict == t.verdict; });
-    if (group == groups.end()) {
-      groups.push_back({key, {&t}});
-    } else {
-      group->second.push_back(&t);
-    }
+    auto group = std::ranges::find_if(
+        groups, [&](const Group& g) { return g.key == key && g.first->verdict == t.verdict; });
+    if (group == groups.end()) group = groups.insert(group, {key, &t, {}});
+    group->names.push_back(t.name);
   }
   std::string text;
-  for (const auto& [key, tensors] : groups) {
-    text += fmt::format("{}{} of {} ({}): each {}", text.empty() ? "" : "; ", tensors.size(),
-                        proof.changed, names_of(tensors), tensors[0]->words);
+  for (const Group& group : groups) {
+    text += fmt::format("{}{} of {} ({}): each {}", text.empty() ? "" : "; ", group.names.size(),
+                        proof.changed, some_of(group.names, 3), group.first->words);
   }
   return text;
 }

@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <set>
 
 #include "base/dtype.h"
 #include "base/error.h"
+#include "base/human.h"
 #include "base/random.h"
 #include "io/compare.h"
 #include "io/tied_head.h"
@@ -17,6 +17,7 @@ namespace lewis {
 namespace {
 
 constexpr std::string_view kWeight = ".weight", kBias = ".bias", kPrefix = "base_model.model.";
+constexpr size_t kNamesShown = 3;                   // names in a message
 constexpr int64_t kFirstRank = 32, kTimesRank = 2;  // singular values that a choice begins with
 
 std::string module_of(std::string_view tensor, std::string_view ending) {
@@ -45,7 +46,7 @@ class Extractor {
     if (!adapter_.left_out.empty() && !options_.partial) {
       throw input_error(
           "{}: {} changed, and a LoRA adapter cannot hold {}; --partial leaves {} as in {}",
-          model_.label(), some_names(adapter_.left_out),
+          model_.label(), some_of(adapter_.left_out, kNamesShown),
           adapter_.left_out.size() == 1 ? "it" : "them",
           adapter_.left_out.size() == 1 ? "it" : "them", base_.label());
     }
@@ -56,15 +57,6 @@ class Extractor {
   }
 
  private:
-  static std::string some_names(const std::vector<std::string>& names) {
-    constexpr size_t kShown = 3;
-    const size_t shown = std::min(kShown, names.size());
-    std::string text = fmt::format(
-        "{}", fmt::join(names.begin(), names.begin() + static_cast<std::ptrdiff_t>(shown), ", "));
-    if (names.size() > shown) text += fmt::format(" and {} more", names.size() - shown);
-    return text;
-  }
-
   void sort_tensors() {
     const HeadTensors head = find_head(model_.tensors());
     for (const TensorInfo& t : base_.tensors()) {

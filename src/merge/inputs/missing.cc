@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/human.h"
 #include "base/json.h"
 #include "io/extra_parts.h"
 #include "io/layer_name.h"
@@ -16,14 +17,6 @@ namespace lewis {
 namespace {
 
 std::string count_of(size_t n) { return fmt::format("{} tensor{}", n, n == 1 ? "" : "s"); }
-
-// "a, b, c and 4 more"
-std::string some_of(const std::vector<std::string>& names, size_t most) {
-  const auto shown = std::span(names).first(std::min(names.size(), most));
-  std::string text = fmt::format("{}", fmt::join(shown, ", "));
-  if (names.size() > most) text += fmt::format(" and {} more", names.size() - most);
-  return text;
-}
 
 // ", like 2 more (b, c)" for what is behind the first name; nothing where it is alone.
 std::string like_more(const std::vector<std::string>& names, size_t most) {
@@ -81,10 +74,10 @@ class MergeInputs::Absent {
           what == Missing::kBase ? fmt::format("the result has {} of {}",
                                                names.size() == 1 ? "that" : "those", main_.label())
                                  : "a model that lacks one changes nothing there";
-      inputs_.notes_.push_back(
-          fmt::format("{}{} ({}) {} in {} but not in {}: {}; {}", count_of(names.size()), of,
-                      some_of({names.begin(), names.end()}, 2), names.size() == 1 ? "is" : "are",
-                      main_.label(), fmt::join(models, ", "), why, then));
+      inputs_.notes_.push_back(fmt::format(
+          "{}{} ({}) {} in {} but not in {}: {}; {}", count_of(names.size()), of,
+          some_of(std::vector(names.begin(), names.end()), 2), names.size() == 1 ? "is" : "are",
+          main_.label(), fmt::join(models, ", "), why, then));
     }
   }
 
