@@ -214,14 +214,19 @@ PreparedModel prepare_named(const RecipeModel& model, const GuidanceOptions& gui
   return prepared;
 }
 
-std::unique_ptr<RunningModel> open_prepared(const PreparedModel& prepared, bool needs_tokenizer,
-                                            const GuidanceOptions& guidance, Threads& threads) {
+InputModel open_prepared_tensors(const PreparedModel& prepared, const GuidanceOptions& guidance,
+                                 const Threads& threads) {
   constexpr uint64_t kKept = 256 << 20;
   OpenOptions options = open_options(threads);
   options.keep_bytes = guidance.max_memory ? std::min(kKept, guidance.max_memory / 4) : kKept;
   options.refined = prepared.refined;
-  return RunningModel::open(open_input(prepared.model, options), threads, needs_tokenizer,
-                            guidance.compute);
+  return open_input(prepared.model, options);
+}
+
+std::unique_ptr<RunningModel> open_prepared(const PreparedModel& prepared, bool needs_tokenizer,
+                                            const GuidanceOptions& guidance, Threads& threads) {
+  return RunningModel::open(open_prepared_tensors(prepared, guidance, threads), threads,
+                            needs_tokenizer, guidance.compute);
 }
 
 namespace {

@@ -61,6 +61,9 @@ struct PreparedModel {
 };
 PreparedModel prepare_named(const RecipeModel& model, const GuidanceOptions& guidance,
                             Threads& threads, const ProgressFn& progress, const NoteFn& note = {});
+// Its tensors, merged while they are read; and all of it, ready to run.
+InputModel open_prepared_tensors(const PreparedModel& prepared, const GuidanceOptions& guidance,
+                                 const Threads& threads);
 std::unique_ptr<RunningModel> open_prepared(const PreparedModel& prepared, bool needs_tokenizer,
                                             const GuidanceOptions& guidance, Threads& threads);
 

@@ -9,6 +9,7 @@
 
 #include "app/extraction.h"
 #include "base/error.h"
+#include "calibrate/statistics.h"
 #include "snapshot.h"
 #include "temp_dir.h"
 
@@ -90,6 +91,25 @@ TEST(ExtractVerb, TextWeighsTheInputs) {
   for (const ExtractedLayer& layer : weighted.layers) EXPECT_TRUE(layer.weighted) << layer.module;
 }
 
+// Layers that the statistics do not know are told.
+TEST(ExtractVerb, WhatTheTextDoesNotSayIsNoted) {
+  const TempDir dir;
+  Statistics some;
+  some.sum_squares["model.layers.0.self_attn.q_proj"] = std::vector<double>(128, 2.0);
+  some.tokens = some.sequences = 1;
+  write_statistics(dir.path / "some.safetensors", some);
+  ExtractJob job = job_of(kDemoModels / "math", dir.path / "out", 2);
+  job.statistics = dir.path / "some.safetensors";
+  std::string notes;
+  RunContext run;
+  run.threads = 2;
+  run.notice = [&](const Notice& notice) { notes += notice.text + "\n"; };
+  extract(job, run);
+  EXPECT_NE(notes.find("the text says nothing of model.layers.0.mlp.down_proj"), std::string::npos)
+      << notes;
+  EXPECT_NE(notes.find("and 52 more"), std::string::npos) << notes;
+}
+
 TEST(ExtractVerb, WhatDoesNotFitIsRefusedBeforeTheWork) {
   const TempDir dir;
   const auto before = snapshot(dir.path);
@@ -108,6 +128,7 @@ TEST(ExtractVerb, WhatDoesNotFitIsRefusedBeforeTheWork) {
     EXPECT_EQ(snapshot(dir.path), before);
   };
   refused([](ExtractJob& j) { j.options.error = 0.1; }, ExitCode::kUsage, "--rank");
+  refused([](ExtractJob& j) { j.options.error = -0.1; }, ExitCode::kUsage, "--error -0.1");
   refused([](ExtractJob& j) { j.options.rank = 0; }, ExitCode::kUsage, "--error");
   refused([](ExtractJob& j) { j.options.rank = 1'000'000'000; }, ExitCode::kUsage, "65536");
   refused([](ExtractJob& j) { j.model = j.base; }, ExitCode::kInput, "the same weights");

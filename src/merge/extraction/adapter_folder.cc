@@ -6,6 +6,7 @@
 #include "base/dump_json.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "base/markdown.h"
 #include "io/file.h"
 #include "io/out_folder.h"
 #include "io/safetensors.h"
@@ -18,20 +19,20 @@ namespace fs = std::filesystem;
 
 constexpr const char *kConfig = "adapter_config.json", *kWeights = "adapter_model.safetensors";
 
-std::string last_part(const std::string& module) { return module.substr(module.rfind('.') + 1); }
+std::string end_of(const std::string& module) { return module.substr(module.rfind('.') + 1); }
 
 // The modules that have factors: by the end of their names where all linear layers with that end
 // have some, else one by one.
 Json target_modules(const ExtractedAdapter& adapter) {
   std::set<std::string> mixed;  // ends of layers without factors
-  for (const std::string& module : adapter.unchanged) mixed.insert(last_part(module));
-  for (const std::string& module : adapter.saved) mixed.insert(last_part(module));
+  for (const std::string& module : adapter.unchanged) mixed.insert(end_of(module));
+  for (const std::string& module : adapter.saved) mixed.insert(end_of(module));
   for (const ExtractedLayer& layer : adapter.layers) {
-    if (layer.rank == 0) mixed.insert(last_part(layer.module));
+    if (layer.rank == 0) mixed.insert(end_of(layer.module));
   }
   std::set<std::string> targets;
   for (const ExtractedLayer& layer : adapter.layers) {
-    const std::string end = last_part(layer.module);
+    const std::string end = end_of(layer.module);
     if (layer.rank > 0) targets.insert(mixed.contains(end) ? layer.module : end);
   }
   return targets;
@@ -80,7 +81,7 @@ std::string card_of(const ExtractedAdapter& adapter, const ExtractOptions& optio
       "`lewis extract` made this LoRA adapter of the difference between both models: {} linear "
       "layers by factors, {} modules whole. The factors miss {:.3g} % of the change of the linear "
       "layers (Frobenius norm{}).\n",
-      dump_json(Json(options.base_name)), options.description,
+      dump_json(Json(options.base_name)), markdown_text(options.description),
       std::ranges::count_if(adapter.layers, [](const auto& l) { return l.rank > 0; }),
       adapter.saved.size(), 100 * adapter.error(),
       std::ranges::any_of(adapter.layers, &ExtractedLayer::weighted)

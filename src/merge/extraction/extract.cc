@@ -221,9 +221,6 @@ class Extractor {
   // Stores a tensor of the model as it is. A bias of a module that has factors is trained beside
   // them; other modules are saved whole.
   void save(const TensorInfo& t) {
-    (void)model_.read_floats(t);  // finite
-    std::vector<std::byte> bytes(byte_size(t));
-    model_.read(t, 0, bytes);
     std::string name = t.name;
     const bool is_bias = t.name.ends_with(kBias);
     const std::string module = module_of(t.name, is_bias ? kBias : kWeight);
@@ -240,6 +237,17 @@ class Extractor {
       });
       if (has_factors) name = module + ".base_layer.bias";
     }
+    store(t, name);
+  }
+
+  // Puts a tensor of the model into the adapter, as it is and by this name.
+  void store(const TensorInfo& t, const std::string& name) {
+    std::vector<std::byte> bytes(byte_size(t));
+    model_.read(t, 0, bytes);
+    std::vector<float> values(static_cast<size_t>(element_count(t.shape)));
+    widen(t.dtype, bytes.data(), values);
+    if (!all_finite(values))
+      throw input_error("{}: tensor {} has values that are not finite", model_.label(), t.name);
     adapter_.tensors.push_back({std::string(kPrefix) + name, t.dtype, t.shape});
     adapter_.data.push_back(std::move(bytes));
   }
@@ -249,11 +257,7 @@ class Extractor {
     const HeadTensors head = find_head(model_.tensors());
     if (head.head || std::ranges::find(whole_, head.embedding) == whole_.end()) return;
     adapter_.keeps_ties = true;
-    std::vector<std::byte> bytes(byte_size(*head.embedding));
-    model_.read(*head.embedding, 0, bytes);
-    adapter_.tensors.push_back({std::string(kPrefix) + head_name_beside(head.embedding->name),
-                                head.embedding->dtype, head.embedding->shape});
-    adapter_.data.push_back(std::move(bytes));
+    store(*head.embedding, head_name_beside(head.embedding->name));
   }
 
   const TensorSource& base_;

@@ -38,7 +38,7 @@ namespace {
 std::vector<InputModel> open_all(std::span<const RecipeModel> models, const OpenOptions& options) {
   std::vector<InputModel> opened(models.size());
   std::vector<std::exception_ptr> errors(models.size());
-  Threads threads(options.threads);
+  Threads threads(options.threads == 0 ? 0 : std::min(options.threads, models.size()));
   threads.run(models.size(), [&](size_t i) {
     try {
       opened[i] = open_input(models[i], options);
