@@ -50,11 +50,9 @@ TuneReport search(const TunableRecipe& tunable, const TuneJob& job, RunResources
   }
 }
 
-// ", worth -0.0210 [-0.0301, -0.0112] of the objective"
-std::string worth_text(const std::optional<PairedDifference>& worth) {
-  if (!worth) return "";
-  return fmt::format(", worth {:+.4f} [{:+.4f}, {:+.4f}]", worth->difference, worth->low,
-                     worth->high);
+// "-0.0210 [-0.0301, -0.0112]"
+std::string text_of(const PairedDifference& d) {
+  return fmt::format("{:+.4f} [{:+.4f}, {:+.4f}]", d.difference, d.low, d.high);
 }
 
 // The recipe with plain values. Comments on top say what they are and what they brought.
@@ -66,12 +64,9 @@ std::string tuned_text(const TunableRecipe& tunable, const TuneReport& report) {
                                                : fmt::format("{}", fmt::join(r.options, ", "));
     text += fmt::format("#   {}: {} of [{}]{}\n", printable(r.path),
                         printable(r.text_of(report.values[i])), printable(from),
-                        worth_text(report.worth[i]));
+                        report.worth[i] ? ", worth " + text_of(*report.worth[i]) : "");
   }
-  const PairedDifference& gain = report.gain;
-  text +=
-      fmt::format("# On held-out calibration text, against the start: {:+.4f} [{:+.4f}, {:+.4f}]\n",
-                  gain.difference, gain.low, gain.high);
+  text += "# On held-out calibration text, against the start: " + text_of(report.gain) + "\n";
   return text + to_yaml(tunable.with(report.values), false);
 }
 

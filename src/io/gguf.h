@@ -85,9 +85,8 @@ struct GgufLayout {
 // Tensors lie in their order at multiples of 32 bytes. Error(kFailed) for what GGUF cannot hold.
 GgufLayout lay_out_gguf(const GgufMetadata& metadata, const std::vector<GgufTensor>& tensors);
 
-// Rounds numbers to a type, as ggml's reference quantizer does (quantize_row_q8_0_ref of ggml: the
-// scale is the largest magnitude / 127, numbers are rounded to the nearest, halves away from 0).
-// `out` has gguf_bytes.
+// Rounds numbers to a type. Q8_0: the scale is the largest magnitude / 127, numbers are rounded to
+// the nearest, halves away from 0 (gguf-py 0.19.0, quants.py). `out` has gguf_bytes.
 void encode_gguf(GgufType type, std::span<const float> values, std::byte* out);
 
 // Writes a small file durably (write_file_durably). `data[i]` belongs to `tensors[i]`, which are

@@ -413,6 +413,8 @@ TEST(GgufExport, WhatIsThereIsKept) {
   };
   refusal([&] { convert(job(kModels / "math", out), quiet()); });
   refusal([&] { convert(job(kModels / "math", dir.path / "a.bin"), quiet()); });
+  refusal([&] { convert(job(kModels / "math", dir.path / "a\nFROM b.gguf"), quiet()); });
+  refusal([&] { convert(job(kModels / "math", dir.path / "no/b.gguf"), quiet()); });
   refusal([&] { convert(job(kModels / "nowhere", dir.path / "b.gguf"), quiet()); });
   refusal([&] { convert(job(kGolden / "families/qwen3", dir.path / "b.gguf"), quiet()); });
   EXPECT_EQ(snapshot(dir.path), before);

@@ -4,12 +4,15 @@
 
 #include "app/gguf/export.h"
 #include "app/gguf/vocabulary.h"
+#include "app/outputs.h"
 #include "app/refinement.h"
 #include "app/run.h"
 #include "app/running_model.h"
 #include "base/dtype.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "base/path_words.h"
+#include "base/printable.h"
 #include "io/file.h"
 #include "io/out_folder.h"
 
@@ -26,6 +29,12 @@ void check(const ConvertJob& job) {
     if (!job.force) throw usage_error("{}: exists already (--force replaces it)", file.string());
     if (!fs::is_regular_file(file)) throw usage_error("{}: is no file", file.string());
   }
+  check_output(job.out);
+  if (job.modelfile.empty()) return;
+  check_output(job.modelfile);
+  const std::string name = job.out.string();
+  if (printable(name) != name)
+    throw usage_error("{}: a Modelfile cannot name a file with such characters", name);
 }
 
 uint32_t file_type(GgufType type) {  // enum llama_ftype
@@ -44,9 +53,8 @@ uint32_t file_type(GgufType type) {  // enum llama_ftype
 
 // "merged" of a folder or recipe.
 std::string name_of(const fs::path& model) {
-  const fs::path normal = fs::absolute(model).lexically_normal();
-  const fs::path last = normal.has_filename() ? normal : normal.parent_path();
-  return fs::is_directory(model) ? last.filename().string() : last.stem().string();
+  const fs::path last = last_part(fs::absolute(model).lexically_normal().string());
+  return printable((fs::is_directory(model) ? last : last.stem()).string());
 }
 
 // Writes a model's tensors where a layout has them.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Numbers and their Q8_0 bytes by llama.cpp's gguf-py, whose quantiser gives the bytes of ggml's own.
+"""Numbers and their Q8_0 bytes by gguf-py, llama.cpp's library in Python.
 
 usage: make_q8_0.py      (writes q8_0.safetensors beside itself; needs gguf 0.19.0 and numpy)
 """
