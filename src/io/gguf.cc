@@ -290,15 +290,6 @@ uint32_t type_number(const TensorInfo& t) {
   return row->number;
 }
 
-void encode_q8_block(std::span<const float> values, std::byte* out) {
-  float most = 0;
-  for (const float v : values) most = std::max(most, std::abs(v));
-  const float scale = most / 127, inverse = scale != 0 ? 1 / scale : 0;
-  narrow(std::span(&scale, 1), DType::kF16, out);
-  for (size_t i = 0; i < values.size(); ++i)
-    out[2 + i] = static_cast<std::byte>(static_cast<int8_t>(std::round(values[i] * inverse)));
-}
-
 }  // namespace
 
 bool is_gguf(const std::filesystem::path& path) {
@@ -341,33 +332,12 @@ void GgufFile::read(const Entry& entry, uint64_t offset, std::span<std::byte> ou
   file_.read_at(entry.begin + offset, out);
 }
 
-uint64_t gguf_bytes(GgufType type, int64_t numbers) {
-  switch (type) {
-    case GgufType::kF32:
-      return 4 * static_cast<uint64_t>(numbers);
-    case GgufType::kF16:
-    case GgufType::kBF16:
-      return 2 * static_cast<uint64_t>(numbers);
-    case GgufType::kQ8_0:
-      return static_cast<uint64_t>(numbers / kQ8Block * (kQ8Block + 2));
-  }
-  return 0;
-}
-
 GgufLayout lay_out_gguf(const GgufMetadata& metadata, const std::vector<GgufTensor>& tensors) {
   std::vector<HeaderTensor> rows;
   for (const GgufTensor& t : tensors)
     rows.push_back({t.name, static_cast<uint32_t>(t.type), t.shape,
                     gguf_bytes(t.type, element_count(t.shape))});
   return lay_out(metadata, rows);
-}
-
-void encode_gguf(GgufType type, std::span<const float> values, std::byte* out) {
-  if (type == GgufType::kF32) return narrow(values, DType::kF32, out);
-  if (type == GgufType::kF16) return narrow(values, DType::kF16, out);
-  if (type == GgufType::kBF16) return narrow(values, DType::kBF16, out);
-  for (size_t i = 0; i + kQ8Block <= values.size(); i += kQ8Block, out += kQ8Block + 2)
-    encode_q8_block(values.subspan(i, kQ8Block), out);
 }
 
 void write_gguf(const std::filesystem::path& path, const GgufMetadata& metadata,

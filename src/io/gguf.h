@@ -12,6 +12,7 @@
 
 #include "base/tensor.h"
 #include "io/file.h"
+#include "io/gguf_types.h"
 
 namespace lewis {
 
@@ -61,20 +62,12 @@ bool is_gguf(const std::filesystem::path& path);
 
 // ---- writing ----
 
-// The types of tensors that can be written: plain numbers, and blocks of 32 numbers of a row as
-// signed bytes with a float16 scale (Q8_0). Their values are ggml's numbers.
-enum class GgufType : uint32_t { kF32 = 0, kF16 = 1, kQ8_0 = 8, kBF16 = 30 };
-
-constexpr int64_t kQ8Block = 32;
-
 // A tensor of a file that is to be written. shape: outermost first.
 struct GgufTensor {
   std::string name;
   GgufType type = GgufType::kF32;
   Shape shape;
 };
-// The bytes of `numbers` numbers of that type; of Q8_0 a multiple of kQ8Block.
-uint64_t gguf_bytes(GgufType type, int64_t numbers);
 
 // Where each tensor of a file lies, and all that comes before the first.
 struct GgufLayout {
@@ -84,10 +77,6 @@ struct GgufLayout {
 };
 // Tensors lie in their order at multiples of 32 bytes. Error(kFailed) for what GGUF cannot hold.
 GgufLayout lay_out_gguf(const GgufMetadata& metadata, const std::vector<GgufTensor>& tensors);
-
-// Rounds numbers to a type. Q8_0: the scale is the largest magnitude / 127, numbers are rounded to
-// the nearest, halves away from 0 (gguf-py 0.19.0, quants.py). `out` has gguf_bytes.
-void encode_gguf(GgufType type, std::span<const float> values, std::byte* out);
 
 // Writes a small file durably (write_file_durably). `data[i]` belongs to `tensors[i]`, which are
 // written in their order at multiples of 32 bytes. Error(kFailed) for what GGUF cannot hold.
