@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "app/gguf/export.h"
+#include "app/gguf/families/architecture.h"
 #include "app/gguf/vocabulary.h"
 #include "app/outputs.h"
 #include "app/refinement.h"
@@ -75,8 +76,9 @@ class TensorsToGguf {
       ++progress.done;
       if (run_.progress) run_.progress(progress);
     }
-    if (!e.rope_factors.empty())
-      file_.write_at(layout_.begins.back(), std::as_bytes(std::span(e.rope_factors)));
+    for (size_t i = 0; i < e.made.size(); ++i)
+      file_.write_at(layout_.begins[e.tensors.size() + i],
+                     std::as_bytes(std::span(e.made[i].values)));
   }
 
  private:
@@ -104,6 +106,9 @@ class TensorsToGguf {
         if (!all_finite(values))
           throw input_error("{}: tensor {} has values that are not finite", model_.label(),
                             info.name);
+        if (t.plus != 0) {
+          for (float& x : values) x += t.plus;
+        }
         encode_gguf(t.tensor.type, values, out.data() + r * row_bytes);
       });
       file_.write_at(begin + static_cast<uint64_t>(first) * row_bytes,
@@ -138,16 +143,21 @@ ConvertResult convert(const ConvertJob& job, const RunContext& context) {
   GgufExport e = export_model(source, model->transformer->spec(), *input.config,
                               (input.folder / "config.json").string(), job.type);
   tell_all(run.note, e.notes);
-  e.metadata.merge(gguf_vocabulary(input.files(), model->transformer->spec().vocab, job.pre));
+  const ModelSpec& spec = model->transformer->spec();
+  const std::string config_file = (input.folder / "config.json").string();
+  std::vector<std::string> notes;
+  e.metadata.merge(gguf_vocabulary(input.files(), *input.config,
+                                   gguf_architecture(spec.model_type, config_file),
+                                   {spec.vocab, job.pre}, notes));
+  tell_all(run.note, notes);
   e.metadata["general.type"] = std::string("model");
   e.metadata["general.name"] = name_of(job.model);
   e.metadata["general.file_type"] = file_type(job.type);
   e.metadata["general.quantization_version"] = uint32_t{2};
   std::vector<GgufTensor> tensors;
   for (const ExportedTensor& t : e.tensors) tensors.push_back(t.tensor);
-  if (!e.rope_factors.empty())
-    tensors.push_back(
-        {"rope_freqs.weight", GgufType::kF32, {static_cast<int64_t>(e.rope_factors.size())}});
+  for (const MadeTensor& t : e.made)
+    tensors.push_back({t.name, GgufType::kF32, {static_cast<int64_t>(t.values.size())}});
   const GgufLayout layout = lay_out_gguf(e.metadata, tensors);
   const fs::path folder = fs::absolute(job.out).parent_path();
   check_disk_space(folder, job.out, layout.file_bytes);
