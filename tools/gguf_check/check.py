@@ -5,6 +5,8 @@ usage: python check.py LEWIS LLAMA_VALUES CONVERTER WORK [FAMILY ...]
   LLAMA_VALUES  what build.sh builds
   CONVERTER     a folder of llama.cpp with convert_hf_to_gguf.py, conversion/ and gguf-py/
   WORK          an empty folder
+  TOKENIZERS    (environment) a folder with gpt2, minimind, mistral-7b-v0.3 and smollm, if you have
+                them: a folder each, with the tokenizer's files
 needs torch, transformers, tokenizers, sentencepiece, safetensors
 
 For each family (FAMILIES below): a small model with random weights, from tests/data/golden/families
@@ -50,7 +52,7 @@ FAMILIES = {
     "qwen2": {},
     "qwen2_moe": {"make": True, "decoder_sparse_step": 1},
     "qwen3": {},
-    "qwen3_moe": {"make": True, "mlp_only_layers": [], "num_experts": 8, "num_local_experts": None},
+    "qwen3_moe": {"make": True, "mlp_only_layers": [], "num_experts": 8, "num_local_experts": "leave out"},
     "arcee": {},
     "cohere2": {"rotary_pct": 1.0},
     "gemma": {},
@@ -74,7 +76,7 @@ def prepare(name, changes):
     config = json.loads((folder / "config.json").read_text())
     make = changes.pop("make", False)
     config.update(changes)
-    config = {k: v for k, v in config.items() if v is not None}
+    config = {k: v for k, v in config.items() if v != "leave out"}
     (folder / "config.json").write_text(json.dumps(config))
     if make:
         torch.manual_seed(23)
@@ -93,8 +95,8 @@ def write_tokenizer(folder, config):
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     # GLM-4's converter names two of its tokens.
     names = ["<|endoftext|>", "<|user|>"]
-    vocabulary = {t: i for i, t in enumerate(names + alphabet[len(names):])}
-    t = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    vocabulary = {t: i for i, t in enumerate(names + alphabet[len(names) + 1:] + ["th"])}
+    t = Tokenizer(models.BPE(vocab=vocabulary, merges=[("t", "h")]))
     t.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     t.decoder = decoders.ByteLevel()
     t.add_special_tokens(names)

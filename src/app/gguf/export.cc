@@ -93,9 +93,8 @@ class Exporter {
                         model_.label(), t.name, architecture_.gguf);
     }
     ExportedTensor out{{*name, type_of(t), t.shape}, {t.name}};
-    if (name->ends_with(".ffn_gate_inp.weight")) out.tensor.type = GgufType::kF32;
-    if (name->ends_with(".ffn_gate_inp_shexp.weight"))  // [1, inputs] in the model
-      out.tensor = {*name, GgufType::kF32, {element_count(t.shape)}};
+    if (name->ends_with(".ffn_gate_inp.weight") || name->ends_with(".ffn_gate_inp_shexp.weight"))
+      out.tensor.type = GgufType::kF32;
     if (spec_.norm.plus_one && name->ends_with("norm.weight")) out.plus = 1;
     if (architecture_.neighbours) set_rope_heads(t, out);
     e_.tensors.push_back(std::move(out));

@@ -138,7 +138,8 @@ class Vocabulary {
     }
     m["tokenizer.ggml.model"] = std::string("gpt2");
     m["tokenizer.ggml.pre"] = options_.pre.empty() ? pre_name() : options_.pre;
-    m["tokenizer.ggml.merges"] = GgufArray{.texts = merges()};
+    GgufArray merges{.texts = merges_of_bpe()};
+    if (!merges.texts.empty()) m["tokenizer.ggml.merges"] = std::move(merges);
     for (const Json& step : files_.steps("normalizer")) note_normalizer(step);
     const auto prefix = files_.settings.find("add_prefix_space");
     if (architecture_.neighbours && prefix != files_.settings.end() && prefix->is_boolean())
@@ -160,7 +161,7 @@ class Vocabulary {
   }
 
   // "a b" or ["a", "b"]; a space inside of a part would be taken for the one between both.
-  std::vector<std::string> merges() const {
+  std::vector<std::string> merges_of_bpe() const {
     std::vector<std::string> merges;
     for (const Json& merge : files_.member("model").at("merges")) {
       if (merge.is_string()) {

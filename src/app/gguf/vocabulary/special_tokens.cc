@@ -8,10 +8,10 @@
 namespace lewis {
 namespace {
 
-struct Role {
+struct TokenRole {
   std::string_view name, key;
 };
-constexpr std::array<Role, 9> kRoles = {{{"bos", "bos_token_id"},
+constexpr std::array<TokenRole, 9> kRoles = {{{"bos", "bos_token_id"},
                                          {"eos", "eos_token_id"},
                                          {"unk", "unknown_token_id"},
                                          {"pad", "padding_token_id"},
@@ -138,7 +138,7 @@ void add_special_tokens(const TokenizerFiles& files, const Json& config,
       m.try_emplace(fmt::format("tokenizer.ggml.{}", key), static_cast<uint32_t>(id));
   };
   const auto key_of = [](std::string_view role) {
-    return std::ranges::find(kRoles, role, &Role::name)->key;
+    return std::ranges::find(kRoles, role, &TokenRole::name)->key;
   };
   Roles roles(files);
   for (size_t i = 0; i < kRoles.size(); ++i) {
