@@ -181,6 +181,7 @@ TEST(Mixture, StatisticsOfPermutedExpertsAreRefused) {
   write_permuted(kMixture / "code", permuted);
   for (const fs::path& model : {kMixture / "base", permuted}) {
     CalibrateJob job{.model = model, .data = kMixture / "code_train.jsonl"};
+    job.format = "gsm8k";
     job.samples = 2;
     job.out = dir.path / (model.filename().string() + ".json");
     calibrate(job, {.threads = 2});
