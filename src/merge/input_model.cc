@@ -16,6 +16,7 @@
 #include "io/quantization.h"
 #include "io/tied_head.h"
 #include "merge/sources/adapter_source.h"
+#include "merge/sources/expert_order.h"
 #include "merge/sources/fused_rows.h"
 #include "merge/sources/merged_source.h"
 #include "merge/sources/shown_source.h"
@@ -205,11 +206,56 @@ InputModel open_as_stored(const RecipeModel& model, const OpenOptions& options) 
 
 }  // namespace
 
+namespace {
+
+// The groups of experts that a router which is limited to some of them chooses from; 1: it is not.
+int64_t groups_of_experts(const InputModel& model) {
+  const int64_t groups = model.text_integer("n_group"), chosen = model.text_integer("topk_group");
+  return groups > 1 && chosen < groups ? groups : 1;
+}
+
+std::string order_note(const OrderedExperts& order, const std::string& model,
+                       const std::string& main) {
+  return fmt::format(
+      "{}: {} experts of {} layer{} stand in another order than in {}, by routers and weights: "
+      "they "
+      "are shown in the order of {} (expert_order: keep leaves them where they are)",
+      model, order.experts, order.layers, order.layers == 1 ? "" : "s", main, main);
+}
+
+// Shows the experts in the order of `like`, which is opened only for a model that has some.
+void settle_expert_order(InputModel& model, const RecipeModel& like, const OpenOptions& options) {
+  if (!has_experts(*model.source)) return;
+  OpenOptions plain = options;
+  plain.refined.reset();
+  const InputModel main = open_input(like, plain);
+  Threads threads(options.threads);
+  OrderedExperts order =
+      order_experts(model.source, *main.source, groups_of_experts(model), threads);
+  if (order.unclear > 0) {
+    model.notes.push_back(fmt::format(
+        "{}: the experts of {} layer{} ({} first) are clearly those of {} in no order: they stay "
+        "where they are",
+        model.label(), order.unclear, order.unclear == 1 ? "" : "s", order.first_unclear,
+        main.label()));
+  }
+  if (order.experts == 0) return;
+  model.notes.push_back(order_note(order, model.label(), main.label()));
+  model.source = std::move(order.source);
+  model.moved_experts = order.experts;
+  model.fingerprint = [own = model.fingerprint, key = std::move(order.key)] {
+    return sha256_hex(own() + key);
+  };
+}
+
+}  // namespace
+
 InputModel open_input(const RecipeModel& model, const OpenOptions& options) {
   InputModel opened = open_as_stored(model, options);
   SplitExperts split = split_experts(opened.source, *opened.config);
   opened.source = std::move(split.source);
   if (!split.fused.empty()) opened.fused_experts = std::move(split.fused);
+  if (model.experts_like) settle_expert_order(opened, *model.experts_like, options);
   return opened;
 }
 

@@ -40,6 +40,8 @@ struct InputModel {
   std::function<std::string()> fingerprint;
   // How the experts were stored that `source` shows one by one; empty: not in another way.
   FusedExperts fused_experts{};
+  // How many experts `source` shows at the place of another (merge/sources/expert_order.h).
+  size_t moved_experts = 0;
   std::shared_ptr<const QuantizedStore> quantized{};  // null: the folder's weights are plain
   // What was left out, taken apart or understood in another way while it was opened; one line each.
   std::vector<std::string> notes{};
@@ -85,7 +87,8 @@ struct OpenOptions {
 };
 
 // Opens what the recipe names and proves every header. Experts that are stored as one tensor are
-// shown one by one (io/expert_tensors.h). Error(kInput) for a folder that is no model
+// shown one by one (io/expert_tensors.h), and in the order of RecipeModel::experts_like, which a
+// note says where it is another one. Error(kInput) for a folder that is no model
 // or whose weights are packed integers, Error(kUsage) for a stage that cannot be merged.
 InputModel open_input(const RecipeModel& model, const OpenOptions& options);
 

@@ -79,4 +79,13 @@ void RecipeReader::add_base(const YamlNode& root, Recipe& r) const {
   r.base_index = lewis::add_model(std::move(m), r);
 }
 
+void name_expert_order(Recipe& r) {
+  if (r.expert_order == ExpertOrder::kKeep || r.merge_method == "passthrough") return;
+  const size_t main = r.base_index.value_or(0);
+  const auto like = std::make_shared<const RecipeModel>(r.models.at(main));
+  for (size_t m = 0; m < r.models.size(); ++m) {
+    if (m != main) r.models[m].experts_like = like;
+  }
+}
+
 }  // namespace lewis

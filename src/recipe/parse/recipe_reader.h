@@ -118,5 +118,8 @@ class RecipeReader : private RecipeKeys {
 
 // The place of the model in r.models, where it is put if it is not there yet.
 size_t add_model(RecipeModel model, Recipe& r);
+// Says of all models but the base (without one: the first) that their experts are shown in its
+// order, unless the recipe keeps them or the merge only copies.
+void name_expert_order(Recipe& r);
 
 }  // namespace lewis
