@@ -1,5 +1,7 @@
 #include "io/gguf.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -7,7 +9,9 @@
 #include <optional>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/text_file.h"
+#include "io/gguf_blocks.h"
 
 namespace lewis {
 namespace {
@@ -20,19 +24,6 @@ constexpr uint64_t kAlignment = 32;  // where general.alignment does not say oth
 constexpr uint64_t kMaxAlignment = 1 << 20;
 constexpr uint32_t kMaxDimensions = 4;  // GGML_MAX_DIMS
 constexpr size_t kMaxName = 63;         // GGML_MAX_NAME - 1: llama.cpp reads no longer names
-
-struct TypeRow {
-  uint32_t number;  // enum ggml_type
-  DType dtype;
-};
-constexpr std::array<TypeRow, 8> kTypes = {{{0, DType::kF32},
-                                            {1, DType::kF16},
-                                            {24, DType::kI8},
-                                            {25, DType::kI16},
-                                            {26, DType::kI32},
-                                            {27, DType::kI64},
-                                            {28, DType::kF64},
-                                            {30, DType::kBF16}}};
 
 uint64_t align(uint64_t at, uint64_t alignment) { return (at + alignment - 1) & ~(alignment - 1); }
 
@@ -182,12 +173,18 @@ GgufFile::Entry read_entry(Cursor& cursor, uint64_t index) {
     info.shape.insert(info.shape.begin(), static_cast<int64_t>(size));
   }
   const auto type = cursor.number<uint32_t>(what);
-  const auto row = std::ranges::find(kTypes, type, &TypeRow::number);
-  if (row == kTypes.end()) {
-    throw input_error("{}: {} has type {}, expected plain numbers (F32, F16, BF16, ...)",
-                      cursor.where(), what, type);
+  const GgufTypeRow* row = gguf_type(type);
+  if (!row) {
+    throw input_error("{}: {} has type {}, which is not read; those are {}", cursor.where(), what,
+                      type, gguf_type_names());
   }
-  info.dtype = row->dtype;
+  if (row->block > 1 && (info.shape.empty() || info.shape.back() % row->block != 0)) {
+    throw input_error("{}: {} is {} of type {}: its rows fill no blocks of {}", cursor.where(),
+                      what, to_string(info.shape), row->name, row->block);
+  }
+  info.dtype = row->shown;
+  entry.type = row->type;
+  entry.bytes = elements / static_cast<uint64_t>(row->block) * row->bytes;
   entry.begin = cursor.number<uint64_t>(what);
   return entry;
 }
@@ -207,7 +204,7 @@ void place_tensors(std::vector<GgufFile::Entry>& entries, const Cursor& cursor,
                         entry.begin < expected ? "it overlaps another" : "there is a hole");
     }
     entry.begin += data_begin;
-    end = entry.begin + byte_size(entry.info);
+    end = entry.begin + entry.bytes;
     if (end > size) {
       throw input_error("{}: tensor {} ends at byte {}, the file has {}: truncated?",
                         cursor.where(), entry.info.name, end, size);
@@ -284,10 +281,11 @@ GgufLayout lay_out(const GgufMetadata& metadata, const std::vector<HeaderTensor>
 }
 
 uint32_t type_number(const TensorInfo& t) {
-  const auto row = std::ranges::find(kTypes, t.dtype, &TypeRow::dtype);
-  if (row == kTypes.end())
-    throw failed_error("tensor {}, {}: GGUF has no place for it", t.name, dtype_name(t.dtype));
-  return row->number;
+  for (uint32_t number = 0; number <= static_cast<uint32_t>(GgufType::kBF16); ++number) {
+    const GgufTypeRow* row = gguf_type(number);
+    if (row && row->block == 1 && row->shown == t.dtype) return number;
+  }
+  throw failed_error("tensor {}, {}: GGUF has no place for it", t.name, dtype_name(t.dtype));
 }
 
 void encode_q8_block(std::span<const float> values, std::byte* out) {
@@ -300,6 +298,21 @@ void encode_q8_block(std::span<const float> values, std::byte* out) {
 }
 
 }  // namespace
+
+size_t GgufArray::size() const {
+  return type == kText ? texts.size() : numbers.size() / std::max<size_t>(1, number_size(type));
+}
+
+bool is_gguf_path(const std::filesystem::path& path) {
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(path, error)) return false;
+  if (path.extension() == ".gguf") return true;
+  try {
+    return is_gguf(path);
+  } catch (const Error&) {
+    return false;  // whoever reads it says why
+  }
+}
 
 bool is_gguf(const std::filesystem::path& path) {
   const File file = File::open_read(path);
@@ -323,6 +336,7 @@ GgufFile::GgufFile(const std::filesystem::path& path) : path_(path), file_(File:
   const uint64_t keys = cursor.count(14, "the number of keys");
   metadata_ = read_metadata(cursor, keys);
   for (uint64_t i = 0; i < tensors; ++i) entries_.push_back(read_entry(cursor, i));
+  header_bytes_ = cursor.at();
   place_tensors(entries_, cursor, alignment_of(metadata_, cursor));
   const auto name = [](const Entry& e) -> const std::string& { return e.info.name; };
   std::ranges::sort(entries_, {}, name);
@@ -341,17 +355,24 @@ void GgufFile::read(const Entry& entry, uint64_t offset, std::span<std::byte> ou
   file_.read_at(entry.begin + offset, out);
 }
 
-uint64_t gguf_bytes(GgufType type, int64_t numbers) {
-  switch (type) {
-    case GgufType::kF32:
-      return 4 * static_cast<uint64_t>(numbers);
-    case GgufType::kF16:
-    case GgufType::kBF16:
-      return 2 * static_cast<uint64_t>(numbers);
-    case GgufType::kQ8_0:
-      return static_cast<uint64_t>(numbers / kQ8Block * (kQ8Block + 2));
+std::string GgufFile::state() const {
+  struct stat info {};
+  if (::stat(path_.c_str(), &info) != 0) throw input_error("{}: is gone", path_.string());
+  Sha256 hash;
+  constexpr uint64_t kPiece = 1 << 20;
+  std::string piece;
+  for (uint64_t at = 0; at < header_bytes_; at += kPiece) {
+    piece.resize(std::min(kPiece, header_bytes_ - at));
+    file_.read_at(at, std::as_writable_bytes(std::span(piece)));
+    hash.add(piece);
   }
-  return 0;
+  return fmt::format("{} {} {}.{:09} {}", path_.filename().string(), info.st_size,
+                     info.st_mtim.tv_sec, info.st_mtim.tv_nsec, hash.hex());
+}
+
+uint64_t gguf_bytes(GgufType type, int64_t numbers) {
+  const GgufTypeRow& row = *gguf_type(static_cast<uint32_t>(type));
+  return static_cast<uint64_t>(numbers / row.block) * row.bytes;
 }
 
 GgufLayout lay_out_gguf(const GgufMetadata& metadata, const std::vector<GgufTensor>& tensors) {

@@ -21,6 +21,7 @@ struct GgufArray {
   std::vector<std::string> texts{};
   std::vector<std::byte> numbers{};
 
+  size_t size() const;  // elements
   bool operator==(const GgufArray&) const = default;
 };
 
@@ -29,41 +30,73 @@ using GgufValue = std::variant<uint8_t, int8_t, uint16_t, int16_t, uint32_t, int
                                std::string, GgufArray, uint64_t, int64_t, double>;
 using GgufMetadata = std::map<std::string, GgufValue>;
 
+// The types of tensors; their values are ggml's numbers (enum ggml_type). io/gguf_blocks.h has
+// their sizes and what blocks stand for.
+enum class GgufType : uint32_t {
+  kF32 = 0,
+  kF16 = 1,
+  kQ4_0 = 2,
+  kQ4_1 = 3,
+  kQ5_0 = 6,
+  kQ5_1 = 7,
+  kQ8_0 = 8,
+  kQ2_K = 10,
+  kQ3_K = 11,
+  kQ4_K = 12,
+  kQ5_K = 13,
+  kQ6_K = 14,
+  kIQ4_NL = 20,
+  kIQ4_XS = 23,
+  kI8 = 24,
+  kI16 = 25,
+  kI32 = 26,
+  kI64 = 27,
+  kF64 = 28,
+  kBF16 = 30,
+  kMXFP4 = 39
+};
+
 // A file whose header has been proven: version, counts, lengths and types; tensors that lie one
 // after the other, each aligned, without overlap and up to the end of the file.
 class GgufFile {
  public:
   struct Entry {
-    TensorInfo info;     // shape: outermost first, so the reverse of the file's
-    uint64_t begin = 0;  // from the start of the file
+    TensorInfo info;                 // shape: outermost first, so the reverse of the file's
+    uint64_t begin = 0;              // from the start of the file
+    GgufType type = GgufType::kF32;  // of blocks info.dtype is F32
+    uint64_t bytes = 0;
   };
 
   // Throws Error(kInput) that names the file, the key or tensor, what was expected and what was
-  // found. Quantised tensors are not known.
+  // found.
   explicit GgufFile(const std::filesystem::path& path);
 
   const std::filesystem::path& path() const { return path_; }
   const std::vector<Entry>& entries() const { return entries_; }  // sorted by name
   const GgufMetadata& metadata() const { return metadata_; }
   const Entry* find(std::string_view name) const;
+  // Changes when the file does: its name, size, time of change and a hash of its header.
+  std::string state() const;
   // Reads out.size() bytes that begin `offset` bytes into the tensor. From any thread.
   void read(const Entry& entry, uint64_t offset, std::span<std::byte> out) const;
 
  private:
   std::filesystem::path path_;
   File file_;
+  uint64_t header_bytes_ = 0;
   std::vector<Entry> entries_;
   GgufMetadata metadata_;
 };
 
+// True for a file (no folder) that ends in .gguf or begins as a GGUF file does.
+bool is_gguf_path(const std::filesystem::path& path);
 // True when the file begins as a GGUF file does. Error(kInput) when it cannot be read.
 bool is_gguf(const std::filesystem::path& path);
 
 // ---- writing ----
 
-// The types of tensors that can be written: plain numbers, and blocks of 32 numbers of a row as
-// signed bytes with a float16 scale (Q8_0). Their values are ggml's numbers.
-enum class GgufType : uint32_t { kF32 = 0, kF16 = 1, kQ8_0 = 8, kBF16 = 30 };
+// F32, F16, BF16 and Q8_0 (blocks of 32 numbers of a row as signed bytes with a float16 scale) can
+// be written.
 
 constexpr int64_t kQ8Block = 32;
 

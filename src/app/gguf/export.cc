@@ -16,14 +16,7 @@
 namespace lewis {
 namespace {
 
-struct Architecture {
-  std::string_view model_type, gguf;
-  bool neighbours = false;  // rotary pairs are neighbours in llama.cpp
-  bool mixture = false;     // of routed experts, in every layer
-  // Whether llama.cpp makes the weights of the chosen experts add up to one.
-  bool normalizes = false;
-};
-constexpr std::array<Architecture, 7> kArchitectures = {
+constexpr std::array<GgufArchitecture, 7> kArchitectures = {
     {{"llama", "llama", true},
      {"mistral", "llama", true},
      {"mixtral", "llama", true, true, true},
@@ -55,13 +48,43 @@ std::optional<std::string_view> find(std::span<const NamePair> pairs, std::strin
   return found->gguf;
 }
 
+}  // namespace
+
+std::optional<std::string> gguf_name_of(std::string_view name) {
+  const size_t dot = name.rfind('.');
+  if (dot == name.npos) return std::nullopt;
+  const std::string_view module = name.substr(0, dot), ending = name.substr(dot);
+  if (ending != ".weight" && ending != ".bias") return std::nullopt;
+  if (const auto outside = find(kOutside, module))
+    return std::string(*outside) + std::string(ending);
+  const LayerName place = split_layer(module);
+  if (!place.layer || place.prefix != kLayers || place.rest.empty()) return std::nullopt;
+  const std::string_view within = place.rest.substr(1);  // without its dot
+  std::optional<std::string_view> inside = find(kInBlock, within);
+  if (const GgmlName* linear = inside ? nullptr : ggml_name_of(within)) inside = linear->ggml;
+  if (!inside) return std::nullopt;
+  return fmt::format("blk.{}.{}{}", *place.layer, *inside, ending);
+}
+
+std::optional<std::pair<std::string, int64_t>> gguf_experts_of(std::string_view name) {
+  const auto expert = split_expert_name(name);
+  if (!expert || expert->bias) return std::nullopt;
+  const LayerName place = split_layer(expert->place);
+  if (!place.layer || place.prefix != kLayers) return std::nullopt;
+  return std::pair(
+      fmt::format("blk.{}.{}.weight", *place.layer, find(kOfExpert, expert->linear).value()),
+      expert->expert);
+}
+
+namespace {
+
 class Exporter {
  public:
   Exporter(const TensorSource& model, const ModelSpec& spec, const Json& config,
            const std::string& file, GgufType type)
       : model_(model), spec_(spec), config_(config), file_(file), type_(type) {
     const auto found =
-        std::ranges::find(kArchitectures, spec.model_type, &Architecture::model_type);
+        std::ranges::find(kArchitectures, spec.model_type, &GgufArchitecture::model_type);
     if (found == kArchitectures.end()) {
       throw input_error(
           "{}: model_type '{}' is not written as GGUF yet, only llama, mistral, mixtral, qwen2, "
@@ -166,34 +189,6 @@ class Exporter {
     }
   }
 
-  // "model.layers.3.self_attn.q_proj.weight" -> "blk.3.attn_q.weight".
-  static std::optional<std::string> name_of(std::string_view name) {
-    const size_t dot = name.rfind('.');
-    if (dot == name.npos) return std::nullopt;
-    const std::string_view module = name.substr(0, dot), ending = name.substr(dot);
-    if (ending != ".weight" && ending != ".bias") return std::nullopt;
-    if (const auto outside = find(kOutside, module))
-      return std::string(*outside) + std::string(ending);
-    const LayerName place = split_layer(module);
-    if (!place.layer || place.prefix != kLayers || place.rest.empty()) return std::nullopt;
-    const std::string_view within = place.rest.substr(1);  // without its dot
-    std::optional<std::string_view> inside = find(kInBlock, within);
-    if (const GgmlName* linear = inside ? nullptr : ggml_name_of(within)) inside = linear->ggml;
-    if (!inside) return std::nullopt;
-    return fmt::format("blk.{}.{}{}", *place.layer, *inside, ending);
-  }
-
-  // "model.layers.3.mlp.experts.7.up_proj.weight" -> "blk.3.ffn_up_exps.weight" and 7.
-  static std::optional<std::pair<std::string, int64_t>> expert_of(std::string_view name) {
-    const auto expert = split_expert_name(name);
-    if (!expert || expert->bias) return std::nullopt;
-    const LayerName place = split_layer(expert->place);
-    if (!place.layer || place.prefix != kLayers) return std::nullopt;
-    return std::pair(
-        fmt::format("blk.{}.{}.weight", *place.layer, find(kOfExpert, expert->linear).value()),
-        expert->expert);
-  }
-
   // One tensor of all experts of a layer, in the order of their numbers.
   void add_experts(const std::string& name, const std::map<int64_t, const TensorInfo*>& tensors) {
     const int64_t experts = spec_.experts.count;
@@ -222,11 +217,11 @@ class Exporter {
   }
 
   void add(const TensorInfo& t) {
-    if (const auto expert = architecture_.mixture ? expert_of(t.name) : std::nullopt) {
+    if (const auto expert = architecture_.mixture ? gguf_experts_of(t.name) : std::nullopt) {
       experts_[expert->first][expert->second] = &t;
       return;
     }
-    const auto name = name_of(t.name);
+    const auto name = gguf_name_of(t.name);
     if (!name || is_dense_in_mixture(t.name)) {
       throw input_error("{}: tensor {} has no place in a GGUF file of the architecture {}",
                         model_.label(), t.name, architecture_.gguf);
@@ -259,21 +254,18 @@ class Exporter {
   const Json& config_;
   const std::string& file_;
   GgufType type_;
-  Architecture architecture_;
+  GgufArchitecture architecture_;
   std::map<std::string, std::map<int64_t, const TensorInfo*>> experts_;  // by name and number
   GgufExport e_;
 };
 
 }  // namespace
 
+std::span<const GgufArchitecture> gguf_architectures() { return kArchitectures; }
+
 GgufExport export_model(const TensorSource& model, const ModelSpec& spec, const Json& config,
                         const std::string& file, GgufType type) {
   return Exporter(model, spec, config, file, type).run();
-}
-
-int64_t row_of_rope(int64_t row, int64_t rows, int64_t heads) {
-  const int64_t size = rows / heads, head = row / size, within = row % size;
-  return head * size + within % 2 * (size / 2) + within / 2;
 }
 
 }  // namespace lewis

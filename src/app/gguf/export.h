@@ -1,7 +1,11 @@
 // A model as the GGUF file that llama.cpp runs.
 #pragma once
 
+#include <optional>
+#include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/json_fwd.h"
@@ -35,8 +39,21 @@ struct GgufExport {
 GgufExport export_model(const TensorSource& model, const ModelSpec& spec, const Json& config,
                         const std::string& file, GgufType type);
 
-// The row of the model that row `row` of the file is, of a matrix whose rows are `heads` heads:
-// rotary pairs (i, i + half) of a head become neighbours.
-int64_t row_of_rope(int64_t row, int64_t rows, int64_t heads);
+// A family of models and what llama.cpp calls it.
+struct GgufArchitecture {
+  std::string_view model_type, gguf;
+  bool neighbours = false;  // rotary pairs are neighbours in llama.cpp
+  bool mixture = false;     // of routed experts, in every layer
+  // Whether llama.cpp makes the weights of the chosen experts add up to one.
+  bool normalizes = false;
+};
+std::span<const GgufArchitecture> gguf_architectures();
+
+// "model.layers.3.self_attn.q_proj.weight" -> "blk.3.attn_q.weight"; nothing for a tensor without a
+// place in the file.
+std::optional<std::string> gguf_name_of(std::string_view name);
+// The tensor of all experts that one of an expert is part of:
+// "model.layers.3.mlp.experts.7.up_proj.weight" -> "blk.3.ffn_up_exps.weight" and 7.
+std::optional<std::pair<std::string, int64_t>> gguf_experts_of(std::string_view name);
 
 }  // namespace lewis

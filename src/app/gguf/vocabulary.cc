@@ -17,7 +17,7 @@ enum TokenType : int32_t { kNormal = 1, kControl = 3, kUserDefined = 4, kUnused 
 struct NamedExpression {
   std::string_view name, expression;
 };
-constexpr std::array<NamedExpression, 2> kExpressions = {{
+constexpr std::array<NamedExpression, 4> kExpressions = {{
     {"qwen2",
      "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| "
      "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
@@ -25,6 +25,17 @@ constexpr std::array<NamedExpression, 2> kExpressions = {{
     {"llama-bpe",
      "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| "
      "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},
+    {"tekken",
+     "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+|"
+     "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*|"
+     "\\p{N}| "
+     "?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},
+    {"gpt-4o",
+     "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+"
+     "(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
+     "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*"
+     "(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\\p{N}{1,3}| "
+     "?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},
 }};
 
 Json read_object(const ModelFiles& files, const std::string& name) {
@@ -227,7 +238,31 @@ class Vocabulary {
   std::map<std::string, uint32_t> ids_;
 };
 
+Json byte_level(bool splits) {
+  return {{"type", "ByteLevel"},
+          {"add_prefix_space", false},
+          {"trim_offsets", true},
+          {"use_regex", splits}};
+}
+
 }  // namespace
+
+std::optional<Json> pre_tokenizer_named(std::string_view pre) {
+  if (pre == "gpt-2") return byte_level(true);
+  Json first;
+  if (pre == "smollm") {
+    first = {{"type", "Digits"}, {"individual_digits", true}};
+  } else {
+    const auto named = std::ranges::find(kExpressions, pre, &NamedExpression::name);
+    if (named == kExpressions.end()) return std::nullopt;
+    first = {{"type", "Split"},
+             {"pattern", {{"Regex", std::string(named->expression)}}},
+             {"behavior", "Isolated"},
+             {"invert", false}};
+  }
+  const Json steps = Json::array({first, byte_level(pre == "smollm")});
+  return Json{{"type", "Sequence"}, {"pretokenizers", steps}};
+}
 
 GgufMetadata gguf_vocabulary(const ModelFiles& files, int64_t vocabulary, const std::string& pre) {
   try {
