@@ -274,8 +274,9 @@ struct StatisticsPair {
   Statistics base, expert;
 };
 
-Statistics read_given(const std::filesystem::path& file, const TensorSource& model,
-                      const Recipe& recipe) {
+}  // namespace
+
+Statistics read_any_statistics(const std::filesystem::path& file, const TensorSource& model) {
   // The older files hold means: neither the number of tokens nor that of each expert is known.
   if (!is_gguf(file) && file.extension() == ".dat") {
     throw input_error(
@@ -283,7 +284,14 @@ Statistics read_given(const std::filesystem::path& file, const TensorSource& mod
         "of; `llama-imatrix --in-file X.dat -o X.gguf` converts one of a model without experts",
         file.string());
   }
-  Statistics s = is_gguf(file) ? read_imatrix(file, model) : read_statistics(file);
+  return is_gguf(file) ? read_imatrix(file, model) : read_statistics(file);
+}
+
+namespace {
+
+Statistics read_given(const std::filesystem::path& file, const TensorSource& model,
+                      const Recipe& recipe) {
+  Statistics s = read_any_statistics(file, model);
   if (s.protocol != recipe.lewis->protocol) {
     throw input_error("{}: not statistics of the protocol {}, which the recipe asks for",
                       file.string(), name_of(recipe.lewis->protocol));
@@ -324,6 +332,15 @@ void reconcile(StatisticsPair& pair, const CalibrationEntry& entry) {
   if (b.fused.empty()) b.fused = a.fused;
 }
 
+Statistics measured(const Recipe& recipe, const CalibrationEntry& entry, size_t model,
+                    const GuidanceOptions& options, Threads& threads, const ProgressFn& progress,
+                    const NoteFn& note) {
+  CalibrationResult result =
+      run_calibration(job_of(recipe, entry, model), options, threads, progress);
+  tell_all(note, result.notes);
+  return std::move(result.statistics);
+}
+
 StatisticsPair statistics_of(const Recipe& recipe, const CalibrationEntry& entry,
                              const TensorSource& base, const TensorSource& expert,
                              const GuidanceOptions& options, Threads& threads,
@@ -337,10 +354,7 @@ StatisticsPair statistics_of(const Recipe& recipe, const CalibrationEntry& entry
     return pair;
   }
   const auto run = [&](size_t model) {
-    CalibrationResult result =
-        run_calibration(job_of(recipe, entry, model), options, threads, progress);
-    tell_all(note, result.notes);
-    return std::move(result.statistics);
+    return measured(recipe, entry, model, options, threads, progress, note);
   };
   Statistics on_base = run(recipe.base_index.value());
   return {std::move(on_base), run(entry.index)};
@@ -519,6 +533,22 @@ void read_texts(const Recipe& recipe, const GuidanceOptions& options, Threads& t
     tell_all(note, model->input.notes);
     tell_all(note, tokens_of(job, *model).notes);
   }
+}
+
+std::vector<Statistics> expert_statistics(const Recipe& recipe, const GuidanceOptions& options,
+                                          Threads& threads, const ProgressFn& progress,
+                                          const NoteFn& note) {
+  std::vector<Statistics> all;
+  if (!recipe.lewis) return all;
+  for (const CalibrationEntry& entry : recipe.lewis->calibration) {
+    if (entry.has_statistics()) {
+      const InputModel model = open_input(recipe.models.at(entry.index), open_options(threads));
+      all.push_back(read_given(entry.model_statistics, *model.source, recipe));
+    } else {
+      all.push_back(measured(recipe, entry, entry.index, options, threads, progress, note));
+    }
+  }
+  return all;
 }
 
 std::string calibration_type(const Guidance& guidance, const Recipe& recipe,

@@ -70,6 +70,15 @@ void run_pieces(const CalibrationJob& job, const CalibrationTokens& tokens,
                 const ProgressFn& progress,
                 const std::function<void(size_t piece, Statistics)>& finished);
 
+// Reads a statistics file or an importance matrix (calibrate/imatrix.h) of `model`.
+Statistics read_any_statistics(const std::filesystem::path& file, const TensorSource& model);
+
+// The statistics of each calibrated model on its own text: from the cache, else measured, or of the
+// file that the recipe gives. None for a recipe without calibration.
+std::vector<Statistics> expert_statistics(const Recipe& recipe, const GuidanceOptions& options,
+                                          Threads& threads, const ProgressFn& progress,
+                                          const NoteFn& note = {});
+
 // The output changes from `base` to the job's model (calibrate/output_change.h), in the same way.
 CalibrationResult run_comparison(const CalibrationJob& job, const RecipeModel& base,
                                  const GuidanceOptions& options, Threads& threads,

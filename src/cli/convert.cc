@@ -17,15 +17,15 @@ struct ConvertArguments {
   std::shared_ptr<CommonOptions> common;
 };
 
-GgufType type_of(const std::string& name) {
-  static constexpr std::array<std::string_view, 4> kNames = {"f32", "f16", "bf16", "q8_0"};
-  static constexpr std::array<GgufType, 4> kTypes = {GgufType::kF32, GgufType::kF16,
-                                                     GgufType::kBF16, GgufType::kQ8_0};
-  return kTypes[chosen_word("--type", name, kNames)];
+const GgufMix& mix_of(std::string name) {
+  if (name == "q4_k" || name == "q5_k") name += "_m";  // as llama-quantize takes them
+  std::vector<std::string_view> names;
+  for (const GgufMix& mix : gguf_mixes()) names.push_back(mix.name);
+  return gguf_mixes()[chosen_word("--type", name, names)];
 }
 
 void run_convert(ConvertArguments& o) {
-  o.job.type = type_of(o.type);
+  o.job.mix = mix_of(o.type);
   if (!o.max_memory.empty()) o.job.guidance.max_memory = parse_bytes(o.max_memory, "--max-memory");
   make_local(o.job.model, *o.common);
   ProgressPrinter progress(o.common->quiet);
@@ -35,7 +35,7 @@ void run_convert(ConvertArguments& o) {
                 {"bytes", r.bytes},
                 {"tensors", r.tensors},
                 {"architecture", r.architecture},
-                {"type", o.type}});
+                {"type", o.job.mix.name}});
     return;
   }
   write_out("{}: {} tensors of the architecture {}, {}\n", o.job.out.string(), r.tensors,
@@ -53,7 +53,13 @@ void add_convert_verb(CLI::App& app) {
       "convert", "A model, or what a recipe merges, as a GGUF file for llama.cpp and Ollama");
   verb->add_option("MODEL", o->job.model, "Model folder or id, or recipe")->required();
   verb->add_option("OUT", o->job.out, "File that ends in .gguf")->required();
-  verb->add_option("--type", o->type, "Of matrices: f16 (default), bf16, f32, q8_0");
+  verb->add_option("--type", o->type,
+                   "Of matrices: f16 (default), bf16, f32, q8_0, q6_k, q5_k_m, q4_k_m, iq4_nl, ... "
+                   "(docs/gguf.md)");
+  verb->add_option(
+      "--imatrix", o->job.imatrix,
+      "Statistics or importance matrix of MODEL that weighs the rounding (default: what "
+      "a recipe measures)");
   verb->add_option("--pre", o->job.pre,
                    "llama.cpp's name for how the tokenizer splits a text (default: recognised)");
   verb->add_option("--modelfile", o->job.modelfile, "Write this Modelfile for Ollama as well");

@@ -9,7 +9,7 @@
 #include "base/json.h"
 #include "cli/inspect_tensors.h"
 #include "cli/output.h"
-#include "io/gguf_blocks.h"
+#include "io/gguf_types.h"
 
 namespace lewis {
 namespace {
@@ -72,7 +72,7 @@ std::string text_of(const Json& value) {
 }
 
 std::string type_name(const GgufFile::Entry& entry) {
-  return std::string(gguf_type(entry.type).name);
+  return std::string(entry.is_blocks() ? gguf_type(entry.type).name : dtype_name(entry.info.dtype));
 }
 
 // What a merge would say of the file.

@@ -11,7 +11,6 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/text_file.h"
-#include "io/gguf_blocks.h"
 
 namespace lewis {
 namespace {
@@ -24,6 +23,20 @@ constexpr uint64_t kAlignment = 32;  // where general.alignment does not say oth
 constexpr uint64_t kMaxAlignment = 1 << 20;
 constexpr uint32_t kMaxDimensions = 4;  // GGML_MAX_DIMS
 constexpr size_t kMaxName = 63;         // GGML_MAX_NAME - 1: llama.cpp reads no longer names
+
+// Plain numbers.
+struct TypeRow {
+  uint32_t number;  // enum ggml_type
+  DType dtype;
+};
+constexpr std::array<TypeRow, 8> kTypes = {{{0, DType::kF32},
+                                            {1, DType::kF16},
+                                            {24, DType::kI8},
+                                            {25, DType::kI16},
+                                            {26, DType::kI32},
+                                            {27, DType::kI64},
+                                            {28, DType::kF64},
+                                            {30, DType::kBF16}}};
 
 uint64_t align(uint64_t at, uint64_t alignment) { return (at + alignment - 1) & ~(alignment - 1); }
 
@@ -154,6 +167,31 @@ uint64_t alignment_of(const GgufMetadata& metadata, const Cursor& cursor) {
 
 // ---- tensors ----
 
+void read_type(Cursor& cursor, const std::string& what, uint64_t elements, GgufFile::Entry& entry) {
+  const auto number = cursor.number<uint32_t>(what);
+  TensorInfo& info = entry.info;
+  const auto plain = std::ranges::find(kTypes, number, &TypeRow::number);
+  if (plain != kTypes.end()) {
+    info.dtype = plain->dtype;
+    entry.bytes = byte_size(info);
+    return;
+  }
+  const GgufTypeInfo* row = find_gguf_type(number);
+  if (!row) {
+    std::vector<std::string_view> known;
+    for (const GgufTypeInfo& type : gguf_types()) known.push_back(type.name);
+    throw input_error("{}: {} has type {}, expected plain numbers or one of {}", cursor.where(),
+                      what, number, fmt::join(known, ", "));
+  }
+  if (info.shape.empty() || info.shape.back() % row->block != 0) {
+    throw input_error("{}: {} is {} of type {}: its rows fill no blocks of {}", cursor.where(),
+                      what, to_string(info.shape), row->name, row->block);
+  }
+  info.dtype = DType::kF32;
+  entry.type = row->type;
+  entry.bytes = elements / static_cast<uint64_t>(row->block) * row->bytes;
+}
+
 // One tensor; `begin` from the start of the data.
 GgufFile::Entry read_entry(Cursor& cursor, uint64_t index) {
   GgufFile::Entry entry;
@@ -172,19 +210,7 @@ GgufFile::Entry read_entry(Cursor& cursor, uint64_t index) {
       throw input_error("{}: {} has a size of {}: zero or too large", cursor.where(), what, size);
     info.shape.insert(info.shape.begin(), static_cast<int64_t>(size));
   }
-  const auto type = cursor.number<uint32_t>(what);
-  const GgufTypeRow* row = gguf_type(type);
-  if (!row) {
-    throw input_error("{}: {} has type {}, which is not read; those are {}", cursor.where(), what,
-                      type, gguf_type_names());
-  }
-  if (row->block > 1 && (info.shape.empty() || info.shape.back() % row->block != 0)) {
-    throw input_error("{}: {} is {} of type {}: its rows fill no blocks of {}", cursor.where(),
-                      what, to_string(info.shape), row->name, row->block);
-  }
-  info.dtype = row->shown;
-  entry.type = row->type;
-  entry.bytes = elements / static_cast<uint64_t>(row->block) * row->bytes;
+  read_type(cursor, what, elements, entry);
   entry.begin = cursor.number<uint64_t>(what);
   return entry;
 }
@@ -281,20 +307,10 @@ GgufLayout lay_out(const GgufMetadata& metadata, const std::vector<HeaderTensor>
 }
 
 uint32_t type_number(const TensorInfo& t) {
-  for (uint32_t number = 0; number <= static_cast<uint32_t>(GgufType::kBF16); ++number) {
-    const GgufTypeRow* row = gguf_type(number);
-    if (row && row->block == 1 && row->shown == t.dtype) return number;
-  }
-  throw failed_error("tensor {}, {}: GGUF has no place for it", t.name, dtype_name(t.dtype));
-}
-
-void encode_q8_block(std::span<const float> values, std::byte* out) {
-  float most = 0;
-  for (const float v : values) most = std::max(most, std::abs(v));
-  const float scale = most / 127, inverse = scale != 0 ? 1 / scale : 0;
-  narrow(std::span(&scale, 1), DType::kF16, out);
-  for (size_t i = 0; i < values.size(); ++i)
-    out[2 + i] = static_cast<std::byte>(static_cast<int8_t>(std::round(values[i] * inverse)));
+  const auto row = std::ranges::find(kTypes, t.dtype, &TypeRow::dtype);
+  if (row == kTypes.end())
+    throw failed_error("tensor {}, {}: GGUF has no place for it", t.name, dtype_name(t.dtype));
+  return row->number;
 }
 
 }  // namespace
@@ -370,25 +386,12 @@ std::string GgufFile::state() const {
                      info.st_mtim.tv_sec, info.st_mtim.tv_nsec, hash.hex());
 }
 
-uint64_t gguf_bytes(GgufType type, int64_t numbers) {
-  const GgufTypeRow& row = *gguf_type(static_cast<uint32_t>(type));
-  return static_cast<uint64_t>(numbers / row.block) * row.bytes;
-}
-
 GgufLayout lay_out_gguf(const GgufMetadata& metadata, const std::vector<GgufTensor>& tensors) {
   std::vector<HeaderTensor> rows;
   for (const GgufTensor& t : tensors)
     rows.push_back({t.name, static_cast<uint32_t>(t.type), t.shape,
                     gguf_bytes(t.type, element_count(t.shape))});
   return lay_out(metadata, rows);
-}
-
-void encode_gguf(GgufType type, std::span<const float> values, std::byte* out) {
-  if (type == GgufType::kF32) return narrow(values, DType::kF32, out);
-  if (type == GgufType::kF16) return narrow(values, DType::kF16, out);
-  if (type == GgufType::kBF16) return narrow(values, DType::kBF16, out);
-  for (size_t i = 0; i + kQ8Block <= values.size(); i += kQ8Block, out += kQ8Block + 2)
-    encode_q8_block(values.subspan(i, kQ8Block), out);
 }
 
 void write_gguf(const std::filesystem::path& path, const GgufMetadata& metadata,

@@ -12,6 +12,7 @@
 
 #include "base/tensor.h"
 #include "io/file.h"
+#include "io/gguf_types.h"
 
 namespace lewis {
 
@@ -30,32 +31,6 @@ using GgufValue = std::variant<uint8_t, int8_t, uint16_t, int16_t, uint32_t, int
                                std::string, GgufArray, uint64_t, int64_t, double>;
 using GgufMetadata = std::map<std::string, GgufValue>;
 
-// The types of tensors; their values are ggml's numbers (enum ggml_type). io/gguf_blocks.h has
-// their sizes and what blocks stand for.
-enum class GgufType : uint32_t {
-  kF32 = 0,
-  kF16 = 1,
-  kQ4_0 = 2,
-  kQ4_1 = 3,
-  kQ5_0 = 6,
-  kQ5_1 = 7,
-  kQ8_0 = 8,
-  kQ2_K = 10,
-  kQ3_K = 11,
-  kQ4_K = 12,
-  kQ5_K = 13,
-  kQ6_K = 14,
-  kIQ4_NL = 20,
-  kIQ4_XS = 23,
-  kI8 = 24,
-  kI16 = 25,
-  kI32 = 26,
-  kI64 = 27,
-  kF64 = 28,
-  kBF16 = 30,
-  kMXFP4 = 39
-};
-
 // A file whose header has been proven: version, counts, lengths and types; tensors that lie one
 // after the other, each aligned, without overlap and up to the end of the file.
 class GgufFile {
@@ -63,8 +38,10 @@ class GgufFile {
   struct Entry {
     TensorInfo info;                 // shape: outermost first, so the reverse of the file's
     uint64_t begin = 0;              // from the start of the file
-    GgufType type = GgufType::kF32;  // of blocks info.dtype is F32
+    GgufType type = GgufType::kF32;  // of blocks; then info.dtype is F32
     uint64_t bytes = 0;
+
+    bool is_blocks() const { return bytes != byte_size(info); }
   };
 
   // Throws Error(kInput) that names the file, the key or tensor, what was expected and what was
@@ -95,19 +72,12 @@ bool is_gguf(const std::filesystem::path& path);
 
 // ---- writing ----
 
-// F32, F16, BF16 and Q8_0 (blocks of 32 numbers of a row as signed bytes with a float16 scale) can
-// be written.
-
-constexpr int64_t kQ8Block = 32;
-
 // A tensor of a file that is to be written. shape: outermost first.
 struct GgufTensor {
   std::string name;
   GgufType type = GgufType::kF32;
   Shape shape;
 };
-// The bytes of `numbers` numbers of that type; of Q8_0 a multiple of kQ8Block.
-uint64_t gguf_bytes(GgufType type, int64_t numbers);
 
 // Where each tensor of a file lies, and all that comes before the first.
 struct GgufLayout {
@@ -117,10 +87,6 @@ struct GgufLayout {
 };
 // Tensors lie in their order at multiples of 32 bytes. Error(kFailed) for what GGUF cannot hold.
 GgufLayout lay_out_gguf(const GgufMetadata& metadata, const std::vector<GgufTensor>& tensors);
-
-// Rounds numbers to a type. Q8_0: the scale is the largest magnitude / 127, numbers are rounded to
-// the nearest, halves away from 0 (gguf-py 0.19.0, quants.py). `out` has gguf_bytes.
-void encode_gguf(GgufType type, std::span<const float> values, std::byte* out);
 
 // Writes a small file durably (write_file_durably). `data[i]` belongs to `tensors[i]`, which are
 // written in their order at multiples of 32 bytes. Error(kFailed) for what GGUF cannot hold.

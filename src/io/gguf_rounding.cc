@@ -20,7 +20,7 @@ struct Rounding {
   double levels;
 };
 // IQ4_NL has 16 levels from -127 to 113, denser around 0, where most numbers are: 11 apart there.
-constexpr std::array<Rounding, 13> kRoundings = {
+constexpr std::array<Rounding, 12> kRoundings = {
     {{GgufType::kQ8_0, 32, Grid::kMagnitude, 127},
      {GgufType::kQ4_0, 32, Grid::kMagnitude, 8},
      {GgufType::kQ5_0, 32, Grid::kMagnitude, 16},
@@ -32,7 +32,6 @@ constexpr std::array<Rounding, 13> kRoundings = {
      {GgufType::kQ5_K, 32, Grid::kRange, 31},
      {GgufType::kQ6_K, 16, Grid::kMagnitude, 32},
      {GgufType::kIQ4_NL, 32, Grid::kMagnitude, 127.0 / 12},
-     {GgufType::kIQ4_XS, 32, Grid::kMagnitude, 127.0 / 12},
      {GgufType::kMXFP4, 32, Grid::kFloat4, 0}}};
 
 double step_squares_of_float4(std::span<const float> group, double largest) {

@@ -3,7 +3,7 @@
 
 #include <span>
 
-#include "io/gguf.h"
+#include "io/gguf_types.h"
 
 namespace lewis {
 

@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "base/error.h"
-#include "io/gguf_blocks.h"
+#include "io/gguf_types.h"
 
 namespace lewis {
 namespace {
@@ -25,7 +25,7 @@ class GgufSource final : public TensorSource {
 
   ReadCost read_cost(const TensorInfo& tensor) const override {
     const ShownGgufTensor& t = shown(tensor);
-    if (!is_block(t)) return TensorSource::read_cost(tensor);
+    if (!t.entry->is_blocks()) return TensorSource::read_cost(tensor);
     const auto share = static_cast<double>(element_count(t.shape)) /
                        static_cast<double>(element_count(t.entry->info.shape));
     return {static_cast<uint64_t>(share * static_cast<double>(t.entry->bytes)),
@@ -53,15 +53,13 @@ class GgufSource final : public TensorSource {
     return shown_[static_cast<size_t>(known - tensors_.data())];
   }
 
-  static bool is_block(const ShownGgufTensor& t) { return gguf_type(t.entry->type).block > 1; }
-
   // Elements from `begin` of the stored tensor on, one after the other.
   static void read_run(const ShownGgufTensor& t, int64_t begin, std::span<std::byte> out) {
-    if (!is_block(t)) {
+    if (!t.entry->is_blocks()) {
       const size_t size = dtype_size(t.entry->info.dtype);
       return t.file->read(*t.entry, static_cast<uint64_t>(begin) * size, out);
     }
-    const GgufTypeRow& type = gguf_type(t.entry->type);
+    const GgufTypeInfo& type = gguf_type(t.entry->type);
     const int64_t end = begin + static_cast<int64_t>(out.size() / sizeof(float));
     std::vector<std::byte> stored;
     std::vector<float> values;
@@ -73,7 +71,7 @@ class GgufSource final : public TensorSource {
       stored.resize(blocks * type.bytes);
       values.resize(static_cast<size_t>(after - before));
       t.file->read(*t.entry, static_cast<uint64_t>(before / type.block) * type.bytes, stored);
-      dequantise(type.type, stored, values);
+      decode_gguf(type.type, stored.data(), values);
       const int64_t n = std::min(end, after) - at;
       std::memcpy(out.data() + static_cast<size_t>(at - begin) * sizeof(float),
                   values.data() + (at - before), static_cast<size_t>(n) * sizeof(float));

@@ -14,7 +14,7 @@
 #include "base/json_fwd.h"
 #include "base/model_files.h"
 #include "io/expert_tensors.h"
-#include "io/gguf.h"
+#include "io/gguf_types.h"
 #include "io/tensor_source.h"
 #include "merge/sources/adapter_config.h"
 #include "merge/sources/embeddings.h"

@@ -29,24 +29,16 @@ const fs::path kModels = fs::path(LEWIS_DEMO) / "models";
 const fs::path kMixtureModels = fs::path(LEWIS_TEST_DATA) / "mixture";
 const fs::path kGolden = fs::path(LEWIS_TEST_DATA) / "golden";
 
-GgufExport exported(const TensorSource& model, const Json& config, GgufType type) {
-  return export_model(model, read_model_spec(config, "config.json"), config, "config.json", type);
+const GgufMix& mix(std::string_view name) {
+  return *std::ranges::find(gguf_mixes(), name, &GgufMix::name);
 }
 
-// The bytes of gguf-py's quantiser (tests/data/golden/gguf/make_q8_0.py).
-TEST(GgufBlocks, AreThoseOfGgml) {
-  const SafetensorsFile file(kGolden / "gguf/q8_0.safetensors");
-  const auto& values = *file.find("values");
-  const auto& wanted = *file.find("bytes");
-  std::vector<float> x(static_cast<size_t>(element_count(values.info.shape)));
-  file.read(values, 0, std::as_writable_bytes(std::span(x)));
-  std::vector<std::byte> bytes(static_cast<size_t>(element_count(wanted.info.shape)));
-  file.read(wanted, 0, bytes);
-  ASSERT_EQ(gguf_bytes(GgufType::kQ8_0, static_cast<int64_t>(x.size())), bytes.size());
-  std::vector<std::byte> found(bytes.size());
-  encode_gguf(GgufType::kQ8_0, x, found.data());
-  for (size_t i = 0; i < bytes.size(); ++i)
-    ASSERT_EQ(found[i], bytes[i]) << "block " << i / 34 << ", byte " << i % 34;
+GgufExport exported(const TensorSource& model, const Json& config, std::string_view type = "f16",
+                    bool weighted = false) {
+  const ModelSpec spec = read_model_spec(config, "config.json");
+  GgufExport e = export_model(model, spec, config, "config.json");
+  choose_types(mix(type), spec, weighted, e);
+  return e;
 }
 
 // Neighbouring rows become halves again, each head by itself.
@@ -87,14 +79,14 @@ TEST(GgufExport, TheFileHoldsTheModel) {
   const TempDir dir;
   const fs::path out = dir.path / "math.gguf";
   const ConvertResult result =
-      convert({.model = kModels / "math", .out = out, .type = GgufType::kF32}, quiet());
+      convert({.model = kModels / "math", .out = out, .mix = mix("f32")}, quiet());
   const GgufFile file(out);
   const Checkpoint model = Checkpoint::open(kModels / "math");
   ASSERT_EQ(file.entries().size(), model.tensors().size());
   EXPECT_EQ(result.tensors, file.entries().size());
   EXPECT_EQ(result.bytes, fs::file_size(out));
   std::set<std::string> seen;
-  const GgufExport e = exported(model, model.config(), GgufType::kF32);
+  const GgufExport e = exported(model, model.config(), "f32");
   for (const ExportedTensor& t : e.tensors) {
     const auto* entry = file.find(t.tensor.name);
     ASSERT_TRUE(entry) << t.tensor.name;
@@ -117,7 +109,7 @@ TEST(GgufExport, ExpertsBecomeOneTensor) {
   const TempDir dir;
   const fs::path out = dir.path / "mixture.gguf";
   const fs::path folder = kMixtureModels / "math";
-  convert({.model = folder, .out = out, .type = GgufType::kF32}, quiet());
+  convert({.model = folder, .out = out, .mix = mix("f32")}, quiet());
   const GgufFile file(out);
   const Checkpoint model = Checkpoint::open(folder);
   size_t experts = 0;
@@ -154,7 +146,7 @@ T value(const GgufMetadata& m, const std::string& key) {
 TEST(GgufExport, TheMetadataAreThoseThatLlamaCppReads) {
   const TempDir dir;
   const fs::path out = dir.path / "math.gguf";
-  convert({.model = kModels / "math", .out = out, .type = GgufType::kBF16}, quiet());
+  convert({.model = kModels / "math", .out = out, .mix = mix("bf16")}, quiet());
   const GgufMetadata m = GgufFile(out).metadata();
   EXPECT_EQ(value<std::string>(m, "general.architecture"), "llama");
   EXPECT_EQ(value<uint32_t>(m, "general.file_type"), 32u);
@@ -187,7 +179,7 @@ TEST(GgufExport, KnowsItsFamilies) {
         family == "qwen3_moe" ? kMixtureModels / "base" : kGolden / "families" / family);
     Json config = model.config();
     if (family == "qwen3_moe") config["norm_topk_prob"] = true;
-    const GgufExport e = exported(model, config, GgufType::kQ8_0);
+    const GgufExport e = exported(model, config, "q8_0");
     EXPECT_EQ(value<std::string>(e.metadata, "general.architecture"), architecture);
     std::set<std::string> names;
     size_t sources = 0;
@@ -199,16 +191,16 @@ TEST(GgufExport, KnowsItsFamilies) {
                                                      source.find("k_proj") != source.npos);
       EXPECT_EQ(t.rope_heads > 0, turns) << source;
       const bool plain = t.tensor.shape.size() < 2 || source.ends_with(".gate.weight");
-      EXPECT_EQ(t.tensor.type, plain                                   ? GgufType::kF32
-                               : t.tensor.shape.back() % kQ8Block == 0 ? GgufType::kQ8_0
-                                                                       : GgufType::kF16)
+      EXPECT_EQ(t.tensor.type, plain                             ? GgufType::kF32
+                               : t.tensor.shape.back() % 32 == 0 ? GgufType::kQ8_0
+                                                                 : GgufType::kF16)
           << source;
     }
     EXPECT_EQ(sources, model.tensors().size()) << family;
   }
   for (const char* family : {"gemma2", "olmoe", "phi3"}) {
     const Checkpoint model = Checkpoint::open(kGolden / "families" / family);
-    EXPECT_THROW(exported(model, model.config(), GgufType::kF16), Error);
+    EXPECT_THROW(exported(model, model.config()), Error);
   }
 }
 
@@ -224,7 +216,7 @@ TEST(GgufExport, MixturesThatLlamaCppDoesNotRunAreRefused) {
     }
     config[key] = value;
     try {
-      exported(model, config, GgufType::kF16);
+      exported(model, config);
     } catch (const Error& e) {
       return std::string(e.what());
     }
@@ -237,7 +229,7 @@ TEST(GgufExport, MixturesThatLlamaCppDoesNotRunAreRefused) {
   EXPECT_NE(refused(experts, "many").find(experts), std::string::npos);
   const Checkpoint dense = Checkpoint::open(kGolden / "families/qwen2_moe");
   try {
-    exported(dense, dense.config(), GgufType::kF16);
+    exported(dense, dense.config());
     ADD_FAILURE() << "its first layer has no experts";
   } catch (const Error& e) {
     EXPECT_NE(std::string(e.what()).find("layers.0.mlp.down_proj.weight"), std::string::npos);
@@ -265,7 +257,7 @@ TEST(GgufExport, SharedExperts) {
   config["num_experts"] = 2;
   config["norm_topk_prob"] = false;
   std::map<std::string, GgufTensor> found;
-  for (const ExportedTensor& t : exported(*model, config, GgufType::kQ8_0).tensors)
+  for (const ExportedTensor& t : exported(*model, config, "q8_0").tensors)
     found[t.tensor.name] = t.tensor;
   EXPECT_EQ(found.size(), 4u);
   EXPECT_EQ(found["blk.0.ffn_up_exps.weight"].shape, (Shape{2, 3, 32}));
@@ -281,7 +273,7 @@ TEST(GgufExport, DefaultsAreThoseOfTheFamily) {
   Json config = model.config();
   for (const char* key : {"rope_parameters", "rope_scaling", "rope_theta", "rms_norm_eps"})
     config.erase(key);
-  const GgufMetadata m = exported(model, config, GgufType::kF16).metadata;
+  const GgufMetadata m = exported(model, config).metadata;
   EXPECT_EQ(value<float>(m, "llama.rope.freq_base"), 1e6f);
   EXPECT_EQ(value<float>(m, "llama.attention.layer_norm_rms_epsilon"), 1e-5f);
 }
@@ -290,7 +282,7 @@ TEST(GgufExport, DefaultsAreThoseOfTheFamily) {
 // pass, which is checked against transformers.
 TEST(GgufExport, RopeOfLlama3) {
   const Checkpoint model = Checkpoint::open(kGolden / "variants/llama_llama3");
-  const GgufExport e = exported(model, model.config(), GgufType::kF16);
+  const GgufExport e = exported(model, model.config());
   const ModelSpec spec = read_model_spec(model.config(), "config.json");
   const std::vector<float>& wanted = spec.ropes.at(0).inverse_frequency;
   ASSERT_EQ(e.rope_factors.size(), wanted.size());
@@ -440,7 +432,7 @@ TEST(GgufExport, ARecipeIsMergedStraightIntoTheFile) {
       const fs::path out = dir.path / "out.gguf";
       RunContext run = quiet();
       run.threads = threads;
-      convert({.model = model, .out = out, .type = GgufType::kQ8_0, .force = true}, run);
+      convert({.model = model, .out = out, .mix = mix("q8_0"), .force = true}, run);
       std::ifstream in(out, std::ios::binary);
       files.push_back({std::istreambuf_iterator<char>(in), {}});
     }

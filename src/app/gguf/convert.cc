@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "app/gguf/export.h"
+#include "app/gguf/importances.h"
 #include "app/gguf/vocabulary.h"
 #include "app/outputs.h"
 #include "app/refinement.h"
@@ -14,6 +15,7 @@
 #include "base/path_words.h"
 #include "base/printable.h"
 #include "io/file.h"
+#include "io/gguf_source.h"
 #include "io/out_folder.h"
 
 namespace lewis {
@@ -37,20 +39,6 @@ void check(const ConvertJob& job) {
     throw usage_error("{}: a Modelfile cannot name a file with such characters", name);
 }
 
-uint32_t file_type(GgufType type) {  // enum llama_ftype
-  switch (type) {
-    case GgufType::kF32:
-      return 0;
-    case GgufType::kF16:
-      return 1;
-    case GgufType::kQ8_0:
-      return 7;
-    case GgufType::kBF16:
-      return 32;
-  }
-  return 0;
-}
-
 // "merged" of a folder or recipe.
 std::string name_of(const fs::path& model) {
   const fs::path last = last_part(fs::absolute(model).lexically_normal().string());
@@ -60,9 +48,9 @@ std::string name_of(const fs::path& model) {
 // Writes a model's tensors where a layout has them.
 class TensorsToGguf {
  public:
-  TensorsToGguf(const TensorSource& model, const GgufLayout& layout, const File& file,
-                RunResources& run)
-      : model_(model), layout_(layout), file_(file), run_(run) {}
+  TensorsToGguf(const TensorSource& model, const GgufLayout& layout,
+                const GgufImportances& importances, const File& file, RunResources& run)
+      : model_(model), layout_(layout), importances_(importances), file_(file), run_(run) {}
 
   void write(const GgufExport& e) {
     file_.allocate(layout_.file_bytes);
@@ -94,6 +82,9 @@ class TensorsToGguf {
     const int64_t together = std::clamp<int64_t>(
         (int64_t{16} << 20) / std::max<int64_t>(1, columns), 1, std::max<int64_t>(1, rows));
     std::vector<std::byte> out(static_cast<size_t>(together) * row_bytes);
+    const auto found = importances_.by_tensor.find(source);
+    const std::span<const float> importances =
+        found == importances_.by_tensor.end() ? std::span<const float>() : found->second;
     for (int64_t first = 0; first < rows; first += together) {
       const int64_t count = std::min(together, rows - first);
       run_.threads.run(static_cast<size_t>(count), [&](size_t r) {
@@ -104,7 +95,7 @@ class TensorsToGguf {
         if (!all_finite(values))
           throw input_error("{}: tensor {} has values that are not finite", model_.label(),
                             info.name);
-        encode_gguf(t.tensor.type, values, out.data() + r * row_bytes);
+        encode_gguf(t.tensor.type, values, importances, out.data() + r * row_bytes);
       });
       file_.write_at(begin + static_cast<uint64_t>(first) * row_bytes,
                      std::span(out).first(static_cast<size_t>(count) * row_bytes));
@@ -114,6 +105,7 @@ class TensorsToGguf {
 
   const TensorSource& model_;
   const GgufLayout& layout_;
+  const GgufImportances& importances_;
   const File& file_;
   RunResources& run_;
 };
@@ -136,12 +128,15 @@ ConvertResult convert(const ConvertJob& job, const RunContext& context) {
   const InputModel& input = model->input;
   const TensorSource& source = *input.source;
   GgufExport e = export_model(source, model->transformer->spec(), *input.config,
-                              (input.folder / "config.json").string(), job.type);
+                              (input.folder / "config.json").string());
+  const GgufImportances importances = importances_of(job, source, run);
+  choose_types(job.mix, model->transformer->spec(), !importances.by_tensor.empty(), e);
   tell_all(run.note, e.notes);
+  e.metadata.insert(importances.metadata.begin(), importances.metadata.end());
   e.metadata.merge(gguf_vocabulary(input.files(), model->transformer->spec().vocab, job.pre));
   e.metadata["general.type"] = std::string("model");
   e.metadata["general.name"] = name_of(job.model);
-  e.metadata["general.file_type"] = file_type(job.type);
+  e.metadata["general.file_type"] = job.mix.file_type;
   e.metadata["general.quantization_version"] = uint32_t{2};
   std::vector<GgufTensor> tensors;
   for (const ExportedTensor& t : e.tensors) tensors.push_back(t.tensor);
@@ -151,8 +146,9 @@ ConvertResult convert(const ConvertJob& job, const RunContext& context) {
   const GgufLayout layout = lay_out_gguf(e.metadata, tensors);
   const fs::path folder = fs::absolute(job.out).parent_path();
   check_disk_space(folder, job.out, layout.file_bytes);
-  write_file_durably(job.out,
-                     [&](const File& file) { TensorsToGguf(source, layout, file, run).write(e); });
+  write_file_durably(job.out, [&](const File& file) {
+    TensorsToGguf(source, layout, importances, file, run).write(e);
+  });
   write_modelfile(job);
   return {layout.file_bytes, tensors.size(),
           std::get<std::string>(e.metadata.at("general.architecture"))};

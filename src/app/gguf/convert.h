@@ -7,15 +7,16 @@
 #include <string>
 #include <vector>
 
-#include "io/gguf.h"
+#include "app/gguf/mix.h"
 
 namespace lewis {
 
 struct ConvertJob {
   std::filesystem::path model;  // a folder, or a recipe, which is guided and refined as it asks
   std::filesystem::path out;
-  GgufType type = GgufType::kF16;
-  std::string pre;                  // see gguf_vocabulary
+  GgufMix mix{};
+  std::filesystem::path imatrix;  // statistics, or an importance matrix, of the model; empty: none
+  std::string pre;                // see gguf_vocabulary
   std::filesystem::path modelfile;  // for Ollama: `FROM` this file; empty: none
   bool force = false;               // replace OUT
   UnknownKeys unknown_keys = UnknownKeys::kRefused;

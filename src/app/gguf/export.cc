@@ -81,8 +81,8 @@ namespace {
 class Exporter {
  public:
   Exporter(const TensorSource& model, const ModelSpec& spec, const Json& config,
-           const std::string& file, GgufType type)
-      : model_(model), spec_(spec), config_(config), file_(file), type_(type) {
+           const std::string& file)
+      : model_(model), spec_(spec), config_(config), file_(file) {
     const auto found =
         std::ranges::find(kArchitectures, spec.model_type, &GgufArchitecture::model_type);
     if (found == kArchitectures.end()) {
@@ -197,7 +197,7 @@ class Exporter {
       throw input_error("{}: {} routed experts like {}, expected {} (config.json)", model_.label(),
                         tensors.size(), first.name, experts);
     }
-    ExportedTensor out{{name, type_of(first), {experts, first.shape.at(0), first.shape.at(1)}}, {}};
+    ExportedTensor out{{name, GgufType::kF32, {experts, first.shape.at(0), first.shape.at(1)}}, {}};
     for (const auto& [_, t] : tensors) {
       if (t->shape != first.shape) {
         throw input_error("{}: tensor {} is {}, {} is {}: experts of one shape are expected",
@@ -226,10 +226,10 @@ class Exporter {
       throw input_error("{}: tensor {} has no place in a GGUF file of the architecture {}",
                         model_.label(), t.name, architecture_.gguf);
     }
-    ExportedTensor out{{*name, type_of(t), t.shape}, {t.name}};
-    if (name->ends_with(".ffn_gate_inp.weight")) out.tensor.type = GgufType::kF32;
+    ExportedTensor out{{*name, GgufType::kF32, t.shape}, {t.name}};
     if (name->ends_with(".ffn_gate_inp_shexp.weight"))  // [1, inputs] in the model
-      out.tensor = {*name, GgufType::kF32, {element_count(t.shape)}};
+      out.tensor.shape = {element_count(t.shape)};
+    out.stays_f32 = out.tensor.shape.size() < 2 || name->ends_with(".ffn_gate_inp.weight");
     if (architecture_.neighbours) {
       const bool is_q = name->find(".attn_q.") != name->npos;
       if (is_q || name->find(".attn_k.") != name->npos)
@@ -241,19 +241,10 @@ class Exporter {
     e_.tensors.push_back(std::move(out));
   }
 
-  GgufType type_of(const TensorInfo& t) {
-    if (t.shape.size() < 2) return GgufType::kF32;
-    if (type_ != GgufType::kQ8_0 || t.shape.back() % kQ8Block == 0) return type_;
-    e_.notes.push_back(fmt::format("{}: rows of {} numbers fill no blocks of {}: written as F16",
-                                   t.name, t.shape.back(), kQ8Block));
-    return GgufType::kF16;
-  }
-
   const TensorSource& model_;
   const ModelSpec& spec_;
   const Json& config_;
   const std::string& file_;
-  GgufType type_;
   GgufArchitecture architecture_;
   std::map<std::string, std::map<int64_t, const TensorInfo*>> experts_;  // by name and number
   GgufExport e_;
@@ -264,8 +255,8 @@ class Exporter {
 std::span<const GgufArchitecture> gguf_architectures() { return kArchitectures; }
 
 GgufExport export_model(const TensorSource& model, const ModelSpec& spec, const Json& config,
-                        const std::string& file, GgufType type) {
-  return Exporter(model, spec, config, file, type).run();
+                        const std::string& file) {
+  return Exporter(model, spec, config, file).run();
 }
 
 }  // namespace lewis

@@ -20,6 +20,7 @@ struct ExportedTensor {
   GgufTensor tensor;
   std::vector<std::string> sources;  // names in the model: one, or one for each routed expert
   int64_t rope_heads = 0;  // llama.cpp turns neighbouring rows of a head: rows change places; or 0
+  bool stays_f32 = false;  // whatever the others are: a vector, a router
 };
 
 struct GgufExport {
@@ -37,7 +38,7 @@ struct GgufExport {
 // config.json, for messages. Throws Error(kInput) for another model_type, rope_scaling or routing
 // that is not known, and a tensor that has no place in the file.
 GgufExport export_model(const TensorSource& model, const ModelSpec& spec, const Json& config,
-                        const std::string& file, GgufType type);
+                        const std::string& file);
 
 // A family of models and what llama.cpp calls it.
 struct GgufArchitecture {

@@ -14,8 +14,8 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/json.h"
-#include "io/gguf_blocks.h"
 #include "io/gguf_source.h"
+#include "io/gguf_types.h"
 #include "io/layer_name.h"
 
 namespace lewis {
@@ -88,6 +88,7 @@ constexpr std::string_view kFirstBlock = "blk.0.", kFirstLayer = "model.layers.0
 // it.
 class ModelNames {
  public:
+  ModelNames() = default;
   explicit ModelNames(const GgufArchitecture& family) {
     const bool mixtral = family.model_type == "mixtral";
     for (const std::string_view name : kOutside) outside_[*gguf_name_of(name)] = name;
@@ -160,24 +161,24 @@ class Importer {
       : parts_(open_gguf_parts(file)),
         keys_(*parts_[0]),
         family_(model_type_of(keys_)),
-        names_(family_),
         layers_(keys_.count("block_count")),
         heads_(keys_.count("attention.head_count")),
         kv_heads_(keys_.count("attention.head_count_kv", heads_)),
         experts_(family_.mixture ? keys_.count("expert_count") : 0) {}
 
   InputModel run() {
-    for (const auto& part : parts_) {
-      for (const auto& entry : part->entries()) add(part, entry);
-    }
+    for_each([&](const auto& part, const auto& entry) { learn(*part, entry); });
     if (facts_.vocabulary == 0)
       throw input_error("{}: tensor token_embd.weight is missing", label());
     facts_.dtype = most_common_type();
     InputModel model;
     model.name = label();
     model.folder = parts_[0]->path();
-    model.source = show_gguf(label(), shown_);
     add_files(model);
+    read_model_spec(*model.config, label());  // its sizes are those of a model
+    names_ = ModelNames(family_);
+    for_each([&](const auto& part, const auto& entry) { add(part, entry); });
+    model.source = show_gguf(label(), shown_);
     note_blocks(model);
     model.fingerprint = [parts = parts_] {
       Sha256 hash;
@@ -190,6 +191,13 @@ class Importer {
  private:
   std::string label() const { return parts_[0]->path().string(); }
 
+  template <typename Take>
+  void for_each(const Take& take) const {
+    for (const auto& part : parts_) {
+      for (const auto& entry : part->entries()) take(part, entry);
+    }
+  }
+
   Error refuse(const GgufFile& file, const GgufFile::Entry& entry,
                const std::string& expected) const {
     return input_error("{}: tensor {} is {}, expected {}", file.path().string(), entry.info.name,
@@ -198,7 +206,7 @@ class Importer {
 
   void add(const std::shared_ptr<const GgufFile>& file, const GgufFile::Entry& entry) {
     const TensorInfo& info = entry.info;
-    if (info.name == kRopeFactors) return take_rope_factors(*file, entry);
+    if (info.name == kRopeFactors) return;
     const auto found = names_.find(info.name);
     if (!found) {
       throw input_error("{}: tensor {} has no place in a model of the architecture {}",
@@ -208,7 +216,6 @@ class Importer {
       throw input_error("{}: tensor {} is beyond the {} blocks of the model", file->path().string(),
                         info.name, layers_);
     }
-    learn(found->name, info);
     ShownGgufTensor shown{found->name, info.shape, file, &entry};
     if (found->experts) return add_experts(shown);
     if (found->name.ends_with(".shared_expert_gate.weight") && info.shape.size() == 1)
@@ -246,17 +253,19 @@ class Importer {
     file.read(entry, 0, std::as_writable_bytes(std::span(facts_.rope_factors)));
   }
 
-  void learn(const std::string& name, const TensorInfo& info) {
+  // What config.json says of the tensors.
+  void learn(const GgufFile& file, const GgufFile::Entry& entry) {
+    const TensorInfo& info = entry.info;
+    const std::string& name = info.name;
+    if (name == kRopeFactors) return take_rope_factors(file, entry);
     parameters_[info.dtype] += element_count(info.shape);
-    const auto rows = [&](size_t from_inside) {
-      return info.shape.size() >= from_inside ? info.shape[info.shape.size() - from_inside] : 0;
-    };
-    if (name == "model.embed_tokens.weight") facts_.vocabulary = rows(2);
-    if (name == "lm_head.weight") facts_.tied_head = false;
-    if (name.ends_with(".q_proj.bias")) facts_.attention_bias = true;
-    if (name.ends_with(".mlp.gate_proj.bias")) facts_.mlp_bias = true;
-    if (name.ends_with(".mlp.experts.0.gate_proj.weight")) facts_.expert_width = rows(2);
-    if (name.ends_with(".shared_expert.gate_proj.weight")) facts_.shared_width = rows(2);
+    const int64_t rows = info.shape.size() < 2 ? 0 : info.shape[info.shape.size() - 2];
+    if (name == "token_embd.weight") facts_.vocabulary = rows;
+    if (name == "output.weight") facts_.tied_head = false;
+    if (name.ends_with(".attn_q.bias")) facts_.attention_bias = true;
+    if (name.ends_with(".ffn_up.bias")) facts_.mlp_bias = true;
+    if (name.ends_with(".ffn_gate_exps.weight")) facts_.expert_width = rows;
+    if (name.ends_with(".ffn_gate_shexp.weight")) facts_.shared_width = rows;
   }
 
   std::string most_common_type() const {
@@ -293,10 +302,9 @@ class Importer {
     RoundedTensors rounded{model.source, {}};
     std::map<std::string, size_t> count;
     for (const ShownGgufTensor& t : shown_) {
-      const GgufTypeRow& type = gguf_type(t.entry->type);
-      if (type.block == 1) continue;
-      rounded.types[t.name] = type.type;
-      ++count[std::string(type.name)];
+      if (!t.entry->is_blocks()) continue;
+      rounded.types[t.name] = t.entry->type;
+      ++count[std::string(gguf_type(t.entry->type).name)];
     }
     if (count.empty()) return;
     std::string all;

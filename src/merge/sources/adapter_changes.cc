@@ -255,9 +255,11 @@ class AdapterReader {
       throw input_error(
           "{}: target_modules names {}, and {} has {}, but {} has no key of such a module",
           config_.file.string(), name, base_.label(), first->name, where_);
+    const size_t others = meant - changed - 1;
     notes_.push_back(fmt::format(
-        "{}: has keys for {} of the {} modules {} of the base: {} and {} more stay as they are",
-        where_, changed, meant, name, first->name, meant - changed - 1));
+        "{}: has keys for {} of the {} modules {} of the base: {}{}", where_, changed, meant, name,
+        first->name,
+        others ? fmt::format(" and {} more stay as they are", others) : " stays as it is"));
   }
 
   const TensorInfo& arithmetic_target(const std::string& name, const Entry& entry) const {
