@@ -51,7 +51,7 @@ void add_convert_verb(CLI::App& app) {
   auto o = std::make_shared<ConvertArguments>();
   CLI::App* verb = app.add_subcommand(
       "convert", "A model, or what a recipe merges, as a GGUF file for llama.cpp and Ollama");
-  verb->add_option("MODEL", o->job.model, "Model folder or id, or recipe")->required();
+  verb->add_option("MODEL", o->job.model, "Model folder or id, GGUF file, or recipe")->required();
   verb->add_option("OUT", o->job.out, "File that ends in .gguf")->required();
   verb->add_option("--type", o->type,
                    "Of matrices: f16 (default), bf16, f32, q8_0, q6_k, q5_k_m, q4_k_m, iq4_nl, ... "
