@@ -1,5 +1,6 @@
 #include "cli/inspect_gguf.h"
 
+#include <cstdlib>
 #include <cstring>
 #include <map>
 
@@ -20,7 +21,15 @@ using Parts = std::vector<std::shared_ptr<const GgufFile>>;
 constexpr size_t kMostElements = 6;  // of an array that are shown
 constexpr size_t kMostOfText = 100;  // bytes of a text in the list for people
 
-// The number type of an array as a GgufValue that holds element `i`.
+// A float as the shortest decimal that it is, not as the double next to it.
+template <typename T>
+Json shown_number(const T& value) {
+  if constexpr (std::is_same_v<T, float>)
+    return std::strtod(fmt::format("{}", value).c_str(), nullptr);
+  return value;
+}
+
+// Element `i`.
 template <size_t kType = 0>
 Json element_of(const GgufArray& array, size_t i) {
   if constexpr (kType == std::variant_size_v<GgufValue>) {
@@ -33,7 +42,7 @@ Json element_of(const GgufArray& array, size_t i) {
     } else if constexpr (std::is_arithmetic_v<T>) {
       T value{};
       std::memcpy(&value, array.numbers.data() + i * sizeof(T), sizeof(T));
-      return value;
+      return shown_number(value);
     } else {
       return nullptr;
     }
@@ -52,7 +61,7 @@ Json shown_value(const GgufValue& value) {
           if (count <= kMostElements) return first;
           return {{"count", count}, {"first", first}};
         } else {
-          return v;
+          return shown_number(v);
         }
       },
       value);

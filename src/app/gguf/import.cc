@@ -295,6 +295,11 @@ class Importer {
     model.config = std::move(config.config);
     for (auto* notes : {&config.notes, &tokenizer.notes})
       std::ranges::move(*notes, std::back_inserter(model.notes));
+    model.notes.push_back(fmt::format(
+        "{}: config.json (as model_type {}{}) and the tokenizer are made of its metadata; a window "
+        "of attention and what normalises a text are not known",
+        label(), family_.model_type,
+        family_.model_type == "llama" ? ", as which a mistral is written, too" : ""));
   }
 
   // Keeps the types of the blocks, and says which there are.

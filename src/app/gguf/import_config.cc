@@ -225,11 +225,6 @@ class ConfigMaker {
       notes_.push_back(fmt::format("{}: left out, since {} has no such setting here: {}",
                                    keys_.where(), type_, some_of(unread, 8)));
     }
-    notes_.push_back(fmt::format(
-        "{}: config.json is made of its metadata, as model_type {}{}", keys_.where(), type_,
-        type_ == "llama" ? " (a mistral is written with the same words); a sliding window of "
-                           "attention is not known"
-                         : "; a sliding window of attention is not known"));
   }
 
   const GgufKeys& keys_;

@@ -65,11 +65,8 @@ class TokenizerMaker {
     json_ = {{"version", "1.0"}, {"truncation", nullptr}, {"padding", nullptr}};
     json_["added_tokens"] = added_tokens();
     of_bytes ? add_bpe_of_bytes(std::move(*splits)) : add_sentence_pieces();
-    notes_.push_back(fmt::format(
-        "{}: the tokenizer is made of its metadata; what normalises a text is not in it{}",
-        keys_.where(), json_["normalizer"].is_null() ? "" : ", so that of its kind is taken"));
     return {{{"tokenizer.json", json_.dump()}, {"tokenizer_config.json", config().dump(2) + "\n"}},
-            std::move(notes_)};
+            {}};
   }
 
  private:
@@ -333,7 +330,6 @@ class TokenizerMaker {
   std::vector<int32_t> types_;
   std::unordered_map<std::string, size_t> ids_;  // without unused ones
   Json json_;
-  std::vector<std::string> notes_;
 };
 
 }  // namespace
