@@ -14,6 +14,7 @@
 #include "app/gguf/import.h"
 #include "app/gguf/import_tokenizer.h"
 #include "app/gguf/vocabulary.h"
+#include "app/gguf/vocabulary/pre_names.h"
 #include "app/model_difference.h"
 #include "app/tokenizers.h"
 #include "base/error.h"
@@ -109,7 +110,11 @@ void write_tokenizer(const fs::path& folder) {
   const Json tokenizer = {
       {"version", "1.0"},
       {"added_tokens", Json::array()},
-      {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", true}}},
+      {"pre_tokenizer",
+       {{"type", "ByteLevel"},
+        {"add_prefix_space", false},
+        {"trim_offsets", true},
+        {"use_regex", true}}},
       {"model", {{"type", "BPE"}, {"vocab", vocabulary}, {"merges", Json::array({"a b"})}}}};
   std::ofstream(folder / "tokenizer.json") << tokenizer.dump();
   std::ofstream(folder / "tokenizer_config.json") << "{}";
@@ -234,7 +239,8 @@ TEST(GgufImport, RopeIsFoundByItsFactors) {
 TEST(GgufImport, LossesAreThoseOfTheFolder) {
   const TempDir dir;
   const auto losses = [&](const fs::path& folder, const std::string& data) {
-    const fs::path file = dir.path / (folder.filename().string() + ".gguf");
+    const fs::path file = dir.path / "model.gguf";
+    fs::remove(file);
     to_gguf(folder, file);
     EvaluateJob job;
     job.models = {folder, file};
@@ -270,10 +276,16 @@ ImportedTokenizer tokenizer_of(GgufMetadata metadata, int64_t vocabulary, const 
   return import_tokenizer(GgufKeys(opened), vocabulary);
 }
 
+GgufMetadata metadata_of(const ModelFiles& files, int64_t vocabulary) {
+  std::vector<std::string> notes;
+  return gguf_vocabulary(files, Json::object(), gguf_architecture("llama", "config.json"),
+                         {.size = vocabulary}, notes);
+}
+
 void expect_same_tokens(const ModelFiles& files, int64_t vocabulary) {
   const TempDir dir;
   const ImportedTokenizer back =
-      tokenizer_of(gguf_vocabulary(files, vocabulary, ""), vocabulary, dir.path / "t.gguf");
+      tokenizer_of(metadata_of(files, vocabulary), vocabulary, dir.path / "t.gguf");
   ASSERT_FALSE(back.files.empty()) << back.notes.at(0);
   const Tokenizer wanted = Tokenizer::load(files), found = Tokenizer::load({dir.path, back.files});
   for (const std::string& text : texts_in_many_scripts()) {
@@ -300,12 +312,13 @@ TEST(GgufImport, TokensAreTheSame) {
   expect_same_tokens(ModelFiles(kTokenizers / "gpt2"), 50257);
   expect_same_tokens(made("tekken", {{"bos_token", "<s>"}, {"eos_token", "</s>"}}), 512);
   expect_same_tokens(made("o200k", Json::object()), 512);
-  expect_same_tokens(made("qwen", {{"eos_token", "<|endoftext|>"}},
-                          [](Json& t) { t["pre_tokenizer"] = *pre_tokenizer_named("qwen2"); }),
-                     512);
+  expect_same_tokens(
+      made("qwen", {{"eos_token", "<|endoftext|>"}},
+           [](Json& t) { t["pre_tokenizer"] = rules_named("qwen2")->pre_tokenizer; }),
+      512);
   expect_same_tokens(made("cl100k", {{"bos_token", "<|begin_of_text|>"}, {"add_bos_token", false}},
                           [](Json& t) {
-                            t["pre_tokenizer"] = *pre_tokenizer_named("llama-bpe");
+                            t["pre_tokenizer"] = rules_named("llama-bpe")->pre_tokenizer;
                             t["model"]["ignore_merges"] = true;
                           }),
                      512);
@@ -345,7 +358,7 @@ TEST(GgufImport, TokensAreThoseOfSentencePiece) {
 
 TEST(GgufImport, TokenizersThatContradictThemselvesAreRefused) {
   const TempDir dir;
-  const GgufMetadata whole = gguf_vocabulary(ModelFiles(kModels / "math"), 1024, "");
+  const GgufMetadata whole = metadata_of(ModelFiles(kModels / "math"), 1024);
   const auto said = [&](const std::string& key, const GgufValue& value, int64_t vocabulary = 1024) {
     GgufMetadata m = whole;
     m["tokenizer.ggml." + key] = value;

@@ -33,12 +33,20 @@ const GgufMix& mix(std::string_view name) {
   return *std::ranges::find(gguf_mixes(), name, &GgufMix::name);
 }
 
-GgufExport exported(const TensorSource& model, const Json& config, std::string_view type = "f16",
-                    bool weighted = false) {
-  const ModelSpec spec = read_model_spec(config, "config.json");
+GgufExport exported(const TensorSource& model, const Json& config, std::string_view type = "f16") {
+  const ModelSpec spec = locate_tensors(read_model_spec(config, "config.json"), model);
   GgufExport e = export_model(model, spec, config, "config.json");
-  choose_types(mix(type), spec, weighted, e);
+  choose_types(mix(type), spec, false, e);
   return e;
+}
+
+GgufMetadata vocabulary_of(const ModelFiles& files, int64_t size, const std::string& pre = "",
+                           std::string_view family = "qwen2",
+                           std::vector<std::string>* notes = nullptr) {
+  std::vector<std::string> told;
+  GgufMetadata m = gguf_vocabulary(files, Json::object(), gguf_architecture(family, "config.json"),
+                                   {size, pre}, notes ? *notes : told);
+  return m;
 }
 
 // Neighbouring rows become halves again, each head by itself.
@@ -198,7 +206,7 @@ TEST(GgufExport, KnowsItsFamilies) {
     }
     EXPECT_EQ(sources, model.tensors().size()) << family;
   }
-  for (const char* family : {"gemma2", "olmoe", "phi3"}) {
+  for (const char* family : {"gemma2", "olmoe", "lfm2"}) {
     const Checkpoint model = Checkpoint::open(kGolden / "families" / family);
     EXPECT_THROW(exported(model, model.config()), Error);
   }
@@ -285,7 +293,10 @@ TEST(GgufExport, RopeOfLlama3) {
   const GgufExport e = exported(model, model.config());
   const ModelSpec spec = read_model_spec(model.config(), "config.json");
   const std::vector<float>& wanted = spec.ropes.at(0).inverse_frequency;
-  ASSERT_EQ(e.rope_factors.size(), wanted.size());
+  ASSERT_EQ(e.made.size(), 1u);
+  EXPECT_EQ(e.made[0].name, "rope_freqs.weight");
+  const std::vector<float>& factors = e.made[0].values;
+  ASSERT_EQ(factors.size(), wanted.size());
   const double theta = value<float>(e.metadata, "llama.rope.freq_base");
   const auto dimensions = 2 * static_cast<double>(wanted.size());
   const Json rope = model.config()[model.config().contains("rope_parameters") ? "rope_parameters"
@@ -294,13 +305,13 @@ TEST(GgufExport, RopeOfLlama3) {
   size_t divided = 0;
   for (size_t i = 0; i < wanted.size(); ++i) {
     const double plain = std::pow(theta, -2 * static_cast<double>(i) / dimensions);
-    EXPECT_NEAR(plain / e.rope_factors[i] / wanted[i], 1, 1e-5) << i;
-    divided += e.rope_factors[i] != 1;
+    EXPECT_NEAR(plain / factors[i] / wanted[i], 1, 1e-5) << i;
+    divided += factors[i] != 1;
     // Llama 3.1: nothing at short wavelengths, the factor at long ones, a mean in between.
     const double turns = of("original_max_position_embeddings") * plain / (2 * std::numbers::pi);
     const double low = of("low_freq_factor"), high = of("high_freq_factor");
     const double smooth = std::clamp((turns - low) / (high - low), 0.0, 1.0);
-    EXPECT_NEAR(e.rope_factors[i] * ((1 - smooth) / of("factor") + smooth), 1, 1e-5) << i;
+    EXPECT_NEAR(factors[i] * ((1 - smooth) / of("factor") + smooth), 1, 1e-5) << i;
   }
   EXPECT_GT(divided, 0u);
 }
@@ -334,7 +345,7 @@ TEST(GgufVocabulary, RulesHaveNames) {
   const auto pre = [&](const char* rules, const std::string& given = "") {
     const ModelFiles files =
         tokenizer.files([&](Json& t, Json&) { t["pre_tokenizer"] = parse_json(rules, "rules"); });
-    return value<std::string>(gguf_vocabulary(files, 1024, given), "tokenizer.ggml.pre");
+    return value<std::string>(vocabulary_of(files, 1024, given), "tokenizer.ggml.pre");
   };
   EXPECT_EQ(pre(R"({"type": "ByteLevel", "use_regex": true})"), "gpt-2");
   EXPECT_NE(refusal([&] { pre(R"({"type": "Whitespace"})"); }).find("--pre NAME"),
@@ -347,7 +358,7 @@ TEST(GgufVocabulary, RulesHaveNames) {
                  "rules");
   EXPECT_EQ(pre(ChangedTokenizer::dump(qwen).c_str()), "qwen2");
   const ModelFiles gpt2(fs::path(LEWIS_TEST_DATA) / "tokenizers/gpt2");
-  EXPECT_EQ(value<std::string>(gguf_vocabulary(gpt2, 50257, ""), "tokenizer.ggml.pre"), "gpt-2");
+  EXPECT_EQ(value<std::string>(vocabulary_of(gpt2, 50257), "tokenizer.ggml.pre"), "gpt-2");
 }
 
 TEST(GgufVocabulary, SpecialTokensAndTypes) {
@@ -361,7 +372,7 @@ TEST(GgufVocabulary, SpecialTokensAndTypes) {
     c["bos_token"] = {{"content", "<|endoftext|>"}};
     c["chat_template"] = "{{ messages }}";
   });
-  const GgufMetadata m = gguf_vocabulary(files, 1030, "");
+  const GgufMetadata m = vocabulary_of(files, 1030);
   const auto tokens = value<GgufArray>(m, "tokenizer.ggml.tokens");
   ASSERT_EQ(tokens.texts.size(), 1030u);
   EXPECT_EQ(tokens.texts[1024], "<user>");
@@ -381,7 +392,7 @@ TEST(GgufVocabulary, OtherTokenizersAreRefused) {
   const ChangedTokenizer tokenizer;
   const auto refused = [&](const std::function<void(Json&, Json&)>& change) {
     const ModelFiles files = tokenizer.files(change);
-    return refusal([&] { gguf_vocabulary(files, 1024, ""); });
+    return refusal([&] { vocabulary_of(files, 1024); });
   };
   const auto has = [](const std::string& text, const char* words) {
     EXPECT_NE(text.find(words), std::string::npos) << text;

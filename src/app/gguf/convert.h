@@ -18,6 +18,7 @@ struct ConvertJob {
   std::filesystem::path imatrix;  // statistics, or an importance matrix, of the model; empty: none
   std::string pre;                // see gguf_vocabulary
   std::filesystem::path modelfile;  // for Ollama: `FROM` this file; empty: none
+  uint64_t part_bytes = 0;          // OUT in files of at most so many bytes (gguf_parts); 0: one
   bool force = false;               // replace OUT
   UnknownKeys unknown_keys = UnknownKeys::kRefused;
   GuidanceOptions guidance{};
@@ -26,9 +27,11 @@ struct ConvertJob {
 struct ConvertResult {
   uint64_t bytes = 0, tensors = 0;
   std::string architecture;
+  std::vector<std::filesystem::path> files;  // OUT, or its parts
 };
 
-// Writes OUT in one pass over the tensors, under another name until it is whole. Memory: the
+// Writes OUT in one pass over the tensors, under another name until it is whole; of parts the first
+// gets its name last. Memory: the
 // largest tensor as it is stored, a piece of it as floats, and what merging takes. Throws
 // Error(kUsage): OUT exists; Error(kInput): as export_model and gguf_vocabulary; Error(kResource):
 // the disk is too small.

@@ -6,7 +6,7 @@
 #include <map>
 #include <set>
 
-#include "app/gguf/export.h"
+#include "app/gguf/families/tensor_names.h"
 #include "app/gguf/import_config.h"
 #include "app/gguf/import_tokenizer.h"
 #include "app/gguf/keys.h"
@@ -62,8 +62,8 @@ void check_names(const Parts& parts) {
 
 // ---- names ----
 
-// The modules of a block that the families which are read have.
-constexpr std::array<std::string_view, 17> kModules = {"input_layernorm",
+// The modules of a block that the families which are read have, beside routed experts.
+constexpr std::array<std::string_view, 15> kModules = {"input_layernorm",
                                                        "post_attention_layernorm",
                                                        "self_attn.q_norm",
                                                        "self_attn.k_norm",
@@ -74,39 +74,37 @@ constexpr std::array<std::string_view, 17> kModules = {"input_layernorm",
                                                        "mlp.gate_proj",
                                                        "mlp.up_proj",
                                                        "mlp.down_proj",
-                                                       "mlp.gate",
-                                                       "block_sparse_moe.gate",
                                                        "mlp.shared_expert_gate",
                                                        "mlp.shared_expert.gate_proj",
                                                        "mlp.shared_expert.up_proj",
                                                        "mlp.shared_expert.down_proj"};
-constexpr std::array<std::string_view, 3> kOutside = {"model.embed_tokens.weight",
-                                                      "model.norm.weight", "lm_head.weight"};
-constexpr std::string_view kFirstBlock = "blk.0.", kFirstLayer = "model.layers.0.";
 
 // The exporter's names, turned back: each name that a model may have is asked what the file calls
 // it.
 class ModelNames {
  public:
   ModelNames() = default;
-  explicit ModelNames(const GgufArchitecture& family) {
-    const bool mixtral = family.model_type == "mixtral";
-    for (const std::string_view name : kOutside) outside_[*gguf_name_of(name)] = name;
+  ModelNames(const ModelSpec& spec, const GgufArchitecture& family)
+      : layers_(spec.prefix + "layers.") {
+    const auto name_of = [&](const std::string& name) { return gguf_name_of(name, spec, family); };
+    for (const std::string& name :
+         {fmt::format("{}{}.weight", spec.prefix, spec.embeddings),
+          fmt::format("{}{}.weight", spec.prefix, spec.final_norm), spec.head + "weight"}) {
+      if (const auto stored = name_of(name)) outside_[*stored] = name;
+    }
     for (const std::string_view module : kModules) {
-      if (module == (mixtral ? "mlp.gate" : "block_sparse_moe.gate")) continue;
-      for (const std::string_view ending : {".weight", ".bias"})
-        add(fmt::format("{}{}", module, ending), within_, gguf_name_of);
+      for (const char* ending : {".weight", ".bias"})
+        add(fmt::format("{}{}", module, ending), within_, name_of);
     }
     if (!family.mixture) return;
-    for (const std::string_view linear :
-         mixtral ? std::array<std::string_view, 3>{"w1", "w3", "w2"}
-                 : std::array<std::string_view, 3>{"gate_proj", "up_proj", "down_proj"}) {
-      const auto name_of_all = [](std::string_view name) {
-        return gguf_experts_of(name).value().first;
-      };
-      add(fmt::format("{}.experts.0.{}.weight", mixtral ? "block_sparse_moe" : "mlp", linear),
-          experts_, name_of_all);
-    }
+    const ExpertsSpec& experts = spec.experts;
+    add(fmt::format("{}.{}.weight", experts.module, experts.gate_name), within_, name_of);
+    const auto name_of_all = [&](const std::string& name) -> std::optional<std::string> {
+      const auto all = gguf_experts_of(name, spec);
+      return all ? std::optional(all->first) : std::nullopt;
+    };
+    for (const auto& linear : {experts.names.gate, experts.names.up, experts.names.down})
+      add(fmt::format("{}.experts.0.{}.weight", experts.module, linear), experts_, name_of_all);
   }
 
   // "blk.3.attn_q.weight" -> "model.layers.3.self_attn.q_proj.weight"; of the experts' tensors the
@@ -126,22 +124,23 @@ class ModelNames {
     for (const auto* names : {&within_, &experts_}) {
       const auto found = names->find(std::string(place.rest.substr(1)));
       if (found == names->end()) continue;
-      return Found{fmt::format("model.layers.{}.{}", *place.layer, found->second),
-                   names == &experts_, place.layer};
+      return Found{fmt::format("{}{}.{}", layers_, *place.layer, found->second), names == &experts_,
+                   place.layer};
     }
     return std::nullopt;
   }
 
  private:
   using Names = std::map<std::string, std::string>;
+  // Names of the first layer stand for those of all.
   template <typename Ask>
-  static void add(const std::string& within, Names& names, const Ask& ask) {
-    const std::optional<std::string> stored = ask(std::string(kFirstLayer) + within);
-    if (!stored || !stored->starts_with(kFirstBlock))
-      throw failed_error("{} has no name in GGUF", within);
-    names[stored->substr(kFirstBlock.size())] = within;
+  void add(const std::string& within, Names& names, const Ask& ask) const {
+    constexpr std::string_view kFirst = "blk.0.";
+    const std::optional<std::string> stored = ask(fmt::format("{}0.{}", layers_, within));
+    if (stored && stored->starts_with(kFirst)) names[stored->substr(kFirst.size())] = within;
   }
 
+  std::string layers_;
   Names outside_, within_, experts_;
 };
 
@@ -175,8 +174,7 @@ class Importer {
     model.name = label();
     model.folder = parts_[0]->path();
     add_files(model);
-    read_model_spec(*model.config, label());  // its sizes are those of a model
-    names_ = ModelNames(family_);
+    names_ = ModelNames(read_model_spec(*model.config, label()), family_);
     for_each([&](const auto& part, const auto& entry) { add(part, entry); });
     model.source = show_gguf(label(), shown_);
     note_blocks(model);

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "app/gguf/export.h"
+#include "app/gguf/families/architecture.h"
 #include "app/gguf/keys.h"
 #include "base/json_fwd.h"
 

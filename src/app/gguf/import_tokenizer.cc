@@ -7,7 +7,8 @@
 #include <tuple>
 #include <unordered_map>
 
-#include "app/gguf/vocabulary.h"
+#include "app/gguf/vocabulary/pre_names.h"
+#include "app/gguf/vocabulary/sentencepiece.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "base/printable.h"
@@ -17,29 +18,24 @@ namespace {
 
 constexpr std::string_view kKeys = "tokenizer.ggml.";
 
-// The names that mean the same rules as another, for llama.cpp.
+// Names that mean the same rules as another, for llama.cpp (llama-vocab.cpp).
 struct OtherName {
   std::string_view name, same_as;
 };
 constexpr std::array<OtherName, 21> kOtherNames = {
-    {{"llama3", "llama-bpe"},    {"llama-v3", "llama-bpe"},  {"falcon3", "llama-bpe"},
-     {"falcon-h1", "llama-bpe"}, {"pixtral", "llama-bpe"},   {"lfm2", "llama-bpe"},
-     {"dbrx", "llama-bpe"},      {"smaug-bpe", "llama-bpe"}, {"deepseek-r1-qwen", "qwen2"},
-     {"stablelm2", "qwen2"},     {"hunyuan", "qwen2"},       {"phi-2", "gpt-2"},
-     {"mpt", "gpt-2"},           {"olmo", "gpt-2"},          {"jais", "gpt-2"},
-     {"starcoder", "smollm"},    {"refact", "smollm"},       {"command-r", "smollm"},
-     {"codeshell", "smollm"},    {"exaone", "smollm"},       {"minerva-7b", "smollm"}}};
-// Words that are tokens stay whole, whatever the merges say; a text begins with the token for its
-// beginning, where the file says nothing. (llama.cpp, llama-vocab.cpp)
-constexpr std::array<std::string_view, 7> kWholeWords = {
-    "llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "lfm2"};
-// Their tokenizers have normalisers, which GGUF has no place for.
-constexpr std::array<std::string_view, 2> kComposed = {"qwen2", "deepseek-r1-qwen"};
-
-template <size_t n>
-bool is_one_of(std::string_view name, const std::array<std::string_view, n>& names) {
-  return std::ranges::find(names, name) != names.end();
-}
+    {{"llama3", "llama-bpe"},  {"llama-v3", "llama-bpe"},
+     {"falcon3", "llama-bpe"}, {"falcon-h1", "llama-bpe"},
+     {"pixtral", "llama-bpe"}, {"lfm2", "llama-bpe"},
+     {"smaug-bpe", "dbrx"},    {"deepseek-r1-qwen", "qwen2"},
+     {"stablelm2", "qwen2"},   {"hunyuan", "qwen2"},
+     {"llama4", "gpt-4o"},     {"phi-2", "gpt-2"},
+     {"mpt", "gpt-2"},         {"olmo", "gpt-2"},
+     {"jais", "gpt-2"},        {"starcoder", "smollm"},
+     {"refact", "smollm"},     {"command-r", "smollm"},
+     {"codeshell", "smollm"},  {"exaone", "smollm"},
+     {"minerva-7b", "smollm"}}};
+// Rules of tokenizers that have a normaliser, for which GGUF has no place.
+constexpr std::array<std::string_view, 2> kComposed = {"qwen2", "qwen35"};
 
 class TokenizerMaker {
  public:
@@ -54,8 +50,8 @@ class TokenizerMaker {
     }
     pre_ = keys_.find_text("tokenizer.ggml.pre").value_or("");
     const bool of_bytes = *kind == "gpt2";
-    std::optional<Json> splits;
-    if (of_bytes && !(splits = pre_tokenizer_named(same_rules()))) {
+    std::optional<RulesOfName> rules;
+    if (of_bytes && !(rules = rules_named(same_rules()))) {
       return without(fmt::format(
           "its rules for splitting a text go by the name '{}' (tokenizer.ggml.pre), which is not "
           "known here",
@@ -64,21 +60,12 @@ class TokenizerMaker {
     read_tokens();
     json_ = {{"version", "1.0"}, {"truncation", nullptr}, {"padding", nullptr}};
     json_["added_tokens"] = added_tokens();
-    of_bytes ? add_bpe_of_bytes(std::move(*splits)) : add_sentence_pieces();
+    of_bytes ? add_bpe_of_bytes(*rules) : add_sentence_pieces();
     return {{{"tokenizer.json", json_.dump()}, {"tokenizer_config.json", config().dump(2) + "\n"}},
             {}};
   }
 
  private:
-  enum Type : int32_t {
-    kNormal = 1,
-    kUnknown = 2,
-    kControl = 3,
-    kUser = 4,
-    kUnused = 5,
-    kByte = 6
-  };
-
   ImportedTokenizer without(const std::string& why) const {
     return {{}, {fmt::format("{}: {}: there is no tokenizer", keys_.where(), why)}};
   }
@@ -133,14 +120,14 @@ class TokenizerMaker {
   Json added_tokens() const {
     Json added = Json::array();
     for (size_t i = 0; i < types_.size(); ++i) {
-      if (types_[i] != kControl && types_[i] != kUser && types_[i] != kUnknown) continue;
+      if (types_[i] != kControl && types_[i] != kUserDefined && types_[i] != kUnknown) continue;
       added.push_back({{"id", i},
                        {"content", (*tokens_)[i]},
                        {"single_word", false},
                        {"lstrip", false},
                        {"rstrip", false},
                        {"normalized", false},
-                       {"special", types_[i] != kUser}});
+                       {"special", types_[i] != kUserDefined}});
     }
     return added;
   }
@@ -160,7 +147,9 @@ class TokenizerMaker {
     const auto said = keys_.find_flag(fmt::format("{}add_{}_token", kKeys, name));
     return said.value_or(otherwise) && special(name);
   }
-  bool adds_bos() const { return adds("bos", !is_bytes_ || is_one_of(pre_, kWholeWords)); }
+  // Where the file does not say it, llama.cpp puts the token for the beginning before a text of
+  // SentencePiece's tokenizers and of Llama 3's.
+  bool adds_bos() const { return adds("bos", !is_bytes_ || same_rules() == "llama-bpe"); }
 
   // A template with the tokens for the beginning and the end of a text, where they are added.
   Json post_processor() const {
@@ -204,9 +193,11 @@ class TokenizerMaker {
 
   // ---- byte-level BPE ----
 
-  void add_bpe_of_bytes(Json splits) {
-    json_["normalizer"] = is_one_of(pre_, kComposed) ? Json{{"type", "NFC"}} : Json();
-    json_["pre_tokenizer"] = std::move(splits);
+  void add_bpe_of_bytes(const RulesOfName& rules) {
+    json_["normalizer"] = std::ranges::find(kComposed, same_rules()) != kComposed.end()
+                              ? Json{{"type", "NFC"}}
+                              : Json();
+    json_["pre_tokenizer"] = rules.pre_tokenizer;
     json_["post_processor"] = post_processor();
     json_["decoder"] = {{"type", "ByteLevel"},
                         {"add_prefix_space", true},
@@ -224,7 +215,7 @@ class TokenizerMaker {
       pairs.push_back(Json::array({merge.substr(0, space), merge.substr(space + 1)}));
     }
     json_["model"] = bpe(vocabulary(), std::move(pairs), false, nullptr);
-    json_["model"]["ignore_merges"] = is_one_of(pre_, kWholeWords) || pre_ == "tekken";
+    json_["model"]["ignore_merges"] = rules.ignore_merges;
   }
 
   // ---- SentencePiece ----
