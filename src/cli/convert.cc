@@ -18,7 +18,7 @@ void add_convert_verb(CLI::App& app) {
   auto o = std::make_shared<ConvertArguments>();
   CLI::App* verb = app.add_subcommand(
       "convert", "A model, or what a recipe merges, as a GGUF file for llama.cpp and Ollama");
-  verb->add_option("MODEL", o->job.model, "Model folder or id, or recipe")->required();
+  verb->add_option("MODEL", o->job.model, "Model folder or id, GGUF file, or recipe")->required();
   verb->add_option("OUT", o->job.out, "File that ends in .gguf")->required();
   add_gguf_options(*verb, o->gguf);
   verb->add_option("--out-shard-size", o->part_size,

@@ -10,6 +10,7 @@
 #include "base/model_files.h"
 #include "io/cast_source.h"
 #include "io/checkpoint.h"
+#include "io/gguf.h"
 #include "io/layer_kinds.h"
 #include "io/model_folder.h"
 #include "io/plain_source.h"
@@ -74,6 +75,14 @@ InputModel open_folder(const fs::path& folder, std::shared_ptr<const FarFiles> f
     model.config = checkpoint->config();
   }
   make_plain(model);
+  settle_tied_head(model);
+  return model;
+}
+
+InputModel open_file(const fs::path& file, const OpenOptions& options) {
+  if (!options.gguf)
+    throw failed_error("{}: there is nothing here that opens GGUF files", file.string());
+  InputModel model = options.gguf(file);
   settle_tied_head(model);
   return model;
 }
@@ -190,8 +199,9 @@ InputModel open_as_stored(const RecipeModel& model, const OpenOptions& options) 
   if (!model.stage && model.folder.empty())
     throw usage_error("model {}: its tensors are not given, though the recipe was made for tensors",
                       model.model);
-  InputModel opened =
-      model.stage ? open_stage(*model.stage, options) : open_folder(model.folder, model.far);
+  InputModel opened = model.stage                  ? open_stage(*model.stage, options)
+                      : is_gguf_path(model.folder) ? open_file(model.folder, options)
+                                                   : open_folder(model.folder, model.far);
   opened.name = model.model;
   if (model.adapter.empty()) return opened;
   const HeadTensors before = find_head(opened.source->tensors());

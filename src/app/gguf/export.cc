@@ -127,9 +127,4 @@ GgufExport export_model(const TensorSource& model, const ModelSpec& spec, const 
   return Exporter(model, spec, config, file).run();
 }
 
-int64_t row_of_rope(int64_t row, int64_t rows, int64_t heads) {
-  const int64_t size = rows / heads, head = row / size, within = row % size;
-  return head * size + within % 2 * (size / 2) + within / 2;
-}
-
 }  // namespace lewis

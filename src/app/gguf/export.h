@@ -41,8 +41,4 @@ struct GgufExport {
 GgufExport export_model(const TensorSource& model, const ModelSpec& spec, const Json& config,
                         const std::string& file);
 
-// The row of the model that row `row` of the file is, of a matrix whose rows are `heads` heads:
-// rotary pairs (i, i + half) of a head become neighbours.
-int64_t row_of_rope(int64_t row, int64_t rows, int64_t heads);
-
 }  // namespace lewis

@@ -4,6 +4,7 @@
 
 #include "base/dtype.h"
 #include "base/error.h"
+#include "io/gguf_source.h"
 
 namespace lewis {
 

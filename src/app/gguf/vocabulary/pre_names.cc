@@ -71,7 +71,35 @@ std::optional<std::vector<std::string>> expressions_of(std::span<const Json> spl
   return found;
 }
 
+Json byte_level(bool splits) {
+  return {{"type", "ByteLevel"},
+          {"add_prefix_space", false},
+          {"trim_offsets", true},
+          {"use_regex", splits}};
+}
+
+Json sequence(const Json& steps) { return {{"type", "Sequence"}, {"pretokenizers", steps}}; }
+
 }  // namespace
+
+std::optional<RulesOfName> rules_named(std::string_view pre) {
+  if (pre == kGpt2) return RulesOfName{byte_level(true)};
+  if (pre == kDigits) {
+    const Json digits = {{"type", "Digits"}, {"individual_digits", true}};
+    return RulesOfName{sequence(Json::array({digits, byte_level(true)}))};
+  }
+  const auto found = std::ranges::find(named_rules(), pre, &NamedRules::name);
+  if (found == named_rules().end()) return std::nullopt;
+  Json steps = Json::array();
+  for (const std::string_view expression : found->expressions) {
+    steps.push_back({{"type", "Split"},
+                     {"pattern", {{"Regex", std::string(expression)}}},
+                     {"behavior", "Isolated"},
+                     {"invert", false}});
+  }
+  steps.push_back(byte_level(false));
+  return RulesOfName{sequence(steps), found->ignore_merges};
+}
 
 std::string pre_name_of(const TokenizerFiles& files) {
   const std::vector<Json> steps = files.steps("pre_tokenizer");
