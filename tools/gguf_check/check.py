@@ -102,14 +102,18 @@ def write_tokenizer(folder, config):
     t.add_special_tokens(names)
     fast = tf.PreTrainedTokenizerFast(tokenizer_object=t, eos_token=names[0], bos_token=names[0])
     fast.save_pretrained(folder)
-    if config["model_type"] in ("gemma", "gemma2", "phi3"):
+    if config["model_type"] == "phi3":  # with this name the converter reads tokenizer.json
+        file = folder / "tokenizer_config.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()),
+                                    "tokenizer_class": "GPT2Tokenizer"}))
+    if config["model_type"] in ("gemma", "gemma2"):
         import sentencepiece as spm
         for file in ("tokenizer.json", "special_tokens_map.json"):
             (folder / file).unlink(missing_ok=True)
         (folder / "text.txt").write_text("\n".join(LINES[:20] * 3))
         spm.SentencePieceTrainer.train(
             input=str(folder / "text.txt"), model_prefix=str(folder / "tokenizer"), model_type="bpe",
-            vocab_size=250, character_coverage=0.98, hard_vocab_limit=False, minloglevel=2)
+            vocab_size=250, add_dummy_prefix=False, character_coverage=0.98, hard_vocab_limit=False, minloglevel=2)
         (folder / "tokenizer_config.json").write_text(
             json.dumps({"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>"}))
 

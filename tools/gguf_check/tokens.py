@@ -92,6 +92,7 @@ def check_one(name, source, kind, values, work, convert, run_converter, compare_
                 shutil.copy(file, folder / to)
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         tokenizer.no_truncation()
+        tokenizer.no_padding()
         if name == "gemma":
             drop_tokens_without_merges(folder)
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))

@@ -115,7 +115,8 @@ std::optional<int64_t> id_in_config(const Json& config, std::string_view role) {
   for (const Json* json : {&config, config.contains("text_config") ? &config["text_config"] : nullptr}) {
     if (!json || !json->is_object()) continue;
     const auto found = json->find(key);
-    if (found != json->end() && found->is_number_unsigned()) return found->get<int64_t>();
+    if (found != json->end() && found->is_number_integer() && *found >= 0)
+      return found->get<int64_t>();
   }
   return std::nullopt;
 }
