@@ -33,9 +33,7 @@ const fs::path kModels = fs::path(LEWIS_DEMO) / "models";
 const fs::path kGolden = fs::path(LEWIS_TEST_DATA) / "golden";
 const fs::path kMade = fs::path(LEWIS_TEST_DATA) / "tokenizers/made";
 
-Json golden(const char* name) {
-  return parse_json(read_text_file(kGolden / "gguf" / name), name);
-}
+Json golden(const char* name) { return parse_json(read_text_file(kGolden / "gguf" / name), name); }
 
 GgufExport exported(const Checkpoint& model, const Json& config) {
   const ModelSpec spec = locate_tensors(read_model_spec(config, "config.json"), model);
@@ -311,8 +309,8 @@ TEST(GgufSentencePiece, AddedTokensAndSpaces) {
   EXPECT_EQ(std::get<uint32_t>(m.at("tokenizer.ggml.bos_token_id")), 1u);
   EXPECT_EQ(std::get<bool>(m.at("tokenizer.ggml.add_bos_token")), true);
   EXPECT_EQ(std::get<bool>(m.at("tokenizer.ggml.add_space_prefix")), false);
-  EXPECT_THROW(gguf_vocabulary(ModelFiles(dir.path), Json::object(),
-                               gguf_architecture("llama", ""), {300}, notes),
+  EXPECT_THROW(gguf_vocabulary(ModelFiles(dir.path), Json::object(), gguf_architecture("llama", ""),
+                               {300}, notes),
                Error);
 }
 
@@ -354,19 +352,18 @@ TEST(GgufVocabulary, RolesComeFromSettingsTemplateAndConfig) {
   EXPECT_EQ(std::get<GgufArray>(m.at("tokenizer.ggml.tokens")).texts[1026], " y");
   const GgufMetadata glm = vocabulary_of(tokenizer, Json::object(), Json::object(), 1030, "glm4");
   EXPECT_EQ(std::get<uint32_t>(glm.at("tokenizer.ggml.eot_token_id")), 1024u);
-  const GgufMetadata granite = vocabulary_of(tokenizer, {{"add_bos_token", true}}, Json::object(),
-                                             49152, "granite");
+  const GgufMetadata granite =
+      vocabulary_of(tokenizer, {{"add_bos_token", true}}, Json::object(), 49152, "granite");
   EXPECT_EQ(std::get<bool>(granite.at("tokenizer.ggml.add_bos_token")), false);
   EXPECT_EQ(std::get<std::string>(granite.at("tokenizer.ggml.pre")), "refact");
-  const GgufMetadata code = vocabulary_of(tokenizer, Json::object(), Json::object(), 32016, "llama");
+  const GgufMetadata code =
+      vocabulary_of(tokenizer, Json::object(), Json::object(), 32016, "llama");
   EXPECT_EQ(std::get<uint32_t>(code.at("tokenizer.ggml.eot_token_id")), 32010u);
 }
 
 TEST(GgufVocabulary, MadeTokenizersHaveNamesByTheirRules) {
-  const std::map<std::string, std::string> names = {{"deepseek", "deepseek-v3"},
-                                                    {"o200k", "gpt-4o"},
-                                                    {"qwen", "qwen35"},
-                                                    {"tekken", "tekken"}};
+  const std::map<std::string, std::string> names = {
+      {"deepseek", "deepseek-v3"}, {"o200k", "gpt-4o"}, {"qwen", "qwen35"}, {"tekken", "tekken"}};
   for (const auto& [file, name] : names) {
     const Json tokenizer = parse_json(read_text_file(kMade / (file + ".json")), file);
     const GgufMetadata m = vocabulary_of(tokenizer, Json::object(), Json::object(), 520);
@@ -387,8 +384,7 @@ TEST(GgufParts, TogetherAreTheModel) {
                        .part_bytes = 3'000'000};
   const ConvertResult r = convert(job, quiet());
   ASSERT_GT(r.files.size(), 2u);
-  EXPECT_EQ(r.files[0].filename(),
-            fmt::format("m-00001-of-{:05}.gguf", r.files.size()));
+  EXPECT_EQ(r.files[0].filename(), fmt::format("m-00001-of-{:05}.gguf", r.files.size()));
   EXPECT_FALSE(fs::exists(job.out));
   const GgufFile all(whole);
   std::map<std::string, size_t> seen;

@@ -106,8 +106,7 @@ ConvertResult convert(const ConvertJob& job, const RunContext& context) {
   check(job);
   RunResources run(context);
   const RecipeModel named = model_in(job.model, job.unknown_keys);
-  const auto model =
-      open_named(named, false, job.guidance, run.threads, run.progress, run.note);
+  const auto model = open_named(named, false, job.guidance, run.threads, run.progress, run.note);
   const InputModel& input = model->input;
   const TensorSource& source = *input.source;
   const ModelSpec& spec = model->transformer->spec();
@@ -120,8 +119,8 @@ ConvertResult convert(const ConvertJob& job, const RunContext& context) {
   tell_all(run.note, e.notes);
   const std::vector<GgufTensor> tensors = tensors_of(e);
   std::vector<GgufPart> parts = gguf_parts(job.out, e.metadata, tensors, job.part_bytes);
-  ConvertResult result{0, tensors.size(),
-                       std::get<std::string>(e.metadata.at("general.architecture")), {}};
+  ConvertResult result{
+      0, tensors.size(), std::get<std::string>(e.metadata.at("general.architecture")), {}};
   for (const GgufPart& part : parts) {
     result.bytes += part.layout.file_bytes;
     result.files.push_back(part.file);

@@ -30,9 +30,10 @@ class Exporter {
     const bool inner = text != config_.end() && text->is_object();
     KeyWriter(architecture_, spec_, inner ? *text : config_, file_, e_).write();
     if (architecture_.tied && !spec_.tied_head) {
-      throw input_error("{}: tie_word_embeddings is false, llama.cpp runs {} without a head of its "
-                        "own only",
-                        file_, spec_.model_type);
+      throw input_error(
+          "{}: tie_word_embeddings is false, llama.cpp runs {} without a head of its "
+          "own only",
+          file_, spec_.model_type);
     }
     for (const TensorInfo& t : model_.tensors()) add(t);
     for (const auto& [name, tensors] : experts_) add_experts(name, tensors);

@@ -49,8 +49,9 @@ std::vector<GgufPart> gguf_parts(const fs::path& out, const GgufMetadata& metada
     own["split.no"] = static_cast<uint16_t>(i);
     own["split.count"] = static_cast<uint16_t>(count);
     own["split.tensors.count"] = static_cast<int32_t>(tensors.size());
-    const std::vector<GgufTensor> of_part(tensors.begin() + static_cast<std::ptrdiff_t>(bounds[i]),
-                                          tensors.begin() + static_cast<std::ptrdiff_t>(bounds[i + 1]));
+    const std::vector<GgufTensor> of_part(
+        tensors.begin() + static_cast<std::ptrdiff_t>(bounds[i]),
+        tensors.begin() + static_cast<std::ptrdiff_t>(bounds[i + 1]));
     parts.push_back(
         {gguf_part_name(out, i, count), bounds[i], bounds[i + 1], lay_out_gguf(own, of_part)});
   }

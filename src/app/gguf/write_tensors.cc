@@ -36,8 +36,8 @@ uint64_t GgufTensorWriter::write_tensor(const ExportedTensor& t, const std::stri
   const int64_t columns = element_count(info.shape) / std::max<int64_t>(1, rows);
   const uint64_t row_bytes = gguf_bytes(t.tensor.type, columns);
   const size_t stored_row = static_cast<size_t>(columns) * dtype_size(info.dtype);
-  const int64_t together = std::clamp<int64_t>(
-      (int64_t{16} << 20) / std::max<int64_t>(1, columns), 1, std::max<int64_t>(1, rows));
+  const int64_t together = std::clamp<int64_t>((int64_t{16} << 20) / std::max<int64_t>(1, columns),
+                                               1, std::max<int64_t>(1, rows));
   std::vector<std::byte> out(static_cast<size_t>(together) * row_bytes);
   for (int64_t first = 0; first < rows; first += together) {
     const int64_t count = std::min(together, rows - first);
@@ -55,7 +55,7 @@ uint64_t GgufTensorWriter::write_tensor(const ExportedTensor& t, const std::stri
       encode_gguf(t.tensor.type, values, out.data() + r * row_bytes);
     });
     file.write_at(begin + static_cast<uint64_t>(first) * row_bytes,
-                   std::span(out).first(static_cast<size_t>(count) * row_bytes));
+                  std::span(out).first(static_cast<size_t>(count) * row_bytes));
   }
   return static_cast<uint64_t>(rows) * row_bytes;
 }
