@@ -205,7 +205,8 @@ void merge_into_gguf(MergeArguments& o) {
                                     {"--model-id", !o.model_ids.empty()},
                                     {"--prove", o.job.prove.wanted},
                                     {"--no-copy-tokenizer", o.job.no_tokenizer}}) {
-    if (given) throw usage_error("{}: {} is for a folder, not for a GGUF file", o.job.out.string(), name);
+    if (given)
+      throw usage_error("{}: {} is for a folder, not for a GGUF file", o.job.out.string(), name);
   }
   ConvertJob job{.model = o.recipe,
                  .out = o.job.out,

@@ -177,38 +177,23 @@ TEST(GgufExport, TheMetadataAreThoseThatLlamaCppReads) {
             tokenizer["model"]["merges"].size());
 }
 
-// Every tensor of a family has a name of its own, and the others stay in their rows.
-TEST(GgufExport, KnowsItsFamilies) {
-  const std::map<std::string, std::string> families = {
-      {"llama", "llama"}, {"mistral", "llama"},      {"qwen2", "qwen2"},
-      {"qwen3", "qwen3"}, {"qwen3_moe", "qwen3moe"}, {"mixtral", "llama"}};
-  for (const auto& [family, architecture] : families) {
-    const Checkpoint model = Checkpoint::open(
-        family == "qwen3_moe" ? kMixtureModels / "base" : kGolden / "families" / family);
-    Json config = model.config();
-    if (family == "qwen3_moe") config["norm_topk_prob"] = true;
-    const GgufExport e = exported(model, config, "q8_0");
-    EXPECT_EQ(value<std::string>(e.metadata, "general.architecture"), architecture);
-    std::set<std::string> names;
-    size_t sources = 0;
-    for (const ExportedTensor& t : e.tensors) {
-      EXPECT_TRUE(names.insert(t.tensor.name).second) << t.tensor.name;
-      const std::string& source = t.sources.at(0);
-      sources += t.sources.size();
-      const bool turns = architecture == "llama" && (source.find("q_proj") != source.npos ||
-                                                     source.find("k_proj") != source.npos);
-      EXPECT_EQ(t.rope_heads > 0, turns) << source;
-      const bool plain = t.tensor.shape.size() < 2 || source.ends_with(".gate.weight");
-      EXPECT_EQ(t.tensor.type, plain                             ? GgufType::kF32
-                               : t.tensor.shape.back() % 32 == 0 ? GgufType::kQ8_0
-                                                                 : GgufType::kF16)
-          << source;
-    }
-    EXPECT_EQ(sources, model.tensors().size()) << family;
+std::string refusal(const std::function<void()>& f) {
+  try {
+    f();
+  } catch (const Error& e) {
+    EXPECT_TRUE(e.code() == ExitCode::kInput || e.code() == ExitCode::kUsage) << e.what();
+    EXPECT_EQ(std::string(e.what()).find('\n'), std::string::npos);
+    return e.what();
   }
-  for (const char* family : {"gemma2", "olmoe", "lfm2"}) {
+  ADD_FAILURE() << "not refused";
+  return "";
+}
+
+TEST(GgufExport, OtherFamiliesAreRefused) {
+  for (const char* family : {"olmoe", "lfm2"}) {
     const Checkpoint model = Checkpoint::open(kGolden / "families" / family);
-    EXPECT_THROW(exported(model, model.config()), Error);
+    const std::string told = refusal([&] { exported(model, model.config()); });
+    EXPECT_NE(told.find("only arcee, cohere2"), std::string::npos) << told;
   }
 }
 
@@ -244,7 +229,7 @@ TEST(GgufExport, MixturesThatLlamaCppDoesNotRunAreRefused) {
   }
 }
 
-// The shared expert of Qwen 2, whose switch is a vector in GGUF.
+// The shared expert of Qwen 2, whose switch is float32.
 TEST(GgufExport, SharedExperts) {
   const std::string layer = "model.layers.0.mlp.";
   std::vector<std::vector<std::byte>> bytes;
@@ -272,7 +257,7 @@ TEST(GgufExport, SharedExperts) {
   EXPECT_EQ(found["blk.0.ffn_up_exps.weight"].type, GgufType::kQ8_0);
   EXPECT_EQ(found["blk.0.ffn_gate_inp.weight"].type, GgufType::kF32);
   EXPECT_EQ(found["blk.0.ffn_up_shexp.weight"].type, GgufType::kQ8_0);
-  EXPECT_EQ(found["blk.0.ffn_gate_inp_shexp.weight"].shape, (Shape{32}));
+  EXPECT_EQ(found["blk.0.ffn_gate_inp_shexp.weight"].type, GgufType::kF32);
 }
 
 // What a config.json leaves out counts as the family has it in transformers.
@@ -316,18 +301,6 @@ TEST(GgufExport, RopeOfLlama3) {
   EXPECT_GT(divided, 0u);
 }
 
-std::string refusal(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    EXPECT_TRUE(e.code() == ExitCode::kInput || e.code() == ExitCode::kUsage) << e.what();
-    EXPECT_EQ(std::string(e.what()).find('\n'), std::string::npos);
-    return e.what();
-  }
-  ADD_FAILURE() << "not refused";
-  return "";
-}
-
 // A tokenizer of the demo's with some of its keys changed.
 struct ChangedTokenizer {
   ModelFiles files(const std::function<void(Json& tokenizer, Json& config)>& change) const {
@@ -366,7 +339,8 @@ TEST(GgufVocabulary, SpecialTokensAndTypes) {
   const ModelFiles files = tokenizer.files([](Json& t, Json& c) {
     t["added_tokens"].push_back({{"id", 1024}, {"content", "<user>"}, {"special", false}});
     t["post_processor"] = parse_json(
-        R"({"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<|endoftext|>"}}]})",
+        R"({"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<|endoftext|>"}},
+            {"Sequence": {"id": "A"}}]})",
         "post");
     c.erase("add_bos_token");
     c["bos_token"] = {{"content", "<|endoftext|>"}};
@@ -397,7 +371,6 @@ TEST(GgufVocabulary, OtherTokenizersAreRefused) {
   const auto has = [](const std::string& text, const char* words) {
     EXPECT_NE(text.find(words), std::string::npos) << text;
   };
-  has(refused([](Json& t, Json&) { t["model"]["byte_fallback"] = true; }), "byte_fallback");
   has(refused([](Json& t, Json&) { t["model"]["type"] = "Unigram"; }), "Unigram");
   has(refused([](Json& t, Json&) { t["model"]["vocab"]["far"] = 1'000'000; }), "id 1000000");
   has(refused([](Json& t, Json&) { t["model"]["vocab"]["twice"] = 7; }), "id 7");

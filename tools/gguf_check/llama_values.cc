@@ -61,9 +61,9 @@ int print_tokens(const llama_model* model) {
   for (std::string line; std::getline(std::cin, line);) {
     std::replace(line.begin(), line.end(), '\x1e', '\n');
     std::vector<llama_token> tokens(line.size() + 16);
-    const int count = llama_tokenize(vocabulary, line.data(), static_cast<int32_t>(line.size()),
-                                     tokens.data(), static_cast<int32_t>(tokens.size()), true,
-                                     true);
+    const int count =
+        llama_tokenize(vocabulary, line.data(), static_cast<int32_t>(line.size()), tokens.data(),
+                       static_cast<int32_t>(tokens.size()), true, true);
     if (count < 0) return 1;
     for (int i = 0; i < count; ++i) std::printf("%d ", tokens[static_cast<size_t>(i)]);
     std::putchar('\n');

@@ -79,9 +79,10 @@ Error KeyWriter::refuse(std::string_view words) const { return input_error("{}: 
 
 void KeyWriter::expect_attention_scale(double expected) const {
   if (std::abs(spec.attention_scale / expected - 1) < 1e-5) return;
-  throw refuse(fmt::format("scores of attention are multiplied by {:.6g}, llama.cpp runs {} with "
-                           "{:.6g} only",
-                           spec.attention_scale, spec.model_type, expected));
+  throw refuse(
+      fmt::format("scores of attention are multiplied by {:.6g}, llama.cpp runs {} with "
+                  "{:.6g} only",
+                  spec.attention_scale, spec.model_type, expected));
 }
 
 void KeyWriter::expect_width_of_rope(int64_t expected) const {
@@ -135,8 +136,8 @@ void KeyWriter::write_rope() {
   if (type == "llama3" && architecture.neighbours) return write_divisors();
   if ((type == "longrope" || type == "su") && architecture.gguf == "phi3") return;  // own keys
   if (type != "linear" && type != "yarn") {
-    throw refuse(fmt::format("rope of type '{}' is not written as GGUF for {}", type,
-                             spec.model_type));
+    throw refuse(
+        fmt::format("rope of type '{}' is not written as GGUF for {}", type, spec.model_type));
   }
   set("rope.scaling.type", type);
   set("rope.scaling.factor", static_cast<float>(number(rope(), "factor")));
@@ -198,8 +199,8 @@ void KeyWriter::write_windows() {
     return;
   }
   if (window == 0) {
-    throw refuse(fmt::format("no layer has a window, llama.cpp runs {} with windows only",
-                             spec.model_type));
+    throw refuse(
+        fmt::format("no layer has a window, llama.cpp runs {} with windows only", spec.model_type));
   }
   set_count("attention.sliding_window", window);
   if (!by_rule) set("attention.sliding_window_pattern", std::move(listed));

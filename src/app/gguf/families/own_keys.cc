@@ -105,9 +105,10 @@ void write_phi3(KeyWriter& keys) {
   const double attention =
       scale > 1 ? std::sqrt(1 + std::log(scale) / std::log(static_cast<double>(length))) : 1;
   if (std::abs(spec.ropes[0].attention_factor / attention - 1) > 1e-5) {
-    throw keys.refuse(fmt::format("longrope multiplies by {:.6g}, llama.cpp runs phi3 with {:.6g} "
-                                  "only",
-                                  spec.ropes[0].attention_factor, attention));
+    throw keys.refuse(
+        fmt::format("longrope multiplies by {:.6g}, llama.cpp runs phi3 with {:.6g} "
+                    "only",
+                    spec.ropes[0].attention_factor, attention));
   }
   set_float(keys, "rope.scaling.attn_factor", attention);
   keys.make("rope_factors_long.weight", factors_of(keys, "long_factor", width / 2));

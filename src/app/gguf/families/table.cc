@@ -14,8 +14,10 @@ namespace {
 // What ends a part of the text of Code Llama, and of the first Gemma, by their numbers.
 constexpr std::array<FamilyToken, 1> kLlamaTokens = {{{"eot", "", 32010, 32016}}};
 constexpr std::array<FamilyToken, 1> kGemmaTokens = {{{"eot", "", 107}}};
-constexpr std::array<FamilyToken, 4> kGlm4Tokens = {
-    {{"eos", "<|endoftext|>"}, {"eot", "<|user|>"}, {"unk", "<|endoftext|>"}, {"bos", "<|endoftext|>"}}};
+constexpr std::array<FamilyToken, 4> kGlm4Tokens = {{{"eos", "<|endoftext|>"},
+                                                     {"eot", "<|user|>"},
+                                                     {"unk", "<|endoftext|>"},
+                                                     {"bos", "<|endoftext|>"}}};
 
 // In the order of their names in llama.cpp. Facts: its loaders (src/models/) and converters
 // (conversion/) at ggml 0.26.0.
@@ -89,8 +91,7 @@ constexpr GgufArchitecture kArchitectures[] = {
 std::span<const GgufArchitecture> gguf_architectures() { return kArchitectures; }
 
 const GgufArchitecture& gguf_architecture(std::string_view model_type, const std::string& file) {
-  const auto found =
-      std::ranges::find(kArchitectures, model_type, &GgufArchitecture::model_type);
+  const auto found = std::ranges::find(kArchitectures, model_type, &GgufArchitecture::model_type);
   if (found != std::end(kArchitectures)) return *found;
   std::vector<std::string_view> known;
   for (const GgufArchitecture& a : kArchitectures) known.push_back(a.model_type);

@@ -29,11 +29,10 @@ std::optional<std::string_view> find(std::span<const NamePair> pairs, std::strin
 // The norm, router or linear layer that is called so within a block.
 std::optional<std::string_view> in_block(std::string_view name, const ModelSpec& spec,
                                          const GgufArchitecture& architecture) {
-  const std::array<NamePair, 4> norms = {
-      {{spec.norms.before_attention, "attn_norm"},
-       {spec.norms.after_attention, "post_attention_norm"},
-       {spec.norms.before_mlp, architecture.norm_before_mlp},
-       {spec.norms.after_mlp, "post_ffw_norm"}}};
+  const std::array<NamePair, 4> norms = {{{spec.norms.before_attention, "attn_norm"},
+                                          {spec.norms.after_attention, "post_attention_norm"},
+                                          {spec.norms.before_mlp, architecture.norm_before_mlp},
+                                          {spec.norms.after_mlp, "post_ffw_norm"}}};
   if (const auto norm = find(norms, name)) return norm;
   if (spec.qk_norm != QkNorm::kNone && name.starts_with(spec.attention)) {
     const std::string_view own = name.substr(spec.attention.size());

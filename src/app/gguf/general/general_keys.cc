@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <array>
+#include <cmath>
 #include <initializer_list>
 
 #include "app/gguf/general/model_id.h"
@@ -58,8 +58,8 @@ std::string rounded(uint64_t parameters) {
     if (count <= above) continue;
     const double scaled = count * scale;
     const bool one_digit = std::nearbyint(scaled) < 10;
-    return fmt::format("{:.{}f}{}", scaled,
-                       std::nearbyint(scaled) == 0 ? 2 : (one_digit ? 1 : 0), name);
+    return fmt::format("{:.{}f}{}", scaled, std::nearbyint(scaled) == 0 ? 2 : (one_digit ? 1 : 0),
+                       name);
   }
   return "";
 }
@@ -100,7 +100,8 @@ void add_sources(std::string_view kind, const std::vector<std::string>& ids, uin
 }
 
 // The name and its parts; what the card says comes first.
-void add_names(std::string_view id, const CardFields& card, const ParameterCounts& p, GgufMetadata& m) {
+void add_names(std::string_view id, const CardFields& card, const ParameterCounts& p,
+               GgufMetadata& m) {
   const ModelIdParts parts = parts_of_id(id, p.all);
   struct Named {
     const char* key;

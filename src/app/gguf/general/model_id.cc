@@ -190,10 +190,14 @@ ModelIdParts parts_of_id(std::string_view id, uint64_t parameters) {
   if (slash != id.npos && id[0] != '.') parts.organization = id.substr(0, slash);
   std::vector<Word> words = words_of(parts.name, parameters);
   settle(words);
-  parts.basename = joined(words, [](const Word& w) { return w.basename; }, false);
-  parts.size_label = joined(words, [](const Word& w) { return w.size; }, true);
-  parts.finetune = joined(words, [](const Word& w) { return w.finetune; }, false);
-  parts.version = joined(words, [](const Word& w) { return w.version && !w.basename; }, false);
+  parts.basename = joined(
+      words, [](const Word& w) { return w.basename; }, false);
+  parts.size_label = joined(
+      words, [](const Word& w) { return w.size; }, true);
+  parts.finetune = joined(
+      words, [](const Word& w) { return w.finetune; }, false);
+  parts.version = joined(
+      words, [](const Word& w) { return w.version && !w.basename; }, false);
   if (parts.size_label.empty() && parts.finetune.empty() && parts.version.empty())
     parts.basename.clear();
   return parts;
@@ -206,7 +210,8 @@ std::string title_of(std::string_view name) {
     std::string word(name.substr(begin, end - begin));
     begin = end + 1;
     if (word.empty()) continue;
-    const bool in_lower = std::ranges::any_of(word, is_lower) && std::ranges::none_of(word, is_upper);
+    const bool in_lower =
+        std::ranges::any_of(word, is_lower) && std::ranges::none_of(word, is_upper);
     const bool is_number = is_digit(word[0]) || (word[0] == 'v' && is_version(word));
     if (in_lower && !is_number) {
       bool begins = true;  // of letters

@@ -9,7 +9,7 @@ namespace lewis {
 
 // Each is "" where the name does not say it.
 struct ModelIdParts {
-  std::string organization, name;  // "meta-llama" and "Llama-3.1-8B-Instruct"
+  std::string organization, name;                       // "meta-llama" and "Llama-3.1-8B-Instruct"
   std::string basename, finetune, version, size_label;  // "Llama", "Instruct", "3.1", "8B"
 };
 

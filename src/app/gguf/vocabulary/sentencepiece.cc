@@ -135,9 +135,10 @@ SentencePieces read_sentencepiece(std::string_view bytes, const std::string& fil
   }
   if (model.pieces.empty()) throw input_error("{}: is no model of SentencePiece", file);
   if (kind != kBpe) {
-    throw input_error("{}: a model of the kind {} of SentencePiece, expected {} (BPE): others are "
-                      "not written as GGUF yet",
-                      file, kind, kBpe);
+    throw input_error(
+        "{}: a model of the kind {} of SentencePiece, expected {} (BPE): others are "
+        "not written as GGUF yet",
+        file, kind, kBpe);
   }
   return model;
 }
@@ -145,7 +146,8 @@ SentencePieces read_sentencepiece(std::string_view bytes, const std::string& fil
 SentencePieces sentencepieces_of(const TokenizerFiles& files, std::vector<std::string>& notes) {
   const Json& model = files.member("model");
   // llama.cpp joins the pair whose token has the best score, BPE the pair of the first merge: the
-  // order of tokens by their first merges is that of scores, if merges of a token follow each other.
+  // order of tokens by their first merges is that of scores, if merges of a token follow each
+  // other.
   std::unordered_map<std::string, size_t> order;
   size_t torn = 0;
   std::string before;
@@ -161,9 +163,8 @@ SentencePieces sentencepieces_of(const TokenizerFiles& files, std::vector<std::s
         "which goes by one score per token, may split some texts otherwise",
         files.where, torn));
   }
-  const std::string unknown = model.value("unk_token", Json()).is_string()
-                                  ? model["unk_token"].get<std::string>()
-                                  : "";
+  const std::string unknown =
+      model.value("unk_token", Json()).is_string() ? model["unk_token"].get<std::string>() : "";
   SentencePieces made;
   made.space_prefix = prepends_space(files);
   size_t single = order.size();  // tokens without a merge come last, by their ids
@@ -173,7 +174,8 @@ SentencePieces sentencepieces_of(const TokenizerFiles& files, std::vector<std::s
   std::ranges::sort(by_id);
   for (const auto& [id, text] : by_id) {
     if (id != static_cast<int64_t>(made.pieces.size()))
-      throw files.refuse(fmt::format("no token of the vocabulary has the id {}", made.pieces.size()));
+      throw files.refuse(
+          fmt::format("no token of the vocabulary has the id {}", made.pieces.size()));
     const auto merge = order.find(text);
     VocabularyPiece piece{text, 0, is_byte(text) ? kByte : text == unknown ? kUnknown : kNormal};
     if (piece.type == kNormal)

@@ -29,7 +29,7 @@ struct VocabularyPiece {
 
 struct SentencePieces {
   std::vector<VocabularyPiece> pieces;  // by their ids
-  bool space_prefix = true;   // a space is put before a text
+  bool space_prefix = true;             // a space is put before a text
 };
 
 // Reads a tokenizer.model (sentencepiece_model.proto: pieces, the type of the model, and of the
@@ -37,9 +37,9 @@ struct SentencePieces {
 // BPE.
 SentencePieces read_sentencepiece(std::string_view bytes, const std::string& file);
 
-// The same of a tokenizer.json that has BPE with bytes for what is not in the vocabulary. Scores are
-// made of the order of merges: that of sentencepiece, where the file was made of a tokenizer.model.
-// A note says where the order is one that scores cannot tell.
+// The same of a tokenizer.json that has BPE with bytes for what is not in the vocabulary. Scores
+// are made of the order of merges: that of sentencepiece, where the file was made of a
+// tokenizer.model. A note says where the order is one that scores cannot tell.
 SentencePieces sentencepieces_of(const TokenizerFiles& files, std::vector<std::string>& notes);
 
 }  // namespace lewis

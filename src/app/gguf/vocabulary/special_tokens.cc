@@ -12,14 +12,14 @@ struct TokenRole {
   std::string_view name, key;
 };
 constexpr std::array<TokenRole, 9> kRoles = {{{"bos", "bos_token_id"},
-                                         {"eos", "eos_token_id"},
-                                         {"unk", "unknown_token_id"},
-                                         {"pad", "padding_token_id"},
-                                         {"sep", "seperator_token_id"},  // sic
-                                         {"mask", "mask_token_id"},
-                                         {"cls", ""},  // llama.cpp takes it from bos
-                                         {"eot", "eot_token_id"},
-                                         {"eom", "eom_token_id"}}};
+                                              {"eos", "eos_token_id"},
+                                              {"unk", "unknown_token_id"},
+                                              {"pad", "padding_token_id"},
+                                              {"sep", "seperator_token_id"},  // sic
+                                              {"mask", "mask_token_id"},
+                                              {"cls", ""},  // llama.cpp takes it from bos
+                                              {"eot", "eot_token_id"},
+                                              {"eom", "eom_token_id"}}};
 constexpr size_t kMustBeTokens = 4;  // bos, eos, unk and pad
 constexpr size_t kOfTokenizer = 7;   // those that tokenizers name themselves
 
@@ -112,10 +112,12 @@ class Roles {
 // The id that config.json gives a role.
 std::optional<int64_t> id_in_config(const Json& config, std::string_view role) {
   const std::string key = fmt::format("{}_token_id", role);
-  for (const Json* json : {&config, config.contains("text_config") ? &config["text_config"] : nullptr}) {
+  for (const Json* json :
+       {&config, config.contains("text_config") ? &config["text_config"] : nullptr}) {
     if (!json || !json->is_object()) continue;
     const auto found = json->find(key);
-    if (found != json->end() && found->is_number_unsigned()) return found->get<int64_t>();
+    if (found != json->end() && found->is_number_integer() && *found >= 0)
+      return found->get<int64_t>();
   }
   return std::nullopt;
 }
