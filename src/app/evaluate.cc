@@ -10,6 +10,7 @@
 #include "app/outputs.h"
 #include "app/refinement.h"
 #include "app/run.h"
+#include "app/same_tokens.h"
 #include "base/build.h"
 #include "base/dump_json.h"
 #include "base/error.h"
@@ -83,10 +84,7 @@ std::unique_ptr<RunningModel> open_expert(const EvaluateJob& job, std::vector<Ta
 }
 
 void check_expert(const RunningModel& expert, const RunningModel& model, const fs::path& path) {
-  const auto identity = [](const RunningModel& m) {
-    return m.tokenizer ? m.tokenizer->identity() : "";
-  };
-  if (identity(expert) == identity(model)) return;
+  if (have_same_tokens(expert, model)) return;
   throw input_error("{}: its tokenizer is not that of the expert, so no token means the same",
                     path.string());
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <iterator>
 
+#include "app/same_tokens.h"
 #include "app/tokenizers.h"
 #include "base/build.h"
 #include "base/dump_json.h"
@@ -29,8 +30,7 @@ std::unique_ptr<RunningModel> open_prior(const Recipe& recipe, uint64_t seed, Th
 }
 
 void check_tokenizer(const RunningModel& expert, const RunningModel& prior) {
-  if (expert.tokenizer && prior.tokenizer &&
-      expert.tokenizer->identity() != prior.tokenizer->identity()) {
+  if (expert.tokenizer && prior.tokenizer && !have_same_tokens(expert, prior)) {
     throw input_error(
         "{}: its tokenizer is not that of the merge: refine feeds both the same token ids",
         expert.input.label());

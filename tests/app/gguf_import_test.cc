@@ -256,6 +256,23 @@ TEST(GgufImport, LossesAreThoseOfTheFolder) {
   losses(kModels / "math", (fs::path(LEWIS_DEMO) / "data/math_test.jsonl").string() + ":gsm8k");
 }
 
+// The tokens of both mean the same, though the files that say so differ.
+TEST(GgufImport, AFolderIsTheReferenceOfAFile) {
+  const TempDir dir;
+  const fs::path file = dir.path / "model.gguf";
+  to_gguf(kMixtureModels / "math", file);
+  EvaluateJob job;
+  job.models = {file, kMixtureModels / "code"};
+  job.expert = kMixtureModels / "math";
+  job.tasks = {"kl:" + (kMixtureModels / "math_test.jsonl").string() + ":gsm8k"};
+  job.settings.limit = 2;
+  job.guidance.cache = dir.path / "cache";
+  const EvaluateResult result = evaluate(job, quiet());
+  ASSERT_EQ(result.scores.size(), 2u);
+  EXPECT_EQ(result.scores[0].value, 0);
+  EXPECT_GT(result.scores[1].value, 0);
+}
+
 // ---- tokenizers ----
 
 std::vector<std::string> texts_in_many_scripts() {

@@ -127,6 +127,14 @@ class ConfigMaker {
       rope["original_max_position_embeddings"] =
           keys_.count("rope.scaling.original_context_length");
     }
+    constexpr std::array<std::pair<const char*, std::string_view>, 3> kOfYarn = {
+        {{"attention_factor", "rope.scaling.yarn_attn_factor"},
+         {"beta_fast", "rope.scaling.yarn_beta_fast"},
+         {"beta_slow", "rope.scaling.yarn_beta_slow"}}};
+    for (const auto& [name, key] : kOfYarn) {
+      if (const auto value = type == "yarn" ? keys_.find_float(keys_.own(key)) : std::nullopt)
+        rope[name] = decimal(*value);
+    }
     c_["rope_scaling"] = rope;
   }
 
@@ -144,7 +152,7 @@ class ConfigMaker {
   bool explains(double factor, double high, double length) const {
     const std::vector<float> made = llama3_factors(factor, high, length);
     return std::ranges::equal(made, facts_.rope_factors, [](float a, float b) {
-      return std::abs(a - b) <= 1e-6F * std::abs(b);
+      return std::abs(a - b) <= 1e-5F * std::abs(b);
     });
   }
 
