@@ -53,7 +53,8 @@ class Exporter {
       throw input_error("{}: {} routed experts like {}, expected {} (config.json)", model_.label(),
                         tensors.size(), first.name, experts);
     }
-    ExportedTensor out{{name, type_of(first), {experts, first.shape.at(0), first.shape.at(1)}}, {}};
+    ExportedTensor out{{name, type_of(first), first.shape}, {}};
+    out.tensor.shape.insert(out.tensor.shape.begin(), experts);
     for (const auto& [_, t] : tensors) {
       if (t->shape != first.shape) {
         throw input_error("{}: tensor {} is {}, {} is {}: experts of one shape are expected",
@@ -96,6 +97,8 @@ class Exporter {
     ExportedTensor out{{*name, type_of(t), t.shape}, {t.name}};
     if (name->ends_with(".ffn_gate_inp.weight") || name->ends_with(".ffn_gate_inp_shexp.weight"))
       out.tensor.type = GgufType::kF32;
+    if (name->ends_with(".shortconv.conv.weight"))  // [channels, 1, positions] in the model
+      out.tensor = {*name, GgufType::kF32, {t.shape.front(), t.shape.back()}};
     if (spec_.norm.plus_one && name->ends_with("norm.weight")) out.plus = 1;
     if (architecture_.neighbours) set_rope_heads(t, out);
     e_.tensors.push_back(std::move(out));
