@@ -321,6 +321,19 @@ TEST(GgufSentencePiece, AddedTokensAndSpaces) {
                Error);
 }
 
+TEST(GgufSentencePiece, IdsOutsideOfTheVocabularyAreRefused) {
+  Json tokenizer = parse_json(read_text_file(kMade / "llama2.json"), "t");
+  for (const int64_t id : {int64_t{-1}, int64_t{5000}}) {
+    tokenizer["added_tokens"][0]["id"] = id;
+    const ModelFiles files(kModels / "math", {{"tokenizer.json", tokenizer.dump()},
+                                              {"tokenizer_config.json", std::string("{}")}});
+    std::vector<std::string> notes;
+    EXPECT_THROW(
+        gguf_vocabulary(files, Json::object(), gguf_architecture("llama", ""), {910}, notes), Error)
+        << id;
+  }
+}
+
 // ---- special tokens and parts ----
 
 GgufMetadata vocabulary_of(const Json& tokenizer, const Json& settings, const Json& config,
