@@ -6,7 +6,10 @@
 #include <array>
 #include <vector>
 
+#include "app/gguf/families/architecture.h"
+#include "app/gguf/general/general_keys.h"
 #include "app/gguf/import.h"
+#include "app/gguf/vocabulary.h"
 #include "app/own_task.h"
 #include "base/data_format.h"
 #include "base/error.h"
@@ -84,6 +87,15 @@ void read_gguf(std::string_view bytes, const FuzzFolder& folder) {
   const InputModel model = open_gguf(file);
   read_tensors(*model.source);
   read_model_spec(*model.config, "config.json");
+}
+
+// A tokenizer.json, or else a tokenizer.model, as the keys of a GGUF file; and a model card.
+void write_gguf_vocabulary(std::string_view bytes, const FuzzFolder& folder) {
+  folder.write(bytes.starts_with('{') ? "tokenizer.json" : "tokenizer.model", bytes);
+  fields_of_card(bytes);
+  std::vector<std::string> notes;
+  gguf_vocabulary(ModelFiles(folder.path()), Json::object(), gguf_architecture("llama", ""), {1000},
+                  notes);
 }
 
 // For a model with the weight that the seed names.
@@ -241,6 +253,7 @@ void escape_text(std::string_view bytes, const FuzzFolder&) {
 constexpr auto kTargets = std::to_array<FuzzTarget>({{"safetensors", read_safetensors},
                                                      {"index", read_index},
                                                      {"gguf", read_gguf},
+                                                     {"gguf_vocabulary", write_gguf_vocabulary},
                                                      {"imatrix", read_importance_matrix},
                                                      {"statistics", read_statistics_file},
                                                      {"yaml", read_yaml},

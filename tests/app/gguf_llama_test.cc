@@ -20,6 +20,7 @@
 #include "base/json.h"
 #include "base/text_file.h"
 #include "io/checkpoint.h"
+#include "io/expert_tensors.h"
 #include "model/transformer.h"
 #include "temp_dir.h"
 #include "text/tokenizer.h"
@@ -35,7 +36,7 @@ const fs::path kMade = fs::path(LEWIS_TEST_DATA) / "tokenizers/made";
 
 Json golden(const char* name) { return parse_json(read_text_file(kGolden / "gguf" / name), name); }
 
-GgufExport exported(const Checkpoint& model, const Json& config) {
+GgufExport exported(const TensorSource& model, const Json& config) {
   const ModelSpec spec = locate_tensors(read_model_spec(config, "config.json"), model);
   return export_model(model, spec, config, "config.json");
 }
@@ -56,7 +57,11 @@ Json json_of(const GgufValue& value) {
         using T = std::decay_t<decltype(v)>;
         if constexpr (std::is_same_v<T, GgufArray>) {
           Json list = Json::array();
-          for (const std::byte b : v.numbers) list.push_back(b != std::byte{0});
+          const size_t width = v.type == 5 ? 4 : 1;  // int32, or bool
+          for (size_t i = 0; i < v.numbers.size(); i += width) {
+            const auto number = static_cast<int>(v.numbers[i]);
+            list.push_back(width == 1 ? Json(number != 0) : Json(number));
+          }
           return list;
         } else {
           return v;
@@ -91,9 +96,11 @@ TEST(GgufFamilies, AreThoseOfTheConverter) {
   const Json families = golden("families.json");
   const TempDir dir;
   for (const auto& [name, wanted] : families.items()) {
-    const Checkpoint model = Checkpoint::open(kGolden / "families" / name);
-    Json config = model.config();
+    const auto folder = std::make_shared<Checkpoint>(Checkpoint::open(kGolden / "families" / name));
+    Json config = folder->config();
     config.update(wanted["changes"]);
+    const auto source = split_experts(folder, config).source;
+    const TensorSource& model = *source;
     const GgufExport e = exported(model, config);
     GgufMetadata found = e.metadata;
     const std::string architecture = std::get<std::string>(found.at("general.architecture"));
@@ -123,7 +130,7 @@ TEST(GgufFamilies, AreThoseOfTheConverter) {
     write_file_durably(parts[0].file, [&](const File& file) { writer.write(parts[0], file); });
     EXPECT_EQ(hash_of(parts[0].file), wanted["sha256"].get<std::string>()) << name;
   }
-  EXPECT_EQ(families.size(), 17u);
+  EXPECT_EQ(families.size(), 20u);
 }
 
 // What llama.cpp would compute otherwise than transformers.
@@ -313,6 +320,19 @@ TEST(GgufSentencePiece, AddedTokensAndSpaces) {
   EXPECT_THROW(gguf_vocabulary(ModelFiles(dir.path), Json::object(), gguf_architecture("llama", ""),
                                {300}, notes),
                Error);
+}
+
+TEST(GgufSentencePiece, IdsOutsideOfTheVocabularyAreRefused) {
+  Json tokenizer = parse_json(read_text_file(kMade / "llama2.json"), "t");
+  for (const int64_t id : {int64_t{-1}, int64_t{5000}}) {
+    tokenizer["added_tokens"][0]["id"] = id;
+    const ModelFiles files(kModels / "math", {{"tokenizer.json", tokenizer.dump()},
+                                              {"tokenizer_config.json", std::string("{}")}});
+    std::vector<std::string> notes;
+    EXPECT_THROW(
+        gguf_vocabulary(files, Json::object(), gguf_architecture("llama", ""), {910}, notes), Error)
+        << id;
+  }
 }
 
 // ---- special tokens and parts ----

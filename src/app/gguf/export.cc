@@ -52,7 +52,8 @@ class Exporter {
       throw input_error("{}: {} routed experts like {}, expected {} (config.json)", model_.label(),
                         tensors.size(), first.name, experts);
     }
-    ExportedTensor out{{name, GgufType::kF32, {experts, first.shape.at(0), first.shape.at(1)}}, {}};
+    ExportedTensor out{{name, GgufType::kF32, first.shape}, {}};
+    out.tensor.shape.insert(out.tensor.shape.begin(), experts);
     for (const auto& [_, t] : tensors) {
       if (t->shape != first.shape) {
         throw input_error("{}: tensor {} is {}, {} is {}: experts of one shape are expected",
@@ -93,12 +94,19 @@ class Exporter {
                         model_.label(), t.name, architecture_.gguf);
     }
     ExportedTensor out{{*name, GgufType::kF32, t.shape}, {t.name}};
-    if (name->ends_with(".ffn_gate_inp_shexp.weight"))  // [1, inputs] in the model
-      out.tensor.shape = {element_count(t.shape)};
-    out.stays_f32 = out.tensor.shape.size() < 2 || name->ends_with(".ffn_gate_inp.weight");
+    if (name->ends_with(".shortconv.conv.weight"))  // [channels, 1, positions] in the model
+      out.tensor.shape = {t.shape.front(), t.shape.back()};
+    out.stays_f32 = stays_f32(out.tensor);
     if (spec_.norm.plus_one && name->ends_with("norm.weight")) out.plus = 1;
     if (architecture_.neighbours) set_rope_heads(t, out);
     e_.tensors.push_back(std::move(out));
+  }
+
+  // Vectors, routers and short convolutions are F32, whatever the others are.
+  static bool stays_f32(const GgufTensor& t) {
+    return t.shape.size() < 2 || t.name.ends_with(".ffn_gate_inp.weight") ||
+           t.name.ends_with(".ffn_gate_inp_shexp.weight") ||
+           t.name.ends_with(".shortconv.conv.weight");
   }
 
   void set_rope_heads(const TensorInfo& t, ExportedTensor& out) const {

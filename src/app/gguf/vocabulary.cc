@@ -244,7 +244,8 @@ class Vocabulary {
       if (named.contains(id) || (has_decoder && id < pieces)) continue;
       const auto text = token.at("content").get<std::string>();
       const TokenType type = type_of_added(text, token.value("special", false));
-      if (id < pieces && types_[static_cast<size_t>(id)] != kNormal) continue;
+      const bool is_piece = id >= 0 && id < pieces;
+      if (is_piece && types_[static_cast<size_t>(id)] != kNormal) continue;
       set_added_piece(text, id, type, named);
     }
   }

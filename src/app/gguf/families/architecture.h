@@ -30,10 +30,11 @@ struct GgufArchitecture {
   // llama.cpp applies windows, and by default layer i sees all of a text where i + 1 is a multiple
   // of this. 0: it applies none.
   int64_t window_period = 0;
-  bool head_sizes = true;  // key_length and value_length, where config.json has head_dim
-  bool tied = false;       // the head is that of the embeddings, always
+  bool lists_windows = false;  // the files list them, even if they follow that rule
+  bool head_sizes = true;      // key_length and value_length, where config.json has head_dim
+  bool tied = false;           // the head is that of the embeddings, always
   bool output_bias = false, mlp_bias = false;  // whether o_proj and the MLP may have biases
-  std::string_view norm_before_mlp = "ffn_norm";
+  std::string_view norm_before_mlp = "ffn_norm", final_norm = "output_norm";
   void (*write_own)(KeyWriter& keys) = nullptr;  // the keys that only this family has
   std::span<const FamilyToken> tokens{};
   // Rules of a tokenizer have several names in llama.cpp; this family's files have `pre` for those

@@ -146,6 +146,10 @@ void KeyWriter::write_rope() {
 
 void KeyWriter::write_yarn(const Json& settings) {
   set_count("rope.scaling.original_context_length", original_length());
+  if (settings.value("truncate", Json(true)) == false) {
+    note(fmt::format("{}: truncate is false: llama.cpp rounds the bounds of yarn to whole numbers",
+                     file));
+  }
   struct Setting {
     const char *key, *name;
   };
@@ -203,7 +207,8 @@ void KeyWriter::write_windows() {
         fmt::format("no layer has a window, llama.cpp runs {} with windows only", spec.model_type));
   }
   set_count("attention.sliding_window", window);
-  if (!by_rule) set("attention.sliding_window_pattern", std::move(listed));
+  if (!by_rule || architecture.lists_windows)
+    set("attention.sliding_window_pattern", std::move(listed));
   if (spec.ropes.size() > 1) {
     set("rope.freq_base_swa", static_cast<float>(spec.ropes[1].theta));
   }

@@ -2,7 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
+#include <span>
+#include <vector>
 
 #include "app/gguf/families/key_writer.h"
 #include "base/json.h"
@@ -74,12 +77,38 @@ void write_glm4(KeyWriter& keys) {
                  static_cast<int64_t>(2 * keys.spec.ropes.at(0).inverse_frequency.size()));
 }
 
+// The activation of its experts is fixed in llama.cpp.
+void write_gpt_oss(KeyWriter& keys) {
+  constexpr float kLimit = 7, kAlpha = 1.702f;
+  if (keys.spec.glu_limit == kLimit && keys.spec.glu_alpha == kAlpha) return;
+  throw keys.refuse(
+      fmt::format("swiglu_limit {:.6g} and swiglu_alpha {:.6g}, llama.cpp runs "
+                  "gpt_oss with {} and {} only",
+                  keys.spec.glu_limit, keys.spec.glu_alpha, kLimit, kAlpha));
+}
+
 void write_granite(KeyWriter& keys) {
   const ModelSpec& spec = keys.spec;
   set_float(keys, "attention.scale", spec.attention_scale);
   set_float(keys, "embedding_scale", spec.embedding_multiplier);
   set_float(keys, "residual_scale", spec.residual_multiplier);
   set_float(keys, "logit_scale", keys.number(keys.config, "logits_scaling"));
+}
+
+// Layers of short convolutions have no keys.
+void write_lfm2(KeyWriter& keys) {
+  const ModelSpec& spec = keys.spec;
+  keys.set_count("vocab_size", spec.vocab);
+  keys.set_count("shortconv.l_cache",
+                 static_cast<int64_t>(keys.number(keys.config, "conv_L_cache")));
+  std::vector<int32_t> heads;
+  for (const LayerSpec& layer : spec.layer) {
+    const bool attends = layer.mixer == attention_mixer();
+    heads.push_back(attends ? static_cast<int32_t>(spec.kv_heads) : 0);
+  }
+  GgufArray list{.type = 5, .numbers = std::vector<std::byte>(heads.size() * sizeof(int32_t))};
+  std::ranges::copy(std::as_bytes(std::span(heads)), list.numbers.begin());
+  keys.set("attention.head_count_kv", std::move(list));
 }
 
 void write_olmo2(KeyWriter& keys) {

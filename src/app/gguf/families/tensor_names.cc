@@ -41,6 +41,7 @@ std::optional<std::string_view> in_block(std::string_view name, const ModelSpec&
   }
   if (architecture.mixture && name == spec.experts.module + "." + spec.experts.gate_name)
     return "ffn_gate_inp";
+  if (name == "conv.conv") return "shortconv.conv";
   if (const GgmlName* linear = ggml_name_of(name)) return linear->ggml;
   return std::nullopt;
 }
@@ -49,8 +50,16 @@ bool may_have_bias(std::string_view ggml, const ModelSpec& spec,
                    const GgufArchitecture& architecture) {
   if (ggml == "attn_output") return architecture.output_bias;
   if (ggml == "ffn_gate" || ggml == "ffn_up" || ggml == "ffn_down") return architecture.mlp_bias;
-  if (ggml.starts_with("ffn_gate_inp")) return false;
+  if (ggml == "ffn_gate_inp") return spec.experts.router_bias;
+  if (ggml == "ffn_gate_inp_shexp" || ggml.starts_with("shortconv")) return false;
   return !ggml.ends_with("_norm") || spec.norm.bias;
+}
+
+// "model.layers.3.self_attn.sinks", which has no ending.
+std::optional<std::string> name_of_sinks(std::string_view name, const ModelSpec& spec) {
+  const LayerName place = split_layer(name);
+  if (!place.layer || place.rest != fmt::format(".{}sinks", spec.attention)) return std::nullopt;
+  return fmt::format("blk.{}.attn_sinks.weight", *place.layer);
 }
 
 }  // namespace
@@ -60,13 +69,14 @@ std::optional<std::string> gguf_name_of(std::string_view name, const ModelSpec& 
   const size_t dot = name.rfind('.');
   if (dot == name.npos) return std::nullopt;
   const std::string_view module = name.substr(0, dot), ending = name.substr(dot);
+  if (spec.sinks && ending == ".sinks") return name_of_sinks(name, spec);
   if (ending != ".weight" && ending != ".bias") return std::nullopt;
   const bool weight = ending == ".weight";
   if (weight && module == fmt::format("{}{}", spec.prefix, spec.embeddings))
     return "token_embd.weight";
   if (name == spec.head + "weight") return "output.weight";
   if (module == fmt::format("{}{}", spec.prefix, spec.final_norm) && (weight || spec.norm.bias))
-    return fmt::format("output_norm{}", ending);
+    return fmt::format("{}{}", architecture.final_norm, ending);
   const LayerName place = split_layer(module);
   if (!place.layer || place.prefix != spec.prefix + "layers." || place.rest.empty())
     return std::nullopt;
@@ -78,11 +88,12 @@ std::optional<std::string> gguf_name_of(std::string_view name, const ModelSpec& 
 std::optional<std::pair<std::string, int64_t>> gguf_experts_of(std::string_view name,
                                                                const ModelSpec& spec) {
   const auto expert = split_expert_name(name);
-  if (!expert || expert->bias) return std::nullopt;
+  if (!expert || (expert->bias && !spec.experts.bias)) return std::nullopt;
   const LayerName place = split_layer(expert->place);
   if (!place.layer || place.prefix != spec.prefix + "layers.") return std::nullopt;
   return std::pair(
-      fmt::format("blk.{}.{}.weight", *place.layer, find(kOfExpert, expert->linear).value()),
+      fmt::format("blk.{}.{}.{}", *place.layer, find(kOfExpert, expert->linear).value(),
+                  expert->bias ? "bias" : "weight"),
       expert->expert);
 }
 
