@@ -58,8 +58,25 @@ struct RefinementInputs {
   }
 };
 
+// Models without a text have no share in what is fitted, and so may lose what the prior has of
+// them.
+void note_models_without_text(const Recipe& recipe, const NoteFn& note) {
+  for (size_t m = 0; m < recipe.models.size(); ++m) {
+    const bool has_text = std::ranges::any_of(
+        recipe.lewis->calibration, [&](const CalibrationEntry& e) { return e.index == m; });
+    if (has_text || recipe.base_index == m) continue;
+    const std::string line = fmt::format(
+        "{} has no entry in lewis.calibration: nothing is refined towards it, so that the merge "
+        "may "
+        "lose some of what it has of it",
+        recipe.models[m].model);
+    tell_all(note, std::span(&line, 1));
+  }
+}
+
 RefinementInputs open_refinement(const Recipe& recipe, uint64_t seed, Threads& threads,
                                  const NoteFn& note) {
+  note_models_without_text(recipe, note);
   RefinementInputs inputs;
   inputs.prior = open_prior(recipe, seed, threads);
   const RecipeModel& shape = recipe.models.at(recipe.base_index.value_or(0));

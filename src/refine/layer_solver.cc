@@ -306,8 +306,11 @@ void LayerSolver::solve_panel(const LayerSystem& system, const RefinedLayer& l, 
   }
   Matrix residuals = residuals_of(system, l, first, *before, y[kExperts]);
   const std::vector<double> more = diagonal_part(system, l, first, weights);
-  const std::vector<double> change =
+  if (solves_bias(l)) take_biases(system, l, first, residuals);
+  std::vector<double> change =
       system.fitted.ridge->solve(residuals.first_rows(system.text.fit_rows), more);
+  std::vector<double> bias;
+  if (solves_bias(l)) bias = leave_to_bias(system, residuals, change);
   residuals = {};
   for (size_t i = 0; i < weights.size(); ++i)
     weights[i] = static_cast<float>(static_cast<double>(weights[i]) + change[i]);
@@ -316,7 +319,7 @@ void LayerSolver::solve_panel(const LayerSystem& system, const RefinedLayer& l, 
   narrow(weights, dtype, stored.data());
   const auto after = backend_.pack(dtype, stored.data(), width, in);
   backend_.linear(*after, {}, system.x[kMerged].row(0), system.text.rows, y[kMerged].row(0));
-  add_biases(system, l, first, width, y);
+  add_biases(system, l, first, width, bias, y);
   step_(static_cast<uint64_t>(width * in));
 }
 
@@ -408,50 +411,78 @@ std::vector<double> LayerSolver::diagonal_part(const LayerSystem& system, const 
   return part;
 }
 
-// Biases of the experts and of the prior; the merged one is b_0 + the mean of what its weights do
-// not explain / (1 + ridge): the same least squares, for an input that is always one.
+// Rows [first, first + width) of a layer's bias.
+std::vector<float> LayerSolver::bias_rows(const Transformer& model, const LinearLayer& linear,
+                                          int64_t first, int64_t width) const {
+  const auto all = model.source().read_floats(model.source().get(linear.bias));
+  const auto begin = all.begin() + static_cast<std::ptrdiff_t>(linear.first_row + first);
+  return {begin, begin + static_cast<std::ptrdiff_t>(width)};
+}
+
+// residuals += the expert's bias - the prior's, on the rows that are fitted to.
+void LayerSolver::take_biases(const LayerSystem& system, const RefinedLayer& l, int64_t first,
+                              Matrix& residuals) const {
+  const std::vector<float> own = bias_rows(models_.prior, l.merged, first, residuals.columns);
+  for (const Segment& s : system.text.segments) {
+    if (s.held_out) continue;
+    std::vector<float> difference =
+        bias_rows(*models_.experts[s.expert], l.experts[s.expert], first, residuals.columns);
+    for (size_t c = 0; c < own.size(); ++c) difference[c] -= own[c];
+    add_to_rows(residuals, s.first_row, s.rows, difference);
+  }
+}
+
+// Weights and bias are solved together: the bias belongs to an input that is always one. With D the
+// solution without it, u that for residuals that are all one, and m = sum_t w_t x_t, the last row
+// of the joint equations gives its change b = (sum_t w_t r_t - D m) / ((1 + ridge) sum_t w_t - u
+// m), and the others give D - b u^T. `change` becomes the latter; b is returned.
+std::vector<double> LayerSolver::leave_to_bias(const LayerSystem& system, const Matrix& residuals,
+                                               std::vector<double>& change) const {
+  const int64_t fit = system.text.fit_rows;
+  Matrix ones(fit, 1);
+  std::ranges::fill(ones.values, 1.0f);
+  const std::vector<double> u = system.fitted.ridge->solve(ones.first_rows(fit));
+  std::vector<double> m(u.size()), r(static_cast<size_t>(residuals.columns));
+  double weight = 0, um = 0;
+  for (int64_t t = 0; t < fit; ++t) {
+    const double w = system.fitted.weights[static_cast<size_t>(t)];
+    const float *x = system.x[kMerged].row(t), *left = residuals.row(t);
+    weight += w;
+    for (size_t j = 0; j < m.size(); ++j) m[j] += w * static_cast<double>(x[j]);
+    for (size_t c = 0; c < r.size(); ++c) r[c] += w * static_cast<double>(left[c]);
+  }
+  for (size_t j = 0; j < m.size(); ++j) um += u[j] * m[j];
+  const double own = (1 + system.choice.ridge) * weight - um;
+  // Without a ridge, inputs that make a constant by themselves leave a bias nothing to do.
+  if (own <= 1e-12 * weight) return std::vector<double>(r.size());
+  for (size_t c = 0; c < r.size(); ++c) {
+    double* row = change.data() + c * m.size();
+    double bias = r[c];
+    for (size_t j = 0; j < m.size(); ++j) bias -= row[j] * m[j];
+    r[c] = bias / own;
+    for (size_t j = 0; j < m.size(); ++j) row[j] -= r[c] * u[j];
+  }
+  return r;
+}
+
+// Adds the experts' biases, the prior's, and the merged one, which is the prior's + `change`
+// (empty: it stays).
 void LayerSolver::add_biases(const LayerSystem& system, const RefinedLayer& l, int64_t first,
-                             int64_t width, Streams& y) {
+                             int64_t width, std::span<const double> change, Streams& y) {
   const TextRows& text = system.text;
   if (l.merged.bias.empty()) return;
-  const auto at = [&](const Transformer& model, const LinearLayer& linear) {
-    const auto all = model.source().read_floats(model.source().get(linear.bias));
-    const auto begin = all.begin() + static_cast<std::ptrdiff_t>(linear.first_row + first);
-    return std::vector<float>(begin, begin + static_cast<std::ptrdiff_t>(width));
-  };
   for (const Segment& s : text.segments)
     add_to_rows(y[kExperts], s.first_row, s.rows,
-                at(*models_.experts[s.expert], l.experts[s.expert]));
-  const std::vector<float> before = at(models_.prior, l.merged);
-  add_to_rows(y[kPrior], 0, y[kPrior].rows, before);
-  std::vector<float> after = before;
-  if (settings_.biases && is(RefineMethod::kRegression)) {
-    const std::vector<double> left = mean_difference(text, y, before);
-    for (size_t c = 0; c < after.size(); ++c)
-      after[c] = static_cast<float>(before[c] + left[c] / (1 + system.choice.ridge));
-  }
+                bias_rows(*models_.experts[s.expert], l.experts[s.expert], first, width));
+  std::vector<float> after = bias_rows(models_.prior, l.merged, first, width);
+  add_to_rows(y[kPrior], 0, y[kPrior].rows, after);
+  for (size_t c = 0; c < change.size(); ++c)
+    after[c] = static_cast<float>(static_cast<double>(after[c]) + change[c]);
   const DType dtype = models_.prior.source().get(l.merged.bias).dtype;
   const auto stored = refined_rows(l.merged.bias, l.merged.first_row + first, width, 1);
   narrow(after, dtype, stored.data());
   widen(dtype, stored.data(), after);
   add_to_rows(y[kMerged], 0, text.rows, after);
-}
-
-// The experts' outputs - (the merged one's + bias), the mean over experts and fitted tokens.
-std::vector<double> LayerSolver::mean_difference(const TextRows& text, const Streams& y,
-                                                 std::span<const float> bias) const {
-  std::vector<double> sum(bias.size());
-  double weight = 0;
-  for (int64_t r = 0; r < text.fit_rows; ++r) {
-    const double w = text.weights[static_cast<size_t>(r)];
-    weight += w;
-    const float *expert = y[kExperts].row(r), *merged = y[kMerged].row(r);
-    for (size_t c = 0; c < bias.size(); ++c)
-      sum[c] += w * (static_cast<double>(expert[c]) - static_cast<double>(merged[c]) -
-                     static_cast<double>(bias[c]));
-  }
-  for (double& v : sum) v /= weight;
-  return sum;
 }
 
 }  // namespace lewis

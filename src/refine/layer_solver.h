@@ -109,10 +109,17 @@ class LayerSolver {
                       const PackedWeight& prior, Matrix& experts_y);
   std::vector<double> diagonal_part(const LayerSystem& system, const RefinedLayer& l, int64_t first,
                                     std::span<const float> prior) const;
+  bool solves_bias(const RefinedLayer& l) const {
+    return !l.merged.bias.empty() && settings_.biases && is(RefineMethod::kRegression);
+  }
+  std::vector<float> bias_rows(const Transformer& model, const LinearLayer& linear, int64_t first,
+                               int64_t width) const;
+  void take_biases(const LayerSystem& system, const RefinedLayer& l, int64_t first,
+                   Matrix& residuals) const;
+  std::vector<double> leave_to_bias(const LayerSystem& system, const Matrix& residuals,
+                                    std::vector<double>& change) const;
   void add_biases(const LayerSystem& system, const RefinedLayer& l, int64_t first, int64_t width,
-                  Streams& y);
-  std::vector<double> mean_difference(const TextRows& text, const Streams& y,
-                                      std::span<const float> bias) const;
+                  std::span<const double> change, Streams& y);
 
   const RefineModels& models_;
   int64_t layer_;

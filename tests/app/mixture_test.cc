@@ -202,5 +202,28 @@ TEST(Mixture, StatisticsOfPermutedExpertsAreRefused) {
   }
 }
 
+TEST(Mixture, AModelWithoutTextIsNamedBeforeItIsRefined) {
+  const TempDir dir;
+  const fs::path recipe = dir.path / "r.yml";
+  std::ofstream(recipe) << fmt::format(
+      "merge_method: ties\nbase_model: {0}/base\nparameters: {{weight: 1}}\nmodels:\n"
+      "- model: {0}/math\n- model: {0}/code\nlewis:\n  calibration:\n"
+      "  - {{model: {0}/math, data: {0}/math_train.jsonl, format: gsm8k}}\n  refine: {{samples: "
+      "4}}\n",
+      kMixture.string());
+  std::vector<std::string> notes;
+  RunContext run{.threads = 2};
+  run.notice = [&](const Notice& notice) { notes.push_back(notice.text); };
+  forecast({.recipe = open_recipe(recipe), .out = dir.path / "out"}, run);
+  const auto named = [](const std::string& model) {
+    return [model](const std::string& note) {
+      return note.find("mixture/" + model + " has no entry in lewis.calibration") != note.npos;
+    };
+  };
+  EXPECT_EQ(std::ranges::count_if(notes, named("code")), 1);
+  EXPECT_EQ(std::ranges::count_if(notes, named("math")), 0);
+  EXPECT_EQ(std::ranges::count_if(notes, named("base")), 0);
+}
+
 }  // namespace
 }  // namespace lewis

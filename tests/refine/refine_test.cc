@@ -10,6 +10,7 @@
 #include <functional>
 #include <map>
 #include <numbers>
+#include <numeric>
 #include <random>
 #include <thread>
 
@@ -302,7 +303,10 @@ size_t fitted_rows(const Case& c, const LinearLayer& l, const std::vector<Activa
 // and wanted_k = X^m^T w X^t, [in, in] each.
 struct Gram {
   std::vector<std::vector<double>> seen, wanted;  // empty where no token of a text comes here
-  double trace() const {                          // of the sum of `seen`
+  // The same for an input that is always one, X^m^T w 1 and X^t^T w 1, [in] each, and 1^T w 1.
+  std::vector<std::vector<double>> seen_of_one, wanted_of_one;
+  std::vector<double> ones;
+  double trace() const {  // of the sum of `seen`
     double trace = 0;
     for (const std::vector<double>& sums : seen) {
       const auto in = static_cast<size_t>(std::lround(std::sqrt(sums.size())));
@@ -345,6 +349,12 @@ Gram chosen(Gram gram, const LayerChoice& choice) {
       wanted = factor * (choice.alpha * wanted + (1 - choice.alpha) * seen);
       seen *= factor;
     }
+    for (size_t j = 0; j < gram.seen_of_one[k].size(); ++j) {
+      double &seen = gram.seen_of_one[k][j], &wanted = gram.wanted_of_one[k][j];
+      wanted = factor * (choice.alpha * wanted + (1 - choice.alpha) * seen);
+      seen *= factor;
+    }
+    gram.ones[k] *= factor;
   }
   return gram;
 }
@@ -363,6 +373,14 @@ std::vector<double> weighted_gram(const std::vector<double>& a, const std::vecto
   return sums;
 }
 
+// sum_t w_t a_t, [in].
+std::vector<double> weighted_sum(const std::vector<double>& a, const std::vector<double>& weights,
+                                 size_t in) {
+  std::vector<double> sum(in);
+  for (size_t i = 0; i < a.size(); ++i) sum[i % in] += weights[i / in] * a[i];
+  return sum;
+}
+
 // X^t is what the target sees: the expert's inputs, or the merged model's. Of a routed expert over
 // the tokens that the merged model sends to it.
 Gram gram_of(const Case& c, const LinearLayer& l, const std::vector<Activations>& merged,
@@ -370,7 +388,8 @@ Gram gram_of(const Case& c, const LinearLayer& l, const std::vector<Activations>
   const bool pp = c.options.settings.method == RefineMethod::kRegmeanPp;
   const Place place = place_of(c, l);
   const auto in = static_cast<size_t>(l.in);
-  Gram gram{std::vector<std::vector<double>>(2), std::vector<std::vector<double>>(2)};
+  const std::vector<std::vector<double>> none(2);
+  Gram gram{none, none, none, none, {0, 0}};
   for (size_t k = 0; k < 2; ++k) {
     const auto found = merged[k].inputs.find(place);
     if (found == merged[k].inputs.end()) continue;
@@ -391,6 +410,9 @@ Gram gram_of(const Case& c, const LinearLayer& l, const std::vector<Activations>
     }
     gram.seen[k] = weighted_gram(x, x, weights, in);
     gram.wanted[k] = weighted_gram(x, xe, weights, in);
+    gram.seen_of_one[k] = weighted_sum(x, weights, in);
+    gram.wanted_of_one[k] = weighted_sum(xe, weights, in);
+    gram.ones[k] = std::accumulate(weights.begin(), weights.end(), 0.0);
   }
   return gram;
 }
@@ -401,13 +423,10 @@ class Equations {
   Equations(const Case& c, const Finished& finished) : c_(c), f_(finished) {}
 
   // max | sum_k X^m^T w (X^m W^T - X^t W_k^T) + rho (W - W_0)^T | / max | sum_k X^m^T w X^t W_k^T |
+  // With a bias, X^m W^T has b for every token, and X^t W_k^T b_k.
   double error(const LinearLayer& l) {
-    const Place place = place_of(c_, l);
-    auto found = grams_.find(place);
-    if (found == grams_.end())
-      found = grams_.emplace(place, gram_of(c_, l, f_.merged, f_.expert)).first;
     const LayerChoice choice = choice_of(c_, l);
-    const Gram gram = chosen(found->second, choice);
+    const Gram gram = chosen(gram_at(l), choice);
     const auto w = rows_of(f_.whole, l);
     auto w0 = rows_of(c_.sources[0], l);
     if (c_.base) {
@@ -426,6 +445,10 @@ class Equations {
         left[i] += seen[i] - wanted[i];
         right[i] += wanted[i];
       }
+      if (!solves_bias(l)) continue;
+      const auto b = bias_of(f_.whole, l), theirs = bias_of(c_.sources[k + 1], l);
+      for (size_t i = 0; i < left.size(); ++i)
+        left[i] += (b[i / in] - theirs[i / in]) * gram.seen_of_one[k][i % in];
     }
     const double rho = choice.ridge * gram.trace() / static_cast<double>(in);
     double error = 0, size = 0;
@@ -436,7 +459,54 @@ class Equations {
     return error / size;
   }
 
+  // The row of the bias: max | sum_k 1^T w (X^m W^T + b - X^t W_k^T - b_k) + ridge 1^T w 1 (b -
+  // b_0) | / max | sum_k 1^T w (X^t W_k^T + b_k) |
+  double bias_error(const LinearLayer& l) {
+    const LayerChoice choice = choice_of(c_, l);
+    const Gram gram = chosen(gram_at(l), choice);
+    const auto in = static_cast<size_t>(l.in);
+    const auto w = rows_of(f_.whole, l);
+    const auto b = bias_of(f_.whole, l), b0 = bias_of(c_.sources[0], l);
+    std::vector<double> left(b.size()), right(b.size());
+    for (size_t k = 0; k < 2; ++k) {
+      if (gram.seen[k].empty()) continue;
+      const auto theirs = rows_of(c_.sources[k + 1], l);
+      const auto own = bias_of(c_.sources[k + 1], l);
+      const auto seen = product({w.begin(), w.end()}, gram.seen_of_one[k], in);
+      const auto wanted = product({theirs.begin(), theirs.end()}, gram.wanted_of_one[k], in);
+      for (size_t o = 0; o < b.size(); ++o) {
+        left[o] +=
+            seen[o] + gram.ones[k] * (b[o] - own[o] + choice.ridge * (b[o] - b0[o])) - wanted[o];
+        right[o] += wanted[o] + gram.ones[k] * own[o];
+      }
+    }
+    double error = 0, size = 0;
+    for (size_t o = 0; o < b.size(); ++o) {
+      error = std::max(error, std::abs(left[o]));
+      size = std::max(size, std::abs(right[o]));
+    }
+    return error / size;
+  }
+
+  bool solves_bias(const LinearLayer& l) const {
+    const RefineSettings& settings = c_.options.settings;
+    return !l.bias.empty() && settings.biases && settings.method == RefineMethod::kRegression;
+  }
+
  private:
+  static std::vector<double> bias_of(const TensorSource& source, const LinearLayer& l) {
+    const auto all = source.read_floats(source.get(l.bias));
+    const auto begin = all.begin() + static_cast<std::ptrdiff_t>(l.first_row);
+    return {begin, begin + static_cast<std::ptrdiff_t>(l.out)};
+  }
+
+  const Gram& gram_at(const LinearLayer& l) {
+    const Place place = place_of(c_, l);
+    const auto found = grams_.find(place);
+    if (found != grams_.end()) return found->second;
+    return grams_.emplace(place, gram_of(c_, l, f_.merged, f_.expert)).first->second;
+  }
+
   const Case& c_;
   const Finished& f_;
   std::map<Place, Gram> grams_;
@@ -628,6 +698,9 @@ TEST_P(RefineFamilies, SolvesTheNormalEquations) {
         const bool unseen = l.expert >= 0 && c.spec.experts.beside_mlp;
         if (unseen && method == RefineMethod::kRegression) continue;
         EXPECT_LT(equations.error(l), tolerance(c)) << name_of(method) << " " << l.name;
+        if (equations.solves_bias(l)) {
+          EXPECT_LT(equations.bias_error(l), tolerance(c)) << l.name;
+        }
       }
     }
     EXPECT_EQ(solved > 0, std::ranges::any_of(c.spec.layer, &LayerSpec::routed));
@@ -660,6 +733,9 @@ TEST_P(RefineFamilies, SolvesTheNormalEquationsOfWhatWasChosen) {
       if (block.kept_prior || stays(c, l, f.merged)) continue;
       if (l.expert >= 0 && c.spec.experts.beside_mlp) continue;  // as above
       EXPECT_LT(equations.error(l), tolerance(c)) << l.name;
+      if (equations.solves_bias(l)) {
+        EXPECT_LT(equations.bias_error(l), tolerance(c)) << l.name;
+      }
     }
   }
   EXPECT_GT(others, 0u);
@@ -683,6 +759,9 @@ TEST(Refine, SolvesWithTheNumbersThatAreGiven) {
       for (const LinearLayer& l : linear_layers(f.model.spec(), layer)) {
         if (!stays(c, l, f.merged)) {
           EXPECT_LT(equations.error(l), tolerance(c)) << l.name;
+          if (equations.solves_bias(l)) {
+            EXPECT_LT(equations.bias_error(l), tolerance(c)) << l.name;
+          }
         }
       }
     }
