@@ -486,8 +486,8 @@ void check_layer_lists(const Json& config, std::string_view file) {
     if (list == text.end() || !list->is_array()) continue;
     const auto found = static_cast<int64_t>(list->size());
     if (found == *layers || found == *layers + promised_mtp_layers(config)) continue;
-    throw input_error("{}: key '{}' is a list of {}, expected one entry for each of {} layers", file,
-                      key, found, *layers);
+    throw input_error("{}: key '{}' is a list of {}, expected one entry for each of {} layers",
+                      file, key, found, *layers);
   }
 }
 
