@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "io/extra_parts.h"
 
 namespace lewis {
 namespace {
@@ -472,6 +473,22 @@ Json layer_kind(const Json& text, std::string_view key, int64_t layer) {
   if (Json kind = listed(text, key, layer); !kind.is_null()) return kind;
   const Rule* rule = find_rule(text, key);
   return rule ? rule->kind(text, layer) : Json();
+}
+
+void check_layer_lists(const Json& config, std::string_view file) {
+  if (!config.is_object()) return;
+  const Json& text = text_part(config);
+  const auto layers = integer(text, "num_hidden_layers");
+  // Nemotron-H goes by another list, which says how many layers there are.
+  if (!layers || type_of(text) == "nemotron_h") return;
+  for (const std::string_view key : {"layer_types", "mlp_layer_types"}) {
+    const auto list = text.find(key);
+    if (list == text.end() || !list->is_array()) continue;
+    const auto found = static_cast<int64_t>(list->size());
+    if (found == *layers || found == *layers + promised_mtp_layers(config)) continue;
+    throw input_error("{}: key '{}' is a list of {}, expected one entry for each of {} layers",
+                      file, key, found, *layers);
+  }
 }
 
 void stack_layer_kinds(std::span<const LayerOrigin> layers, Json& text) {

@@ -21,6 +21,11 @@ Json& text_part(Json& config);
 // neither says anything. `text`: see text_part.
 Json layer_kind(const Json& text, std::string_view key, int64_t layer);
 
+// Throws Error(kInput) that names `file`, key, the expected and the found length where config.json
+// lists kinds for another number of layers than it has. transformers 5 does not load such a model.
+// Layers of a promised MTP module may be listed, too.
+void check_layer_lists(const Json& config, std::string_view file);
+
 // A layer of a stack and the model that it comes from.
 struct LayerOrigin {
   const Json* text = nullptr;  // see text_part

@@ -262,6 +262,7 @@ void settle_expert_order(InputModel& model, const RecipeModel& like, const OpenO
 
 InputModel open_input(const RecipeModel& model, const OpenOptions& options) {
   InputModel opened = open_as_stored(model, options);
+  check_layer_lists(*opened.config, fmt::format("{}/config.json", opened.label()));
   SplitExperts split = split_experts(opened.source, *opened.config);
   opened.source = std::move(split.source);
   if (!split.fused.empty()) opened.fused_experts = std::move(split.fused);

@@ -55,6 +55,10 @@ std::vector<float> Transformer::per_layer_rows(const BlockWeights& block,
     }
     source_.read(table, (ids[i] * spec_.layers + layer) * width, stored);
     widen(table.dtype, stored.data(), row);
+    if (!std::ranges::all_of(row, [](float v) { return std::isfinite(v); })) {
+      throw input_error("{}: tensor {} holds a value that is not finite (NaN or infinity)",
+                        source_.label(), table.name);
+    }
     float* to = &y[i * static_cast<size_t>(width)];
     for (size_t j = 0; j < row.size(); ++j)
       to[j] = (to[j] + row[j] * scale(width)) * static_cast<float>(std::sqrt(0.5));

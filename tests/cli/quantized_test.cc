@@ -178,7 +178,7 @@ TEST_F(Quantized, MergePlanAndEvalComputeTheSame) {
     const lewis::Run eval = lewis("eval -q " + model.string() +
                                   " --task loss:demo/data/math_test.jsonl:gsm8k --limit 3 --json");
     ASSERT_EQ(eval.code, 0) << eval.err;
-    const Json task = parse_json(eval.out, "stdout")["models"][0]["tasks"];
+    const Json task = parse_json(eval.out, "stdout").at("models").at(0).at("results");
     if (model == plain_) {
       losses = task.dump();
     } else {

@@ -211,5 +211,36 @@ TEST(Stacks, SettingsOfSingleLayersGoAlong) {
   expect_refused(sharing, {0, 2}, "num_kv_shared_layers");
 }
 
+// A list of kinds has one entry per layer, and perhaps one per layer of a promised MTP module.
+TEST(LayerLists, HaveOneEntryPerLayer) {
+  const auto message = [](const Json& config) -> std::string {
+    try {
+      check_layer_lists(config, "config.json");
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), ExitCode::kInput);
+      return e.what();
+    }
+    return "";
+  };
+  const Json three = {"a", "b", "c"};
+  const auto with = [&](int64_t layers, Json more = Json::object()) {
+    more["num_hidden_layers"] = layers;
+    return more;
+  };
+  for (const char* key : {"layer_types", "mlp_layer_types"}) {
+    EXPECT_EQ(message(with(3, {{key, three}})), "");
+    EXPECT_EQ(message(with(2, {{key, three}, {"num_nextn_predict_layers", 1}})), "");
+    EXPECT_EQ(message(with(4, {{key, three}})),
+              fmt::format("config.json: key '{}' is a list of 3, expected one entry for each of 4 "
+                          "layers",
+                          key));
+    EXPECT_NE(message({{"text_config", with(2, {{key, three}})}}), "");
+    EXPECT_EQ(message({{key, three}}), "") << "the list may say how many there are";
+    EXPECT_EQ(message(with(4, {{key, nullptr}})), "");
+  }
+  EXPECT_EQ(message(with(4)), "");
+  EXPECT_EQ(message(with(4, {{"model_type", "nemotron_h"}, {"layer_types", three}})), "");
+}
+
 }  // namespace
 }  // namespace lewis

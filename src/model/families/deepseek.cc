@@ -54,8 +54,10 @@ void read_deepseek_v3(const ConfigReader& config, ModelSpec& spec) {
 
 // What rotates is a part of a head.
 void rename_latent(std::string_view file, Json& all) {
-  all["head_dim"] = ConfigReader(all, file).size("qk_rope_head_dim");
-  all.erase("num_key_value_heads_");
+  const ConfigReader config(all, file);
+  const int64_t turned = config.size("qk_rope_head_dim");
+  if (turned % 2 != 0) throw config.refuse("qk_rope_head_dim", "an even number");
+  all["head_dim"] = turned;
 }
 
 // One dense layer, where no list says it.

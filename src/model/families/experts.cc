@@ -26,6 +26,8 @@ void read_groups(const ConfigReader& config, ModelSpec& spec) {
   ExpertsSpec& e = spec.experts;
   e.groups = config.parts("n_group");
   e.chosen_groups = config.parts("topk_group");
+  if (e.chosen > e.count)
+    throw config.refuse("num_experts_per_tok", fmt::format("at most the {} experts", e.count));
   if (e.count % e.groups != 0) {
     throw config.refuse("n_group", fmt::format("a divisor of the {} experts", e.count));
   }
