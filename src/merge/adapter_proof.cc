@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/human.h"
 #include "io/tied_head.h"
+#include "merge/common/gram.h"
 
 namespace lewis {
 namespace {
@@ -35,8 +36,6 @@ struct Sums {
   }
 };
 
-double square(double x) { return x * x; }
-
 // Elements [first, first + n) as floats; zeros behind the end of the tensor and where there is
 // none.
 std::vector<float> floats(const TensorSource& source, const TensorInfo* tensor, int64_t first,
@@ -59,17 +58,31 @@ std::vector<float> rounded(std::span<const float> values, DType dtype) {
   return result;
 }
 
+// x - y, entry by entry.
+std::vector<float> minus(std::span<const float> x, std::span<const float> y) {
+  std::vector<float> difference(x.size());
+  for (size_t i = 0; i < x.size(); ++i) difference[i] = x[i] - y[i];
+  return difference;
+}
+
+double dot(const std::vector<float>& x, const std::vector<float>& y) {
+  return dot_product(x.data(), y.data(), x.size());
+}
+
+// Differences are taken in float: of numbers that are near each other they are exact.
 Sums compare(std::span<const float> base, std::span<const float> adapted,
              std::span<const float> stored, DType dtype) {
-  const std::vector<float> want = rounded(adapted, dtype), plain = rounded(base, dtype);
-  Sums s;
-  for (size_t i = 0; i < base.size(); ++i) {
-    const double b = base[i], e = adapted[i] - b, d = stored[i] - b, r = want[i] - b;
-    s.ee += e * e, s.dd += d * d, s.de += d * e, s.re += r * e;
-    s.error += square(d - e), s.rounding += square(r - e), s.inexact += square(d - r);
-    s.floor += square(plain[i] - b);
-  }
-  return s;
+  const std::vector<float> want = rounded(adapted, dtype);
+  const std::vector<float> e = minus(adapted, base), d = minus(stored, base), r = minus(want, base);
+  const auto square_of = [](const std::vector<float>& x) { return dot(x, x); };
+  return {.ee = square_of(e),
+          .dd = square_of(d),
+          .de = dot(d, e),
+          .re = dot(r, e),
+          .error = square_of(minus(stored, adapted)),
+          .rounding = square_of(minus(want, adapted)),
+          .inexact = square_of(minus(stored, want)),
+          .floor = square_of(minus(rounded(base, dtype), base))};
 }
 
 // A tensor of the three models. `base` is null where an adapter makes the tensor.
