@@ -15,7 +15,7 @@
 namespace lewis {
 namespace {
 
-constexpr int64_t kPiece = 1 << 17;     // elements that one thread compares at once
+constexpr int64_t kPiece = 1 << 14;     // elements that one thread compares at once
 constexpr double kHalf = 0.5;           // of a change that is lost: it is not there any more
 constexpr double kSlack = 0.02;         // other programs round B A on the way
 constexpr double kSameDirection = 0.9;  // the least cosine of "the same change"
@@ -49,40 +49,52 @@ std::vector<float> floats(const TensorSource& source, const TensorInfo* tensor, 
   return values;
 }
 
+constexpr size_t kBlock = 2048;  // elements that stay in the cache while they are compared
+
+using Block = std::array<float, kBlock>;
+
 // The same values as they are after rounding to a type.
-std::vector<float> rounded(std::span<const float> values, DType dtype) {
-  std::vector<std::byte> bytes(values.size() * dtype_size(dtype));
+void round_to(DType dtype, std::span<const float> values, Block& result) {
+  std::array<std::byte, kBlock * sizeof(float)> bytes;
   narrow(values, dtype, bytes.data());
-  std::vector<float> result(values.size());
-  widen(dtype, bytes.data(), result);
-  return result;
+  widen(dtype, bytes.data(), std::span(result).first(values.size()));
 }
 
-// x - y, entry by entry.
-std::vector<float> minus(std::span<const float> x, std::span<const float> y) {
-  std::vector<float> difference(x.size());
-  for (size_t i = 0; i < x.size(); ++i) difference[i] = x[i] - y[i];
-  return difference;
+// out = x - y, entry by entry.
+void subtract(const float* x, const float* y, size_t n, Block& out) {
+  for (size_t i = 0; i < n; ++i) out[i] = x[i] - y[i];
 }
 
-double dot(const std::vector<float>& x, const std::vector<float>& y) {
-  return dot_product(x.data(), y.data(), x.size());
+// |x - y|^2
+double squared_distance(const float* x, const float* y, size_t n) {
+  Block difference;
+  subtract(x, y, n, difference);
+  return dot_product(difference.data(), difference.data(), n);
 }
 
 // Differences are taken in float: of numbers that are near each other they are exact.
 Sums compare(std::span<const float> base, std::span<const float> adapted,
              std::span<const float> stored, DType dtype) {
-  const std::vector<float> want = rounded(adapted, dtype);
-  const std::vector<float> e = minus(adapted, base), d = minus(stored, base), r = minus(want, base);
-  const auto square_of = [](const std::vector<float>& x) { return dot(x, x); };
-  return {.ee = square_of(e),
-          .dd = square_of(d),
-          .de = dot(d, e),
-          .re = dot(r, e),
-          .error = square_of(minus(stored, adapted)),
-          .rounding = square_of(minus(want, adapted)),
-          .inexact = square_of(minus(stored, want)),
-          .floor = square_of(minus(rounded(base, dtype), base))};
+  Block want, plain, e, d, r;
+  Sums all;
+  for (size_t at = 0; at < base.size(); at += kBlock) {
+    const size_t n = std::min(kBlock, base.size() - at);
+    const float *b = base.data() + at, *a = adapted.data() + at, *s = stored.data() + at;
+    round_to(dtype, {a, n}, want);
+    round_to(dtype, {b, n}, plain);
+    subtract(a, b, n, e);
+    subtract(s, b, n, d);
+    subtract(want.data(), b, n, r);
+    all += {.ee = dot_product(e.data(), e.data(), n),
+            .dd = dot_product(d.data(), d.data(), n),
+            .de = dot_product(d.data(), e.data(), n),
+            .re = dot_product(r.data(), e.data(), n),
+            .error = squared_distance(s, a, n),
+            .rounding = squared_distance(want.data(), a, n),
+            .inexact = squared_distance(s, want.data(), n),
+            .floor = squared_distance(plain.data(), b, n)};
+  }
+  return all;
 }
 
 // A tensor of the three models. `base` is null where an adapter makes the tensor.
