@@ -115,13 +115,17 @@ void add_warnings(AdapterProof& proof) {
                                          unasked > 1 ? fmt::format("; {} more", unasked - 1) : ""));
 }
 
-// `model`: with its adapter. `stored`: what is to hold it, by any spelling of its tensors' names.
-AdapterProof prove_one(const RecipeModel& model, InputModel stored, const std::string& subject,
-                       bool logits, RunResources& run) {
+RecipeModel without_adapter(RecipeModel model) {
+  model.adapter.clear();
+  return model;
+}
+
+// `model`: with its adapter, whose change counts from `before`. `stored`: what is to hold it, by
+// any spelling of its tensors' names.
+AdapterProof prove_one(const RecipeModel& model, const RecipeModel& before, InputModel stored,
+                       const std::string& subject, bool logits, RunResources& run) {
   OpenOptions options = open_options(run.threads);
-  RecipeModel without = model;
-  without.adapter.clear();
-  const InputModel base = open_input(without, options);
+  const InputModel base = open_input(before, options);
   options.adapted_as_f32 = true;
   const InputModel adapted = open_input(model, options);
   respell(stored, base);
@@ -143,7 +147,9 @@ AdapterProof prove_one(const RecipeModel& model, InputModel stored, const std::s
   prove_tensors({base, adapted, stored, config, read_wrongly}, run.threads, run.progress, proof);
   proof.lines = describe_tensors(proof, type_of(stored, proof));
   if (logits) {
-    proof.logits = compare_logits({base, adapted, stored, model.adapter, proof.changed}, run);
+    const RecipeModel without = without_adapter(model);
+    const InputModel beneath = is_same_model(without, before) ? base : open_input(without, options);
+    proof.logits = compare_logits({beneath, adapted, stored, model.adapter, proof.changed}, run);
   } else {
     proof.logits.why_not = "they were not asked for";
   }
@@ -187,7 +193,8 @@ std::vector<AdapterProof> prove_merge(const MergeJob& job, const Recipe& recipe,
                               : open_input(*model, options);
     const std::string subject = whole ? job.out.lexically_normal().string()
                                       : "what the merge reads of the model, before it is mixed,";
-    proofs.push_back(prove_one(*model, std::move(stored), subject, job.prove.logits, run));
+    proofs.push_back(prove_one(*model, without_adapter(*model), std::move(stored), subject,
+                               job.prove.logits, run));
     const AdapterProof& proof = proofs.back();
     tell_all(run.note, proof.warnings);
     check_proof(proof, job.prove);
@@ -233,15 +240,60 @@ RecipePtr adapter_recipe(const std::string& model, const std::vector<std::string
   return make_recipe(yaml, "adapter.yml");
 }
 
-AdapterProof prove(const ProveJob& job, const RunContext& context) {
-  RunResources run(context);
-  const RecipePtr recipe = adapter_recipe(job.base.string(), {job.adapter.string()});
-  RecipeModel model = recipe->models[0];
+namespace {
+
+// Whether job.model is job.base with these adapters.
+AdapterProof prove_list(const ProveJob& job, const std::vector<std::string>& adapters, bool logits,
+                        RunResources& run) {
+  const RecipePtr recipe =
+      adapter_recipe(job.base.string(), adapters, adapters.size() > 1 ? "float32" : "");
+  const RecipePtr base = adapter_recipe(job.base.string(), {adapters[0]});
   InputModel stored =
       open_input({.model = job.model.string(), .folder = job.model}, open_options(run.threads));
-  AdapterProof proof = prove_one(model, std::move(stored), job.model.string(), job.logits, run);
+  return prove_one(recipe->models[0], without_adapter(base->models[0]), std::move(stored),
+                   job.model.string(), logits, run);
+}
+
+// The adapters without which the model holds all others.
+std::vector<std::string> missing_adapters(const ProveJob& job,
+                                          const std::vector<std::string>& adapters,
+                                          RunResources& run) {
+  std::vector<std::string> missing;
+  for (size_t i = 0; i < adapters.size() && adapters.size() > 1; ++i) {
+    std::vector<std::string> others = adapters;
+    others.erase(others.begin() + static_cast<std::ptrdiff_t>(i));
+    if (prove_list(job, others, false, run).holds) missing.push_back(adapters[i]);
+  }
+  return missing;
+}
+
+}  // namespace
+
+AdapterProof prove_all(const ProveJob& job, const std::vector<std::filesystem::path>& more,
+                       const RunContext& context) {
+  RunResources run(context);
+  std::vector<std::string> adapters = {job.adapter.string()};
+  for (const auto& adapter : more) adapters.push_back(adapter.string());
+  AdapterProof proof = prove_list(job, adapters, job.logits, run);
+  if (!more.empty()) {
+    const std::string all = fmt::format("{}+{}", job.base.string(), fmt::join(adapters, "+"));
+    for (auto* texts : {&proof.lines, &proof.warnings}) {
+      for (std::string& text : *texts) {
+        if (text.starts_with(proof.model)) text.replace(0, proof.model.size(), all);
+      }
+    }
+    proof.model = all;
+  }
+  if (!proof.holds) {
+    for (const std::string& adapter : missing_adapters(job, adapters, run))
+      proof.lines[0] += fmt::format("; it holds the others without {}", adapter);
+  }
   tell_all(run.note, proof.warnings);
   return proof;
+}
+
+AdapterProof prove(const ProveJob& job, const RunContext& context) {
+  return prove_all(job, {}, context);
 }
 
 }  // namespace lewis

@@ -100,6 +100,12 @@ void note_layers(const ExtractedAdapter& adapter, const std::optional<KnownWeigh
     note(fmt::format("the text says nothing of {}: their inputs weigh as much as others on average",
                      some_of(unknown, kMostNamed)));
   }
+  if (std::ranges::any_of(adapter.layers, &ExtractedLayer::expert)) {
+    note(
+        "routed experts have factors one by one, as the base stores them. PEFT with transformers 5 "
+        "stacks those of some families when it loads them, and leaves others out: there, "
+        "--expert-parameters");
+  }
   if (!adapter.left_out.empty()) {
     note(fmt::format("changed tensors that LoRA cannot hold are not in the adapter: {}",
                      some_of(adapter.left_out, kMostNamed)));

@@ -140,6 +140,8 @@ void add_extract_verb(CLI::App& app) {
   verb->add_option("--base-model-id", o->job.base_name, "What the adapter calls its base");
   verb->add_flag("--dora", o->job.options.dora,
                  "With the magnitudes of DoRA: norms of MODEL's rows beside the factors");
+  verb->add_flag("--expert-parameters", o->job.options.expert_parameters,
+                 "Routed experts as PEFT's target_parameters, though BASE stores them one by one");
   verb->add_flag("--partial", o->job.options.partial,
                  "Leave out changed tensors that an adapter cannot hold");
   verb->add_flag("--force", o->job.force, "Replace an adapter at OUT");

@@ -2,6 +2,7 @@
 // --base, whether the model holds the adapter.
 #include <fmt/format.h>
 
+#include "app/adapter_proof.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "base/threads.h"
@@ -20,6 +21,7 @@ namespace {
 struct VerifyArguments {
   std::filesystem::path folder;
   ProveJob job;
+  std::vector<std::filesystem::path> adapters;
   bool no_logits = false;
   std::shared_ptr<CommonOptions> common;
 };
@@ -37,22 +39,24 @@ void verify_bytes(const VerifyArguments& o) {
 }
 
 void verify_adapter(VerifyArguments& o) {
-  if (o.job.base.empty() || o.job.adapter.empty())
+  if (o.job.base.empty() || o.adapters.empty())
     throw usage_error("--adapter and --base belong together: what was merged, and into what");
   o.job.model = o.folder;
   o.job.logits = !o.no_logits;
-  for (std::filesystem::path* path : {&o.job.model, &o.job.base, &o.job.adapter})
-    make_local(*path, *o.common);
+  for (std::filesystem::path* path : {&o.job.model, &o.job.base}) make_local(*path, *o.common);
+  for (std::filesystem::path& adapter : o.adapters) make_local(adapter, *o.common);
+  o.job.adapter = o.adapters[0];
   ProgressPrinter progress(o.common->quiet);
-  const AdapterProof proof = prove(o.job, run_context(*o.common, progress));
+  const AdapterProof proof = prove_all(o.job, {o.adapters.begin() + 1, o.adapters.end()},
+                                       run_context(*o.common, progress));
   if (o.common->json) {
     write_json_text(json_text(proof));
   } else {
     print_proof(proof);
   }
   if (!proof.holds)
-    throw Error(ExitCode::kVerify, fmt::format("{}: does not hold the adapter {}",
-                                               o.folder.string(), o.job.adapter.string()));
+    throw Error(ExitCode::kVerify,
+                fmt::format("{}: does not hold {}", o.folder.string(), proof.model));
 }
 
 }  // namespace
@@ -64,13 +68,16 @@ void add_verify_verb(CLI::App& app) {
   verb->add_option("OUT", o->folder,
                    "Folder that lewis merge has written; with --adapter any model")
       ->required();
-  verb->add_option("--adapter", o->job.adapter,
-                   "Prove that the model holds this adapter, whoever merged it");
+  verb->add_option(
+          "--adapter", o->adapters,
+          "Prove that the model holds this adapter, whoever merged it; may be repeated, in "
+          "the order of merging")
+      ->allow_extra_args(false);
   verb->add_option("--base", o->job.base, "The model that the adapter was merged into");
   verb->add_flag("--no-logits", o->no_logits, "With --adapter: compare the tensors alone");
   o->common = add_common_options(*verb);
   verb->callback([o] {
-    const bool of_adapter = !o->job.adapter.empty() || !o->job.base.empty();
+    const bool of_adapter = !o->adapters.empty() || !o->job.base.empty();
     of_adapter ? verify_adapter(*o) : verify_bytes(*o);
   });
 }

@@ -10,11 +10,12 @@
 #include "base/error.h"
 #include "base/human.h"
 #include "io/tied_head.h"
+#include "merge/common/gram.h"
 
 namespace lewis {
 namespace {
 
-constexpr int64_t kPiece = 1 << 17;     // elements that one thread compares at once
+constexpr int64_t kPiece = 1 << 14;     // elements that one thread compares at once
 constexpr double kHalf = 0.5;           // of a change that is lost: it is not there any more
 constexpr double kSlack = 0.02;         // other programs round B A on the way
 constexpr double kSameDirection = 0.9;  // the least cosine of "the same change"
@@ -35,8 +36,6 @@ struct Sums {
   }
 };
 
-double square(double x) { return x * x; }
-
 // Elements [first, first + n) as floats; zeros behind the end of the tensor and where there is
 // none.
 std::vector<float> floats(const TensorSource& source, const TensorInfo* tensor, int64_t first,
@@ -50,26 +49,52 @@ std::vector<float> floats(const TensorSource& source, const TensorInfo* tensor, 
   return values;
 }
 
+constexpr size_t kBlock = 2048;  // elements that stay in the cache while they are compared
+
+using Block = std::array<float, kBlock>;
+
 // The same values as they are after rounding to a type.
-std::vector<float> rounded(std::span<const float> values, DType dtype) {
-  std::vector<std::byte> bytes(values.size() * dtype_size(dtype));
+void round_to(DType dtype, std::span<const float> values, Block& result) {
+  std::array<std::byte, kBlock * sizeof(float)> bytes;
   narrow(values, dtype, bytes.data());
-  std::vector<float> result(values.size());
-  widen(dtype, bytes.data(), result);
-  return result;
+  widen(dtype, bytes.data(), std::span(result).first(values.size()));
 }
 
+// out = x - y, entry by entry.
+void subtract(const float* x, const float* y, size_t n, Block& out) {
+  for (size_t i = 0; i < n; ++i) out[i] = x[i] - y[i];
+}
+
+// |x - y|^2
+double squared_distance(const float* x, const float* y, size_t n) {
+  Block difference;
+  subtract(x, y, n, difference);
+  return dot_product(difference.data(), difference.data(), n);
+}
+
+// Differences are taken in float: of numbers that are near each other they are exact.
 Sums compare(std::span<const float> base, std::span<const float> adapted,
              std::span<const float> stored, DType dtype) {
-  const std::vector<float> want = rounded(adapted, dtype), plain = rounded(base, dtype);
-  Sums s;
-  for (size_t i = 0; i < base.size(); ++i) {
-    const double b = base[i], e = adapted[i] - b, d = stored[i] - b, r = want[i] - b;
-    s.ee += e * e, s.dd += d * d, s.de += d * e, s.re += r * e;
-    s.error += square(d - e), s.rounding += square(r - e), s.inexact += square(d - r);
-    s.floor += square(plain[i] - b);
+  Block want, plain, e, d, r;
+  Sums all;
+  for (size_t at = 0; at < base.size(); at += kBlock) {
+    const size_t n = std::min(kBlock, base.size() - at);
+    const float *b = base.data() + at, *a = adapted.data() + at, *s = stored.data() + at;
+    round_to(dtype, {a, n}, want);
+    round_to(dtype, {b, n}, plain);
+    subtract(a, b, n, e);
+    subtract(s, b, n, d);
+    subtract(want.data(), b, n, r);
+    all += {.ee = dot_product(e.data(), e.data(), n),
+            .dd = dot_product(d.data(), d.data(), n),
+            .de = dot_product(d.data(), e.data(), n),
+            .re = dot_product(r.data(), e.data(), n),
+            .error = squared_distance(s, a, n),
+            .rounding = squared_distance(want.data(), a, n),
+            .inexact = squared_distance(s, want.data(), n),
+            .floor = squared_distance(plain.data(), b, n)};
   }
-  return s;
+  return all;
 }
 
 // A tensor of the three models. `base` is null where an adapter makes the tensor.

@@ -39,13 +39,18 @@ Json target_modules(const ExtractedAdapter& adapter) {
   return targets;
 }
 
-// The parameters that hold fused experts, by their whole names: a layer may have one of two.
+// The parameters that hold experts: by the end of their names, which is that of all classes of
+// transformers, where all have factors, else one by one.
 Json target_parameters(const ExtractedAdapter& adapter) {
-  Json targets = Json::array();
+  std::set<std::string> ends, whole;
+  bool all = true;
   for (const ExtractedLayer& layer : adapter.layers) {
-    if (layer.parameter && layer.rank > 0) targets.push_back(layer.module);
+    if (!layer.parameter) continue;
+    all = all && layer.rank > 0;
+    if (layer.rank > 0) whole.insert(layer.module);
+    ends.insert("experts." + end_of(layer.module));
   }
-  return targets;
+  return all ? ends : whole;
 }
 
 // The rank of the experts that are stored one by one, which PEFT looks for nowhere else when it

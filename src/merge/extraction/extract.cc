@@ -52,7 +52,8 @@ class Extractor {
           adapter_.left_out.size() == 1 ? "it" : "them",
           adapter_.left_out.size() == 1 ? "it" : "them", base_.label());
     }
-    groups_ = rank_groups(matrices_, experts_changed_, model_, options_.fused_experts);
+    groups_ = rank_groups(matrices_, experts_changed_, model_, options_.fused_experts,
+                          options_.expert_parameters);
     for (const RankGroup& group : groups_) all_matrices_ += group.matrices.size();
     fit(choose_ranks());
     for (const TensorInfo* t : whole_) save(*t);

@@ -35,6 +35,7 @@ struct ExtractOptions {
   bool partial = false;                // leave out what an adapter cannot hold
   bool outputs_are_columns = false;    // weights are [in, out] (GPT-2's)
   bool dora = false;                   // magnitudes beside the factors (arXiv 2402.09353)
+  bool expert_parameters = false;      // experts as parameters, though they are stored one by one
   FusedExperts fused_experts{};        // how the base stores the experts that are shown one by one
   std::string base_name, description;  // for adapter_config.json and the card
   InputWeights weights{};              // then errors are those of the outputs; may be empty

@@ -65,7 +65,9 @@ bool is_expert_of_adapter(const TensorInfo& tensor, const FusedExperts& fused) {
 }
 
 std::vector<RankGroup> rank_groups(const std::vector<const TensorInfo*>& linear, bool experts,
-                                   const TensorSource& model, const FusedExperts& fused) {
+                                   const TensorSource& model, const FusedExperts& fused,
+                                   bool as_parameters) {
+  const ExpertLayout usual{std::string(kGateUp), std::string(kDown)};
   std::vector<RankGroup> groups;
   for (const TensorInfo* t : linear)
     groups.push_back({.matrices = {{t}}, .parameter = {}, .layout = {}, .experts = false});
@@ -75,8 +77,9 @@ std::vector<RankGroup> rank_groups(const std::vector<const TensorInfo*>& linear,
   for (const TensorInfo& t : model.tensors()) {
     if (!is_expert_of_adapter(t, fused)) continue;
     const ExpertName name = *split_expert_name(t.name);
-    if (const ExpertLayout* layout = layout_of(name, fused)) {
-      layers[name.place].first = *layout;
+    const ExpertLayout* layout = layout_of(name, fused);
+    if (layout || as_parameters) {
+      layers[name.place].first = layout ? *layout : usual;
       layers[name.place].second[name.linear][name.expert] = &t;
     } else {
       split.matrices.push_back({&t});

@@ -30,10 +30,11 @@ struct RankGroup {
 // One group per matrix of `linear`. Where `experts`, those of all layers follow: a layer's fused
 // ones are two groups (gate_up_proj and down_proj, which PEFT wraps one around the other), and all
 // those that are stored one by one are a single group, since PEFT stacks them when transformers
-// has them as parameters. Tensors must outlive the groups. Error(kInput): experts of a layer that
-// are not all there, or differ in shape.
+// has them as parameters; with `as_parameters` those are two groups per layer as well. Tensors must
+// outlive the groups. Error(kInput): experts of a layer that are not all there, or differ in shape.
 std::vector<RankGroup> rank_groups(const std::vector<const TensorInfo*>& linear, bool experts,
-                                   const TensorSource& model, const FusedExperts& fused);
+                                   const TensorSource& model, const FusedExperts& fused,
+                                   bool as_parameters);
 
 // How routed experts of this name may be held by an adapter: nothing where they cannot, as biases
 // and the fused experts of layouts that PEFT has no parameters of this kind for.

@@ -1,5 +1,6 @@
 #include "merge/sources/adapter_changes.h"
 
+#include <algorithm>
 #include <set>
 #include <tuple>
 
@@ -21,6 +22,7 @@ constexpr size_t kMostListed = 5;
 struct ModuleParts {
   const Entry *a = nullptr, *b = nullptr, *bias = nullptr, *magnitude = nullptr;
   const Entry *embedding_a = nullptr, *embedding_b = nullptr;
+  const Entry* alpha = nullptr;  // kohya's, beside lora_down and lora_up
 };
 
 // Sorts the tensors of an adapter file by what they change and checks each against the base.
@@ -107,6 +109,9 @@ class AdapterReader {
     // mlx-lm calls DoRA's magnitudes X.m.
     if (config_.mlx && config_.dora && name.ends_with(".m"))
       name.replace(name.size() - 1, 1, "lora_magnitude_vector");
+    const std::string owner = name.substr(0, name.rfind('.'));
+    if (name.ends_with(".alpha") && file_.find(owner + ".lora_down.weight"))
+      return put(modules_[module_in_base(owner)].alpha, entry);
     const Key key = split_key(name);
     if (key.kind.empty()) {
       if (const size_t at = name.find(".token_adapter."); at != std::string::npos)
@@ -116,7 +121,7 @@ class AdapterReader {
       return add_replaced(without_saved_module(name), entry);
     }
     const std::string part = fmt::format("{}{}{}", key.kind, key.tail.empty() ? "" : ".", key.tail);
-    ModuleParts& parts = modules_[std::string(key.module)];
+    ModuleParts& parts = modules_[module_in_base(std::string(key.module))];
     const Entry** place = part == (config_.mlx ? "lora_a" : "lora_A.weight")   ? &parts.a
                           : part == (config_.mlx ? "lora_b" : "lora_B.weight") ? &parts.b
                           : part == "lora_down.weight"                         ? &parts.a
@@ -128,8 +133,41 @@ class AdapterReader {
                           : part == "lora_magnitude_vector.weight"             ? &parts.magnitude
                                                                                : nullptr;
     if (!place) throw refuse(entry, "is of a kind that is not known");
-    if (*place) throw refuse(entry, "says again what tensor " + (*place)->info.name + " says");
-    *place = &entry;
+    put(*place, entry);
+  }
+
+  void put(const Entry*& place, const Entry& entry) const {
+    if (place) throw refuse(entry, "says again what tensor " + place->info.name + " says");
+    place = &entry;
+  }
+
+  static std::string with_underscores(std::string_view name) {
+    std::string module(name.substr(0, name.rfind('.')));
+    std::ranges::replace(module, '.', '_');
+    return module;
+  }
+
+  // kohya's programs write lora_te_model_layers_0_mlp_up_proj for model.layers.0.mlp.up_proj. A
+  // name that means no module of the base, or two of them, stays as it is.
+  std::string module_in_base(const std::string& module) {
+    if (module.find('.') != std::string::npos || names_.find(module + ".weight")) return module;
+    if (underscored_.empty()) {
+      for (const TensorInfo& t : base_.tensors()) {
+        if (!t.name.ends_with(".weight")) continue;
+        const std::string own = t.name.substr(0, t.name.rfind('.'));
+        for (const std::string& spelled : {t.name, canonical_name(t.name)}) {
+          const auto [at, is_new] = underscored_.emplace(with_underscores(spelled), own);
+          if (!is_new && at->second != own) at->second.clear();
+        }
+      }
+    }
+    for (const char* prefix : {"", "lora_te_", "lora_te1_", "lora_unet_", "lora_transformer_",
+                               "lora_llm_", "lycoris_", "lora_"}) {
+      if (!module.starts_with(prefix)) continue;
+      const auto found = underscored_.find(module.substr(std::string_view(prefix).size()));
+      if (found != underscored_.end() && !found->second.empty()) return found->second;
+    }
+    return module;
   }
 
   // Returns whether an embedding or a head of the adapter has more rows than the base's: the
@@ -285,7 +323,7 @@ class AdapterReader {
     if (p.a && p.embedding_a)
       throw refuse(*p.a, "stands beside " + p.embedding_a->info.name + ": only one can be");
     const Entry* a = p.a ? p.a : p.embedding_a;
-    for (const Entry* rest : {p.bias, p.magnitude}) {
+    for (const Entry* rest : {p.bias, p.magnitude, p.alpha}) {
       if (rest && !a) throw refuse(*rest, "has no lora_A beside it");
     }
     if (p.bias && (!config_.bias || !p.a))
@@ -318,7 +356,8 @@ class AdapterReader {
     expect_shape(a, config_.mlx ? Shape{in, rank} : Shape{rank, in}, tensor, hint);
     expect_shape(b, config_.mlx ? Shape{rank, out} : Shape{out, rank}, tensor, hint);
     if (parts.magnitude) expect_shape(*parts.magnitude, {out}, tensor, "");
-    const auto scale = static_cast<float>(config_.scale_of(key));
+    const auto scale = static_cast<float>(
+        parts.alpha ? alpha_of(*parts.alpha) / static_cast<double>(rank) : config_.scale_of(key));
     change.outputs_are_columns = columns;
     std::vector<float> right = floats(a), left = floats(b);  // [rank, in], [out, rank]
     if (config_.mlx) {
@@ -336,6 +375,12 @@ class AdapterReader {
                                : make_low_rank(left, right, rank, scale)};
     if (parts.magnitude && config_.misreading != Misreading::kNoMagnitude)
       change.magnitude = floats(*parts.magnitude);
+  }
+
+  double alpha_of(const Entry& alpha) const {
+    if (element_count(alpha.info.shape) != 1)
+      throw refuse(alpha, fmt::format("is {}, expected one number", to_string(alpha.info.shape)));
+    return static_cast<double>(floats(alpha)[0]);
   }
 
   void check_rank(const Entry& a, const Entry& b, int64_t rank) const {
@@ -376,7 +421,8 @@ class AdapterReader {
 
   // Experts that transformers keeps as one parameter [experts, rows, columns].
   void add_experts_change(const WrappedParameter& parameter, const ModuleParts& parts) {
-    for (const Entry* other : {parts.bias, parts.magnitude, parts.embedding_a, parts.embedding_b}) {
+    for (const Entry* other :
+         {parts.bias, parts.magnitude, parts.embedding_a, parts.embedding_b, parts.alpha}) {
       if (other) throw refuse(*other, "stands beside changes of whole parameters, which have none");
     }
     if (!parts.a || !parts.b)
@@ -476,6 +522,7 @@ class AdapterReader {
   std::string where_;
   mutable std::set<std::string> renamed_;  // tensors of the base that are spelled otherwise
   std::vector<std::string> notes_;
+  std::map<std::string, std::string> underscored_;  // module_in_base's; "" where two are meant
   std::map<std::string, ModuleParts> modules_;
   AdapterChanges changes_;
 };

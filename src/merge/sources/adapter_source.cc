@@ -11,6 +11,7 @@
 #include "base/hash.h"
 #include "base/model_files.h"
 #include "io/safetensors.h"
+#include "io/tied_head.h"
 #include "merge/common/gram.h"
 #include "merge/sources/adapter_changes.h"
 
@@ -274,7 +275,12 @@ AdaptedModel adapt(std::shared_ptr<const TensorSource> base, const fs::path& ada
   config.misreading = misreading;
   AdaptedModel adapted;
   auto changes = read_adapter_changes(*base, config, *file, &adapted.renamed, &adapted.notes);
-  adapted.keeps_ties = config.keeps_ties;
+  // PEFT trains tokens of tied embeddings in the head as well, and leaves both one.
+  const HeadTensors head = find_head(base->tensors());
+  const auto embedding = head.embedding ? changes.find(head.embedding->name) : changes.end();
+  const bool only_tokens = embedding != changes.end() && !embedding->second.rows.empty() &&
+                           embedding->second.low_rank.empty() && !embedding->second.replaced;
+  adapted.keeps_ties = config.keeps_ties || only_tokens;
   for (const auto& [name, _] : changes) adapted.changed.push_back(name);
   adapted.source = std::make_shared<AdapterSource>(std::move(base), std::move(file),
                                                    std::move(changes), adapter_folder);

@@ -17,7 +17,7 @@ struct AdaptedModel {
   std::vector<std::string> changed;  // the names of the tensors of `base` that it changes
   size_t renamed = 0;                // those that it spells otherwise (io/tensor_names.h)
   std::vector<std::string> notes;    // on what it leaves as it is, one line each
-  bool keeps_ties = false;           // ensure_weight_tying of adapter_config.json
+  bool keeps_ties = false;           // ensure_weight_tying, or only tokens of embeddings change
 };
 // Shows the tensors of `base` (same names and types; same shapes, but for embeddings and a head
 // that the adapter gives more rows) with the adapter applied while they are read, in float, rounded
