@@ -1,11 +1,8 @@
 // lewis convert MODEL OUT.gguf: a model, or what a recipe merges, for llama.cpp and Ollama.
 #include <fmt/format.h>
+#include <lewis/gguf.h>
 
-#include <array>
-
-#include "app/gguf/convert.h"
 #include "base/human.h"
-#include "base/json.h"
 #include "cli/verbs.h"
 
 namespace lewis {
@@ -13,31 +10,16 @@ namespace {
 
 struct ConvertArguments {
   ConvertJob job;
-  std::string type = "f16", max_memory;
+  std::string max_memory;
   std::shared_ptr<CommonOptions> common;
 };
 
-const GgufMix& mix_of(std::string name) {
-  if (name == "q4_k" || name == "q5_k") name += "_m";  // as llama-quantize takes them
-  std::vector<std::string_view> names;
-  for (const GgufMix& mix : gguf_mixes()) names.push_back(mix.name);
-  return gguf_mixes()[chosen_word("--type", name, names)];
-}
-
 void run_convert(ConvertArguments& o) {
-  o.job.mix = mix_of(o.type);
   if (!o.max_memory.empty()) o.job.guidance.max_memory = parse_bytes(o.max_memory, "--max-memory");
   make_local(o.job.model, *o.common);
   ProgressPrinter progress(o.common->quiet);
   const ConvertResult r = convert(o.job, run_context(*o.common, progress));
-  if (o.common->json) {
-    write_json({{"out", o.job.out.string()},
-                {"bytes", r.bytes},
-                {"tensors", r.tensors},
-                {"architecture", r.architecture},
-                {"type", o.job.mix.name}});
-    return;
-  }
+  if (o.common->json) return write_json_text(json_text(r));
   write_out("{}: {} tensors of the architecture {}, {}\n", o.job.out.string(), r.tensors,
             r.architecture, human_bytes(r.bytes));
   if (!o.job.modelfile.empty())
@@ -53,7 +35,7 @@ void add_convert_verb(CLI::App& app) {
       "convert", "A model, or what a recipe merges, as a GGUF file for llama.cpp and Ollama");
   verb->add_option("MODEL", o->job.model, "Model folder or id, or recipe")->required();
   verb->add_option("OUT", o->job.out, "File that ends in .gguf")->required();
-  verb->add_option("--type", o->type,
+  verb->add_option("--type", o->job.type,
                    "Of matrices: f16 (default), bf16, f32, q8_0, q6_k, q5_k_m, q4_k_m, iq4_nl, ... "
                    "(docs/gguf.md)");
   verb->add_option(

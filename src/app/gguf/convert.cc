@@ -1,15 +1,18 @@
-#include "app/gguf/convert.h"
+// The verb convert: a model, or what a recipe merges, as one GGUF file.
+#include <lewis/gguf.h>
 
 #include <algorithm>
 
 #include "app/gguf/export.h"
 #include "app/gguf/importances.h"
+#include "app/gguf/mix.h"
 #include "app/gguf/vocabulary.h"
 #include "app/outputs.h"
 #include "app/refinement.h"
 #include "app/run.h"
 #include "app/running_model.h"
 #include "base/dtype.h"
+#include "base/dump_json.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "base/path_words.h"
@@ -120,6 +123,7 @@ void write_modelfile(const ConvertJob& job) {
 
 ConvertResult convert(const ConvertJob& job, const RunContext& context) {
   check(job);
+  const GgufMix& mix = gguf_mix(job.type);
   RunResources run(context);
   const auto model = open_named(model_in(job.model, job.unknown_keys), true, job.guidance,
                                 run.threads, run.progress, run.note);
@@ -128,14 +132,14 @@ ConvertResult convert(const ConvertJob& job, const RunContext& context) {
   const TensorSource& source = *input.source;
   GgufExport e = export_model(source, model->transformer->spec(), *input.config,
                               (input.folder / "config.json").string());
-  const GgufImportances importances = importances_of(job, source, run);
-  choose_types(job.mix, model->transformer->spec(), !importances.by_tensor.empty(), e);
+  const GgufImportances importances = importances_of(job, mix, source, run);
+  choose_types(mix, model->transformer->spec(), !importances.by_tensor.empty(), e);
   tell_all(run.note, e.notes);
   e.metadata.insert(importances.metadata.begin(), importances.metadata.end());
   e.metadata.merge(gguf_vocabulary(input.files(), model->transformer->spec().vocab, job.pre));
   e.metadata["general.type"] = std::string("model");
   e.metadata["general.name"] = name_of(job.model);
-  e.metadata["general.file_type"] = job.mix.file_type;
+  e.metadata["general.file_type"] = mix.file_type;
   e.metadata["general.quantization_version"] = uint32_t{2};
   std::vector<GgufTensor> tensors;
   for (const ExportedTensor& t : e.tensors) tensors.push_back(t.tensor);
@@ -149,8 +153,17 @@ ConvertResult convert(const ConvertJob& job, const RunContext& context) {
     TensorsToGguf(source, layout, importances, file, run).write(e);
   });
   write_modelfile(job);
-  return {layout.file_bytes, tensors.size(),
+  return {job.out, std::string(mix.name), layout.file_bytes, tensors.size(),
           std::get<std::string>(e.metadata.at("general.architecture"))};
+}
+
+std::string json_text(const ConvertResult& r) {
+  return dump_json(Json{{"out", r.out.string()},
+                        {"bytes", r.bytes},
+                        {"tensors", r.tensors},
+                        {"architecture", r.architecture},
+                        {"type", r.type}},
+                   2);
 }
 
 }  // namespace lewis
