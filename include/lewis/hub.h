@@ -113,4 +113,8 @@ struct PushResult {
 // Error(kResource): the network or the hub's answers.
 LEWIS_API PushResult push(const PushJob& job, const RunContext& run = {});
 
+// The objects that `lewis pull --json` and `lewis push --json` print.
+LEWIS_API std::string json_text(const PullResult& result);
+LEWIS_API std::string json_text(const PushResult& result);
+
 }  // namespace lewis

@@ -53,6 +53,27 @@ class GuidanceOptions:
     @max_memory.setter
     def max_memory(self, arg: int, /) -> None: ...
 
+class ProofOptions:
+    def __init__(self) -> None: ...
+
+    @property
+    def wanted(self) -> bool: ...
+
+    @wanted.setter
+    def wanted(self, arg: bool, /) -> None: ...
+
+    @property
+    def logits(self) -> bool: ...
+
+    @logits.setter
+    def logits(self, arg: bool, /) -> None: ...
+
+    @property
+    def force_rounding(self) -> bool: ...
+
+    @force_rounding.setter
+    def force_rounding(self, arg: bool, /) -> None: ...
+
 class TaskSettings:
     def __init__(self) -> None: ...
 
@@ -227,6 +248,12 @@ class MergeJob:
     @guidance.setter
     def guidance(self, arg: GuidanceOptions, /) -> None: ...
 
+    @property
+    def prove(self) -> ProofOptions: ...
+
+    @prove.setter
+    def prove(self, arg: ProofOptions, /) -> None: ...
+
 class PlanJob:
     def __init__(self) -> None: ...
 
@@ -330,6 +357,18 @@ class CalibrateJob:
     def out(self, arg: str | os.PathLike[str], /) -> None: ...
 
     @property
+    def part(self) -> str: ...
+
+    @part.setter
+    def part(self, arg: str, /) -> None: ...
+
+    @property
+    def finish(self) -> bool: ...
+
+    @finish.setter
+    def finish(self, arg: bool, /) -> None: ...
+
+    @property
     def guidance(self) -> GuidanceOptions: ...
 
     @guidance.setter
@@ -403,6 +442,18 @@ class EvaluateJob:
 
     @no_resume.setter
     def no_resume(self, arg: bool, /) -> None: ...
+
+    @property
+    def part(self) -> str: ...
+
+    @part.setter
+    def part(self, arg: str, /) -> None: ...
+
+    @property
+    def finish(self) -> bool: ...
+
+    @finish.setter
+    def finish(self, arg: bool, /) -> None: ...
 
     @property
     def allow_unsandboxed(self) -> bool: ...
@@ -539,6 +590,249 @@ class TuneJob:
     @options.setter
     def options(self, arg: TuneOptions, /) -> None: ...
 
+class ExtractJob:
+    def __init__(self) -> None: ...
+
+    @property
+    def lenient(self) -> bool: ...
+
+    @lenient.setter
+    def lenient(self, arg: bool, /) -> None: ...
+
+    @property
+    def base(self) -> pathlib.Path: ...
+
+    @base.setter
+    def base(self, arg: str | os.PathLike[str], /) -> None: ...
+
+    @property
+    def model(self) -> pathlib.Path: ...
+
+    @model.setter
+    def model(self, arg: str | os.PathLike[str], /) -> None: ...
+
+    @property
+    def out(self) -> pathlib.Path: ...
+
+    @out.setter
+    def out(self, arg: str | os.PathLike[str], /) -> None: ...
+
+    @property
+    def rank(self) -> int: ...
+
+    @rank.setter
+    def rank(self, arg: int, /) -> None: ...
+
+    @property
+    def error(self) -> float: ...
+
+    @error.setter
+    def error(self, arg: float, /) -> None: ...
+
+    @property
+    def uniform_ranks(self) -> bool: ...
+
+    @uniform_ranks.setter
+    def uniform_ranks(self, arg: bool, /) -> None: ...
+
+    @property
+    def dtype(self) -> str: ...
+
+    @dtype.setter
+    def dtype(self, arg: str, /) -> None: ...
+
+    @property
+    def seed(self) -> int: ...
+
+    @seed.setter
+    def seed(self, arg: int, /) -> None: ...
+
+    @property
+    def partial(self) -> bool: ...
+
+    @partial.setter
+    def partial(self, arg: bool, /) -> None: ...
+
+    @property
+    def statistics(self) -> pathlib.Path: ...
+
+    @statistics.setter
+    def statistics(self, arg: str | os.PathLike[str], /) -> None: ...
+
+    @property
+    def text(self) -> CalibrateJob: ...
+
+    @text.setter
+    def text(self, arg: CalibrateJob, /) -> None: ...
+
+    @property
+    def base_name(self) -> str: ...
+
+    @base_name.setter
+    def base_name(self, arg: str, /) -> None: ...
+
+    @property
+    def force(self) -> bool: ...
+
+    @force.setter
+    def force(self, arg: bool, /) -> None: ...
+
+class ProveJob:
+    def __init__(self) -> None: ...
+
+    @property
+    def model(self) -> pathlib.Path: ...
+
+    @model.setter
+    def model(self, arg: str | os.PathLike[str], /) -> None: ...
+
+    @property
+    def base(self) -> pathlib.Path: ...
+
+    @base.setter
+    def base(self, arg: str | os.PathLike[str], /) -> None: ...
+
+    @property
+    def adapter(self) -> pathlib.Path: ...
+
+    @adapter.setter
+    def adapter(self, arg: str | os.PathLike[str], /) -> None: ...
+
+    @property
+    def logits(self) -> bool: ...
+
+    @logits.setter
+    def logits(self, arg: bool, /) -> None: ...
+
+    @property
+    def guidance(self) -> GuidanceOptions: ...
+
+    @guidance.setter
+    def guidance(self, arg: GuidanceOptions, /) -> None: ...
+
+class ConvertJob:
+    def __init__(self) -> None: ...
+
+    @property
+    def lenient(self) -> bool: ...
+
+    @lenient.setter
+    def lenient(self, arg: bool, /) -> None: ...
+
+    @property
+    def model(self) -> pathlib.Path: ...
+
+    @model.setter
+    def model(self, arg: str | os.PathLike[str], /) -> None: ...
+
+    @property
+    def out(self) -> pathlib.Path: ...
+
+    @out.setter
+    def out(self, arg: str | os.PathLike[str], /) -> None: ...
+
+    @property
+    def type(self) -> str: ...
+
+    @type.setter
+    def type(self, arg: str, /) -> None: ...
+
+    @property
+    def imatrix(self) -> pathlib.Path: ...
+
+    @imatrix.setter
+    def imatrix(self, arg: str | os.PathLike[str], /) -> None: ...
+
+    @property
+    def pre(self) -> str: ...
+
+    @pre.setter
+    def pre(self, arg: str, /) -> None: ...
+
+    @property
+    def modelfile(self) -> pathlib.Path: ...
+
+    @modelfile.setter
+    def modelfile(self, arg: str | os.PathLike[str], /) -> None: ...
+
+    @property
+    def force(self) -> bool: ...
+
+    @force.setter
+    def force(self, arg: bool, /) -> None: ...
+
+    @property
+    def guidance(self) -> GuidanceOptions: ...
+
+    @guidance.setter
+    def guidance(self, arg: GuidanceOptions, /) -> None: ...
+
+class VerifyJob:
+    def __init__(self) -> None: ...
+
+    @property
+    def out(self) -> pathlib.Path: ...
+
+    @out.setter
+    def out(self, arg: str | os.PathLike[str], /) -> None: ...
+
+class StatusJob:
+    def __init__(self) -> None: ...
+
+    @property
+    def out(self) -> pathlib.Path: ...
+
+    @out.setter
+    def out(self, arg: str | os.PathLike[str], /) -> None: ...
+
+    @property
+    def wait(self) -> int: ...
+
+    @wait.setter
+    def wait(self, arg: int, /) -> None: ...
+
+class PullJob:
+    def __init__(self) -> None: ...
+
+    @property
+    def names(self) -> list[str]: ...
+
+    @names.setter
+    def names(self, arg: Sequence[str], /) -> None: ...
+
+    @property
+    def data(self) -> list[str]: ...
+
+    @data.setter
+    def data(self, arg: Sequence[str], /) -> None: ...
+
+class PushJob:
+    def __init__(self) -> None: ...
+
+    @property
+    def out(self) -> pathlib.Path: ...
+
+    @out.setter
+    def out(self, arg: str | os.PathLike[str], /) -> None: ...
+
+    @property
+    def id(self) -> str: ...
+
+    @id.setter
+    def id(self, arg: str, /) -> None: ...
+
+    @property
+    def is_private(self) -> bool: ...
+
+    @is_private.setter
+    def is_private(self, arg: bool, /) -> None: ...
+
+    @property
+    def force(self) -> bool: ...
+
+    @force.setter
+    def force(self, arg: bool, /) -> None: ...
+
 class MergeReport:
     """
     Every tensor of a merge's output, accounted for: numbers of tensors, parameters, bytes and shards, names of tensors, and warnings. Of a merge in parts: `complete`, and shards of all parts and those not yet there.
@@ -638,6 +932,135 @@ class RefineCost:
 
     def __repr__(self) -> str: ...
 
+class AdapterVerdict(enum.Enum):
+    """How a stored tensor compares with what the adapter asks for."""
+
+    PROVEN = 0
+
+    COARSE = 1
+
+    ROUNDED = 2
+
+    ABSENT = 3
+
+    FACTOR = 4
+
+    MISREAD = 5
+
+    OTHER = 6
+
+    MISSING = 7
+
+    UNASKED = 8
+
+class AdaptedTensor:
+    """
+    One tensor of a proof: with the change D = stored - base and the wanted change E (scale B A), `change` is |E|, `error` |D - E| / |E|, `rounding` what the stored type must lose of it, `factor` <D, E> / <E, E>, `cosine` the angle's; `words` are for people.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def verdict(self) -> AdapterVerdict: ...
+
+    @property
+    def words(self) -> str: ...
+
+    @property
+    def change(self) -> float: ...
+
+    @property
+    def error(self) -> float: ...
+
+    @property
+    def rounding(self) -> float: ...
+
+    @property
+    def factor(self) -> float: ...
+
+    @property
+    def cosine(self) -> float: ...
+
+    def __repr__(self) -> str: ...
+
+class LogitProof:
+    """
+    Logits of the base with the adapter at run time against those of the written model: largest and mean difference, and what rounding explains. `why_not` says why they were not compared.
+    """
+
+    @property
+    def why_not(self) -> str: ...
+
+    @property
+    def texts(self) -> int: ...
+
+    @property
+    def tokens(self) -> int: ...
+
+    @property
+    def beside(self) -> int: ...
+
+    @property
+    def merged(self) -> int: ...
+
+    @property
+    def largest(self) -> float: ...
+
+    @property
+    def mean(self) -> float: ...
+
+    @property
+    def rounding_largest(self) -> float: ...
+
+    @property
+    def rounding_mean(self) -> float: ...
+
+    def __repr__(self) -> str: ...
+
+class AdapterProof:
+    """
+    Whether a model `holds` an adapter: `changed` tensors that the adapter changes, `proven` that hold it, `error` and `rounding` over all of them; `lines` are for people.
+    """
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def subject(self) -> str: ...
+
+    @property
+    def holds(self) -> bool: ...
+
+    @property
+    def changed(self) -> int: ...
+
+    @property
+    def proven(self) -> int: ...
+
+    @property
+    def error(self) -> float: ...
+
+    @property
+    def rounding(self) -> float: ...
+
+    @property
+    def tensors(self) -> list[AdaptedTensor]: ...
+
+    @property
+    def logits(self) -> LogitProof: ...
+
+    @property
+    def lines(self) -> list[str]: ...
+
+    @property
+    def warnings(self) -> list[str]: ...
+
+    def json(self) -> str:
+        """The JSON object that the command line prints with --json, as text."""
+
+    def __repr__(self) -> str: ...
+
 class CalibratedText:
     """
     Statistics of a model's layers on one text. `file` holds them; `origin` says what they depend on.
@@ -670,10 +1093,21 @@ class CalibratedText:
     def __repr__(self) -> str: ...
 
 class CalibrateResult:
-    """What calibrate returns: one CalibratedText per text."""
+    """
+    What calibrate returns: one CalibratedText per text; in parts, those that are complete, and pieces of all texts, those that this call has measured, and those that are missing.
+    """
 
     @property
     def texts(self) -> list[CalibratedText]: ...
+
+    @property
+    def pieces(self) -> int: ...
+
+    @property
+    def pieces_measured(self) -> int: ...
+
+    @property
+    def pieces_left(self) -> int: ...
 
     def json(self) -> str:
         """The JSON object that the command line prints with --json, as text."""
@@ -770,9 +1204,47 @@ class PlanResult:
 
     def __repr__(self) -> str: ...
 
+class OutputWeights:
+    """
+    How one of several outputs of a recipe is weighted: `words`, and the share of each model that has one.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def words(self) -> str: ...
+
+    @property
+    def shares(self) -> list[tuple[str, float]]: ...
+
+    def __repr__(self) -> str: ...
+
+class MergedOutput:
+    """
+    One of several outputs of a recipe: the model in `out`, how it is weighted, and its tensors.
+    """
+
+    @property
+    def out(self) -> pathlib.Path: ...
+
+    @property
+    def weights(self) -> OutputWeights: ...
+
+    @property
+    def tensors(self) -> MergeReport: ...
+
+    @property
+    def was_complete(self) -> bool: ...
+
+    @property
+    def report(self) -> pathlib.Path: ...
+
+    def __repr__(self) -> str: ...
+
 class MergeResult:
     """
-    What merge returns. `seconds` is without the report; `report` is an empty path where none was written.
+    What merge returns. `seconds` is without the report; `report` is an empty path where none was written. `outputs` are those of a recipe with several; `proofs` say that adapters are in what was written.
     """
 
     @property
@@ -795,6 +1267,12 @@ class MergeResult:
 
     @property
     def report(self) -> pathlib.Path: ...
+
+    @property
+    def outputs(self) -> list[MergedOutput]: ...
+
+    @property
+    def proofs(self) -> list[AdapterProof]: ...
 
     def json(self) -> str:
         """The JSON object that the command line prints with --json, as text."""
@@ -832,6 +1310,9 @@ class MergeForecast:
 
     @property
     def disk_free(self) -> int: ...
+
+    @property
+    def outputs(self) -> list[OutputWeights]: ...
 
     def json(self) -> str:
         """The JSON object that the command line prints with --json, as text."""
@@ -894,7 +1375,7 @@ class TaskScore:
 
 class EvaluateResult:
     """
-    What evaluate returns: scores model by model and task by task, and the files that were written.
+    What evaluate returns: scores model by model and task by task, and the files that were written. Of a part: its items, and those that this call has run.
     """
 
     @property
@@ -902,6 +1383,12 @@ class EvaluateResult:
 
     @property
     def files(self) -> list[pathlib.Path]: ...
+
+    @property
+    def part_items(self) -> int: ...
+
+    @property
+    def part_items_run(self) -> int: ...
 
     def json(self) -> str:
         """The JSON object that the command line prints with --json, as text."""
@@ -1032,6 +1519,167 @@ class TuneResult:
 
     def __repr__(self) -> str: ...
 
+class ExtractedModule:
+    """
+    A linear layer of an extracted adapter: its `rank`, the norm of its `change`, and the share of it that the factors do not give back.
+    """
+
+    @property
+    def module(self) -> str: ...
+
+    @property
+    def rank(self) -> int: ...
+
+    @property
+    def change(self) -> float: ...
+
+    @property
+    def error(self) -> float: ...
+
+    @property
+    def weighted(self) -> bool: ...
+
+    def __repr__(self) -> str: ...
+
+class ExtractResult:
+    """
+    What extract returns: layers by factors, modules `saved` whole, `numbers` of the factors, `bytes` of the adapter, and the share of the change that is missing.
+    """
+
+    @property
+    def out(self) -> pathlib.Path: ...
+
+    @property
+    def layers(self) -> list[ExtractedModule]: ...
+
+    @property
+    def saved(self) -> list[str]: ...
+
+    @property
+    def biases(self) -> list[str]: ...
+
+    @property
+    def left_out(self) -> list[str]: ...
+
+    @property
+    def equal_tensors(self) -> int: ...
+
+    @property
+    def numbers(self) -> int: ...
+
+    @property
+    def bytes(self) -> int: ...
+
+    @property
+    def error(self) -> float: ...
+
+    def json(self) -> str:
+        """The JSON object that the command line prints with --json, as text."""
+
+    def __repr__(self) -> str: ...
+
+class ConvertResult:
+    """
+    What convert returns: bytes and tensors of the GGUF file, the type of its matrices, and the architecture as llama.cpp calls it.
+    """
+
+    @property
+    def out(self) -> pathlib.Path: ...
+
+    @property
+    def type(self) -> str: ...
+
+    @property
+    def bytes(self) -> int: ...
+
+    @property
+    def tensors(self) -> int: ...
+
+    @property
+    def architecture(self) -> str: ...
+
+    def json(self) -> str:
+        """The JSON object that the command line prints with --json, as text."""
+
+    def __repr__(self) -> str: ...
+
+class VerifyResult:
+    """What verify returns: the bytes that are right."""
+
+    @property
+    def out(self) -> pathlib.Path: ...
+
+    @property
+    def bytes(self) -> int: ...
+
+    def json(self) -> str:
+        """The JSON object that the command line prints with --json, as text."""
+
+    def __repr__(self) -> str: ...
+
+class StatusResult:
+    """How far work is; status gives its JSON as a dict."""
+
+    def json(self) -> str:
+        """The JSON object that the command line prints with --json, as text."""
+
+    def __repr__(self) -> str: ...
+
+class PulledModel:
+    """
+    A model or data set in the hub's cache: its `folder`, and files and bytes that came over the network.
+    """
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def commit(self) -> str: ...
+
+    @property
+    def folder(self) -> pathlib.Path: ...
+
+    @property
+    def files(self) -> int: ...
+
+    @property
+    def bytes(self) -> int: ...
+
+    def __repr__(self) -> str: ...
+
+class PullResult:
+    """What pull returns: models and data sets, as they were named."""
+
+    @property
+    def models(self) -> list[PulledModel]: ...
+
+    def json(self) -> str:
+        """The JSON object that the command line prints with --json, as text."""
+
+    def __repr__(self) -> str: ...
+
+class PushResult:
+    """
+    What push returns: the repository's `url` and `commit`, its files, and the bytes that went over the network.
+    """
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def commit(self) -> str: ...
+
+    @property
+    def files(self) -> int: ...
+
+    @property
+    def bytes(self) -> int: ...
+
+    def json(self) -> str:
+        """The JSON object that the command line prints with --json, as text."""
+
+    def __repr__(self) -> str: ...
+
 class Recipe:
     """A recipe that was read and found valid."""
 
@@ -1061,6 +1709,22 @@ def evaluate(job: EvaluateJob, threads: int, progress: object | None, notice: ob
 def report(job: ReportJob, threads: int, progress: object | None, notice: object | None) -> ReportResult: ...
 
 def tune(job: TuneJob, threads: int, progress: object | None, notice: object | None) -> TuneResult: ...
+
+def extract(job: ExtractJob, threads: int, progress: object | None, notice: object | None) -> ExtractResult: ...
+
+def convert(job: ConvertJob, threads: int, progress: object | None, notice: object | None) -> ConvertResult: ...
+
+def prove(job: ProveJob, threads: int, progress: object | None, notice: object | None) -> AdapterProof: ...
+
+def verify(job: VerifyJob, threads: int, progress: object | None, notice: object | None) -> VerifyResult: ...
+
+def status(job: StatusJob, threads: int, progress: object | None, notice: object | None) -> StatusResult: ...
+
+def pull(job: PullJob, threads: int, progress: object | None, notice: object | None) -> PullResult: ...
+
+def push(job: PushJob, threads: int, progress: object | None, notice: object | None) -> PushResult: ...
+
+def adapter_recipe(model: str, adapters: Sequence[str], dtype: str) -> Recipe: ...
 
 def explain(job: MergeJob, tensor: str, threads: int, progress: object | None, notice: object | None) -> list[str]: ...
 

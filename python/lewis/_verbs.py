@@ -7,18 +7,24 @@ import os
 import pathlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Optional, TypeVar, Union
+from typing import Any, Literal, Optional, TypeVar, Union, overload
 
 from . import _lewis
 from ._error import Error, ExitCode
 from ._lewis import (
+    AdapterProof,
     CalibrateResult,
+    ConvertResult,
     EvaluateResult,
+    ExtractResult,
     MergeForecast,
     MergeResult,
     PlanResult,
+    PullResult,
+    PushResult,
     ReportResult,
     TuneResult,
+    VerifyResult,
 )
 from ._progress import ProgressOption, notice, reporter
 from ._recipe import RecipeLike, local_model, read_recipe, recipe_files
@@ -124,6 +130,14 @@ def _merge_job(
     return job
 
 
+def _proof(wanted: bool, logits: bool, force_rounding: bool) -> _lewis.ProofOptions:
+    options = _lewis.ProofOptions()
+    options.wanted = wanted
+    options.logits = logits
+    options.force_rounding = force_rounding
+    return options
+
+
 def merge(
     recipe: RecipeLike,
     out: PathLike,
@@ -138,6 +152,7 @@ def merge(
     report: Union[bool, PathLike] = False,
     base_model_id: str = "",
     model_ids: Optional[Mapping[str, str]] = None,
+    prove: bool = False,
     stream: bool = False,
     max_disk: Optional[Bytes] = None,
     compute: Compute = "f32",
@@ -169,6 +184,8 @@ def merge(
         report: True writes ``OUT/report.html``, a path another file.
         base_model_id: the hub's id of base_model, which stands in ``out`` for its folder.
         model_ids: the same for other models and adapters, by their names in the recipe.
+        prove: an adapter whose change is not in the merge is an error (``VERIFY``) before ``out``
+            has its name; see :func:`apply`.
         stream: read the weights of the hub's models while they are merged, and store none.
         max_disk: with ``stream``, bytes of weights that may be stored where the recipe reads its
             models several times.
@@ -184,7 +201,8 @@ def merge(
 
     Returns:
         ``out``, ``tensors`` (numbers and names of merged and copied tensors, and warnings),
-        ``seconds`` and more.
+        ``seconds`` and more. Of a recipe with ``outputs``, a model in each ``outputs[i].out``, with
+        its weights and tensors.
 
     Raises:
         Error: ``USAGE``: a wrong recipe, ``out`` exists; ``INPUT``: models that do not fit
@@ -207,6 +225,7 @@ def merge(
     job.report = None if report is False else "" if report is True else report
     job.base_model_id = base_model_id
     job.model_ids = dict(model_ids or {})
+    job.prove = _proof(prove, True, False)
     if stream:
         disk = _bytes(max_disk, "max_disk")
         with recipe_files([recipe]) as (file,), reporter(progress) as report_progress:
@@ -328,6 +347,8 @@ def calibrate(
     max_tokens: int = 0,
     protocol: Literal["clean", "reference"] = "clean",
     skip_first_token: bool = False,
+    part: str = "",
+    finish: bool = False,
     compute: Compute = "f32",
     cache: Union[None, Literal[False], PathLike] = None,
     max_memory: Optional[Bytes] = None,
@@ -351,10 +372,15 @@ def calibrate(
         max_tokens: the longest sequence; 0: 512 of text, no limit for ids.
         protocol: ``"reference"`` feeds and counts as the paper's program.
         skip_first_token: do not count the first token of a sequence.
+        part: ``"1/4"``: of a recipe's own texts, measure only share 1 (from 0) of 4, beside other
+            workers that see the same ``cache``; ``"auto"`` takes both numbers from Slurm, MPI or
+            Kubernetes. Source: docs/clusters.md.
+        finish: measure nothing: add up what the workers have measured.
         compute, cache, max_memory, lenient, threads, progress: as for :func:`merge`.
 
     Returns:
-        ``texts``: for each ``file``, ``tokens``, ``sequences`` and ``origin``.
+        ``texts``: for each ``file``, ``tokens``, ``sequences`` and ``origin``. In parts, those that
+        are complete, and ``pieces``, ``pieces_measured`` (by this call) and ``pieces_left``.
 
     Raises:
         Error: ``USAGE``: no data, a format that cannot be told; ``INPUT``: a model or data that
@@ -376,6 +402,8 @@ def calibrate(
         _choice(protocol, "protocol", ("clean", "reference")) == "reference"
     )
     job.skip_first_token = skip_first_token
+    job.part = part
+    job.finish = finish
     job.guidance = _guidance(compute, cache, max_memory)
     with recipe_files([model]) as (path,):
         job.model = local_model(path, progress)
@@ -409,6 +437,8 @@ def evaluate(
     stride: Optional[int] = None,
     log_samples: bool = False,
     resume: bool = True,
+    part: str = "",
+    finish: bool = False,
     allow_unsandboxed: bool = False,
     compute: Compute = "f32",
     cache: Union[None, Literal[False], PathLike] = None,
@@ -439,13 +469,17 @@ def evaluate(
         window, stride: of perplexity, in tokens.
         log_samples: write every item into ``output`` as well.
         resume: False runs all items, whatever an earlier call has finished.
+        part: ``"1/4"`` runs only share 1 (from 0) of 4 of the items, beside other workers with the
+            same ``output``, and writes no results; ``"auto"`` as for :func:`calibrate`. Any later
+            call takes the items over.
+        finish: run nothing: write the results of what the workers have run.
         allow_unsandboxed: run programs even where a layer of the sandbox is missing.
         compute, cache, max_memory, lenient, threads, progress: as for :func:`merge`.
 
     Returns:
         ``scores``: for each model, task and metric ``value``, ``standard_error``, ``items`` and
-        ``difference`` to the baseline (with a 95 % interval); ``files`` that were written. Values
-        are in the metric's own unit; losses are in nats per token.
+        ``difference`` to the baseline (with a 95 % interval); ``files`` that were written; of a
+        part ``part_items``, and ``part_items_run`` by this call. Values are in the metric's own unit; losses are in nats per token.
 
     Raises:
         Error: ``USAGE``: nothing to do, an unknown task or baseline, programs without a sandbox;
@@ -465,6 +499,8 @@ def evaluate(
     job.output = _path(output)
     job.log_samples = log_samples
     job.no_resume = not resume
+    job.part = part
+    job.finish = finish
     job.allow_unsandboxed = allow_unsandboxed
     job.guidance = _guidance(compute, cache, max_memory)
     settings = _lewis.TaskSettings()
@@ -608,15 +644,385 @@ def tune(
     return result
 
 
+def _local(model: PathLike, progress: ProgressOption) -> pathlib.Path:
+    return local_model(pathlib.Path(model), progress)
+
+
+def apply(
+    model: PathLike,
+    adapters: Union[PathLike, Sequence[PathLike]],
+    out: PathLike,
+    *,
+    dtype: str = "",
+    force: bool = False,
+    resume: bool = False,
+    proof: bool = True,
+    logits: bool = True,
+    force_rounding: bool = False,
+    shard_size: Bytes = 5_000_000_000,
+    report: Union[bool, PathLike] = False,
+    max_memory: Optional[Bytes] = None,
+    threads: int = 0,
+    progress: ProgressOption = None,
+) -> MergeResult:
+    """Writes a model with its LoRA adapters merged, and proves that they are in it: ``lewis apply``.
+
+    Args:
+        model: the model's folder, or its id on the hub.
+        adapters: one or several folders or ids, applied one after the other.
+        out: the folder of the model that is written. It appears when it is complete and proven.
+        dtype: float32, bfloat16, float16, or fp8_block where the model has such matrices; "": as
+            the weights are stored, quantised ones as bfloat16.
+        force: replace ``out`` if it exists.
+        resume: go on with ``OUT.partial``; begin where there is none.
+        proof: False writes the model without proving it.
+        logits: False proves the tensors alone, and runs no model.
+        force_rounding: write a model whose type loses half of a change, too.
+        shard_size: the largest shard in bytes, or ``"5GB"`` (decimal).
+        report: True writes ``OUT/report.html``, a path another file.
+        max_memory, threads, progress: as for :func:`merge`.
+
+    Returns:
+        As :func:`merge`; ``proofs`` has one :class:`AdapterProof`: ``holds``, ``lines`` for people,
+        and each tensor with its relative error.
+
+    Raises:
+        Error: ``VERIFY``: a change is not in the model, or rounding loses half of it; ``USAGE``:
+            ``out`` exists; ``INPUT``: an adapter that does not fit the model, or cannot be read.
+            Nothing named ``out`` has changed.
+
+    Source: docs/adapters.md.
+    """
+    job = _merge_job(out, True, "f32", None, max_memory, 0)
+    names = [str(_local(adapter, progress)) for adapter in _paths(adapters)]
+    job.recipe = _lewis.adapter_recipe(str(_local(model, progress)), names, dtype)
+    job.force = force
+    job.resume = resume
+    job.shard_bytes = _bytes(shard_size, "shard_size")
+    job.report = None if report is False else "" if report is True else report
+    job.prove = _proof(proof, logits, force_rounding)
+    result = _run(_lewis.merge, job, threads, progress)
+    _tell(result.tensors.warnings)
+    return result
+
+
+def extract(
+    base: ModelLike,
+    model: ModelLike,
+    out: PathLike,
+    *,
+    rank: int = 0,
+    error: float = 0.0,
+    ranks: Literal["auto", "uniform"] = "auto",
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+    statistics: Optional[PathLike] = None,
+    data: Optional[PathLike] = None,
+    format: str = "",
+    samples: int = 0,
+    seed: int = 0,
+    base_model_id: str = "",
+    partial: bool = False,
+    force: bool = False,
+    compute: Compute = "f32",
+    cache: Union[None, Literal[False], PathLike] = None,
+    max_memory: Optional[Bytes] = None,
+    lenient: bool = False,
+    threads: int = 0,
+    progress: ProgressOption = None,
+) -> ExtractResult:
+    """Writes a LoRA adapter that makes one model of another, as PEFT loads it: ``lewis extract``.
+
+    Args:
+        base: the model's folder, its id, or a recipe.
+        model: a model that was fine-tuned from it, or a recipe, perhaps of adapters on ``base``.
+        out: the folder of the adapter. It appears when it is complete.
+        rank: the size: that of this rank in every linear layer.
+        error: or the largest error, as a share of the change (0 to 1).
+        ranks: ``"auto"``: where they lessen the error most; ``"uniform"``: one rank.
+        dtype: of the factors.
+        statistics: a file of :func:`calibrate`, so that the error of outputs is least.
+        data, format, samples: or a text that ``model`` is calibrated on.
+        seed: of the random start.
+        base_model_id: what the adapter calls its base; "": its id, or the folder's last part.
+        partial: leave out changed tensors that an adapter cannot hold.
+        force: replace an adapter at ``out``.
+        compute, cache, max_memory: of the calibration; as for :func:`calibrate`.
+        lenient, threads, progress: as for :func:`merge`.
+
+    Returns:
+        ``layers`` (``rank``, ``change`` and relative ``error`` of each), modules ``saved`` whole,
+        ``bytes``, and the ``error`` of the whole as a share of the change.
+
+    Raises:
+        Error: ``USAGE``: neither or both of ``rank`` and ``error``, ``out`` exists; ``INPUT``:
+            models that are equal or do not fit together, changed tensors that an adapter cannot
+            hold.
+
+    Source: docs/adapters.md.
+    """
+    job = _lewis.ExtractJob()
+    job.lenient = lenient
+    job.out = pathlib.Path(out)
+    job.rank = rank
+    job.error = error
+    job.uniform_ranks = _choice(ranks, "ranks", ("auto", "uniform")) == "uniform"
+    job.dtype = dtype
+    job.seed = seed
+    job.partial = partial
+    job.force = force
+    job.statistics = _path(statistics)
+    text = _lewis.CalibrateJob()
+    text.lenient = lenient
+    text.data = _path(data)
+    text.format = format
+    text.samples = samples
+    text.guidance = _guidance(compute, cache, max_memory)
+    job.text = text
+    with recipe_files([base, model]) as (base_path, model_path):
+        job.base_name = base_model_id or ("" if base_path.exists() else str(base_path))
+        job.base = local_model(base_path, progress)
+        job.model = local_model(model_path, progress)
+        with reporter(progress) as report_progress:
+            _lewis.pull_data(text.data, report_progress, notice)
+        return _run(_lewis.extract, job, threads, progress)
+
+
+def convert(
+    model: ModelLike,
+    out: PathLike,
+    *,
+    type: str = "f16",
+    imatrix: Optional[PathLike] = None,
+    pre: str = "",
+    modelfile: Optional[PathLike] = None,
+    force: bool = False,
+    compute: Compute = "f32",
+    cache: Union[None, Literal[False], PathLike] = None,
+    max_memory: Optional[Bytes] = None,
+    lenient: bool = False,
+    threads: int = 0,
+    progress: ProgressOption = None,
+) -> ConvertResult:
+    """Writes a model, or what a recipe merges, as a GGUF file for llama.cpp and Ollama: ``lewis
+    convert``.
+
+    Args:
+        model: a folder, an id of the hub, or a recipe, which is guided and refined as it asks.
+        out: a file that ends in ``.gguf``. It appears when it is complete.
+        type: of matrices: f16, bf16, f32, q8_0, q6_k, q5_k_m, q4_k_m, iq4_nl and more.
+        imatrix: statistics of :func:`calibrate`, or an importance matrix, that weigh the rounding;
+            None: what a recipe measures.
+        pre: llama.cpp's name for how the tokenizer splits a text; "": recognised.
+        modelfile: write this Modelfile for Ollama as well.
+        force: replace ``out``.
+        compute, cache, max_memory, lenient, threads, progress: as for :func:`merge`.
+
+    Returns:
+        ``bytes`` and ``tensors`` of the file, ``type`` and ``architecture``.
+
+    Raises:
+        Error: ``USAGE``: ``out`` exists, a type that is not known; ``INPUT``: a family or tokenizer
+            that the file cannot hold; ``RESOURCE``: the disk is too small.
+
+    Source: docs/gguf.md.
+    """
+    job = _lewis.ConvertJob()
+    job.lenient = lenient
+    job.out = pathlib.Path(out)
+    job.type = type
+    job.imatrix = _path(imatrix)
+    job.pre = pre
+    job.modelfile = _path(modelfile)
+    job.force = force
+    job.guidance = _guidance(compute, cache, max_memory)
+    with recipe_files([model]) as (path,):
+        job.model = local_model(path, progress)
+        return _run(_lewis.convert, job, threads, progress)
+
+
+@overload
+def verify(
+    out: PathLike, *, threads: int = 0, progress: ProgressOption = None
+) -> VerifyResult: ...
+@overload
+def verify(
+    out: PathLike,
+    *,
+    adapter: PathLike,
+    base: PathLike,
+    logits: bool = True,
+    threads: int = 0,
+    progress: ProgressOption = None,
+) -> AdapterProof: ...
+def verify(
+    out: PathLike,
+    *,
+    adapter: Optional[PathLike] = None,
+    base: Optional[PathLike] = None,
+    logits: bool = True,
+    threads: int = 0,
+    progress: ProgressOption = None,
+) -> Union[VerifyResult, AdapterProof]:
+    """Compares a merged model's bytes with its manifest; or says whether a model, whoever merged it,
+    holds an adapter: ``lewis verify``.
+
+    Args:
+        out: a folder that :func:`merge` has written; with ``adapter`` any model or id.
+        adapter: the adapter's folder or id.
+        base: the model that the adapter was merged into.
+        logits: False compares the tensors alone.
+        threads, progress: as for :func:`merge`.
+
+    Returns:
+        Without ``adapter``: ``bytes`` that are right. With it: an :class:`AdapterProof`, whose
+        ``holds`` is the answer: a model that does not hold the adapter is no error.
+
+    Raises:
+        Error: ``VERIFY``: a byte of ``out`` is not what was written; ``INPUT``: no manifest, or a
+            model or adapter that cannot be read; ``USAGE``: ``adapter`` without ``base``.
+
+    Source: docs/adapters.md.
+    """
+    if adapter is None and base is None:
+        plain = _lewis.VerifyJob()
+        plain.out = pathlib.Path(out)
+        return _run(_lewis.verify, plain, threads, progress)
+    if adapter is None or base is None:
+        raise Error(
+            "adapter and base belong together: what was merged, and into what", ExitCode.USAGE
+        )
+    job = _lewis.ProveJob()
+    job.model = _local(out, progress)
+    job.base = _local(base, progress)
+    job.adapter = _local(adapter, progress)
+    job.logits = logits
+    return _run(_lewis.prove, job, threads, progress)
+
+
+def status(
+    out: PathLike, *, wait: int = 25, progress: ProgressOption = False
+) -> dict[str, Any]:
+    """How far a merge is, or an evaluation or calibration in parts, and who is at work on it:
+    ``lewis status``.
+
+    Args:
+        out: the folder that :func:`merge` writes or will write, the ``output`` of an evaluation in
+            parts, or the ``cache`` of a calibration in parts.
+        wait: seconds in which a worker of another machine must count up to be taken for alive; 0:
+            it is not watched.
+        progress: as for :func:`merge`.
+
+    Returns:
+        The object that ``lewis status --json`` prints. Of a merge: ``state``, ``complete``,
+        ``bytes`` and ``bytes_done``, ``workers``, ``seconds_left`` and more; else ``works`` with
+        ``done`` and ``total``.
+
+    Raises:
+        Error: ``INPUT``: there is no such work; ``VERIFY``: a complete model whose files have not
+            the sizes of its manifest.
+
+    Source: docs/clusters.md.
+    """
+    if wait < 0:
+        raise Error(f"wait: is {wait}, expected seconds from 0 on", ExitCode.USAGE)
+    job = _lewis.StatusJob()
+    job.out = pathlib.Path(out)
+    job.wait = wait
+    value: dict[str, Any] = json.loads(_run(_lewis.status, job, 1, progress).json())
+    return value
+
+
+def pull(
+    models: Union[ModelLike, Sequence[ModelLike]] = (),
+    *,
+    data: Union[str, Sequence[str]] = (),
+    progress: ProgressOption = None,
+) -> PullResult:
+    """Downloads models and data sets of the hub into its cache: ``lewis pull``.
+
+    Args:
+        models: one or several ids (``owner/name``, ``owner/name@revision``), or recipes: all models
+            and data that they name.
+        data: one or several ids of data sets, with ``#SPLIT`` or ``#CONFIG/SPLIT`` if a part is
+            meant.
+        progress: as for :func:`merge`.
+
+    Returns:
+        ``models``: for each ``id``, ``commit``, ``folder`` in the cache, and ``files`` and
+        ``bytes`` that came over the network.
+
+    Raises:
+        Error: ``USAGE``: no such model or revision, access that the token does not have; ``INPUT``:
+            other bytes than the hub states; ``RESOURCE``: the network, the hub or the disk. What
+            was complete stays in the cache.
+
+    Source: docs/hub.md.
+    """
+    given: list[Any] = (
+        list(models) if isinstance(models, Sequence) and not isinstance(models, str) else [models]
+    )
+    job = _lewis.PullJob()
+    job.data = [data] if isinstance(data, str) else list(data)
+    if not given and not job.data:
+        raise Error("pull: name a model, a recipe, or data", ExitCode.USAGE)
+    with recipe_files(given) as paths:
+        job.names = [str(path) for path in paths]
+        return _run(_lewis.pull, job, 1, progress)
+
+
+def push(
+    out: PathLike,
+    id: str,
+    *,
+    private: bool = False,
+    revision: str = "",
+    force: bool = False,
+    threads: int = 0,
+    progress: ProgressOption = None,
+) -> PushResult:
+    """Verifies a merged model and uploads it to the hub as one commit: ``lewis push``.
+
+    Args:
+        out: a folder that :func:`merge` has written.
+        id: ``owner/name``; it is created if it does not exist.
+        private: create it as one that only its owner reads.
+        revision: the branch, created if it does not exist; "": main.
+        force: also when a text in ``out`` names a folder of this machine.
+        threads, progress: as for :func:`merge`.
+
+    Returns:
+        ``url``, ``commit``, ``files``, and the ``bytes`` that went over the network.
+
+    Raises:
+        Error: ``VERIFY``: ``out`` is not what was written; ``USAGE``: no token, or no right to
+            write, or a text that names a folder of this machine; ``RESOURCE``: the network or the
+            hub. The same call again goes on: large files that have arrived are not sent again.
+
+    Source: docs/hub.md.
+    """
+    job = _lewis.PushJob()
+    job.out = pathlib.Path(out)
+    job.id = f"{id}@{revision}" if revision else id
+    job.is_private = private
+    job.force = force
+    return _run(_lewis.push, job, threads, progress)
+
+
 def to_dict(
     result: Union[
+        AdapterProof,
         CalibrateResult,
-        PlanResult,
-        MergeResult,
-        MergeForecast,
+        ConvertResult,
         EvaluateResult,
+        ExtractResult,
+        MergeForecast,
+        MergeResult,
+        PlanResult,
+        PullResult,
+        PushResult,
         ReportResult,
         TuneResult,
+        VerifyResult,
     ],
 ) -> dict[str, Any]:
     """A result as the object that ``lewis VERB --json`` prints."""

@@ -1,4 +1,5 @@
 // The jobs: plain structs whose members the package sets.
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <map>
@@ -11,6 +12,10 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
+
+#include <lewis/adapters.h>
+#include <lewis/gguf.h>
+#include <lewis/status.h>
 
 #include "run.h"
 #include "verbs.h"
@@ -50,6 +55,14 @@ class Struct {
     return *this;
   }
 
+  // Seconds as a whole number.
+  Struct& seconds(const char* name, std::chrono::seconds T::*member) {
+    class_.def_prop_rw(
+        name, [member](const T& t) { return static_cast<int64_t>((t.*member).count()); },
+        [member](T& t, int64_t seconds) { t.*member = std::chrono::seconds(seconds); });
+    return *this;
+  }
+
   // Whether keys of a recipe that nobody knows become notes.
   Struct& lenient(lewis::UnknownKeys T::*member) {
     class_.def_prop_rw(
@@ -71,6 +84,11 @@ void bind_options(nb::module_& m) {
       .rw("cache", &GuidanceOptions::cache)
       .rw("compute", &GuidanceOptions::compute)
       .rw("max_memory", &GuidanceOptions::max_memory);
+  using lewis::ProofOptions;
+  Struct<ProofOptions>(m, "ProofOptions")
+      .rw("wanted", &ProofOptions::wanted)
+      .rw("logits", &ProofOptions::logits)
+      .rw("force_rounding", &ProofOptions::force_rounding);
   using lewis::TaskSettings;
   Struct<TaskSettings>(m, "TaskSettings")
       .rw("data", &TaskSettings::data)
@@ -105,7 +123,8 @@ void bind_merge_jobs(nb::module_& m) {
       .rw("base_model_id", &MergeJob::base_model_id)
       .rw("model_ids", &MergeJob::model_ids)
       .rw("report", &MergeJob::report)
-      .rw("guidance", &MergeJob::guidance);
+      .rw("guidance", &MergeJob::guidance)
+      .rw("prove", &MergeJob::prove);
   Struct<PlanJob>(m, "PlanJob")
       .recipe(&PlanJob::recipe)
       .rw("out", &PlanJob::out)
@@ -124,6 +143,8 @@ void bind_merge_jobs(nb::module_& m) {
       .rw("reference_protocol", &CalibrateJob::reference_protocol)
       .rw("skip_first_token", &CalibrateJob::skip_first_token)
       .rw("out", &CalibrateJob::out)
+      .part(&CalibrateJob::part)
+      .rw("finish", &CalibrateJob::finish)
       .rw("guidance", &CalibrateJob::guidance);
 }
 
@@ -141,6 +162,8 @@ void bind_judging_jobs(nb::module_& m) {
       .rw("output", &EvaluateJob::output)
       .rw("log_samples", &EvaluateJob::log_samples)
       .rw("no_resume", &EvaluateJob::no_resume)
+      .part(&EvaluateJob::part)
+      .rw("finish", &EvaluateJob::finish)
       .rw("allow_unsandboxed", &EvaluateJob::allow_unsandboxed)
       .rw("guidance", &EvaluateJob::guidance);
   Struct<ReportJob>(m, "ReportJob")
@@ -167,12 +190,62 @@ void bind_judging_jobs(nb::module_& m) {
       .rw("options", &TuneJob::options);
 }
 
+void bind_adapter_jobs(nb::module_& m) {
+  using lewis::ExtractJob, lewis::ProveJob, lewis::ConvertJob;
+  Struct<ExtractJob>(m, "ExtractJob")
+      .lenient(&ExtractJob::unknown_keys)
+      .rw("base", &ExtractJob::base)
+      .rw("model", &ExtractJob::model)
+      .rw("out", &ExtractJob::out)
+      .rw("rank", &ExtractJob::rank)
+      .rw("error", &ExtractJob::error)
+      .rw("uniform_ranks", &ExtractJob::uniform_ranks)
+      .rw("dtype", &ExtractJob::dtype)
+      .rw("seed", &ExtractJob::seed)
+      .rw("partial", &ExtractJob::partial)
+      .rw("statistics", &ExtractJob::statistics)
+      .rw("text", &ExtractJob::text)
+      .rw("base_name", &ExtractJob::base_name)
+      .rw("force", &ExtractJob::force);
+  Struct<ProveJob>(m, "ProveJob")
+      .rw("model", &ProveJob::model)
+      .rw("base", &ProveJob::base)
+      .rw("adapter", &ProveJob::adapter)
+      .rw("logits", &ProveJob::logits)
+      .rw("guidance", &ProveJob::guidance);
+  Struct<ConvertJob>(m, "ConvertJob")
+      .lenient(&ConvertJob::unknown_keys)
+      .rw("model", &ConvertJob::model)
+      .rw("out", &ConvertJob::out)
+      .rw("type", &ConvertJob::type)
+      .rw("imatrix", &ConvertJob::imatrix)
+      .rw("pre", &ConvertJob::pre)
+      .rw("modelfile", &ConvertJob::modelfile)
+      .rw("force", &ConvertJob::force)
+      .rw("guidance", &ConvertJob::guidance);
+}
+
+// The hub of pull and push is that of the environment when the job is made.
+void bind_folder_jobs(nb::module_& m) {
+  using lewis::VerifyJob, lewis::StatusJob, lewis::PullJob, lewis::PushJob;
+  Struct<VerifyJob>(m, "VerifyJob").rw("out", &VerifyJob::out);
+  Struct<StatusJob>(m, "StatusJob").rw("out", &StatusJob::out).seconds("wait", &StatusJob::wait);
+  Struct<PullJob>(m, "PullJob").rw("names", &PullJob::names).rw("data", &PullJob::data);
+  Struct<PushJob>(m, "PushJob")
+      .rw("out", &PushJob::out)
+      .rw("id", &PushJob::id)
+      .rw("is_private", &PushJob::is_private)
+      .rw("force", &PushJob::force);
+}
+
 }  // namespace
 
 void bind_jobs(nb::module_& module) {
   bind_options(module);
   bind_merge_jobs(module);
   bind_judging_jobs(module);
+  bind_adapter_jobs(module);
+  bind_folder_jobs(module);
 }
 
 }  // namespace lewis_python

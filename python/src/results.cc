@@ -11,8 +11,13 @@
 #include <nanobind/stl/filesystem.h>
 #include <nanobind/stl/map.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
+
+#include <lewis/adapters.h>
+#include <lewis/gguf.h>
+#include <lewis/status.h>
 
 #include "run.h"
 #include "verbs.h"
@@ -137,8 +142,13 @@ void bind_merging(nb::module_& m) {
       .ro("origin", &CalibratedText::origin)
       .json();
   Result<CalibrateResult>(m, "CalibrateResult",
-                          "What calibrate returns: one CalibratedText per text.")
+                          "What calibrate returns: one CalibratedText per text; in parts, those "
+                          "that are complete, and pieces of all texts, those that this call has "
+                          "measured, and those that are missing.")
       .ro("texts", &CalibrateResult::texts)
+      .ro("pieces", &CalibrateResult::pieces)
+      .ro("pieces_measured", &CalibrateResult::pieces_measured)
+      .ro("pieces_left", &CalibrateResult::pieces_left)
       .json();
   Result<LayerPlan>(
       m, "LayerPlan",
@@ -173,9 +183,26 @@ void bind_merging(nb::module_& m) {
       .ro("compute", &PlanResult::compute)
       .text("refinement", &PlanResult::refinement)
       .json();
+  Result<OutputWeights>(
+      m, "OutputWeights",
+      "How one of several outputs of a recipe is weighted: `words`, and the share "
+      "of each model that has one.")
+      .text("name", &OutputWeights::name)
+      .text("words", &OutputWeights::words)
+      .ro("shares", &OutputWeights::shares);
+  Result<MergedOutput>(
+      m, "MergedOutput",
+      "One of several outputs of a recipe: the model in `out`, how it is weighted, "
+      "and its tensors.")
+      .ro("out", &MergedOutput::out)
+      .ro("weights", &MergedOutput::weights)
+      .ro("tensors", &MergedOutput::tensors)
+      .ro("was_complete", &MergedOutput::was_complete)
+      .ro("report", &MergedOutput::report);
   Result<MergeResult>(m, "MergeResult",
                       "What merge returns. `seconds` is without the report; `report` is an empty "
-                      "path where none was written.")
+                      "path where none was written. `outputs` are those of a recipe with several; "
+                      "`proofs` say that adapters are in what was written.")
       .ro("out", &MergeResult::out)
       .ro("tensors", &MergeResult::tensors)
       .ro("guided_models", &MergeResult::guided_models)
@@ -183,6 +210,8 @@ void bind_merging(nb::module_& m) {
       .ro("seconds", &MergeResult::seconds)
       .ro("was_complete", &MergeResult::was_complete)
       .ro("report", &MergeResult::report)
+      .ro("outputs", &MergeResult::outputs)
+      .ro("proofs", &MergeResult::proofs)
       .json();
   Result<MergeForecast>(m, "MergeForecast",
                         "What forecast returns: speeds in bytes per second, sizes in bytes, and "
@@ -196,6 +225,7 @@ void bind_merging(nb::module_& m) {
       .ro("write_speed", &MergeForecast::write_speed)
       .ro("seconds", &MergeForecast::seconds)
       .ro("disk_free", &MergeForecast::disk_free)
+      .ro("outputs", &MergeForecast::outputs)
       .json();
 }
 
@@ -224,9 +254,12 @@ void bind_evaluation(nb::module_& m) {
       .ro("difference", &TaskScore::difference);
   Result<EvaluateResult>(m, "EvaluateResult",
                          "What evaluate returns: scores model by model and task by task, and the "
-                         "files that were written.")
+                         "files that were written. Of a part: its items, and those that this call "
+                         "has run.")
       .ro("scores", &EvaluateResult::scores)
       .ro("files", &EvaluateResult::files)
+      .ro("part_items", &EvaluateResult::part_items)
+      .ro("part_items_run", &EvaluateResult::part_items_run)
       .json();
 }
 
@@ -280,13 +313,142 @@ void bind_report_and_tune(nb::module_& m) {
       .json();
 }
 
+void bind_proofs(nb::module_& m) {
+  using namespace lewis;  // NOLINT: only names of results
+  nb::enum_<AdapterVerdict>(m, "AdapterVerdict",
+                            "How a stored tensor compares with what the adapter asks for.")
+      .value("PROVEN", AdapterVerdict::kProven)
+      .value("COARSE", AdapterVerdict::kCoarse)
+      .value("ROUNDED", AdapterVerdict::kRounded)
+      .value("ABSENT", AdapterVerdict::kAbsent)
+      .value("FACTOR", AdapterVerdict::kFactor)
+      .value("MISREAD", AdapterVerdict::kMisread)
+      .value("OTHER", AdapterVerdict::kOther)
+      .value("MISSING", AdapterVerdict::kMissing)
+      .value("UNASKED", AdapterVerdict::kUnasked);
+  Result<AdaptedTensor>(
+      m, "AdaptedTensor",
+      "One tensor of a proof: with the change D = stored - base and the wanted change E (scale B "
+      "A), "
+      "`change` is |E|, `error` |D - E| / |E|, `rounding` what the stored type must lose of it, "
+      "`factor` <D, E> / <E, E>, `cosine` the angle's; `words` are for people.")
+      .text("name", &AdaptedTensor::name)
+      .ro("verdict", &AdaptedTensor::verdict)
+      .text("words", &AdaptedTensor::words)
+      .ro("change", &AdaptedTensor::change)
+      .ro("error", &AdaptedTensor::error)
+      .ro("rounding", &AdaptedTensor::rounding)
+      .ro("factor", &AdaptedTensor::factor)
+      .ro("cosine", &AdaptedTensor::cosine);
+  Result<LogitProof>(
+      m, "LogitProof",
+      "Logits of the base with the adapter at run time against those of the written model: largest "
+      "and mean difference, and what rounding explains. `why_not` says why they were not compared.")
+      .text("why_not", &LogitProof::why_not)
+      .ro("texts", &LogitProof::texts)
+      .ro("tokens", &LogitProof::tokens)
+      .ro("beside", &LogitProof::beside)
+      .ro("merged", &LogitProof::merged)
+      .ro("largest", &LogitProof::largest)
+      .ro("mean", &LogitProof::mean)
+      .ro("rounding_largest", &LogitProof::rounding_largest)
+      .ro("rounding_mean", &LogitProof::rounding_mean);
+  Result<AdapterProof>(
+      m, "AdapterProof",
+      "Whether a model `holds` an adapter: `changed` tensors that the adapter changes, `proven` "
+      "that hold it, `error` and `rounding` over all of them; `lines` are for people.")
+      .text("model", &AdapterProof::model)
+      .text("subject", &AdapterProof::subject)
+      .ro("holds", &AdapterProof::holds)
+      .ro("changed", &AdapterProof::changed)
+      .ro("proven", &AdapterProof::proven)
+      .ro("error", &AdapterProof::error)
+      .ro("rounding", &AdapterProof::rounding)
+      .ro("tensors", &AdapterProof::tensors)
+      .ro("logits", &AdapterProof::logits)
+      .texts("lines", &AdapterProof::lines)
+      .texts("warnings", &AdapterProof::warnings)
+      .json();
+}
+
+void bind_adapters(nb::module_& m) {
+  using namespace lewis;  // NOLINT: only names of results
+  Result<ExtractedModule>(m, "ExtractedModule",
+                          "A linear layer of an extracted adapter: its `rank`, the norm of its "
+                          "`change`, and the share of it that the factors do not give back.")
+      .text("module", &ExtractedModule::module)
+      .ro("rank", &ExtractedModule::rank)
+      .ro("change", &ExtractedModule::change)
+      .ro("error", &ExtractedModule::error)
+      .ro("weighted", &ExtractedModule::weighted);
+  Result<ExtractResult>(
+      m, "ExtractResult",
+      "What extract returns: layers by factors, modules `saved` whole, `numbers` of "
+      "the factors, `bytes` of the adapter, and the share of the change that is "
+      "missing.")
+      .ro("out", &ExtractResult::out)
+      .ro("layers", &ExtractResult::layers)
+      .texts("saved", &ExtractResult::saved)
+      .texts("biases", &ExtractResult::biases)
+      .texts("left_out", &ExtractResult::left_out)
+      .ro("equal_tensors", &ExtractResult::equal_tensors)
+      .ro("numbers", &ExtractResult::numbers)
+      .ro("bytes", &ExtractResult::bytes)
+      .ro("error", &ExtractResult::error)
+      .json();
+  Result<ConvertResult>(m, "ConvertResult",
+                        "What convert returns: bytes and tensors of the GGUF file, the type of its "
+                        "matrices, and the architecture as llama.cpp calls it.")
+      .ro("out", &ConvertResult::out)
+      .text("type", &ConvertResult::type)
+      .ro("bytes", &ConvertResult::bytes)
+      .ro("tensors", &ConvertResult::tensors)
+      .text("architecture", &ConvertResult::architecture)
+      .json();
+}
+
+void bind_folders(nb::module_& m) {
+  using namespace lewis;  // NOLINT: only names of results
+  Result<VerifyResult>(m, "VerifyResult", "What verify returns: the bytes that are right.")
+      .ro("out", &VerifyResult::out)
+      .ro("bytes", &VerifyResult::bytes)
+      .json();
+  Result<StatusResult>(m, "StatusResult", "How far work is; status gives its JSON as a dict.")
+      .json();
+  Result<PulledModel>(
+      m, "PulledModel",
+      "A model or data set in the hub's cache: its `folder`, and files and bytes that "
+      "came over the network.")
+      .text("id", &PulledModel::id)
+      .text("commit", &PulledModel::commit)
+      .ro("folder", &PulledModel::folder)
+      .ro("files", &PulledModel::files)
+      .ro("bytes", &PulledModel::bytes);
+  Result<PullResult>(m, "PullResult",
+                     "What pull returns: models and data sets, as they were named.")
+      .ro("models", &PullResult::models)
+      .json();
+  Result<PushResult>(
+      m, "PushResult",
+      "What push returns: the repository's `url` and `commit`, its files, and the bytes "
+      "that went over the network.")
+      .text("url", &PushResult::url)
+      .text("commit", &PushResult::commit)
+      .ro("files", &PushResult::files)
+      .ro("bytes", &PushResult::bytes)
+      .json();
+}
+
 }  // namespace
 
 void bind_results(nb::module_& module) {
   bind_costs(module);
+  bind_proofs(module);
   bind_merging(module);
   bind_evaluation(module);
   bind_report_and_tune(module);
+  bind_adapters(module);
+  bind_folders(module);
 }
 
 }  // namespace lewis_python

@@ -9,6 +9,10 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <lewis/adapters.h>
+#include <lewis/gguf.h>
+#include <lewis/status.h>
+
 #include "run.h"
 #include "verbs.h"
 
@@ -25,6 +29,12 @@ Recipe make_recipe(const std::string& text, const std::filesystem::path& file,
                    const std::vector<std::string>& in_memory, bool lenient) {
   const nb::gil_scoped_release release;
   return {lewis::make_recipe(text, file, in_memory, unknown_keys(lenient))};
+}
+
+Recipe adapter_recipe(const std::string& model, const std::vector<std::string>& adapters,
+                      const std::string& dtype) {
+  const nb::gil_scoped_release release;
+  return {lewis::adapter_recipe(model, adapters, dtype)};
 }
 
 // def(job, threads, progress, notice) -> result
@@ -71,6 +81,15 @@ void bind_verbs(nb::module_& module) {
   bind_verb(module, "evaluate", &lewis::evaluate);
   bind_verb(module, "report", &lewis::report);
   bind_verb(module, "tune", &lewis::tune);
+  bind_verb(module, "extract", &lewis::extract);
+  bind_verb(module, "convert", &lewis::convert);
+  bind_verb(module, "prove", &lewis::prove);
+  bind_verb(module, "verify", &lewis::verify);
+  bind_verb(module, "status", &lewis::status);
+  bind_verb(module, "pull", &lewis::pull);
+  bind_verb(module, "push", &lewis::push);
+  module.def("adapter_recipe", &adapter_recipe, nb::arg("model"), nb::arg("adapters"),
+             nb::arg("dtype"));
   module.def("explain", &explain, nb::arg("job"), nb::arg("tensor"), nb::arg("threads"),
              nb::arg("progress").none(), nb::arg("notice").none());
   module.def("faster_compute_type", &lewis::faster_compute_type);

@@ -27,7 +27,10 @@ def test_every_public_name_has_a_docstring():
 
 
 def test_functions_say_what_they_raise_and_where_the_formulas_are():
-    for name in ("merge", "plan", "calibrate", "evaluate", "report", "tune", "merge_state_dict"):
+    for name in (
+        *("merge", "plan", "calibrate", "evaluate", "report", "tune", "merge_state_dict"),
+        *("apply", "extract", "convert", "verify", "status", "pull", "push"),
+    ):
         text = getattr(lewis, name).__doc__
         for part in ("Args:", "Returns:", "Raises:", "Source: docs/"):
             assert part in text, f"{name}: {part}"

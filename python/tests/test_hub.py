@@ -112,3 +112,41 @@ def test_without_a_network_nothing_is_asked(
     with pytest.raises(lewis.Error) as error:
         lewis.merge(RECIPE, tmp_path / "out")
     assert error.value.code == lewis.ExitCode.USAGE
+
+
+def test_pull_downloads_once(hub: pathlib.Path) -> None:
+    seen: list[str] = []
+    (pulled,) = lewis.pull("tiny/math", progress=lambda p: seen.append(p.what)).models
+    assert pulled.id == "tiny/math"
+    assert pulled.folder.is_relative_to(hub)
+    assert (pulled.folder / "model.safetensors").read_bytes() == (
+        MODELS["math"] / "model.safetensors"
+    ).read_bytes()
+    assert pulled.files > 0 and pulled.bytes >= (MODELS["math"] / "model.safetensors").stat().st_size
+    assert any("download" in what for what in seen), seen
+    (again,) = lewis.pull(["tiny/math"]).models
+    assert again.commit == pulled.commit and again.files == 0
+    assert len(lewis.pull(RECIPE).models) == 3
+    with pytest.raises(lewis.Error) as error:
+        lewis.pull("tiny/nothing")
+    assert error.value.code == lewis.ExitCode.USAGE
+
+
+def test_push_uploads_what_pull_gives_back(
+    hub: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    lewis.merge(RECIPE, out)
+    with pytest.raises(lewis.Error) as error:
+        lewis.push(out, "me/merge")
+    assert error.value.code == lewis.ExitCode.USAGE  # no token
+    monkeypatch.setenv("HF_TOKEN", "writer")  # the server's write_token
+    pushed = lewis.push(out, "me/merge")
+    assert pushed.url.endswith("/me/merge") and pushed.files > 0 and pushed.bytes > 0
+    (pulled,) = lewis.pull("me/merge").models
+    assert weights(pulled.folder) == weights(out)
+    assert lewis.to_dict(lewis.push(out, "me/merge"))["bytes"] < pushed.bytes
+    (out / "config.json").write_text("{}")
+    with pytest.raises(lewis.Error) as error:
+        lewis.push(out, "me/merge")
+    assert error.value.code == lewis.ExitCode.VERIFY

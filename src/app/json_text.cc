@@ -250,4 +250,21 @@ std::string json_text(const TuneResult& r) {
 
 std::string version() { return lewis_version(); }
 
+std::string json_text(const PullResult& r) {
+  Json models = Json::array();
+  for (const PulledModel& m : r.models) {
+    models.push_back({{"id", m.id},
+                      {"commit", m.commit},
+                      {"folder", m.folder.string()},
+                      {"files", m.files},
+                      {"bytes", m.bytes}});
+  }
+  return dump_json(Json{{"models", models}}, 2);
+}
+
+std::string json_text(const PushResult& r) {
+  return dump_json(
+      Json{{"url", r.url}, {"commit", r.commit}, {"files", r.files}, {"bytes", r.bytes}}, 2);
+}
+
 }  // namespace lewis

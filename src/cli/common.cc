@@ -6,8 +6,8 @@
 #include <cstdio>
 
 #include "app/interrupts.h"
+#include "base/chosen_word.h"
 #include "base/error.h"
-#include "base/suggest.h"
 #include "cli/verbs.h"
 
 namespace lewis {
@@ -63,15 +63,6 @@ void make_data_local(const std::filesystem::path& data, const CommonOptions& opt
   if (data.empty()) return;
   ProgressPrinter progress(options.quiet);
   pull_data(data, hub_options(), run_context(options, progress));
-}
-
-size_t chosen_word(std::string_view option, const std::string& given,
-                   std::span<const std::string_view> words) {
-  const auto found = std::ranges::find(words, given);
-  if (found != words.end()) return static_cast<size_t>(found - words.begin());
-  throw usage_error("{} {}: expected {} or {}; the nearest is '{}'", option, given,
-                    fmt::join(words.first(words.size() - 1), ", "), words.back(),
-                    nearest_name(given, words));
 }
 
 void add_compute_option(CLI::App& verb, ComputeType& type) {

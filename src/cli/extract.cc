@@ -1,5 +1,6 @@
 // lewis extract BASE MODEL -o ADAPTER: a LoRA adapter that makes MODEL of BASE.
 #include <fmt/format.h>
+#include <lewis/adapters.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -7,9 +8,8 @@
 #include <cmath>
 #include <map>
 
-#include "app/extraction.h"
+#include "base/chosen_word.h"
 #include "base/human.h"
-#include "base/json.h"
 #include "cli/table.h"
 #include "cli/verbs.h"
 
@@ -18,7 +18,7 @@ namespace {
 
 struct ExtractArguments {
   ExtractJob job;
-  std::string ranks = "auto", dtype = "float32", max_memory;
+  std::string ranks = "auto", max_memory;
   std::shared_ptr<CommonOptions> common;
 };
 
@@ -30,30 +30,25 @@ struct Projection {
   double error() const { return squares > 0 ? std::sqrt(residual / squares) : 0; }
 };
 
-std::map<std::string, Projection> projections_of(const ExtractedAdapter& adapter) {
+std::map<std::string, Projection> projections_of(const ExtractResult& adapter) {
   std::map<std::string, Projection> all;
-  for (const ExtractedLayer& layer : adapter.layers) {
+  for (const ExtractedModule& layer : adapter.layers) {
+    const double squares = layer.change * layer.change;
     Projection& p = all[layer.module.substr(layer.module.rfind('.') + 1)];
     ++p.layers;
     p.least = std::min(p.least, layer.rank);
     p.most = std::max(p.most, layer.rank);
-    p.squares += layer.squares;
-    p.residual += layer.residual;
+    p.squares += squares;
+    p.residual += squares * layer.error * layer.error;
   }
   return all;
 }
 
-uint64_t bytes_of(const ExtractedAdapter& adapter) {
-  uint64_t bytes = 0;
-  for (const auto& data : adapter.data) bytes += data.size();
-  return bytes;
-}
-
-void print(const ExtractArguments& o, const ExtractedAdapter& adapter) {
+void print(const ExtractResult& adapter) {
   Table table(
       {{"projection", Align::kLeft}, {"layers"}, {"rank"}, {"share of the change"}, {"error"}});
   double all = 0;
-  for (const ExtractedLayer& layer : adapter.layers) all += layer.squares;
+  for (const ExtractedModule& layer : adapter.layers) all += layer.change * layer.change;
   for (const auto& [name, p] : projections_of(adapter)) {
     const std::string ranks =
         p.least == p.most ? std::to_string(p.most) : fmt::format("{} to {}", p.least, p.most);
@@ -62,43 +57,21 @@ void print(const ExtractArguments& o, const ExtractedAdapter& adapter) {
                fmt::format("{:.3g} %", 100 * p.error())});
   }
   if (!adapter.layers.empty()) write_out("{}\n", table.text(Terminal::of(STDOUT_FILENO)));
-  const bool weighted = std::ranges::any_of(adapter.layers, &ExtractedLayer::weighted);
+  const bool weighted = std::ranges::any_of(adapter.layers, &ExtractedModule::weighted);
   write_out(
       "{}: {} linear layers by factors, {} modules whole, {} tensors as in the base; {} numbers, "
       "{}; "
       "error {:.3g} % of the change{}\n",
-      o.job.out.string(),
+      adapter.out.string(),
       std::ranges::count_if(adapter.layers, [](const auto& l) { return l.rank > 0; }),
-      adapter.saved.size(), adapter.equal, with_commas(adapter.numbers),
-      human_bytes(bytes_of(adapter)), 100 * adapter.error(),
+      adapter.saved.size(), adapter.equal_tensors, with_commas(adapter.numbers),
+      human_bytes(adapter.bytes), 100 * adapter.error,
       weighted ? ", inputs weighted by the text" : "");
-}
-
-Json to_json(const ExtractArguments& o, const ExtractedAdapter& adapter) {
-  Json layers = Json::object();
-  for (const ExtractedLayer& l : adapter.layers) {
-    layers[l.module] = {{"rank", l.rank},
-                        {"change", std::sqrt(l.squares)},
-                        {"error", l.squares > 0 ? std::sqrt(l.residual / l.squares) : 0}};
-  }
-  return {{"out", o.job.out.string()},
-          {"error", adapter.error()},
-          {"numbers", adapter.numbers},
-          {"bytes", bytes_of(adapter)},
-          {"layers", layers},
-          {"saved", adapter.saved},
-          {"biases", adapter.biases},
-          {"equal_tensors", adapter.equal},
-          {"left_out", adapter.left_out}};
 }
 
 void run_extract(ExtractArguments& o) {
   static constexpr std::array<std::string_view, 2> kRanks = {"auto", "uniform"};
-  static constexpr std::array<std::string_view, 3> kTypes = {"float32", "bfloat16", "float16"};
-  o.job.options.ranks =
-      chosen_word("--ranks", o.ranks, kRanks) == 0 ? RankChoice::kAuto : RankChoice::kUniform;
-  o.job.options.dtype =
-      std::array{DType::kF32, DType::kBF16, DType::kF16}[chosen_word("--dtype", o.dtype, kTypes)];
+  o.job.uniform_ranks = chosen_word("--ranks", o.ranks, kRanks) == 1;
   if (!o.max_memory.empty())
     o.job.text.guidance.max_memory = parse_bytes(o.max_memory, "--max-memory");
   if (o.job.base_name.empty() && !std::filesystem::exists(o.job.base))
@@ -107,11 +80,11 @@ void run_extract(ExtractArguments& o) {
   make_local(o.job.model, *o.common);
   make_data_local(o.job.text.data, *o.common);
   ProgressPrinter progress(o.common->quiet);
-  const ExtractedAdapter adapter = extract(o.job, run_context(*o.common, progress));
+  const ExtractResult adapter = extract(o.job, run_context(*o.common, progress));
   if (o.common->json) {
-    write_json(to_json(o, adapter));
+    write_json_text(json_text(adapter));
   } else {
-    print(o, adapter);
+    print(adapter);
   }
 }
 
@@ -125,24 +98,23 @@ void add_extract_verb(CLI::App& app) {
                    "A model fine-tuned from it, or a recipe, perhaps of adapters on it")
       ->required();
   verb->add_option("-o,--out", o->job.out, "Folder of the adapter, as PEFT loads it")->required();
-  verb->add_option("--rank", o->job.options.rank, "Size: that of this rank in every linear layer");
-  verb->add_option("--error", o->job.options.error,
-                   "Or the largest error, as a share of the change (0.1)");
+  verb->add_option("--rank", o->job.rank, "Size: that of this rank in every linear layer");
+  verb->add_option("--error", o->job.error, "Or the largest error, as a share of the change (0.1)");
   verb->add_option("--ranks", o->ranks,
                    "auto (default): where they lessen the error most; uniform: one rank");
-  verb->add_option("--dtype", o->dtype, "Of the factors: float32 (default), bfloat16, float16");
+  verb->add_option("--dtype", o->job.dtype, "Of the factors: float32 (default), bfloat16, float16");
   verb->add_option("--statistics", o->job.statistics,
                    "Statistics of lewis calibrate, so that the error of outputs is least");
   verb->add_option("--data", o->job.text.data, "Or text to calibrate MODEL on");
   verb->add_option("--format", o->job.text.format, "Of the text (as in calibrate)");
   verb->add_option("--samples", o->job.text.samples, "Texts to take (0: all)");
-  verb->add_option("--seed", o->job.options.seed, "Of the random start");
+  verb->add_option("--seed", o->job.seed, "Of the random start");
   verb->add_option("--base-model-id", o->job.base_name, "What the adapter calls its base");
-  verb->add_flag("--dora", o->job.options.dora,
+  verb->add_flag("--dora", o->job.dora,
                  "With the magnitudes of DoRA: norms of MODEL's rows beside the factors");
-  verb->add_flag("--expert-parameters", o->job.options.expert_parameters,
+  verb->add_flag("--expert-parameters", o->job.expert_parameters,
                  "Routed experts as PEFT's target_parameters, though BASE stores them one by one");
-  verb->add_flag("--partial", o->job.options.partial,
+  verb->add_flag("--partial", o->job.partial,
                  "Leave out changed tensors that an adapter cannot hold");
   verb->add_flag("--force", o->job.force, "Replace an adapter at OUT");
   verb->add_option("--cache", o->job.text.guidance.cache, "Folder of the statistics' cache");

@@ -3,19 +3,8 @@
 #include <fmt/format.h>
 
 #include "base/human.h"
-#include "base/json.h"
 
 namespace lewis {
-namespace {
-
-const GgufMix& mix_of(std::string name) {
-  if (name == "q4_k" || name == "q5_k") name += "_m";  // as llama-quantize takes them
-  std::vector<std::string_view> names;
-  for (const GgufMix& mix : gguf_mixes()) names.push_back(mix.name);
-  return gguf_mixes()[chosen_word("--type", name, names)];
-}
-
-}  // namespace
 
 std::vector<std::string> GgufOptions::given() const {
   std::vector<std::string> names;
@@ -40,7 +29,7 @@ void add_gguf_options(CLI::App& verb, GgufOptions& options) {
 
 void run_gguf(ConvertJob& job, const GgufOptions& options, const std::string& part_size,
               const std::string& max_memory, const CommonOptions& common) {
-  job.mix = options.type.empty() ? GgufMix{} : mix_of(options.type);
+  if (!options.type.empty()) job.type = options.type;
   job.imatrix = options.imatrix;
   job.pre = options.pre;
   job.modelfile = options.modelfile;
@@ -49,17 +38,7 @@ void run_gguf(ConvertJob& job, const GgufOptions& options, const std::string& pa
   make_local(job.model, common);
   ProgressPrinter progress(common.quiet);
   const ConvertResult r = convert(job, run_context(common, progress));
-  if (common.json) {
-    Json files = Json::array();
-    for (const auto& file : r.files) files.push_back(file.string());
-    write_json({{"out", job.out.string()},
-                {"files", files},
-                {"bytes", r.bytes},
-                {"tensors", r.tensors},
-                {"architecture", r.architecture},
-                {"type", job.mix.name}});
-    return;
-  }
+  if (common.json) return write_json_text(json_text(r));
   write_out("{}: {} tensors of the architecture {}, {}{}\n", r.files.front().string(), r.tensors,
             r.architecture, human_bytes(r.bytes),
             r.files.size() > 1 ? fmt::format(" in {} files", r.files.size()) : "");

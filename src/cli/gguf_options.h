@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "app/gguf/convert.h"
+#include <lewis/gguf.h>
 #include "cli/verbs.h"
 
 namespace lewis {

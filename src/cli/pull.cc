@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
-#include "base/json.h"
 #include "cli/verbs.h"
 
 namespace lewis {
@@ -14,18 +13,6 @@ void print(const PullResult& result) {
               m.files > 0 ? fmt::format("{} files, {} downloaded", m.files, human_bytes(m.bytes))
                           : "complete in the cache");
   }
-}
-
-Json to_json(const PullResult& result) {
-  Json models = Json::array();
-  for (const PulledModel& m : result.models) {
-    models.push_back({{"id", m.id},
-                      {"commit", m.commit},
-                      {"folder", m.folder.string()},
-                      {"files", m.files},
-                      {"bytes", m.bytes}});
-  }
-  return {{"models", models}};
 }
 
 }  // namespace
@@ -59,7 +46,7 @@ void add_pull_verb(CLI::App& app) {
     for (const std::string& id : o->datasets) job.data.push_back(id + part);
     ProgressPrinter progress(o->common->quiet);
     const PullResult result = pull(job, run_context(*o->common, progress));
-    o->common->json ? write_json(to_json(result)) : print(result);
+    o->common->json ? write_json_text(json_text(result)) : print(result);
   });
 }
 

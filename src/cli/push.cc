@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
-#include "base/json.h"
 #include "cli/verbs.h"
 
 namespace lewis {
@@ -27,10 +26,7 @@ void add_push_verb(CLI::App& app) {
     ProgressPrinter progress(o->common->quiet);
     const PushResult result = push(job, run_context(*o->common, progress));
     if (o->common->json) {
-      write_json(Json{{"url", result.url},
-                      {"commit", result.commit},
-                      {"files", result.files},
-                      {"bytes", result.bytes}});
+      write_json_text(json_text(result));
     } else {
       write_out("{}: {} files, {} uploaded, commit {}\n", result.url, result.files,
                 human_bytes(result.bytes), result.commit);

@@ -1,56 +1,16 @@
 // lewis status OUT: how far a merge is, and who is at work on it.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <lewis/status.h>
 
 #include <chrono>
 
-#include "base/json.h"
 #include "cli/verbs.h"
-#include "io/manifest.h"
 #include "io/merge_status.h"
 #include "io/work_status.h"
 
 namespace lewis {
 namespace {
-
-Json or_null(const std::optional<double>& value) { return value ? Json(*value) : Json(); }
-
-Json to_json(const MergeStatus& s) {
-  Json workers = Json::array(), written = Json::array();
-  for (const WorkerStatus& w : s.workers) {
-    workers.push_back({{"host", w.host},
-                       {"process", w.process},
-                       {"task", w.task},
-                       {"alive", w.alive ? Json(true) : Json()},
-                       {"shards_left", w.shards},
-                       {"bytes_left", w.bytes_left},
-                       {"bytes_per_second", or_null(w.speed)},
-                       {"finishes", w.finishes}});
-  }
-  for (const WrittenBy& w : s.written) {
-    written.push_back({{"host", w.host},
-                       {"process", w.process},
-                       {"task", w.task},
-                       {"shards", w.shards},
-                       {"bytes", w.bytes},
-                       {"bytes_per_second", or_null(w.speed)}});
-  }
-  return {{"out", s.out.string()},
-          {"state", name_of(s.state)},
-          {"complete", s.state == MergeState::kComplete},
-          {"program", s.program},
-          {"shards", s.shards},
-          {"shards_done", s.shards_done},
-          {"bytes", s.bytes},
-          {"bytes_done", s.bytes_done},
-          {"workers", workers},
-          {"written_by", written},
-          {"free_shards", s.free},
-          {"process", s.process ? Json(*s.process) : Json()},
-          {"bytes_per_second", or_null(s.speed)},
-          {"seconds_left", or_null(s.seconds_left)},
-          {"notes", s.notes}};
-}
 
 std::string who(const std::string& task, const std::string& host, int64_t process) {
   return host.empty() ? task : fmt::format("{} on {}, process {}", task, host, process);
@@ -123,22 +83,6 @@ void print(const MergeStatus& s, std::chrono::seconds watched) {
 
 // ---- work beside a merge ----
 
-Json to_json(const WorkStatus& s) {
-  Json works = Json::array(), workers = Json::array();
-  for (const SharedWork& work : s.works) {
-    works.push_back({{"name", work.name},
-                     {"done", work.done},
-                     {"total", work.total ? Json(*work.total) : Json()}});
-  }
-  for (const SharedWorker& w : s.workers) {
-    workers.push_back({{"host", w.host},
-                       {"process", w.process},
-                       {"task", w.task},
-                       {"alive", w.alive ? Json(true) : Json()}});
-  }
-  return {{"state", s.kind}, {"unit", s.unit}, {"works", works}, {"workers", workers}};
-}
-
 void print(const std::filesystem::path& folder, const WorkStatus& s) {
   write_out("{}: {} in parts\n", folder.string(), s.kind);
   for (const SharedWork& work : s.works) {
@@ -147,15 +91,6 @@ void print(const std::filesystem::path& folder, const WorkStatus& s) {
   }
   for (const SharedWorker& w : s.workers)
     write_out("  {}: {}\n", w.alive ? "at work" : "silent", who(w.task, w.host, w.process));
-}
-
-// Whether a folder holds a merge, or something of one.
-bool has_merge(const std::filesystem::path& out) {
-  std::filesystem::path partial = out.lexically_normal();
-  if (!partial.has_filename()) partial = partial.parent_path();
-  partial += ".partial";
-  return out.extension() == ".partial" || std::filesystem::exists(out / kManifestName) ||
-         std::filesystem::exists(partial);
 }
 
 }  // namespace
@@ -181,19 +116,10 @@ void add_status_verb(CLI::App& app) {
   o->common = add_common_options(*verb);
   verb->callback([o] {
     ProgressPrinter progress(o->common->quiet);
-    const ProgressFn tell = interruptible(progress);
     const std::chrono::seconds wait(std::min<uint64_t>(o->wait, 3600));
-    const auto watching = [&] {
-      tell({"watching the workers of other machines", "workers", 0, 1});
-    };
-    const WorkerPace pace{.patience = wait};
-    const auto shared = has_merge(o->out) ? std::nullopt : work_status(o->out, pace, watching);
-    if (shared) {
-      o->common->json ? write_json(to_json(*shared)) : print(o->out, *shared);
-      return;
-    }
-    const MergeStatus status = merge_status(o->out, pace, watching);
-    o->common->json ? write_json(to_json(status)) : print(status, wait);
+    const StatusResult result = status({o->out, wait}, run_context(*o->common, progress));
+    if (o->common->json) return write_json_text(json_text(result));
+    result.merge ? print(*result.merge, wait) : print(result.out, *result.work);
   });
 }
 

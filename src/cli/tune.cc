@@ -4,6 +4,7 @@
 
 #include <array>
 
+#include "base/chosen_word.h"
 #include "cli/table.h"
 #include "cli/verbs.h"
 #include "io/file.h"

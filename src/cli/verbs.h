@@ -46,10 +46,6 @@ void make_data_local(const std::filesystem::path& data, const CommonOptions& opt
 // option is not given. The type must live as long as the verb.
 void add_compute_option(CLI::App& verb, ComputeType& type);
 
-// The place of a word among those that an option takes, or Error(kUsage) with the nearest.
-size_t chosen_word(std::string_view option, const std::string& given,
-                   std::span<const std::string_view> words);
-
 // The options of --stream; `max_disk`: the text of --max-disk, or "".
 StreamOptions stream_options(const std::string& max_disk = {});
 // "5B", "500M", "1e9", "100K": mergekit's suffixes are decimal. Error(kUsage) names the option.

@@ -1,14 +1,12 @@
 // lewis verify OUT: compares the bytes of a merged model with its manifest; with --adapter and
 // --base, whether the model holds the adapter.
 #include <fmt/format.h>
+#include <lewis/status.h>
 
 #include "app/adapter_proof.h"
 #include "base/error.h"
-#include "base/json.h"
-#include "base/threads.h"
 #include "cli/proof.h"
 #include "cli/verbs.h"
-#include "io/manifest.h"
 
 namespace lewis {
 
@@ -27,14 +25,13 @@ struct VerifyArguments {
 };
 
 void verify_bytes(const VerifyArguments& o) {
-  Threads threads(o.common->threads);
   ProgressPrinter progress(o.common->quiet);
-  const uint64_t bytes = verify_folder(o.folder, threads, interruptible(progress));
+  const VerifyResult result = verify({o.folder}, run_context(*o.common, progress));
   if (o.common->json) {
-    write_json(Json{{"folder", o.folder.string()}, {"verified_bytes", bytes}});
+    write_json_text(json_text(result));
   } else {
-    write_out("{}: {} verified, every byte is what was written\n", o.folder.string(),
-              human_bytes(bytes));
+    write_out("{}: {} verified, every byte is what was written\n", result.out.string(),
+              human_bytes(result.bytes));
   }
 }
 

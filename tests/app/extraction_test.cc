@@ -1,13 +1,12 @@
 // The verb extract on the demo's models: an adapter out of a model, and adapters into one.
 #include <gtest/gtest.h>
 
-#include <lewis/lewis.h>
+#include <lewis/adapters.h>
 
 #include <cmath>
 #include <fstream>
 #include <functional>
 
-#include "app/extraction.h"
 #include "base/error.h"
 #include "calibrate/statistics.h"
 #include "snapshot.h"
@@ -25,8 +24,8 @@ ExtractJob job_of(const fs::path& model, const fs::path& out, int64_t rank) {
   job.base = kDemoModels / "base";
   job.model = model;
   job.out = out;
-  job.options.rank = rank;
-  job.options.ranks = RankChoice::kUniform;
+  job.rank = rank;
+  job.uniform_ranks = true;
   job.text.guidance.cache = out.parent_path() / "cache";
   return job;
 }
@@ -69,12 +68,12 @@ TEST(ExtractVerb, AdaptersBecomeOne) {
   extract(job_of(kDemoModels / "code", code, 4), {.threads = 2});
   const fs::path sum = write_recipe_of(dir.path / "sum.yml", "task_arithmetic", {math, code});
   const fs::path one = dir.path / "one";
-  EXPECT_LT(extract(job_of(sum, one, 7), {.threads = 2}).error(), 1e-5);
+  EXPECT_LT(extract(job_of(sum, one, 7), {.threads = 2}).error, 1e-5);
   const fs::path applied = write_recipe_of(dir.path / "one.yml", "passthrough", {one.string()});
   EXPECT_LT(worst_of_merges(sum, applied, dir), 1e-5);
-  EXPECT_GT(extract(job_of(sum, dir.path / "less", 5), {.threads = 2}).error(), 0.02);
+  EXPECT_GT(extract(job_of(sum, dir.path / "less", 5), {.threads = 2}).error, 0.02);
   const fs::path ties = write_recipe_of(dir.path / "ties.yml", "ties", {math, code});
-  EXPECT_GT(extract(job_of(ties, dir.path / "ties", 7), {.threads = 2}).error(), 0.02);
+  EXPECT_GT(extract(job_of(ties, dir.path / "ties", 7), {.threads = 2}).error, 0.02);
 }
 
 // Weighed by a text, the error that counts is that of outputs: it is less where it matters.
@@ -84,11 +83,11 @@ TEST(ExtractVerb, TextWeighsTheInputs) {
   job.text.data = fs::path(LEWIS_DEMO) / "data/math_train.jsonl";
   job.text.format = "gsm8k";
   job.text.samples = 10;
-  const ExtractedAdapter weighted = extract(job, {.threads = 2});
-  const ExtractedAdapter plain =
+  const ExtractResult weighted = extract(job, {.threads = 2});
+  const ExtractResult plain =
       extract(job_of(kDemoModels / "math", dir.path / "plain", 4), {.threads = 2});
-  EXPECT_LT(weighted.error(), plain.error());
-  for (const ExtractedLayer& layer : weighted.layers) EXPECT_TRUE(layer.weighted) << layer.module;
+  EXPECT_LT(weighted.error, plain.error);
+  for (const ExtractedModule& layer : weighted.layers) EXPECT_TRUE(layer.weighted) << layer.module;
 }
 
 // Layers that the statistics do not know are told.
@@ -127,10 +126,10 @@ TEST(ExtractVerb, WhatDoesNotFitIsRefusedBeforeTheWork) {
     }
     EXPECT_EQ(snapshot(dir.path), before);
   };
-  refused([](ExtractJob& j) { j.options.error = 0.1; }, ExitCode::kUsage, "--rank");
-  refused([](ExtractJob& j) { j.options.error = -0.1; }, ExitCode::kUsage, "--error -0.1");
-  refused([](ExtractJob& j) { j.options.rank = 0; }, ExitCode::kUsage, "--error");
-  refused([](ExtractJob& j) { j.options.rank = 1'000'000'000; }, ExitCode::kUsage, "65536");
+  refused([](ExtractJob& j) { j.error = 0.1; }, ExitCode::kUsage, "--rank");
+  refused([](ExtractJob& j) { j.error = -0.1; }, ExitCode::kUsage, "--error -0.1");
+  refused([](ExtractJob& j) { j.rank = 0; }, ExitCode::kUsage, "--error");
+  refused([](ExtractJob& j) { j.rank = 1'000'000'000; }, ExitCode::kUsage, "65536");
   refused([](ExtractJob& j) { j.model = j.base; }, ExitCode::kInput, "the same weights");
   refused([](ExtractJob& j) { j.model = "nowhere"; }, ExitCode::kInput, "nowhere");
   refused([](ExtractJob& j) { j.statistics = "nothing.safetensors"; }, ExitCode::kInput, "nothing");

@@ -9,8 +9,8 @@
 #include <fstream>
 #include <functional>
 
+#include <lewis/gguf.h>
 #include "app/check.h"
-#include "app/gguf/convert.h"
 #include "app/gguf/import.h"
 #include "app/gguf/import_tokenizer.h"
 #include "app/gguf/vocabulary.h"
@@ -52,7 +52,7 @@ RunContext quiet() {
 }
 
 void to_gguf(const fs::path& model, const fs::path& out, std::string_view type = "f32") {
-  convert({.model = model, .out = out, .mix = mix_of(type)}, quiet());
+  convert({.model = model, .out = out, .type = std::string(type)}, quiet());
 }
 
 std::string refusal(const std::function<void()>& f) {

@@ -7,7 +7,7 @@
 #include <fstream>
 #include <map>
 
-#include "app/gguf/convert.h"
+#include <lewis/gguf.h>
 #include "app/gguf/export.h"
 #include "app/gguf/families/architecture.h"
 #include "app/gguf/general/general_keys.h"
@@ -398,10 +398,10 @@ TEST(GgufVocabulary, MadeTokenizersHaveNamesByTheirRules) {
 TEST(GgufParts, TogetherAreTheModel) {
   const TempDir dir;
   const fs::path whole = dir.path / "whole.gguf";
-  convert({.model = kModels / "math", .out = whole, .mix = {"f32", GgufType::kF32, 0}}, quiet());
+  convert({.model = kModels / "math", .out = whole, .type = "f32"}, quiet());
   const ConvertJob job{.model = kModels / "math",
                        .out = dir.path / "m.gguf",
-                       .mix = {"f32", GgufType::kF32, 0},
+                       .type = "f32",
                        .part_bytes = 3'000'000};
   const ConvertResult r = convert(job, quiet());
   ASSERT_GT(r.files.size(), 2u);

@@ -1,11 +1,12 @@
 // The types of a GGUF file's tensors against llama-quantize, and what importances do to rounding.
 #include <gtest/gtest.h>
 
+#include <lewis/gguf.h>
+
 #include <algorithm>
 #include <cmath>
 #include <fstream>
 
-#include "app/gguf/convert.h"
 #include "app/gguf/export.h"
 #include "app/gguf/mix.h"
 #include "base/error.h"
@@ -111,8 +112,8 @@ TEST(GgufMixes, ImportancesMakeTheErrorOfOutputsSmaller) {
   text.out = dir.path / "statistics.safetensors";
   calibrate(text);
   const Statistics statistics = read_statistics(text.out);
-  convert({.model = model, .out = plain, .mix = mix_of("q4_0")});
-  convert({.model = model, .out = weighted, .mix = mix_of("q4_0"), .imatrix = text.out});
+  convert({.model = model, .out = plain, .type = "q4_0"});
+  convert({.model = model, .out = weighted, .type = "q4_0", .imatrix = text.out});
   const double without = weighted_error(model, plain, statistics);
   const double with = weighted_error(model, weighted, statistics);
   EXPECT_GT(without, 1e-4);
@@ -132,7 +133,7 @@ TEST(GgufMixes, StatisticsOfAnotherModelAreRefused) {
   write_statistics(statistics, s);
   EXPECT_THROW(convert({.model = fs::path(LEWIS_DEMO) / "models/math",
                         .out = dir.path / "out.gguf",
-                        .mix = mix_of("q4_0"),
+                        .type = "q4_0",
                         .imatrix = statistics}),
                Error);
   EXPECT_FALSE(fs::exists(dir.path / "out.gguf"));

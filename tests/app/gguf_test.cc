@@ -1,6 +1,8 @@
 // Models as GGUF files: what a reader of the format finds in them, against the models.
 #include <gtest/gtest.h>
 
+#include <lewis/gguf.h>
+
 #include <algorithm>
 #include <cmath>
 #include <fstream>
@@ -8,8 +10,8 @@
 #include <numbers>
 #include <set>
 
-#include "app/gguf/convert.h"
 #include "app/gguf/export.h"
+#include "app/gguf/mix.h"
 #include "app/gguf/vocabulary.h"
 #include "base/error.h"
 #include "base/json.h"
@@ -87,7 +89,7 @@ TEST(GgufExport, TheFileHoldsTheModel) {
   const TempDir dir;
   const fs::path out = dir.path / "math.gguf";
   const ConvertResult result =
-      convert({.model = kModels / "math", .out = out, .mix = mix("f32")}, quiet());
+      convert({.model = kModels / "math", .out = out, .type = "f32"}, quiet());
   const GgufFile file(out);
   const Checkpoint model = Checkpoint::open(kModels / "math");
   ASSERT_EQ(file.entries().size(), model.tensors().size());
@@ -117,7 +119,7 @@ TEST(GgufExport, ExpertsBecomeOneTensor) {
   const TempDir dir;
   const fs::path out = dir.path / "mixture.gguf";
   const fs::path folder = kMixtureModels / "math";
-  convert({.model = folder, .out = out, .mix = mix("f32")}, quiet());
+  convert({.model = folder, .out = out, .type = "f32"}, quiet());
   const GgufFile file(out);
   const Checkpoint model = Checkpoint::open(folder);
   size_t experts = 0;
@@ -154,7 +156,7 @@ T value(const GgufMetadata& m, const std::string& key) {
 TEST(GgufExport, TheMetadataAreThoseThatLlamaCppReads) {
   const TempDir dir;
   const fs::path out = dir.path / "math.gguf";
-  convert({.model = kModels / "math", .out = out, .mix = mix("bf16")}, quiet());
+  convert({.model = kModels / "math", .out = out, .type = "bf16"}, quiet());
   const GgufMetadata m = GgufFile(out).metadata();
   EXPECT_EQ(value<std::string>(m, "general.architecture"), "llama");
   EXPECT_EQ(value<uint32_t>(m, "general.file_type"), 32u);
@@ -416,7 +418,7 @@ TEST(GgufExport, ARecipeIsMergedStraightIntoTheFile) {
       const fs::path out = dir.path / "out.gguf";
       RunContext run = quiet();
       run.threads = threads;
-      convert({.model = model, .out = out, .mix = mix("q8_0"), .force = true}, run);
+      convert({.model = model, .out = out, .type = "q8_0", .force = true}, run);
       std::ifstream in(out, std::ios::binary);
       files.push_back({std::istreambuf_iterator<char>(in), {}});
     }

@@ -28,12 +28,18 @@ echo "-- the same bytes as the command line"
 cd "$source"
 recipe=demo/recipe.yml
 "$prefix/bin/lewis" merge "$recipe" "$scratch/expected" --quiet
+"$prefix/bin/lewis" convert "$scratch/expected" "$scratch/expected.gguf" --type q4_k_m --quiet
+size() { sed -n 's/.*"verified_bytes": //p'; }
+verified=$("$prefix/bin/lewis" verify "$scratch/expected" --quiet --json | size)
 for by in by_cmake by_pkg_config; do
   "$scratch/$by/program" "$recipe" "$scratch/$by/out" \
     > "$scratch/$by/printed" 2> "$scratch/$by/err"
   cmp "$scratch/expected/model.safetensors" "$scratch/$by/out/model.safetensors"
   grep -q '^lewis [0-9.]*: {' "$scratch/$by/printed"
   grep -q 'merging' "$scratch/$by/err"
+  [ "$(size < "$scratch/$by/printed")" -gt 0 ] && [ "$verified" -gt 0 ]
+  grep -qx 'status: complete' "$scratch/$by/printed"
+  grep -qx 'llama' "$scratch/$by/printed"
 done
 
 echo "-- each header stands alone"
@@ -56,7 +62,8 @@ while read -r word; do
   grep -qw -- "$word" "$source"/include/lewis/*.h ||
     { echo "$word is visible, but not public"; exit 1; }
 done < "$scratch/words"
-for word in merge plan calibrate evaluate report tune merge_tensors open_checkpoint memory_source; do
+for word in merge plan calibrate evaluate report tune merge_tensors open_checkpoint memory_source \
+  extract convert verify status prove pull push; do
   grep -qx "$word" "$scratch/words" || { echo "$word is not visible"; exit 1; }
 done
 echo "$(wc -l < "$scratch/names") names are visible"

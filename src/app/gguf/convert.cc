@@ -1,9 +1,11 @@
-#include "app/gguf/convert.h"
+// The verb convert: a model, or what a recipe merges, as one GGUF file.
+#include <lewis/gguf.h>
 
 #include "app/gguf/export.h"
 #include "app/gguf/families/architecture.h"
 #include "app/gguf/general/general_keys.h"
 #include "app/gguf/importances.h"
+#include "app/gguf/mix.h"
 #include "app/gguf/parts.h"
 #include "app/gguf/vocabulary.h"
 #include "app/gguf/write_tensors.h"
@@ -11,6 +13,7 @@
 #include "app/refinement.h"
 #include "app/run.h"
 #include "app/running_model.h"
+#include "base/dump_json.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "base/path_words.h"
@@ -56,13 +59,14 @@ std::string id_of(const fs::path& model) {
   return printable((is_folder(model) ? last : last.stem()).string());
 }
 
-GgufMetadata general_of(const ConvertJob& job, const RecipeModel& model, const GgufExport& e) {
+GgufMetadata general_of(const ConvertJob& job, const GgufMix& mix, const RecipeModel& model,
+                        const GgufExport& e) {
   const bool has_card = !model.stage && has_model_file(model.folder, "README.md");
   const CardFields card = model.stage ? fields_of_recipe(*model.stage)
                           : has_card  ? fields_of_card(read_model_file(model.folder, "README.md"))
                                       : CardFields();
   GgufMetadata m = general_keys(id_of(job.model), card, e);
-  m["general.file_type"] = job.mix.file_type;
+  m["general.file_type"] = mix.file_type;
   return m;
 }
 
@@ -91,6 +95,7 @@ void write_modelfile(const ConvertJob& job) {
 
 ConvertResult convert(const ConvertJob& job, const RunContext& context) {
   check(job);
+  const GgufMix& mix = gguf_mix(job.type);
   RunResources run(context);
   const RecipeModel named = model_in(job.model, job.unknown_keys);
   const auto model = open_named(named, false, job.guidance, run.threads, run.progress, run.note);
@@ -99,18 +104,18 @@ ConvertResult convert(const ConvertJob& job, const RunContext& context) {
   const ModelSpec& spec = model->transformer->spec();
   const std::string config_file = (input.folder / "config.json").string();
   GgufExport e = export_model(source, spec, *input.config, config_file);
-  const GgufImportances importances = importances_of(job, source, run);
-  choose_types(job.mix, spec, !importances.by_tensor.empty(), e);
+  const GgufImportances importances = importances_of(job, mix, source, run);
+  choose_types(mix, spec, !importances.by_tensor.empty(), e);
   e.metadata.merge(gguf_vocabulary(input.files(), *input.config,
                                    gguf_architecture(spec.model_type, config_file),
                                    {spec.vocab, job.pre}, e.notes));
-  e.metadata.merge(general_of(job, named, e));
+  e.metadata.merge(general_of(job, mix, named, e));
   e.metadata.insert(importances.metadata.begin(), importances.metadata.end());
   tell_all(run.note, e.notes);
   const std::vector<GgufTensor> tensors = tensors_of(e);
   std::vector<GgufPart> parts = gguf_parts(job.out, e.metadata, tensors, job.part_bytes);
-  ConvertResult result{
-      0, tensors.size(), std::get<std::string>(e.metadata.at("general.architecture")), {}};
+  ConvertResult result{.out = job.out, .type = std::string(mix.name), .tensors = tensors.size()};
+  result.architecture = std::get<std::string>(e.metadata.at("general.architecture"));
   for (const GgufPart& part : parts) {
     result.bytes += part.layout.file_bytes;
     result.files.push_back(part.file);
@@ -121,6 +126,18 @@ ConvertResult convert(const ConvertJob& job, const RunContext& context) {
   write_parts(parts, writer);
   write_modelfile(job);
   return result;
+}
+
+std::string json_text(const ConvertResult& r) {
+  Json files = Json::array();
+  for (const fs::path& file : r.files) files.push_back(file.string());
+  return dump_json(Json{{"out", r.out.string()},
+                        {"files", files},
+                        {"bytes", r.bytes},
+                        {"tensors", r.tensors},
+                        {"architecture", r.architecture},
+                        {"type", r.type}},
+                   2);
 }
 
 }  // namespace lewis

@@ -32,15 +32,15 @@ std::string data_of(const Statistics& statistics) {
 
 }  // namespace
 
-GgufImportances importances_of(const ConvertJob& job, const TensorSource& source,
-                               RunResources& run) {
+GgufImportances importances_of(const ConvertJob& job, const GgufMix& mix,
+                               const TensorSource& source, RunResources& run) {
   GgufImportances out;
   const bool given = !job.imatrix.empty();
-  const GgufType type = job.mix.type;
+  const GgufType type = mix.type;
   if (gguf_type(type).block == 1 || type == GgufType::kQ8_0 || type == GgufType::kMXFP4) {
     if (given) {
       run.note(fmt::format("{}: not used: the blocks of {} follow from the largest number alone",
-                           job.imatrix.string(), job.mix.name));
+                           job.imatrix.string(), mix.name));
     }
     return out;
   }

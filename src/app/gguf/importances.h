@@ -1,11 +1,13 @@
 // How much the rounding error of each input channel counts, for the blocks of a GGUF file.
 #pragma once
 
+#include <lewis/gguf.h>
+
 #include <map>
 #include <string>
 #include <vector>
 
-#include "app/gguf/convert.h"
+#include "app/gguf/mix.h"
 #include "app/run.h"
 #include "io/gguf.h"
 #include "io/tensor_source.h"
@@ -25,7 +27,7 @@ struct GgufImportances {
 // of statistics. Nothing for types whose scales are not searched for; a note where a file is given
 // in vain. `source`: the model as it is written. Throws Error(kInput) for statistics of another
 // model.
-GgufImportances importances_of(const ConvertJob& job, const TensorSource& source,
-                               RunResources& run);
+GgufImportances importances_of(const ConvertJob& job, const GgufMix& mix,
+                               const TensorSource& source, RunResources& run);
 
 }  // namespace lewis

@@ -5,6 +5,7 @@
 #include <charconv>
 #include <map>
 
+#include "base/chosen_word.h"
 #include "base/error.h"
 #include "base/human.h"
 
@@ -132,6 +133,13 @@ GgufType fitting(GgufType type, int64_t columns) {
 }  // namespace
 
 std::span<const GgufMix> gguf_mixes() { return kMixes; }
+
+const GgufMix& gguf_mix(std::string name) {
+  if (name == "q4_k" || name == "q5_k") name += "_m";
+  std::vector<std::string_view> names;
+  for (const GgufMix& mix : kMixes) names.push_back(mix.name);
+  return kMixes[chosen_word("--type", name, names)];
+}
 
 void choose_types(const GgufMix& mix, const ModelSpec& spec, bool weighted, GgufExport& e) {
   std::vector<ExportedTensor*> matrices;

@@ -20,6 +20,9 @@ struct GgufMix {
   uint32_t file_type = 1;  // general.file_type: llama.cpp's enum llama_ftype
 };
 std::span<const GgufMix> gguf_mixes();
+// The mix of that name; "q4_k" and "q5_k" are those with _m, as for llama-quantize. Error(kUsage)
+// with the nearest.
+const GgufMix& gguf_mix(std::string name);
 // Sets the types of all matrices of `e` that are not to stay F32, by the rules of llama-quantize
 // (llama.cpp, src/llama-quant.cpp, with ggml 0.26.0): the output and, where there is none, the
 // embeddings get Q6_K; values of attention and the second matrix of an MLP get more bits in some

@@ -1,6 +1,8 @@
-#include "app/extraction.h"
+// The verb extract: an adapter out of a fine-tuned model.
+#include <lewis/adapters.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <map>
 #include <optional>
@@ -11,22 +13,26 @@
 #include "app/refinement.h"
 #include "app/run.h"
 #include "app/running_model.h"
+#include "base/chosen_word.h"
+#include "base/dtype.h"
+#include "base/dump_json.h"
 #include "base/error.h"
 #include "base/human.h"
 #include "base/json.h"
 #include "base/path_words.h"
+#include "merge/extraction/extract.h"
 #include "plan/covered.h"
 
 namespace lewis {
 namespace {
 
 void check(const ExtractJob& job) {
-  const ExtractOptions& o = job.options;
-  if ((o.rank > 0) == (o.error > 0))
+  if ((job.rank > 0) == (job.error > 0))
     throw usage_error("expected --rank N or --error X: the size of the adapter, or how near it is");
-  if (o.error < 0 || o.error >= 1)
-    throw usage_error("--error {}: expected a share of the change above 0 and below 1", o.error);
-  if (o.rank > 65536) throw usage_error("--rank {}: expected 65536 at most", o.rank);
+  if (job.error < 0 || job.error >= 1)
+    throw usage_error("--error {}: expected a share of the change above 0 and below 1", job.error);
+  if (job.rank < 0 || job.rank > 65536)
+    throw usage_error("--rank {}: expected a number from 1 to 65536", job.rank);
   if (!job.statistics.empty() && !job.text.data.empty())
     throw usage_error("--statistics and --data exclude each other");
   check_adapter_target(job.out, job.force);
@@ -130,15 +136,43 @@ std::string name_of(const std::filesystem::path& folder) {
   return last_part(std::filesystem::absolute(folder).lexically_normal().string());
 }
 
-}  // namespace
-
-ExtractedAdapter extract(const ExtractJob& job, const RunContext& context) {
-  check(job);
-  RunResources run(context);
-  ExtractOptions options = job.options;
-  const InputModel base = open_model(job.base, job, run), model = open_model(job.model, job, run);
+ExtractOptions options_of(const ExtractJob& job) {
+  static constexpr std::array<std::string_view, 3> kTypes = {"float32", "bfloat16", "float16"};
+  ExtractOptions options{.rank = job.rank, .error = job.error};
+  options.ranks = job.uniform_ranks ? RankChoice::kUniform : RankChoice::kAuto;
+  options.dtype = *dtype_from_torch_name(kTypes[chosen_word("--dtype", job.dtype, kTypes)]);
+  options.seed = job.seed;
+  options.partial = job.partial;
+  options.dora = job.dora;
+  options.expert_parameters = job.expert_parameters;
   options.base_name = job.base_name.empty() ? name_of(job.base) : job.base_name;
   options.description = name_of(job.model) + " as an adapter of " + options.base_name + ".";
+  return options;
+}
+
+ExtractResult result_of(const ExtractedAdapter& adapter, const std::filesystem::path& out) {
+  ExtractResult result{out};
+  for (const ExtractedLayer& l : adapter.layers) {
+    const double error = l.squares > 0 ? std::sqrt(l.residual / l.squares) : 0;
+    result.layers.push_back({l.module, l.rank, std::sqrt(l.squares), error, l.weighted});
+  }
+  result.saved = adapter.saved;
+  result.biases = adapter.biases;
+  result.left_out = adapter.left_out;
+  result.equal_tensors = adapter.equal;
+  result.numbers = adapter.numbers;
+  for (const auto& data : adapter.data) result.bytes += data.size();
+  result.error = adapter.error();
+  return result;
+}
+
+}  // namespace
+
+ExtractResult extract(const ExtractJob& job, const RunContext& context) {
+  check(job);
+  ExtractOptions options = options_of(job);
+  RunResources run(context);
+  const InputModel base = open_model(job.base, job, run), model = open_model(job.model, job, run);
   options.fused_experts = base.fused_experts;
   options.outputs_are_columns = keeps_outputs_as_columns(base);
   auto weights = known_weights(job, *model.source, context);
@@ -146,10 +180,27 @@ ExtractedAdapter extract(const ExtractJob& job, const RunContext& context) {
   if (options.outputs_are_columns && weights)
     throw usage_error("{}: inputs of GPT-2's layers cannot be weighted", job.base.string());
   options.progress = run.progress;
-  ExtractedAdapter adapter = extract_adapter(*base.source, *model.source, options, run.threads);
+  const ExtractedAdapter adapter =
+      extract_adapter(*base.source, *model.source, options, run.threads);
   note_layers(adapter, weights, run.note);
   write_adapter(adapter, options, job.out, job.force);
-  return adapter;
+  return result_of(adapter, job.out);
+}
+
+std::string json_text(const ExtractResult& r) {
+  Json layers = Json::object();
+  for (const ExtractedModule& l : r.layers)
+    layers[l.module] = {{"rank", l.rank}, {"change", l.change}, {"error", l.error}};
+  return dump_json(Json{{"out", r.out.string()},
+                        {"error", r.error},
+                        {"numbers", r.numbers},
+                        {"bytes", r.bytes},
+                        {"layers", layers},
+                        {"saved", r.saved},
+                        {"biases", r.biases},
+                        {"equal_tensors", r.equal_tensors},
+                        {"left_out", r.left_out}},
+                   2);
 }
 
 }  // namespace lewis
