@@ -10,7 +10,8 @@ class GgufFiles : public LewisTest {
  protected:
   std::string math(const std::string& type) {
     const std::string file = (dir_.path / ("math-" + type + ".gguf")).string();
-    const Run made = lewis("convert demo/models/math " + file + " --force -q --type " + type);
+    const lewis::Run made =
+        lewis("convert demo/models/math " + file + " --force -q --type " + type);
     EXPECT_EQ(made.code, 0) << made.err;
     return file;
   }
@@ -34,7 +35,7 @@ TEST_F(GgufFiles, InspectShowsTensorsTypesAndMetadata) {
   EXPECT_EQ(all["metadata"]["llama.attention.layer_norm_rms_epsilon"], 1e-5);
   EXPECT_EQ(all["metadata"]["tokenizer.ggml.tokens"]["count"], 1024);
   EXPECT_EQ(all["metadata"]["tokenizer.ggml.tokens"]["first"][0], "<|endoftext|>");
-  const Run shown = lewis("inspect " + file);
+  const lewis::Run shown = lewis("inspect " + file);
   for (const char* words : {"blk.*.attn_q.weight", "Q8_0", "general.architecture: llama",
                             "tokenizer.ggml.merges: 767 elements"})
     EXPECT_NE(shown.out.find(words), std::string::npos) << words;
@@ -62,7 +63,7 @@ TEST_F(GgufFiles, StandWhereAModelDoes) {
 }
 
 TEST_F(GgufFiles, CheckSaysHowLargeTheRoundingIs) {
-  const Run checked = lewis("check " + recipe(math("q4_0")));
+  const lewis::Run checked = lewis("check " + recipe(math("q4_0")));
   EXPECT_EQ(checked.code, 0) << checked.err;
   EXPECT_NE((checked.out + checked.err).find(" to 1"), std::string::npos) << checked.out;
 }
@@ -73,7 +74,7 @@ TEST_F(GgufFiles, BadOnesAreRefusedAndNothingIsWritten) {
   const std::string bad = (dir_.path / "bad.gguf").string();
   const auto refuses = [&](const std::string& content, const std::string& words) {
     std::ofstream(bad, std::ios::binary) << content;
-    const Run merged = lewis("merge " + recipe(bad) + " " + out());
+    const lewis::Run merged = lewis("merge " + recipe(bad) + " " + out());
     EXPECT_EQ(merged.code, 3) << merged.err;
     EXPECT_NE(merged.err.find("bad.gguf"), std::string::npos) << merged.err;
     EXPECT_NE(merged.err.find(words), std::string::npos) << merged.err;
@@ -85,7 +86,7 @@ TEST_F(GgufFiles, BadOnesAreRefusedAndNothingIsWritten) {
   std::string other = bytes;
   other.replace(other.find("llama"), 5, "mamba");
   refuses(other, "mamba");
-  const Run missing = lewis("merge " + recipe("no-such.gguf") + " " + out());
+  const lewis::Run missing = lewis("merge " + recipe("no-such.gguf") + " " + out());
   EXPECT_EQ(missing.code, 2) << missing.err;
 }
 
