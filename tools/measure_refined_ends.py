@@ -118,6 +118,7 @@ def main():
     lewis, merge, out = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     cases = [case.split(",") for case in sys.argv[4:]]
     torch.set_grad_enabled(False)
+    torch.set_num_threads(1)
     tokenizer = AutoTokenizer.from_pretrained(cases[0][0])
     merged, experts = load(merge), [load(case[0]) for case in cases]
     texts = [read_texts(tokenizer, case[1], case[3]) for case in cases]
