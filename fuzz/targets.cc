@@ -6,6 +6,7 @@
 #include <array>
 #include <vector>
 
+#include "app/gguf/import.h"
 #include "app/own_task.h"
 #include "base/data_format.h"
 #include "base/error.h"
@@ -63,9 +64,26 @@ void read_index(std::string_view bytes, const FuzzFolder& folder) {
   Checkpoint::open(folder.path());
 }
 
+void read_tensors(const TensorSource& source) {
+  for (const TensorInfo& t : source.tensors()) {
+    fuzz_check(source.find(t.name) == &t, "a tensor is found by its name");
+    const int64_t all = element_count(t.shape), count = std::min<int64_t>(all, 1 << 12);
+    std::vector<std::byte> bytes(static_cast<size_t>(count) * dtype_size(t.dtype));
+    source.read(t, all - count, bytes);
+  }
+}
+
+// As it is stored, and as a model.
 void read_gguf(std::string_view bytes, const FuzzFolder& folder) {
   const auto file = folder.write("m.gguf", bytes);
-  if (is_gguf(file)) read_all(GgufFile(file));
+  if (!is_gguf(file)) return;
+  const auto parts = open_gguf_parts(file);
+  const auto stored = gguf_as_stored("m.gguf", parts);
+  fuzz_check(stored->tensors().size() >= parts[0]->entries().size(), "no tensor is lost");
+  read_tensors(*stored);
+  const InputModel model = open_gguf(file);
+  read_tensors(*model.source);
+  read_model_spec(*model.config, "config.json");
 }
 
 // For a model with the weight that the seed names.

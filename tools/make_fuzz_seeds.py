@@ -5,6 +5,7 @@
 LEWIS is the program, which writes the manifest. Seeds that fuzzing has found are added by hand."""
 import gzip
 import json
+import math
 import pathlib
 import struct
 import subprocess
@@ -44,15 +45,21 @@ def gguf(metadata, tensors):
     for key, value in metadata.items():
         if isinstance(value, str):
             out += text(key) + struct.pack("<I", 8) + text(value)
+        elif isinstance(value, bool):
+            out += text(key) + struct.pack("<IB", 7, value)
+        elif isinstance(value, float):
+            out += text(key) + struct.pack("<If", 6, value)
+        elif isinstance(value, tuple):
+            out += text(key) + struct.pack(f"<IIQ{len(value)}i", 9, 5, len(value), *value)
         elif isinstance(value, list):
             out += text(key) + struct.pack("<IIQ", 9, 8, len(value)) + b"".join(text(v) for v in value)
         else:
             out += text(key) + struct.pack("<II", 4, value)
     offset, data = 0, b""
-    for name, (shape, values) in tensors.items():
+    for name, (shape, values, *kind) in tensors.items():  # kind: of blocks, whose bytes are given
         out += text(name) + struct.pack("<I", len(shape)) + struct.pack(f"<{len(shape)}Q", *reversed(shape))
-        out += struct.pack("<IQ", 0, offset)
-        value = struct.pack(f"<{len(values)}f", *values)
+        out += struct.pack("<IQ", kind[0] if kind else 0, offset)
+        value = values if kind else struct.pack(f"<{len(values)}f", *values)
         value += bytes(-len(value) % 32)
         offset += len(value)
         data += value
@@ -81,6 +88,36 @@ def binary_seeds():
     seed("imatrix", "one_weight", matrix)
     seed("gguf", "imatrix", matrix)
     seed("gguf", "empty", gguf({"general.architecture": "llama"}, {}))
+    gguf_models()
+
+
+def gguf_models():
+    def sizes(architecture, **more):
+        keys = {"block_count": 1, "context_length": 16, "embedding_length": 32, "feed_forward_length": 32,
+                "attention.head_count": 2, "attention.head_count_kv": 1, "rope.freq_base": 10000.0,
+                "attention.layer_norm_rms_epsilon": 1e-5, **more}
+        return {"general.architecture": architecture, **{f"{architecture}.{k}": v for k, v in keys.items()}}
+
+    def ones(*shape):
+        return list(shape), [1] * math.prod(shape)
+
+    def q8_0(*shape):
+        return list(shape), bytes([0, 60] + [3] * 32) * (math.prod(shape) // 32), 8
+
+    def attention(make):
+        return {"blk.0.attn_q.weight": make(32, 32), "blk.0.attn_k.weight": make(16, 32), "blk.0.attn_v.weight": make(16, 32),
+                "blk.0.attn_output.weight": make(32, 32), "blk.0.attn_norm.weight": ones(32), "blk.0.ffn_norm.weight": ones(32),
+                "output_norm.weight": ones(32), "token_embd.weight": make(4, 32)}
+
+    tokens = {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "qwen2", "tokenizer.ggml.tokens": ["a", "b", "ab", "<|end|>"],
+              "tokenizer.ggml.token_type": (1, 1, 1, 3), "tokenizer.ggml.merges": ["a b"], "tokenizer.ggml.eos_token_id": 3,
+              "tokenizer.ggml.add_bos_token": False, "tokenizer.chat_template": "{{ messages }}"}
+    mlp = {f"blk.0.ffn_{m}.weight": q8_0(32, 32) for m in ("gate", "up", "down")}
+    seed("gguf", "llama", gguf(sizes("llama") | tokens, attention(q8_0) | mlp | {"rope_freqs.weight": ([8], [1, 1, 1, 2, 4, 8, 8, 8])}))
+    experts = {f"blk.0.ffn_{m}_exps.weight": q8_0(2, 32, 32) for m in ("gate", "up", "down")} | {"blk.0.ffn_gate_inp.weight": ones(2, 32)}
+    mixture = {"expert_count": 2, "expert_used_count": 1, "expert_feed_forward_length": 32}
+    seed("gguf", "qwen3moe", gguf(sizes("qwen3moe", **mixture) | tokens, attention(ones) | experts))
+    seed("gguf", "q4_k", gguf({"general.architecture": "x"}, {"w": ([1, 256], bytes([0, 60, 0, 56] + [7] * 140), 12)}))
 
 
 def quantized_seeds():

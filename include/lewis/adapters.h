@@ -25,6 +25,7 @@ struct ExtractJob {
   bool uniform_ranks = false;     // one rank everywhere; else ranks lie where they lessen the error
   std::string dtype = "float32";  // of the factors: float32, bfloat16, float16
   uint64_t seed = 0;              // of the random start
+  bool dora = false;              // with the magnitudes of DoRA: norms of `model`'s rows
   bool partial = false;           // leave out changed tensors that an adapter cannot hold
   // What weighs the inputs of linear layers, so that the error of outputs is least: a file of
   // statistics, or text (data, format, samples and so on of `text`) that `model` is calibrated on.
@@ -36,9 +37,10 @@ struct ExtractJob {
   UnknownKeys unknown_keys = UnknownKeys::kRefused;  // of recipes
 };
 
-// A linear layer that changed. `rank` 0: its factors were not worth their size.
+// A linear layer that changed, or a parameter that holds those of all experts of a layer. `rank` 0:
+// its factors were not worth their size.
 struct ExtractedModule {
-  std::string module;  // X of X.weight
+  std::string module;  // X of X.weight, or the parameter's name
   int64_t rank = 0;
   double change = 0;      // Frobenius norm of the change, weighted where weights are given
   double error = 0;       // share of it that the stored factors do not give back

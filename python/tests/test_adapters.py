@@ -8,7 +8,7 @@ from typing import Any
 
 import lewis
 import pytest
-from conftest import DEMO, MODELS, bytes_of, plain_recipe
+from conftest import DEMO, MODELS, bytes_of, guided_recipe, plain_recipe
 
 
 @pytest.fixture
@@ -31,6 +31,7 @@ def without(values: dict[str, Any], *names: str) -> dict[str, Any]:
     [
         (["--rank", "4"], {"rank": 4}),
         (["--rank", "2", "--dtype", "bfloat16"], {"rank": 2, "dtype": "bfloat16"}),
+        (["--rank", "2", "--dora"], {"rank": 2, "dora": True}),
         (["--rank", "3", "--ranks", "uniform"], {"rank": 3, "ranks": "uniform"}),
     ],
 )
@@ -165,13 +166,21 @@ def test_an_exception_of_progress_ends_the_work(tmp_path, adapter, verb, stop):
     def progress(p: lewis.Progress) -> None:
         raise stop(p.what)
 
-    out = tmp_path / "out.gguf"
+    # The work runs beside Python, so it must last longer than the first call takes.
+    out, data = tmp_path / "out.gguf", DEMO / "data/math_train.jsonl"
     calls = {
         "extract": lambda: lewis.extract(
-            MODELS["base"], MODELS["code"], out, rank=4, progress=progress
+            MODELS["base"],
+            MODELS["code"],
+            out,
+            rank=4,
+            data=data,
+            format="gsm8k",
+            samples=20,
+            progress=progress,
         ),
         "apply": lambda: lewis.apply(MODELS["base"], adapter, out, progress=progress),
-        "convert": lambda: lewis.convert(MODELS["math"], out, progress=progress),
+        "convert": lambda: lewis.convert(guided_recipe(), out, progress=progress),
         "verify": lambda: lewis.verify(
             MODELS["math"], adapter=adapter, base=MODELS["base"], progress=progress
         ),

@@ -112,7 +112,7 @@ CalibrateResult calibrate_model(const CalibrateJob& job, RunResources& run) {
 CalibrateResult calibrate(const CalibrateJob& job, const RunContext& context) {
   if (!job.out.empty()) check_output(job.out);
   RunResources run(context);
-  if (std::filesystem::is_regular_file(job.model) && job.data.empty())
+  if (std::filesystem::is_regular_file(job.model) && !is_gguf_path(job.model) && job.data.empty())
     return calibrate_recipe(job, run);
   return calibrate_model(job, run);
 }

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <map>
 #include <optional>
+#include <set>
 #include <span>
 
 #include "app/outputs.h"
@@ -57,10 +58,12 @@ std::vector<float> weights_of(std::span<const double> sums, double divisor) {
 struct KnownWeights {
   std::map<std::string, std::vector<float>> known;  // by tensor
   float mean = 0;
+  std::set<std::string> unknown{};  // the layers that were asked for in vain
 
-  std::vector<float> of(const TensorInfo& t) const {
+  std::vector<float> of(const TensorInfo& t) {
     const auto found = known.find(t.name);
     if (found != known.end()) return found->second;
+    unknown.insert(t.name.substr(0, t.name.rfind('.')));
     return std::vector<float>(static_cast<size_t>(t.shape.back()), mean);
   }
 };
@@ -70,8 +73,10 @@ KnownWeights weights_by(const Statistics& statistics, const TensorSource& model,
   KnownWeights weights;
   double squares = 0, count = 0;
   for (const CoveredMatrix& m : covered_matrices(model, statistics)) {
-    if (!m.expert.empty()) continue;  // an adapter does not hold routed experts
-    const std::vector<float>& its = weights.known[m.tensor->name] = weights_of(m.sums, m.divisor);
+    // An expert counts as often as it is chosen. One that no token has chosen is not known.
+    if (!m.expert.empty() && m.tokens == 0) continue;
+    const double divisor = m.expert.empty() ? m.divisor : statistics.divisor();
+    const std::vector<float>& its = weights.known[m.tensor->name] = weights_of(m.sums, divisor);
     if (std::ranges::count(its, 0.0f))
       throw input_error("{}: all inputs of {} are 0", where, m.module);
     for (const float w : its) squares += static_cast<double>(w) * w;
@@ -96,12 +101,8 @@ std::optional<KnownWeights> known_weights(const ExtractJob& job, const TensorSou
 void note_layers(const ExtractedAdapter& adapter, const std::optional<KnownWeights>& weights,
                  const NoteFn& note) {
   constexpr size_t kMostNamed = 3;
-  std::vector<std::string> unknown;
-  for (const ExtractedLayer& layer : adapter.layers) {
-    if (weights && !weights->known.contains(layer.module + ".weight"))
-      unknown.push_back(layer.module);
-  }
-  if (!unknown.empty()) {
+  if (weights && !weights->unknown.empty()) {
+    const std::vector<std::string> unknown(weights->unknown.begin(), weights->unknown.end());
     note(fmt::format("the text says nothing of {}: their inputs weigh as much as others on average",
                      some_of(unknown, kMostNamed)));
   }
@@ -136,6 +137,7 @@ ExtractOptions options_of(const ExtractJob& job) {
   options.dtype = *dtype_from_torch_name(kTypes[chosen_word("--dtype", job.dtype, kTypes)]);
   options.seed = job.seed;
   options.partial = job.partial;
+  options.dora = job.dora;
   options.base_name = job.base_name.empty() ? name_of(job.base) : job.base_name;
   options.description = name_of(job.model) + " as an adapter of " + options.base_name + ".";
   return options;
@@ -164,8 +166,9 @@ ExtractResult extract(const ExtractJob& job, const RunContext& context) {
   ExtractOptions options = options_of(job);
   RunResources run(context);
   const InputModel base = open_model(job.base, job, run), model = open_model(job.model, job, run);
+  options.fused_experts = base.fused_experts;
   options.outputs_are_columns = keeps_outputs_as_columns(base);
-  const auto weights = known_weights(job, *model.source, context);
+  auto weights = known_weights(job, *model.source, context);
   if (weights) options.weights = [&](const TensorInfo& t) { return weights->of(t); };
   if (options.outputs_are_columns && weights)
     throw usage_error("{}: inputs of GPT-2's layers cannot be weighted", job.base.string());

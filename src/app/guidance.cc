@@ -367,6 +367,12 @@ ModelPlan plan_entry(const Recipe& recipe, const CalibrationEntry& entry,
   const InputModel base = open_input(recipe.models.at(recipe.base_index.value()), open);
   InputModel expert = open_input(recipe.models.at(entry.index), open);
   respell(expert, base);
+  if (entry.has_statistics() && expert.moved_experts > 0) {
+    throw usage_error(
+        "{}:{}: lewis.calibration: the statistics of {} are by its own order of experts, of which "
+        "{} stand elsewhere in {}: give data instead, or expert_order: keep",
+        recipe.file.string(), entry.line, entry.model, expert.moved_experts, base.name);
+  }
   const StatisticsPair pair =
       statistics_of(recipe, entry, *base.source, *expert.source, options, threads, progress, note);
   ImportanceInput input{*base.source, *expert.source, pair.base, pair.expert, threads, progress};

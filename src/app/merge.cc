@@ -52,6 +52,7 @@ MergeOptions options_of(const MergeJob& job) {
           .no_tokenizer = job.no_tokenizer,
           .max_memory = job.guidance.max_memory,
           .tokenizers = change_tokenizer,
+          .gguf = open_gguf,
           .model_ids = ids_of(job),
           .part = job.part,
           .finish = job.finish};

@@ -42,7 +42,8 @@ PlannedModel planned_model(const Recipe& recipe, const ModelPlan& plan) {
   planned.from_statistics = entry->has_statistics();
   planned.data = (entry->has_statistics() ? entry->model_statistics : entry->data).string();
   planned.layers = plan;
-  set_mean_densities(planned, *open_input(model, {.tokenizers = change_tokenizer}).source,
+  set_mean_densities(planned,
+                     *open_input(model, {.tokenizers = change_tokenizer, .gguf = open_gguf}).source,
                      recipe.lewis->uncovered);
   return planned;
 }
@@ -69,7 +70,8 @@ PlanResult plan(const PlanJob& job, const RunContext& context) {
   PlanResult result;
   result.recipe = job.recipe;
   // The cost comes first, since it checks what can be checked early.
-  MergePreview preview = preview_merge(recipe, {.tokenizers = change_tokenizer}, run.threads);
+  MergePreview preview =
+      preview_merge(recipe, {.tokenizers = change_tokenizer, .gguf = open_gguf}, run.threads);
   tell_all(run.note, preview.notes);
   result.cost = preview.cost;
   const Guidance guidance = guide(recipe, job.guidance, run.threads, run.progress, run.note);

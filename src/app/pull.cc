@@ -4,6 +4,7 @@
 #include "app/run.h"
 #include "base/error.h"
 #include "eval/needed_data.h"
+#include "io/gguf.h"
 #include "io/hub_cache.h"
 #include "text/data_set.h"
 
@@ -95,6 +96,7 @@ PullResult pull(const PullJob& job, const RunContext& run) {
 }
 
 fs::path local_model(const fs::path& name, const HubOptions& hub, const RunContext& run) {
+  if (is_gguf_path(name)) return name;
   if (is_file(name)) {
     Puller(hub, run).pull_recipe(name);
   } else if (!is_there(name) && is_hub_id(name.string())) {

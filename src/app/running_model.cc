@@ -34,7 +34,7 @@ std::unique_ptr<RunningModel> RunningModel::open(InputModel input, Threads& thre
 RecipeModel model_in(const std::filesystem::path& path, UnknownKeys unknown) {
   RecipeModel model;
   model.model = path.string();
-  if (std::filesystem::is_regular_file(path)) {
+  if (std::filesystem::is_regular_file(path) && !is_gguf_path(path)) {
     model.stage = std::make_shared<const Recipe>(read_recipe(path, unknown));
     check_plan_settings(*model.stage);
   } else {

@@ -25,9 +25,16 @@ void attach(Recipe& recipe, const std::shared_ptr<const HubStream>& stream) {
     attach(copy, stream);
     return std::make_shared<const Recipe>(std::move(copy));
   };
-  for (RecipeModel& m : recipe.models) {
+  const auto attach_to = [&](RecipeModel& m) {
     if (m.stage) m.stage = attached(*m.stage);
     if (stream->has_files_in(m.folder)) m.far = stream;
+  };
+  for (RecipeModel& m : recipe.models) {
+    attach_to(m);
+    if (!m.experts_like) continue;
+    RecipeModel like = *m.experts_like;
+    attach_to(like);
+    m.experts_like = std::make_shared<const RecipeModel>(std::move(like));
   }
   for (RecipeModule& m : recipe.modules) m.recipe = attached(*m.recipe);
 }

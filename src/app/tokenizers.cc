@@ -46,9 +46,9 @@ class Builder {
     return usage_error("{}:{}: {}", file, line, message);
   }
 
-  // The tokenizer's files that are not those of the main model's folder.
+  // The tokenizer's files that are not those of the main model.
   ChangedFiles difference(const ModelFiles& files) const {
-    const ModelFiles main(models_[main_].folder);
+    const ModelFiles main = models_[main_].files();
     ChangedFiles changed;
     std::set<std::string> names;
     for (const ModelFiles* of : {&files, &main}) {

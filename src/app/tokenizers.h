@@ -1,6 +1,7 @@
 // The tokenizer settings of a recipe: where text/ (tokenizers) and merge/ (embeddings) meet.
 #pragma once
 
+#include "app/gguf/import.h"
 #include "base/threads.h"
 #include "merge/input_model.h"
 
@@ -15,7 +16,10 @@ TokenizerChange change_tokenizer(const Recipe& recipe, const std::vector<InputMo
 
 // The options with which the verbs open models.
 inline OpenOptions open_options(const Threads& threads, uint64_t seed = 0) {
-  return {.seed = seed, .threads = threads.count(), .tokenizers = change_tokenizer};
+  return {.seed = seed,
+          .threads = threads.count(),
+          .tokenizers = change_tokenizer,
+          .gguf = open_gguf};
 }
 
 }  // namespace lewis

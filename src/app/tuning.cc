@@ -391,8 +391,8 @@ std::string tuning_identity(const TunableRecipe& tunable, const TuneOptions& opt
   for (const auto& folder : source_folders(recipe)) {
     RecipeModel model;
     model.folder = folder;
-    if (std::filesystem::exists(folder / "config.json"))
-      hash.add(open_input(model, OpenOptions{}).fingerprint());
+    if (is_gguf_path(folder) || std::filesystem::exists(folder / "config.json"))
+      hash.add(open_input(model, {.gguf = open_gguf}).fingerprint());
   }
   return hash.hex();
 }

@@ -23,7 +23,7 @@ std::optional<std::filesystem::path> stored_weights(const Recipe& recipe) {
     if (m.stage) {
       found = stored_weights(*m.stage);
     } else if (!m.folder.empty() && !m.far) {
-      found = Checkpoint::open(m.folder).shard_paths().at(0);
+      found = is_gguf_path(m.folder) ? m.folder : Checkpoint::open(m.folder).shard_paths().at(0);
     }
   }
   for (size_t i = 0; i < recipe.modules.size() && !found; ++i)
@@ -96,9 +96,12 @@ void Planner::add_calibration() const {
 }
 
 void Planner::add_merge(const MergePreview& preview) const {
-  const std::vector<ShardCost> shards = shard_costs(
-      recipe, {.shard_bytes = job.shard_bytes, .seed = job.seed, .tokenizers = change_tokenizer},
-      run.threads);
+  const std::vector<ShardCost> shards = shard_costs(recipe,
+                                                    {.shard_bytes = job.shard_bytes,
+                                                     .seed = job.seed,
+                                                     .tokenizers = change_tokenizer,
+                                                     .gguf = open_gguf},
+                                                    run.threads);
   std::vector<uint64_t> costs;
   for (const ShardCost& shard : shards) costs.push_back(shard.bytes + shard.bytes_read);
   const std::vector<uint64_t> parts = parts_of(costs, plan.workers);
@@ -144,7 +147,8 @@ WorkerPlan plan_workers(const MergeJob& job, uint64_t workers, uint64_t disk_spe
                                              {.shard_bytes = job.shard_bytes,
                                               .seed = job.seed,
                                               .max_memory = job.guidance.max_memory,
-                                              .tokenizers = change_tokenizer},
+                                              .tokenizers = change_tokenizer,
+                                              .gguf = open_gguf},
                                              run.threads);
   tell_all(run.note, preview.notes);
   WorkerPlan plan;

@@ -4,6 +4,7 @@
 
 #include "base/protocol.h"
 #include "cli/verbs.h"
+#include "io/gguf.h"
 
 namespace lewis {
 namespace {
@@ -39,7 +40,8 @@ void run_calibrate(CalibrateArguments& o) {
   if (!o.max_memory.empty()) o.job.guidance.max_memory = parse_bytes(o.max_memory, "--max-memory");
   make_local(o.job.model, *o.common);
   make_data_local(o.job.data, *o.common);
-  const bool whole_recipe = std::filesystem::is_regular_file(o.job.model) && o.job.data.empty();
+  const bool whole_recipe = std::filesystem::is_regular_file(o.job.model) &&
+                            !is_gguf_path(o.job.model) && o.job.data.empty();
   if (!whole_recipe)
     o.job.reference_protocol = value_of<Protocol>(o.protocol, "--protocol") == Protocol::kReference;
   if (!o.common->json) o.job.finished = [](const CalibratedText& text) { print(text); };
@@ -58,7 +60,8 @@ void add_calibrate_verb(CLI::App& app) {
   CLI::App* verb =
       app.add_subcommand("calibrate", "Measure what calibration text does to a model's layers");
   verb->add_option("MODEL|RECIPE", o->job.model,
-                   "Model folder; a recipe: its models on the texts of its lewis: section, or with "
+                   "Model folder or GGUF file; a recipe: its models on the texts of its lewis: "
+                   "section, or with "
                    "--data the merged model, which is not written")
       ->required();
   verb->add_option("--data", o->job.data, "Calibration text");

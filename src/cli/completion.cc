@@ -32,7 +32,7 @@ bool is_recipe(const fs::directory_entry& entry) {
 
 bool is_model(const fs::directory_entry& entry) {
   std::error_code ignored;
-  return fs::exists(entry.path() / "config.json", ignored);
+  return entry.path().extension() == ".gguf" || fs::exists(entry.path() / "config.json", ignored);
 }
 
 bool is_file(const fs::directory_entry& entry) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "app/gguf/import.h"
 #include "app/model_difference.h"
 #include "base/json.h"
 #include "cli/table.h"
@@ -39,6 +40,10 @@ Json to_json(const ModelDifference& d) {
 }
 
 PlainModel open_plain(const std::filesystem::path& folder) {
+  if (is_gguf_path(folder)) {
+    InputModel model = open_gguf(folder);
+    return {std::move(model.source), std::move(model.notes)};
+  }
   return show_plain(std::make_shared<const Checkpoint>(Checkpoint::open(folder)));
 }
 
@@ -75,8 +80,8 @@ void print_difference(const ModelDifference& d, size_t top) {
 void add_diff_verb(CLI::App& app) {
   auto o = std::make_shared<DiffArguments>();
   CLI::App* verb = app.add_subcommand("diff", "How two models differ, tensor by tensor");
-  verb->add_option("A", o->a, "Model folder")->required();
-  verb->add_option("B", o->b, "Model folder")->required();
+  verb->add_option("A", o->a, "Model folder or GGUF file")->required();
+  verb->add_option("B", o->b, "Model folder or GGUF file")->required();
   verb->add_option("--top", o->top, "Tensors to show, most changed first (0: all)");
   o->common = add_common_options(*verb);
   verb->callback([o] {

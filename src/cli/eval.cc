@@ -60,7 +60,7 @@ void add_eval_verb(CLI::App& app) {
   CLI::App* verb = app.add_subcommand(
       "eval", "Score models on tasks, with standard errors and paired differences");
   verb->add_option("MODEL", o->job.models,
-                   "Model folders, or recipes, which are merged while they are read");
+                   "Model folders, GGUF files, or recipes, which are merged while they are read");
   verb->add_option("--task", o->job.tasks,
                    "loss, perplexity, kl, gsm8k, gsm8k_cot, mbpp, humaneval or ifeval; TASK:FILE "
                    "or TASK:FILE:FORMAT; or FILE.yaml, a task of your own; may be repeated")

@@ -110,6 +110,8 @@ void add_extract_verb(CLI::App& app) {
   verb->add_option("--samples", o->job.text.samples, "Texts to take (0: all)");
   verb->add_option("--seed", o->job.seed, "Of the random start");
   verb->add_option("--base-model-id", o->job.base_name, "What the adapter calls its base");
+  verb->add_flag("--dora", o->job.dora,
+                 "With the magnitudes of DoRA: norms of MODEL's rows beside the factors");
   verb->add_flag("--partial", o->job.partial,
                  "Leave out changed tensors that an adapter cannot hold");
   verb->add_flag("--force", o->job.force, "Replace an adapter at OUT");

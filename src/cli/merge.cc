@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "cli/gguf_options.h"
 #include "cli/proof.h"
 #include "cli/verbs.h"
 
@@ -20,6 +21,7 @@ struct MergeArguments {
   std::string part;                    // "3/8", "auto"
   std::string report;                  // file of the report; "true": OUT/report.html; "": none
   bool dry_run = false;
+  GgufOptions gguf;  // for OUT.gguf
   std::shared_ptr<CommonOptions> common;
 };
 
@@ -181,10 +183,45 @@ void fill_job(MergeArguments& o, const RunContext& run) {
   }
 }
 
+// The same as `lewis convert RECIPE OUT.gguf`. What a folder has beside the weights, and what makes
+// it in pieces, has no place in a file.
+void merge_into_gguf(MergeArguments& o) {
+  struct Option {
+    const char* name;
+    bool given;
+  };
+  for (const auto& [name, given] : {Option{"--resume", o.job.resume},
+                                    {"--require-partial", o.job.require_partial},
+                                    {"--part", !o.part.empty()},
+                                    {"--finish", o.job.finish},
+                                    {"--dry-run", o.dry_run},
+                                    {"--explain", !o.explain.empty()},
+                                    {"--no-guidance", o.job.no_guidance},
+                                    {"--stream", o.stream},
+                                    {"--max-disk", !o.max_disk.empty()},
+                                    {"--random-seed", o.job.seed != 0},
+                                    {"--report", !o.report.empty()},
+                                    {"--base-model-id", !o.job.base_model_id.empty()},
+                                    {"--model-id", !o.model_ids.empty()},
+                                    {"--prove", o.job.prove.wanted},
+                                    {"--no-copy-tokenizer", o.job.no_tokenizer}}) {
+    if (given)
+      throw usage_error("{}: {} is for a folder, not for a GGUF file", o.job.out.string(), name);
+  }
+  ConvertJob job{.model = o.recipe,
+                 .out = o.job.out,
+                 .force = o.job.force,
+                 .unknown_keys = o.unknown,
+                 .guidance = o.job.guidance};
+  run_gguf(job, o.gguf, o.shard_size, o.max_memory, *o.common);
+}
+
 void run_merge(MergeArguments& o) {
-  if (o.job.out.extension() == ".gguf" && !std::filesystem::is_directory(o.job.out)) {
-    throw usage_error("{}: a merge is a folder; `lewis convert {} {}` merges into one GGUF file",
-                      o.job.out.string(), o.recipe.string(), o.job.out.string());
+  if (o.job.out.extension() == ".gguf" && !std::filesystem::is_directory(o.job.out))
+    return merge_into_gguf(o);
+  if (const auto given = o.gguf.given(); !given.empty()) {
+    throw usage_error("{}: {} is for a GGUF file, whose name ends in .gguf", o.job.out.string(),
+                      given.front());
   }
   if (!o.max_disk.empty() && !o.stream)
     throw usage_error("--max-disk is for --stream: without it all models come into the cache");
@@ -223,7 +260,8 @@ void add_merge_verb(CLI::App& app) {
                    "Say which value each parameter has for a tensor, and why; do nothing else");
   verb->add_option("RECIPE", o->recipe, "mergekit recipe, with a lewis: section for guidance")
       ->required();
-  verb->add_option("OUT", o->job.out, "Folder of the merged model")->required();
+  verb->add_option("OUT", o->job.out, "Folder of the merged model, or a file that ends in .gguf")
+      ->required();
   verb->add_flag("--force", o->job.force, "Replace OUT if it exists");
   verb->add_flag(
       "--resume", o->job.resume,
@@ -261,6 +299,7 @@ void add_merge_verb(CLI::App& app) {
                  "Prove that the adapters of the recipe's models are in what is read, or written");
   verb->add_flag("--force-rounding", o->job.prove.force_rounding,
                  "With --prove: write a model whose type loses half of an adapter's change, too");
+  add_gguf_options(*verb, o->gguf);
   add_compute_option(*verb, o->job.guidance.compute);
   add_lenient_option(*verb, o->unknown);
   add_mergekit_flags(*verb, o->job.no_tokenizer);

@@ -163,7 +163,8 @@ bool is_lfs_pointer_file(const fs::path& file) {
     if (name == "adapter_config.json")
       throw input_error("{}: a LoRA adapter, expected a whole model", folder.string());
     if (name.ends_with(".gguf"))
-      throw input_error("{}: GGUF is not read, expected safetensors", entry.path().string());
+      throw input_error("{}: a GGUF file is a model by itself: name it instead of its folder",
+                        entry.path().string());
   }
   throw input_error("{}: holds neither model.safetensors nor model.safetensors.index.json",
                     folder.string());

@@ -1,5 +1,7 @@
 #include "io/gguf.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -7,6 +9,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/text_file.h"
 
 namespace lewis {
@@ -21,6 +24,7 @@ constexpr uint64_t kMaxAlignment = 1 << 20;
 constexpr uint32_t kMaxDimensions = 4;  // GGML_MAX_DIMS
 constexpr size_t kMaxName = 63;         // GGML_MAX_NAME - 1: llama.cpp reads no longer names
 
+// Plain numbers.
 struct TypeRow {
   uint32_t number;  // enum ggml_type
   DType dtype;
@@ -163,6 +167,31 @@ uint64_t alignment_of(const GgufMetadata& metadata, const Cursor& cursor) {
 
 // ---- tensors ----
 
+void read_type(Cursor& cursor, const std::string& what, uint64_t elements, GgufFile::Entry& entry) {
+  const auto number = cursor.number<uint32_t>(what);
+  TensorInfo& info = entry.info;
+  const auto plain = std::ranges::find(kTypes, number, &TypeRow::number);
+  if (plain != kTypes.end()) {
+    info.dtype = plain->dtype;
+    entry.bytes = byte_size(info);
+    return;
+  }
+  const GgufTypeInfo* row = find_gguf_type(number);
+  if (!row) {
+    std::vector<std::string_view> known;
+    for (const GgufTypeInfo& type : gguf_types()) known.push_back(type.name);
+    throw input_error("{}: {} has type {}, expected plain numbers or one of {}", cursor.where(),
+                      what, number, fmt::join(known, ", "));
+  }
+  if (info.shape.empty() || info.shape.back() % row->block != 0) {
+    throw input_error("{}: {} is {} of type {}: its rows fill no blocks of {}", cursor.where(),
+                      what, to_string(info.shape), row->name, row->block);
+  }
+  info.dtype = DType::kF32;
+  entry.type = row->type;
+  entry.bytes = elements / static_cast<uint64_t>(row->block) * row->bytes;
+}
+
 // One tensor; `begin` from the start of the data.
 GgufFile::Entry read_entry(Cursor& cursor, uint64_t index) {
   GgufFile::Entry entry;
@@ -181,13 +210,7 @@ GgufFile::Entry read_entry(Cursor& cursor, uint64_t index) {
       throw input_error("{}: {} has a size of {}: zero or too large", cursor.where(), what, size);
     info.shape.insert(info.shape.begin(), static_cast<int64_t>(size));
   }
-  const auto type = cursor.number<uint32_t>(what);
-  const auto row = std::ranges::find(kTypes, type, &TypeRow::number);
-  if (row == kTypes.end()) {
-    throw input_error("{}: {} has type {}, expected plain numbers (F32, F16, BF16, ...)",
-                      cursor.where(), what, type);
-  }
-  info.dtype = row->dtype;
+  read_type(cursor, what, elements, entry);
   entry.begin = cursor.number<uint64_t>(what);
   return entry;
 }
@@ -207,7 +230,7 @@ void place_tensors(std::vector<GgufFile::Entry>& entries, const Cursor& cursor,
                         entry.begin < expected ? "it overlaps another" : "there is a hole");
     }
     entry.begin += data_begin;
-    end = entry.begin + byte_size(entry.info);
+    end = entry.begin + entry.bytes;
     if (end > size) {
       throw input_error("{}: tensor {} ends at byte {}, the file has {}: truncated?",
                         cursor.where(), entry.info.name, end, size);
@@ -292,6 +315,21 @@ uint32_t type_number(const TensorInfo& t) {
 
 }  // namespace
 
+size_t GgufArray::size() const {
+  return type == kText ? texts.size() : numbers.size() / std::max<size_t>(1, number_size(type));
+}
+
+bool is_gguf_path(const std::filesystem::path& path) {
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(path, error)) return false;
+  if (path.extension() == ".gguf") return true;
+  try {
+    return is_gguf(path);
+  } catch (const Error&) {
+    return false;  // whoever reads it says why
+  }
+}
+
 bool is_gguf(const std::filesystem::path& path) {
   const File file = File::open_read(path);
   std::string magic(kMagic.size(), '\0');
@@ -314,6 +352,7 @@ GgufFile::GgufFile(const std::filesystem::path& path) : path_(path), file_(File:
   const uint64_t keys = cursor.count(14, "the number of keys");
   metadata_ = read_metadata(cursor, keys);
   for (uint64_t i = 0; i < tensors; ++i) entries_.push_back(read_entry(cursor, i));
+  header_bytes_ = cursor.at();
   place_tensors(entries_, cursor, alignment_of(metadata_, cursor));
   const auto name = [](const Entry& e) -> const std::string& { return e.info.name; };
   std::ranges::sort(entries_, {}, name);
@@ -330,6 +369,21 @@ const GgufFile::Entry* GgufFile::find(std::string_view name) const {
 
 void GgufFile::read(const Entry& entry, uint64_t offset, std::span<std::byte> out) const {
   file_.read_at(entry.begin + offset, out);
+}
+
+std::string GgufFile::state() const {
+  struct stat info {};
+  if (::stat(path_.c_str(), &info) != 0) throw input_error("{}: is gone", path_.string());
+  Sha256 hash;
+  constexpr uint64_t kPiece = 1 << 20;
+  std::string piece;
+  for (uint64_t at = 0; at < header_bytes_; at += kPiece) {
+    piece.resize(std::min(kPiece, header_bytes_ - at));
+    file_.read_at(at, std::as_writable_bytes(std::span(piece)));
+    hash.add(piece);
+  }
+  return fmt::format("{} {} {}.{:09} {}", path_.filename().string(), info.st_size,
+                     info.st_mtim.tv_sec, info.st_mtim.tv_nsec, hash.hex());
 }
 
 GgufLayout lay_out_gguf(const GgufMetadata& metadata, const std::vector<GgufTensor>& tensors) {

@@ -22,6 +22,7 @@ struct GgufArray {
   std::vector<std::string> texts{};
   std::vector<std::byte> numbers{};
 
+  size_t size() const;  // elements
   bool operator==(const GgufArray&) const = default;
 };
 
@@ -35,28 +36,37 @@ using GgufMetadata = std::map<std::string, GgufValue>;
 class GgufFile {
  public:
   struct Entry {
-    TensorInfo info;     // shape: outermost first, so the reverse of the file's
-    uint64_t begin = 0;  // from the start of the file
+    TensorInfo info;                 // shape: outermost first, so the reverse of the file's
+    uint64_t begin = 0;              // from the start of the file
+    GgufType type = GgufType::kF32;  // of blocks; then info.dtype is F32
+    uint64_t bytes = 0;
+
+    bool is_blocks() const { return bytes != byte_size(info); }
   };
 
   // Throws Error(kInput) that names the file, the key or tensor, what was expected and what was
-  // found. Quantised tensors are not known.
+  // found.
   explicit GgufFile(const std::filesystem::path& path);
 
   const std::filesystem::path& path() const { return path_; }
   const std::vector<Entry>& entries() const { return entries_; }  // sorted by name
   const GgufMetadata& metadata() const { return metadata_; }
   const Entry* find(std::string_view name) const;
+  // Changes when the file does: its name, size, time of change and a hash of its header.
+  std::string state() const;
   // Reads out.size() bytes that begin `offset` bytes into the tensor. From any thread.
   void read(const Entry& entry, uint64_t offset, std::span<std::byte> out) const;
 
  private:
   std::filesystem::path path_;
   File file_;
+  uint64_t header_bytes_ = 0;
   std::vector<Entry> entries_;
   GgufMetadata metadata_;
 };
 
+// True for a file (no folder) that ends in .gguf or begins as a GGUF file does.
+bool is_gguf_path(const std::filesystem::path& path);
 // True when the file begins as a GGUF file does. Error(kInput) when it cannot be read.
 bool is_gguf(const std::filesystem::path& path);
 

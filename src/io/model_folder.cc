@@ -7,6 +7,7 @@
 #include "base/current_error.h"
 #include "base/error.h"
 #include "base/human.h"
+#include "io/gguf.h"
 
 namespace lewis {
 namespace {
@@ -174,7 +175,7 @@ namespace {
 // The names of a folder's files, with its changes.
 std::set<std::string> names_of(const ModelFiles& files) {
   std::set<std::string> names;
-  if (!files.folder.empty()) {
+  if (!files.folder.empty() && !is_gguf_path(files.folder)) {
     for (std::string& name : files_below(files.folder)) names.insert(std::move(name));
   }
   for (const auto& [name, content] : files.changed) {

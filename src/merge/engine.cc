@@ -446,6 +446,7 @@ OpenOptions open_options(const MergeOptions& options, const Threads& threads) {
           .threads = threads.count(),
           .tokenizers = options.tokenizers,
           .refined = options.refined,
+          .gguf = options.gguf,
           .outputs = true};
 }
 

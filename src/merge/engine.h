@@ -33,6 +33,7 @@ struct MergeOptions {
   uint64_t max_memory = 0;        // bytes; 0: no limit. Kept, or refused before any work
   ProgressFn progress;            // bytes read and written
   TokenizerBuilder tokenizers{};  // for recipes with tokenizer settings
+  GgufOpener gguf{};              // for models that are GGUF files
   // Makes the text of OUT/lewis_run.json when all tensors are written. It describes the run and is
   // no part of the result (the manifest does not list it). Null: no such file is written.
   std::function<std::string(const MergeReport&)> run_record{};

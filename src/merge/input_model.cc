@@ -10,12 +10,14 @@
 #include "base/model_files.h"
 #include "io/cast_source.h"
 #include "io/checkpoint.h"
+#include "io/gguf.h"
 #include "io/layer_kinds.h"
 #include "io/model_folder.h"
 #include "io/plain_source.h"
 #include "io/quantization.h"
 #include "io/tied_head.h"
 #include "merge/sources/adapter_source.h"
+#include "merge/sources/expert_order.h"
 #include "merge/sources/fused_rows.h"
 #include "merge/sources/merged_source.h"
 #include "merge/sources/shown_source.h"
@@ -73,6 +75,14 @@ InputModel open_folder(const fs::path& folder, std::shared_ptr<const FarFiles> f
     model.config = checkpoint->config();
   }
   make_plain(model);
+  settle_tied_head(model);
+  return model;
+}
+
+InputModel open_file(const fs::path& file, const OpenOptions& options) {
+  if (!options.gguf)
+    throw failed_error("{}: there is nothing here that opens GGUF files", file.string());
+  InputModel model = options.gguf(file);
   settle_tied_head(model);
   return model;
 }
@@ -189,8 +199,9 @@ InputModel open_as_stored(const RecipeModel& model, const OpenOptions& options) 
   if (!model.stage && model.folder.empty())
     throw usage_error("model {}: its tensors are not given, though the recipe was made for tensors",
                       model.model);
-  InputModel opened =
-      model.stage ? open_stage(*model.stage, options) : open_folder(model.folder, model.far);
+  InputModel opened = model.stage                  ? open_stage(*model.stage, options)
+                      : is_gguf_path(model.folder) ? open_file(model.folder, options)
+                                                   : open_folder(model.folder, model.far);
   opened.name = model.model;
   if (model.adapter.empty()) return opened;
   const HeadTensors before = find_head(opened.source->tensors());
@@ -205,11 +216,56 @@ InputModel open_as_stored(const RecipeModel& model, const OpenOptions& options) 
 
 }  // namespace
 
+namespace {
+
+// The groups of experts that a router which is limited to some of them chooses from; 1: it is not.
+int64_t groups_of_experts(const InputModel& model) {
+  const int64_t groups = model.text_integer("n_group"), chosen = model.text_integer("topk_group");
+  return groups > 1 && chosen < groups ? groups : 1;
+}
+
+std::string order_note(const OrderedExperts& order, const std::string& model,
+                       const std::string& main) {
+  return fmt::format(
+      "{}: {} experts of {} layer{} stand in another order than in {}, by routers and weights: "
+      "they "
+      "are shown in the order of {} (expert_order: keep leaves them where they are)",
+      model, order.experts, order.layers, order.layers == 1 ? "" : "s", main, main);
+}
+
+// Shows the experts in the order of `like`, which is opened only for a model that has some.
+void settle_expert_order(InputModel& model, const RecipeModel& like, const OpenOptions& options) {
+  if (!has_experts(*model.source)) return;
+  OpenOptions plain = options;
+  plain.refined.reset();
+  const InputModel main = open_input(like, plain);
+  Threads threads(options.threads);
+  OrderedExperts order =
+      order_experts(model.source, *main.source, groups_of_experts(model), threads);
+  if (order.unclear > 0) {
+    model.notes.push_back(fmt::format(
+        "{}: the experts of {} layer{} ({} first) are clearly those of {} in no order: they stay "
+        "where they are",
+        model.label(), order.unclear, order.unclear == 1 ? "" : "s", order.first_unclear,
+        main.label()));
+  }
+  if (order.experts == 0) return;
+  model.notes.push_back(order_note(order, model.label(), main.label()));
+  model.source = std::move(order.source);
+  model.moved_experts = order.experts;
+  model.fingerprint = [own = model.fingerprint, key = std::move(order.key)] {
+    return sha256_hex(own() + key);
+  };
+}
+
+}  // namespace
+
 InputModel open_input(const RecipeModel& model, const OpenOptions& options) {
   InputModel opened = open_as_stored(model, options);
   SplitExperts split = split_experts(opened.source, *opened.config);
   opened.source = std::move(split.source);
   if (!split.fused.empty()) opened.fused_experts = std::move(split.fused);
+  if (model.experts_like) settle_expert_order(opened, *model.experts_like, options);
   return opened;
 }
 

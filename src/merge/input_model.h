@@ -1,5 +1,6 @@
-// A model of a recipe, opened: a folder, a folder with an adapter, or what another document of the
-// recipe merges. Merging, calibration and evaluation read models through this.
+// A model of a recipe, opened: a folder or a GGUF file, one of these with an adapter, or what
+// another document of the recipe merges. Merging, calibration and evaluation read models through
+// this.
 #pragma once
 
 #include <filesystem>
@@ -13,6 +14,7 @@
 #include "base/json_fwd.h"
 #include "base/model_files.h"
 #include "io/expert_tensors.h"
+#include "io/gguf_types.h"
 #include "io/tensor_source.h"
 #include "merge/sources/adapter_config.h"
 #include "merge/sources/embeddings.h"
@@ -28,6 +30,12 @@ struct QuantizedStore {
   JsonBox config = JsonBox::object();
 };
 
+// A model whose weights were rounded to blocks of few bits, as GGUF files have them.
+struct RoundedTensors {
+  std::shared_ptr<const TensorSource> source;  // with the names of the file's model
+  std::map<std::string, GgufType> types;       // of the rounded ones
+};
+
 struct InputModel {
   std::string name;  // as the recipe writes it
   std::shared_ptr<const TensorSource> source;
@@ -40,7 +48,10 @@ struct InputModel {
   std::function<std::string()> fingerprint;
   // How the experts were stored that `source` shows one by one; empty: not in another way.
   FusedExperts fused_experts{};
+  // How many experts `source` shows at the place of another (merge/sources/expert_order.h).
+  size_t moved_experts = 0;
   std::shared_ptr<const QuantizedStore> quantized{};  // null: the folder's weights are plain
+  std::shared_ptr<const RoundedTensors> rounded{};    // null: no weight is rounded to blocks
   // What was left out, taken apart or understood in another way while it was opened; one line each.
   std::vector<std::string> notes{};
 
@@ -67,6 +78,10 @@ std::string fingerprint(const TokenizerChange& change);
 using TokenizerBuilder =
     std::function<TokenizerChange(const Recipe&, const std::vector<InputModel>&, size_t main)>;
 
+// Opens a GGUF file, or the first of a model's. app/gguf/import.h provides it, since merge/ does
+// not know what GGUF calls the layers of a model.
+using GgufOpener = std::function<InputModel(const std::filesystem::path& file)>;
+
 struct OpenOptions {
   uint64_t seed = 0;              // seed of a stage's random masks
   size_t threads = 0;             // number of threads that merge a stage's tensors; 0: one per core
@@ -81,11 +96,13 @@ struct OpenOptions {
   // Tensors that an adapter changes are shown as F32, not rounded to the type of the model.
   bool adapted_as_f32 = false;
   Misreading misreading = Misreading::kNone;  // of adapters; not for merging
+  GgufOpener gguf{};     // for models that are GGUF files; null: these are refused
   bool outputs = false;  // the caller makes all of Recipe::outputs; else a recipe of one is wanted
 };
 
 // Opens what the recipe names and proves every header. Experts that are stored as one tensor are
-// shown one by one (io/expert_tensors.h). Error(kInput) for a folder that is no model
+// shown one by one (io/expert_tensors.h), and in the order of RecipeModel::experts_like, which a
+// note says where it is another one. Error(kInput) for a folder that is no model
 // or whose weights are packed integers, Error(kUsage) for a stage that cannot be merged.
 InputModel open_input(const RecipeModel& model, const OpenOptions& options);
 

@@ -121,6 +121,9 @@ class MergeInputs {
   // A note where the output has layers of multi-token prediction that transformers names as
   // unexpected when it loads the model.
   std::vector<std::string> mtp_layer_notes() const;
+  // For each model that was rounded to blocks (RoundedTensors): how large that rounding is beside
+  // the difference from the base, computed on a sample of its tensors. Without a base none.
+  std::vector<std::string> rounding_notes() const;
 
  private:
   using Belongs = std::function<bool(const std::string& tensor)>;

@@ -266,6 +266,7 @@ ChangedFiles changed_files_of(const MergeInputs& inputs) {
   ChangedFiles changed = inputs.main().changed_files;
   const TokenizerChange& change = inputs.tokenizer();
   for (const auto& [name, content] : change.files) changed[name] = content;
+  if (changed.contains("config.json")) changed["config.json"] = config_of(inputs);
   const auto generation = inputs.main().files().read(kGeneration);
   if (generation && (!change.renumbered.empty() || change.eos)) {
     Json json = parse_json(*generation, inputs.main().files().path_of(kGeneration));

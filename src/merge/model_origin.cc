@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/model_files.h"
+#include "io/gguf.h"
 #include "io/hub_cache.h"
 #include "yaml/yaml.h"
 
@@ -119,6 +120,13 @@ std::string id_of_config(const fs::path& folder) {
 
 std::string licence_of_folder(const fs::path& folder) {
   try {
+    if (is_gguf_path(folder)) {
+      const GgufMetadata metadata = GgufFile(folder).metadata();
+      const auto licence = metadata.find("general.license");
+      const auto* text =
+          licence == metadata.end() ? nullptr : std::get_if<std::string>(&licence->second);
+      return text ? *text : "";
+    }
     return has_model_file(folder, "README.md")
                ? licence_of_card(read_model_file(folder, "README.md"))
                : "";

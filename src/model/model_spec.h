@@ -1,4 +1,4 @@
-// A model as plain data: config.json -> ModelSpec. families.cc has one row per family. A layer's
+// A model as plain data: config.json -> ModelSpec. families/ has one row per family. A layer's
 // block follows from this as a list of steps (block_steps.h).
 #pragma once
 

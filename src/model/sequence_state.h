@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -31,5 +32,12 @@ class SequenceState {
 struct SequenceSide {
   std::map<std::pair<const Transformer*, int64_t>, std::unique_ptr<MixerState>> lent;
 };
+
+// For those who take the blocks of a sequence one at a time: what `layer` lent while a whole
+// sequence went through it, [tokens, Mixer::state_values], and the same the other way round.
+void read_lent(const SequenceSide& side, const Transformer& model, int64_t layer,
+               std::span<float> rows);
+void set_lent(SequenceSide& side, const Transformer& model, int64_t layer,
+              std::span<const float> rows);
 
 }  // namespace lewis

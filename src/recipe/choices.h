@@ -92,4 +92,13 @@ template <>
 inline constexpr auto kEnumNames<ExpertTensors> = std::to_array<EnumName<ExpertTensors>>(
     {{ExpertTensors::kSplit, "split"}, {ExpertTensors::kFused, "fused"}});
 
+// expert_order: whether experts that stand in another order than in the base are told.
+enum class ExpertOrder {
+  kAlign,  // they are merged with those that they correspond to
+  kKeep,   // expert 3 of one model is merged with expert 3 of another
+};
+template <>
+inline constexpr auto kEnumNames<ExpertOrder> = std::to_array<EnumName<ExpertOrder>>(
+    {{ExpertOrder::kAlign, "align"}, {ExpertOrder::kKeep, "keep"}});
+
 }  // namespace lewis

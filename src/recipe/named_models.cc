@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "io/gguf.h"
 #include "recipe/parse/recipe_reader.h"
 #include "recipe/print.h"
 #include "yaml/scalar_places.h"
@@ -110,9 +111,10 @@ struct NamesOfRecipe {
     uses = names.uses();
   }
 
-  bool is_folder(const std::string& name) const {
+  bool is_model(const std::string& name) const {
     std::error_code error;
-    return fs::is_directory(name, error) || fs::is_directory(folder / name, error);
+    return fs::is_directory(name, error) || fs::is_directory(folder / name, error) ||
+           is_gguf_path(name) || is_gguf_path(folder / name);
   }
   bool is_there(const std::string& name) const {
     std::error_code error;
@@ -132,7 +134,7 @@ std::vector<NamedModel> named_models(std::string_view text, const fs::path& file
   std::vector<NamedModel> models, tokenizers;
   const auto add = [&](std::vector<NamedModel>& list, const std::string& name, int line,
                        bool tokenizer) {
-    if (name.empty() || names.documents.contains(name) || names.is_folder(name)) return;
+    if (name.empty() || names.documents.contains(name) || names.is_model(name)) return;
     if (std::ranges::find(list, name, &NamedModel::name) != list.end()) return;
     list.push_back({name, line, tokenizer});
   };
@@ -142,7 +144,7 @@ std::vector<NamedModel> named_models(std::string_view text, const fs::path& file
     if (use.kind == NameKind::kTokenizer && name != "base" && name != "union") {
       // "model:" is mergekit's older spelling.
       add(tokenizers, name.substr(name.starts_with("model:") ? 6 : 0), use.node->line, true);
-    } else if (use.kind == NameKind::kModel && !names.is_folder(name)) {
+    } else if (use.kind == NameKind::kModel && !names.is_model(name)) {
       const size_t plus =
           use.revision.empty() ? std::min(name.find('+'), name.size()) : name.size();
       add(models, name.substr(0, plus), use.node->line, false);
@@ -163,7 +165,7 @@ std::vector<NamedData> named_data(std::string_view text, const fs::path& file) {
   for (const NameUse& use : names.uses) {
     const std::string& written = use.node->scalar;
     if (use.kind != NameKind::kData || names.is_there(written) ||
-        names.is_folder(written.substr(0, written.rfind('#'))))
+        names.is_model(written.substr(0, written.rfind('#'))))
       continue;
     if (std::ranges::find(data, use.name(), &NamedData::name) == data.end())
       data.push_back({use.name(), use.node->line});

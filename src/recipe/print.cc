@@ -296,6 +296,8 @@ std::string document_text(const Recipe& recipe, bool stock) {
   if (recipe.chat_template) text += "chat_template: " + yaml_scalar(*recipe.chat_template) + "\n";
   if (!stock) text += missing_text(recipe.missing);
   if (recipe.experts && !stock) text += fmt::format("experts: {}\n", name_of(*recipe.experts));
+  if (recipe.expert_order != ExpertOrder::kAlign && !stock)
+    text += fmt::format("expert_order: {}\n", name_of(recipe.expert_order));
   if (!recipe.outputs.empty() && !stock) text += outputs_text(recipe);
   if (recipe.lewis && !stock) text += lewis_text(*recipe.lewis);
   return text;

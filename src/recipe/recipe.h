@@ -57,6 +57,9 @@ struct RecipeModel {
   std::shared_ptr<const ColumnFactorMap> trim_factors{};
   // Has the weights that are not in `folder`, since they are read from the hub; null: none.
   std::shared_ptr<const FarFiles> far{};
+  // The model in whose order the routed experts are shown (merge/sources/expert_order.h); null: as
+  // they are stored.
+  std::shared_ptr<const RecipeModel> experts_like{};
 };
 
 // Returns whether both are the same folder (or stage, or model in memory) with the same adapter.
@@ -188,7 +191,8 @@ struct Recipe {
   std::optional<std::string> chat_template;    // "auto", the name of a built-in one, or Jinja
   std::vector<MissingRule> missing;            // the first that fits counts
   std::optional<ExpertTensors> experts;        // unset: as in the base
-  std::vector<RecipeOutput> outputs;           // several models are written; empty: one
+  ExpertOrder expert_order = ExpertOrder::kAlign;
+  std::vector<RecipeOutput> outputs;  // several models are written; empty: one
   std::optional<LewisSection> lewis;
   std::vector<std::string> notes;  // on keys that are ignored (UnknownKeys::kNoted), one line each
   // Planned recipes with lewis.aim: factors that the merged task vector is multiplied by.

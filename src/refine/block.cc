@@ -109,6 +109,7 @@ class BlockRefiner {
   // Whether the held-out tokens are better served by the solved weights or by the prior.
   void decide() {
     const bool held = text_.held_rows() > 0;
+    streams_.keep_lent();
     result_.error_solved = output_error(kMerged, held);
     if (!held) return;
     result_.error_prior = output_error(kPrior, true);

@@ -26,7 +26,8 @@ struct RefineModels {
 };
 
 // The two streams between two blocks, [rows, hidden] each: what expert k makes of its own text, and
-// what the merged model so far makes of all texts.
+// what the merged model so far makes of all texts; with the keys and values that the blocks before
+// lend to later ones (lent_keys.h).
 struct StreamPair {
   HiddenStates experts, merged;
 };

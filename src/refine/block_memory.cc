@@ -6,6 +6,7 @@
 #include "refine/block.h"
 #include "refine/block_streams.h"
 #include "refine/layer_solver.h"
+#include "refine/lent_keys.h"
 
 namespace lewis {
 namespace {
@@ -108,6 +109,12 @@ class MemoryWalk {
     for (const LayerSpec& layer : spec.layer)
       apart = std::max(apart, layer.mixer->working_values(spec, ComputeType::kF32));
     for (const Value value : step.out) apart += block_->width(value);
+    // Keys and values of the group that are lent, and of all streams until the block is done.
+    if (const auto reads = read_by(spec, block_->layer)) apart += 2 * reads->count;
+    if (const auto lends = lent_by(spec, block_->layer); lends && step.stage != kRouterInput) {
+      apart += lends->count;
+      live_ += static_cast<uint64_t>(lends->count);
+    }
     hold(bytes(more) + 4 * static_cast<uint64_t>(group_rows() * apart));
     for (const Value value : step.out) make(value);
   }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "model/sequence_state.h"
+
 namespace lewis {
 
 BlockStreams::BlockStreams(const RefineModels& models, const TextRows& text, int64_t layer,
@@ -10,12 +12,18 @@ BlockStreams::BlockStreams(const RefineModels& models, const TextRows& text, int
       text_(text),
       layer_(layer),
       width_(models.prior.spec().hidden),
+      lends_(lent_by(models.prior.spec(), layer)),
+      reads_(read_by(models.prior.spec(), layer)),
       in_(in),
       out_(out) {
   const auto load = [&](const Transformer& model) {
     const bool head = layer == model.spec().layers;
     blocks_.push_back(head ? nullptr : model.load_without_linears(layer));
   };
+  if (layer < models.prior.spec().layers) {
+    out.experts.take_lent(in.experts);
+    out.merged.take_lent(in.merged);
+  }
   load(models.prior);
   for (const Transformer* expert : models.experts) load(*expert);
   for (const Segment& s : text.segments) {
@@ -73,7 +81,7 @@ void BlockStreams::norm(const NormStep& step, const Streams& x, Streams& y) cons
 }
 
 std::vector<Streams> BlockStreams::mix(const MixStep& step, std::span<Streams> in,
-                                       std::span<const int64_t> widths) const {
+                                       std::span<const int64_t> widths) {
   std::vector<Streams> made(widths.size());
   std::vector<Streams*> out;  // an input whose memory is taken over, or one that is made
   for (size_t i = 0; i < widths.size(); ++i) {
@@ -83,11 +91,14 @@ std::vector<Streams> BlockStreams::mix(const MixStep& step, std::span<Streams> i
     if (same == in.end()) made[i] = make(widths[i]);
     out.push_back(same == in.end() ? &made[i] : &*same);
   }
+  if (lends(step)) lent_ = make(lends_->count);
   const std::vector<MixGroup> groups = mix_groups();
   const auto compute = [&](size_t g) { mix_group(groups[g], step, in, out); };
   in_rounds(models_.ranks, groups.size(), compute, [&](size_t g, size_t owner) {
     const auto& [part, sequences, first_row, rows] = groups[g];
-    for (Streams* y : out) {
+    std::vector<Streams*> made_here(out);
+    if (lends(step)) made_here.push_back(&lent_);
+    for (Streams* y : made_here) {
       Matrix& all = (*y)[part->stream];
       const std::span its(all.row(first_row), static_cast<size_t>(rows * all.columns));
       models_.ranks.broadcast(std::as_writable_bytes(its), owner);
@@ -120,10 +131,26 @@ std::vector<BlockStreams::MixGroup> BlockStreams::mix_groups() const {
   return groups;
 }
 
+// What a router reads (kRouterInput) is none of the mixer's keys.
+bool BlockStreams::lends(const MixStep& step) const { return lends_ && step.stage != kRouterInput; }
+
+void BlockStreams::prepare_side(SequenceRows& sequence, const Transformer& model,
+                                const HiddenStates& states, int64_t row) const {
+  if (!lends_ && !reads_) return;
+  sequence.side = std::make_shared<SequenceSide>();
+  if (!reads_) return;
+  std::vector<float> lent(static_cast<size_t>(sequence.rows * reads_->count));
+  states.read_lent(row, reads_->first, reads_->count, lent);
+  set_lent(*sequence.side, model, reads_->layer, lent);
+}
+
 void BlockStreams::mix_group(const MixGroup& group, const MixStep& step, std::span<Streams> in,
-                             std::span<Streams* const> out) const {
-  const auto& [part_of_group, sequences, first_row, rows] = group;
+                             std::span<Streams* const> out) {
+  auto [part_of_group, sequences, first_row, rows] = group;
   const StreamPart& part = *part_of_group;
+  const HiddenStates& states = part.stream == kExperts ? in_.experts : in_.merged;
+  const int64_t text_row = part.segment->first_row + first_row - part.first_row;
+  for (SequenceRows& s : sequences) prepare_side(s, *part.model, states, text_row + s.first_row);
   std::vector<Matrix> mixed;
   std::vector<float*> from, to;
   for (Streams& x : in) from.push_back(x[part.stream].row(first_row));
@@ -132,6 +159,17 @@ void BlockStreams::mix_group(const MixGroup& group, const MixStep& step, std::sp
   part.model->mix(*part.block, step, sequences, rows, from, to);
   for (size_t i = 0; i < out.size(); ++i)
     std::ranges::copy(mixed[i].values, (*out[i])[part.stream].row(first_row));
+  for (const SequenceRows& s : sequences) {
+    if (!lends(step)) break;
+    float* row = lent_[part.stream].row(first_row + s.first_row);
+    read_lent(*s.side, *part.model, layer_, {row, static_cast<size_t>(s.rows * lends_->count)});
+  }
+}
+
+void BlockStreams::keep_lent() {
+  if (!lends_) return;
+  out_.experts.write_lent(0, lends_->first, lends_->count, lent_[kExperts].values);
+  out_.merged.write_lent(0, lends_->first, lends_->count, lent_[kMerged].values);
 }
 
 void BlockStreams::add(Streams& x, float multiplier) {
@@ -164,6 +202,9 @@ void BlockStreams::scale(const ScaleStep& step) {
 }
 
 void BlockStreams::take_prior() {
+  if (lends_) {
+    out_.merged.write_lent(text_.fit_rows, lends_->first, lends_->count, lent_[kPrior].values);
+  }
   for (const StreamPart& part : parts_) {
     if (part.stream != kPrior) continue;
     for_hidden(part, [&](int64_t first, std::span<float> hidden) {
@@ -180,12 +221,27 @@ void BlockStreams::take_prior() {
                                       s.sequences.begin() + static_cast<std::ptrdiff_t>(last));
       const int64_t begin = group.front().first_row;
       const int64_t rows = group.back().first_row + group.back().rows - begin;
-      for (SequenceRows& g : group) g.first_row -= begin;
+      for (SequenceRows& g : group) {
+        prepare_side(g, models_.prior, in_.merged, s.first_row + g.first_row);
+        g.first_row -= begin;
+      }
       hidden_.resize(static_cast<size_t>(rows * width_));
       in_.merged.read(s.first_row + begin, hidden_);
       models_.prior.run_block(*block, group, hidden_);
       out_.merged.write(s.first_row + begin, hidden_);
+      if (lends_) keep_lent_of_prior(group, s.first_row + begin);
     }
+  }
+}
+
+// What the prior's block has lent while whole sequences of the text, from `row` on, went through
+// it.
+void BlockStreams::keep_lent_of_prior(std::span<const SequenceRows> sequences, int64_t row) {
+  std::vector<float> lent;
+  for (const SequenceRows& s : sequences) {
+    lent.resize(static_cast<size_t>(s.rows * lends_->count));
+    read_lent(*s.side, models_.prior, layer_, lent);
+    out_.merged.write_lent(row + s.first_row, lends_->first, lends_->count, lent);
   }
 }
 

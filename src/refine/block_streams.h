@@ -9,6 +9,7 @@
 
 #include "model/transformer.h"
 #include "refine/block.h"
+#include "refine/lent_keys.h"
 #include "refine/streams.h"
 
 namespace lewis {
@@ -41,15 +42,17 @@ class BlockStreams {
   // What the mixers of all models make of `in`, some whole sequences at a time. An input is used
   // up, and its memory holds the first output of the same width.
   std::vector<Streams> mix(const MixStep& step, std::span<Streams> in,
-                           std::span<const int64_t> widths) const;
+                           std::span<const int64_t> widths);
   // Adds a value times `multiplier` to the hidden states, which from then on are those after the
   // block. x is used up.
   void add(Streams& x, float multiplier);
   // Gates by the layer's own embeddings of the tokens; the hidden states times a stored number.
   void apply_per_layer_input(Streams& gate) const;
   void scale(const ScaleStep& step);
-  // The merged stream after the block as the prior's weights make it.
+  // The merged stream after the block as the prior's weights make it, with what the block lends.
   void take_prior();
+  // Keeps what the block lends as it was computed: to the experts' stream and the merged one.
+  void keep_lent();
 
   // f(first row of the part, hidden states [rows, hidden]) over pieces of a part, as they are now.
   template <typename F>
@@ -73,11 +76,18 @@ class BlockStreams {
   };
   std::vector<MixGroup> mix_groups() const;
   void mix_group(const MixGroup& group, const MixStep& step, std::span<Streams> in,
-                 std::span<Streams* const> out) const;
+                 std::span<Streams* const> out);
+  // Gives a sequence a side, with what earlier layers lend to this one in a stream; `row`: of the
+  // text.
+  void prepare_side(SequenceRows& sequence, const Transformer& model, const HiddenStates& states,
+                    int64_t row) const;
+  bool lends(const MixStep& step) const;
+  void keep_lent_of_prior(std::span<const SequenceRows> sequences, int64_t row);
 
   const RefineModels& models_;
   const TextRows& text_;
-  int64_t layer_, width_;  // of the hidden states
+  int64_t layer_, width_;                     // of the hidden states
+  std::optional<LentColumns> lends_, reads_;  // keys and values of this block and of earlier ones
   const StreamPair& in_;
   StreamPair& out_;
   bool moved_ = false;  // whether something was added to the hidden states
@@ -85,6 +95,7 @@ class BlockStreams {
   std::vector<StreamPart> parts_;
   std::vector<float> hidden_;  // of for_hidden
   Matrix prior_hidden_;        // [held out, hidden] of the stream kPrior, once something was added
+  Streams lent_;               // what the block lends, once its mixer has run
 };
 
 }  // namespace lewis

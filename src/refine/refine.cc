@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "refine/lent_keys.h"
 
 namespace lewis {
 namespace {
@@ -16,13 +17,6 @@ namespace fs = std::filesystem;
 void check_shapes(const RefineModels& models) {
   const ModelSpec& spec = models.prior.spec();
   const std::string& name = models.prior.source().label();
-  for (const LayerSpec& layer : spec.layer) {
-    if (layer.kv_source == kNoSource) continue;
-    throw input_error(
-        "{}: its last layers read keys and values of earlier ones (num_kv_shared_layers): refine, "
-        "which takes block after block, does not know such models",
-        name);
-  }
   std::vector<const Transformer*> others = models.experts;
   if (models.base) others.push_back(models.base);
   for (const Transformer* expert : others) {
@@ -33,6 +27,9 @@ void check_shapes(const RefineModels& models) {
     };
     if (other.layers != spec.layers) refuse("the number of layers");
     if (other.vocab != spec.vocab) refuse("their vocabulary");
+    if (!std::ranges::equal(other.layer, spec.layer, {}, &LayerSpec::kv_source,
+                            &LayerSpec::kv_source))
+      refuse("the layers whose keys and values the last ones read (num_kv_shared_layers)");
     for (int64_t layer = 0; layer < spec.layers; ++layer) {
       const auto a = linear_layers(spec, layer), b = linear_layers(other, layer);
       const bool same = std::ranges::equal(a, b, [](const LinearLayer& x, const LinearLayer& y) {
@@ -59,9 +56,11 @@ void check_texts(const RefineModels& models, std::span<const std::vector<TokenSe
   }
 }
 
-// Bytes of both streams before and after a block.
+// Bytes of both streams before and after a block, with what blocks lend to later ones.
 uint64_t stream_bytes(const RefineModels& models, const TextRows& text) {
-  return 4 * static_cast<uint64_t>(text.rows * models.prior.spec().hidden) * sizeof(float);
+  const ModelSpec& spec = models.prior.spec();
+  const int64_t width = spec.hidden + lent_width(spec);
+  return 4 * static_cast<uint64_t>(text.rows * width) * sizeof(float);
 }
 
 // Whether hidden states go to files; Error(kResource) when even that is too much.
@@ -156,16 +155,12 @@ class Refinement {
   void load_streams(StreamPair& streams) const {
     if (journal_) journal_->load_streams(streams);
     if (models_.ranks.size() == 1) return;
-    constexpr int64_t kRows = 1024;
-    const auto width = static_cast<size_t>(models_.prior.spec().hidden);
-    std::vector<float> values;
     for (HiddenStates* states : {&streams.experts, &streams.merged}) {
-      for (int64_t row = 0; row < states->rows(); row += kRows) {
-        values.resize(static_cast<size_t>(std::min(kRows, states->rows() - row)) * width);
-        if (journal_) states->read(row, values);
-        models_.ranks.broadcast(std::as_writable_bytes(std::span(values)), 0);
-        if (!journal_) states->write(row, values);
-      }
+      states->for_pieces([&](int64_t first, std::span<float> values) {
+        if (journal_) states->read_piece(first, values);
+        models_.ranks.broadcast(std::as_writable_bytes(values), 0);
+        if (!journal_) states->write_piece(first, values);
+      });
     }
   }
 
@@ -186,7 +181,8 @@ class Refinement {
       const std::string rank =
           models_.ranks.is_first() ? "" : fmt::format("-{}", models_.ranks.rank());
       const fs::path file = options_.scratch / fmt::format("{}-{}{}.spill", name, generation, rank);
-      return HiddenStates(text_.rows, models_.prior.spec().hidden, spill_ ? file : fs::path());
+      const ModelSpec& spec = models_.prior.spec();
+      return HiddenStates(text_.rows, spec.hidden, lent_width(spec), spill_ ? file : fs::path());
     };
     return {make("experts"), make("merged")};
   }

@@ -68,7 +68,7 @@ TEST(GgufMixes, TypesAreThoseOfLlamaQuantize) {
 // numbers'.
 double weighted_error(const fs::path& folder, const fs::path& gguf, const Statistics& statistics) {
   const Checkpoint model = Checkpoint::open(folder);
-  const ModelSpec spec = read_model_spec(model.config(), "config.json");
+  const ModelSpec spec = locate_tensors(read_model_spec(model.config(), "config.json"), model);
   GgufExport e = export_model(model, spec, model.config(), "config.json");
   choose_types(mix_of("q4_0"), spec, false, e);
   const GgufLayout layout = [&] {

@@ -331,7 +331,7 @@ TEST(Extraction, WhatAnAdapterCannotHoldIsNamed) {
   const auto refused = [&](std::string_view words) {
     EXPECT_NE(refusal([&] { (void)extract(); }).find(words), std::string::npos) << words;
   };
-  const std::string experts = "model.layers.0.mlp.experts.0.up_proj.weight";
+  const std::string experts = "model.layers.0.mlp.experts.0.up_proj.bias.weight";
   pair.base->add(experts, DType::kF32, {4, 12}, std::vector<float>(48, 1));
   refused("tensor " + experts + " is in");
   pair.model->add(experts, DType::kF32, {4, 12}, std::vector<float>(48, 1));
@@ -347,6 +347,138 @@ TEST(Extraction, WhatAnAdapterCannotHoldIsNamed) {
               (void)extract_adapter(*pair.base, *pair.base, {.rank = 2}, threads);
             }).find("the same weights"),
             std::string::npos);
+}
+
+// Routed experts of two layers as a base stores them, and a fine-tuned model of the same layout.
+struct Mixture {
+  static constexpr int64_t kExperts = 3, kHidden = 6, kInner = 4;
+  explicit Mixture(const std::string& layout_) : layout(layout_) {
+    for (const int layer : {0, 1}) {
+      const std::string place = fmt::format("model.layers.{}.mlp.", layer);
+      add(place + "gate.weight", {kExperts, kHidden}, 0);
+      add(fmt::format("model.layers.{}.self_attn.q_proj.weight", layer), {kHidden, kHidden}, 0.1f);
+      if (layout != "split") {
+        Shape gate_up{kExperts, 2 * kInner, kHidden}, down{kExperts, kHidden, kInner};
+        if (layout != "fused") std::swap(gate_up[1], gate_up[2]), std::swap(down[1], down[2]);
+        add(place + "experts.gate_up_proj", gate_up, 0.1f);
+        add(place + "experts.down_proj", down, layer == 0 ? 0.1f : 0);
+        continue;
+      }
+      for (int64_t e = 0; e < kExperts; ++e) {
+        // One expert stays as it is.
+        const float change = layer == 1 && e == 1 ? 0 : 0.1f;
+        const std::string expert = fmt::format("{}experts.{}.", place, e);
+        add(expert + "gate_proj.weight", {kInner, kHidden}, change);
+        add(expert + "up_proj.weight", {kInner, kHidden}, change);
+        add(expert + "down_proj.weight", {kHidden, kInner}, change);
+      }
+    }
+  }
+  void add(const std::string& name, const Shape& shape, float change) {
+    const auto n = static_cast<size_t>(element_count(shape));
+    auto values = random_values(n, 0.5f, seed++);
+    base->add(name, DType::kF32, shape, values);
+    const auto more = random_values(n, change, seed++);
+    for (size_t i = 0; i < n; ++i) values[i] += more[i];
+    model->add(name, DType::kF32, shape, values);
+  }
+  // As the verb sees both: experts one by one.
+  ExtractedAdapter extract(ExtractOptions& options, Threads& threads) const {
+    const Json config = {{"model_type", layout == "gpt_oss" ? "gpt_oss" : "llama4_text"},
+                         {"hidden_size", kHidden}};
+    const SplitExperts before = split_experts(base, config), after = split_experts(model, config);
+    EXPECT_EQ(before.fused.empty(), layout == "split");
+    options.fused_experts = before.fused;
+    return extract_adapter(*before.source, *after.source, options, threads);
+  }
+
+  std::string layout;
+  unsigned seed = 1;
+  std::shared_ptr<MemorySource> base = std::make_shared<MemorySource>();
+  std::shared_ptr<MemorySource> model = std::make_shared<MemorySource>();
+};
+
+// In every layout, base and adapter of full rank are the model; with less rank the error is that
+// which the adapter says.
+TEST(Extraction, RoutedExpertsAreInTheAdapter) {
+  Threads threads(2);
+  for (const char* layout : {"split", "fused", "llama4", "gpt_oss"}) {
+    for (const int64_t rank : {2, 8}) {
+      const Mixture m(layout);
+      const TempDir dir;
+      ExtractOptions options{.rank = rank, .ranks = RankChoice::kUniform};
+      const ExtractedAdapter adapter = m.extract(options, threads);
+      EXPECT_EQ(adapter.left_out, std::vector<std::string>{}) << layout;
+      write_adapter(adapter, options, dir.path / "adapter", false);
+      const auto adapted = adapt(m.base, dir.path / "adapter").source;
+      double squares = 0, residual = 0;
+      for (const TensorInfo& t : m.base->tensors()) {
+        const auto b = m.base->read_floats(t), w = m.model->read_floats(m.model->get(t.name));
+        const auto a = adapted->read_floats(adapted->get(t.name));
+        for (size_t i = 0; i < b.size(); ++i) {
+          squares += square(w[i] - b[i]);
+          residual += square(w[i] - a[i]);
+        }
+      }
+      EXPECT_NEAR(adapter.error(), std::sqrt(residual / squares), 1e-5) << layout << " " << rank;
+      EXPECT_EQ(adapter.error() < 1e-5, rank == 8) << layout;
+      const Json config =
+          parse_json(read_text_file(dir.path / "adapter/adapter_config.json"), "config");
+      if (m.layout == "split") {
+        EXPECT_EQ(config["target_modules"].size(), 4u) << "ends of names, with those of experts";
+        EXPECT_EQ(config["r"], std::min<int64_t>(rank, 4)) << "PEFT stacks experts of rank r";
+        EXPECT_FALSE(config.contains("target_parameters"));
+      } else {
+        EXPECT_EQ(config["target_modules"].size(), 1u);
+        EXPECT_EQ(config["target_parameters"].size(), 3u) << "one did not change";
+      }
+    }
+  }
+}
+
+// Experts take part in the choice of ranks, and an error is kept over all matrices.
+TEST(Extraction, RanksOfExpertsAreChosen) {
+  Threads threads(2);
+  for (const char* layout : {"split", "fused"}) {
+    const Mixture m(layout);
+    for (const RankChoice ranks : {RankChoice::kAuto, RankChoice::kUniform}) {
+      ExtractOptions options{.error = 0.3, .ranks = ranks};
+      EXPECT_LE(m.extract(options, threads).error(), 0.3003) << layout;
+    }
+    ExtractOptions dora{.rank = 2, .dora = true};
+    EXPECT_NE(refusal([&] { (void)m.extract(dora, threads); }).find("a DoRA adapter cannot hold"),
+              std::string::npos);
+  }
+}
+
+// DoRA's formula row by row in double: the norms are the model's, and the error is what is printed.
+TEST(Extraction, MagnitudesAreTheNormsOfTheModel) {
+  Threads threads(2);
+  const Pair pair;
+  for (const int64_t rank : {2, 12}) {
+    const TempDir dir;
+    const ExtractOptions options{.rank = rank, .ranks = RankChoice::kUniform, .dora = true};
+    const ExtractedAdapter adapter = extract_adapter(*pair.base, *pair.model, options, threads);
+    write_adapter(adapter, options, dir.path / "adapter", false);
+    const auto adapted = adapt(pair.base, dir.path / "adapter").source;
+    double squares = 0, residual = 0;
+    for (const ExtractedLayer& layer : adapter.layers) {
+      const TensorInfo& t = pair.base->get(layer.module + ".weight");
+      const auto b = pair.base->read_floats(t), w = pair.model->read_floats(t),
+                 a = adapted->read_floats(t);
+      const auto columns = static_cast<size_t>(t.shape[1]);
+      for (size_t row = 0; row * columns < b.size(); ++row) {
+        double of_model = 0, of_adapted = 0;
+        for (size_t i = row * columns; i < (row + 1) * columns; ++i) {
+          of_model += square(w[i]), of_adapted += square(a[i]);
+          squares += square(w[i] - b[i]), residual += square(w[i] - a[i]);
+        }
+        EXPECT_NEAR(of_adapted / of_model, 1, 1e-5) << t.name;
+      }
+    }
+    EXPECT_NEAR(adapter.error(), std::sqrt(residual / squares), 1e-4) << rank;
+    EXPECT_EQ(adapter.error() < 1e-4, rank == 12);
+  }
 }
 
 TEST(Extraction, AFolderThatIsNoAdapterIsKept) {

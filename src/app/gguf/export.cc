@@ -1,199 +1,49 @@
 #include "app/gguf/export.h"
 
 #include <algorithm>
-#include <array>
-#include <functional>
 #include <map>
-#include <optional>
 
+#include "app/gguf/families/architecture.h"
+#include "app/gguf/families/key_writer.h"
+#include "app/gguf/families/tensor_names.h"
 #include "base/error.h"
 #include "base/json.h"
-#include "calibrate/imatrix.h"
-#include "io/expert_tensors.h"
-#include "io/layer_name.h"
-#include "model/rope.h"
+#include "io/extra_parts.h"
 
 namespace lewis {
 namespace {
-
-struct Architecture {
-  std::string_view model_type, gguf;
-  bool neighbours = false;  // rotary pairs are neighbours in llama.cpp
-  bool mixture = false;     // of routed experts, in every layer
-  // Whether llama.cpp makes the weights of the chosen experts add up to one.
-  bool normalizes = false;
-};
-constexpr std::array<Architecture, 7> kArchitectures = {
-    {{"llama", "llama", true},
-     {"mistral", "llama", true},
-     {"mixtral", "llama", true, true, true},
-     {"qwen2", "qwen2"},
-     {"qwen2_moe", "qwen2moe", false, true, false},
-     {"qwen3", "qwen3"},
-     {"qwen3_moe", "qwen3moe", false, true, true}}};
-
-struct NamePair {
-  std::string_view name, gguf;
-};
-constexpr std::array<NamePair, 3> kOutside = {
-    {{"model.embed_tokens", "token_embd"}, {"model.norm", "output_norm"}, {"lm_head", "output"}}};
-// Of a block, besides the linear layers that ggml_name_of knows.
-constexpr std::array<NamePair, 6> kInBlock = {{{"input_layernorm", "attn_norm"},
-                                               {"self_attn.q_norm", "attn_q_norm"},
-                                               {"self_attn.k_norm", "attn_k_norm"},
-                                               {"post_attention_layernorm", "ffn_norm"},
-                                               {"mlp.gate", "ffn_gate_inp"},
-                                               {"block_sparse_moe.gate", "ffn_gate_inp"}}};
-// The layers of routed experts, as split_expert_name calls them.
-constexpr std::array<NamePair, 3> kOfExpert = {
-    {{"gate_proj", "ffn_gate_exps"}, {"up_proj", "ffn_up_exps"}, {"down_proj", "ffn_down_exps"}}};
-constexpr std::string_view kLayers = "model.layers.";
-
-std::optional<std::string_view> find(std::span<const NamePair> pairs, std::string_view name) {
-  const auto found = std::ranges::find(pairs, name, &NamePair::name);
-  if (found == pairs.end()) return std::nullopt;
-  return found->gguf;
-}
 
 class Exporter {
  public:
   Exporter(const TensorSource& model, const ModelSpec& spec, const Json& config,
            const std::string& file)
-      : model_(model), spec_(spec), config_(config), file_(file) {
-    const auto found =
-        std::ranges::find(kArchitectures, spec.model_type, &Architecture::model_type);
-    if (found == kArchitectures.end()) {
-      throw input_error(
-          "{}: model_type '{}' is not written as GGUF yet, only llama, mistral, mixtral, qwen2, "
-          "qwen2_moe, qwen3 and qwen3_moe are",
-          file, spec.model_type);
-    }
-    architecture_ = *found;
-  }
+      : model_(model),
+        spec_(spec),
+        config_(config),
+        file_(file),
+        architecture_(gguf_architecture(spec.model_type, file)) {}
 
   GgufExport run() {
-    e_.metadata["general.architecture"] = std::string(architecture_.gguf);
-    add_sizes();
-    if (architecture_.mixture) add_expert_sizes();
-    add_rope();
-    note_windows();
+    // Of a model that sees, too, the keys of its text.
+    const auto text = config_.find("text_config");
+    const bool inner = text != config_.end() && text->is_object();
+    KeyWriter(architecture_, spec_, inner ? *text : config_, file_, e_).write();
+    if (architecture_.tied && !spec_.tied_head) {
+      throw input_error(
+          "{}: tie_word_embeddings is false, llama.cpp runs {} without a head of its "
+          "own only",
+          file_, spec_.model_type);
+    }
     for (const TensorInfo& t : model_.tensors()) add(t);
     for (const auto& [name, tensors] : experts_) add_experts(name, tensors);
+    for (const auto& [words, count] : left_out_) {
+      e_.notes.push_back(
+          fmt::format("{}: {} tensors are not written: {}", model_.label(), count, words));
+    }
     return std::move(e_);
   }
 
  private:
-  void set(std::string_view key, GgufValue value) {
-    e_.metadata[fmt::format("{}.{}", architecture_.gguf, key)] = std::move(value);
-  }
-
-  void set_count(std::string_view key, int64_t value) { set(key, static_cast<uint32_t>(value)); }
-
-  bool has(const char* key) const { return config_.contains(key) && !config_[key].is_null(); }
-  float number(const Json& json, const char* key) const {
-    const auto found = json.find(key);
-    if (found == json.end() || !found->is_number())
-      throw input_error("{}: {} is no number", file_, key);
-    return found->get<float>();
-  }
-
-  void add_sizes() {
-    set_count("block_count", spec_.layers);
-    set_count("context_length", spec_.max_positions);
-    set_count("embedding_length", spec_.hidden);
-    set_count("feed_forward_length", spec_.intermediate);
-    set_count("attention.head_count", spec_.heads);
-    set_count("attention.head_count_kv", spec_.kv_heads);
-    set("attention.layer_norm_rms_epsilon", spec_.norm.epsilon);
-    if (has("head_dim") || spec_.head_dim * spec_.heads != spec_.hidden) {
-      set_count("attention.key_length", spec_.head_dim);
-      set_count("attention.value_length", spec_.head_dim);
-    }
-    if (architecture_.gguf != "llama") return;
-    set_count("vocab_size", spec_.vocab);
-    set_count("rope.dimension_count", spec_.head_dim);
-  }
-
-  void add_expert_sizes() {
-    const ExpertsSpec& experts = spec_.experts;
-    set_count("expert_count", experts.count);
-    set_count("expert_used_count", experts.chosen);
-    if (architecture_.gguf == "llama") return;
-    set_count("expert_feed_forward_length", experts.intermediate);
-    if (experts.shared_intermediate > 0)
-      set_count("expert_shared_feed_forward_length", experts.shared_intermediate);
-    if (experts.normalize == architecture_.normalizes) return;
-    throw input_error("{}: norm_topk_prob is {}, llama.cpp runs {} with {} only", file_,
-                      experts.normalize, spec_.model_type, architecture_.normalizes);
-  }
-
-  // transformers 5 writes rope_parameters; before, rope_scaling.
-  void add_rope() {
-    set("rope.freq_base", static_cast<float>(spec_.ropes.at(0).theta));
-    const Json rope = has("rope_parameters") ? config_["rope_parameters"]
-                      : has("rope_scaling")  ? config_["rope_scaling"]
-                                             : Json::object();
-    std::string type = "default";
-    for (const char* key : {"type", "rope_type"}) {
-      if (rope.contains(key) && rope[key].is_string()) type = rope[key].get<std::string>();
-    }
-    if (type == "default") return;
-    if (type == "llama3") return add_divisors();
-    if (type != "linear" && type != "yarn")
-      throw input_error("{}: rope of type '{}' is not written as GGUF", file_, type);
-    set("rope.scaling.type", type);
-    set("rope.scaling.factor", number(rope, "factor"));
-    if (type == "yarn")
-      set("rope.scaling.original_context_length",
-          static_cast<uint32_t>(number(rope, "original_max_position_embeddings")));
-  }
-
-  // llama.cpp divides the frequencies of theta by these.
-  void add_divisors() {
-    const RopeSpec& rope = spec_.ropes[0];
-    e_.rope_factors = default_frequencies(rope.theta, spec_.head_dim);
-    std::ranges::transform(e_.rope_factors, rope.inverse_frequency, e_.rope_factors.begin(),
-                           std::divides());
-  }
-
-  void note_windows() {
-    const bool windows = has("use_sliding_window") ? config_["use_sliding_window"] == true
-                                                   : architecture_.model_type == "mistral";
-    if (windows && has("sliding_window")) {
-      e_.notes.push_back(
-          fmt::format("{}: sliding_window {}: llama.cpp lets this architecture see all of a text",
-                      file_, config_["sliding_window"].dump()));
-    }
-  }
-
-  // "model.layers.3.self_attn.q_proj.weight" -> "blk.3.attn_q.weight".
-  static std::optional<std::string> name_of(std::string_view name) {
-    const size_t dot = name.rfind('.');
-    if (dot == name.npos) return std::nullopt;
-    const std::string_view module = name.substr(0, dot), ending = name.substr(dot);
-    if (ending != ".weight" && ending != ".bias") return std::nullopt;
-    if (const auto outside = find(kOutside, module))
-      return std::string(*outside) + std::string(ending);
-    const LayerName place = split_layer(module);
-    if (!place.layer || place.prefix != kLayers || place.rest.empty()) return std::nullopt;
-    const std::string_view within = place.rest.substr(1);  // without its dot
-    std::optional<std::string_view> inside = find(kInBlock, within);
-    if (const GgmlName* linear = inside ? nullptr : ggml_name_of(within)) inside = linear->ggml;
-    if (!inside) return std::nullopt;
-    return fmt::format("blk.{}.{}{}", *place.layer, *inside, ending);
-  }
-
-  // "model.layers.3.mlp.experts.7.up_proj.weight" -> "blk.3.ffn_up_exps.weight" and 7.
-  static std::optional<std::pair<std::string, int64_t>> expert_of(std::string_view name) {
-    const auto expert = split_expert_name(name);
-    if (!expert || expert->bias) return std::nullopt;
-    const LayerName place = split_layer(expert->place);
-    if (!place.layer || place.prefix != kLayers) return std::nullopt;
-    return std::pair(
-        fmt::format("blk.{}.{}.weight", *place.layer, find(kOfExpert, expert->linear).value()),
-        expert->expert);
-  }
-
   // One tensor of all experts of a layer, in the order of their numbers.
   void add_experts(const std::string& name, const std::map<int64_t, const TensorInfo*>& tensors) {
     const int64_t experts = spec_.experts.count;
@@ -221,12 +71,23 @@ class Exporter {
             name.ends_with(".mlp.down_proj.weight"));
   }
 
+  // Parts that the text does not need, and the copy of the embeddings that is the head of a family
+  // whose heads are always tied.
+  bool is_left_out(const TensorInfo& t) {
+    if (const auto part = extra_part(t.name, config_)) {
+      ++left_out_[part->words];
+      return true;
+    }
+    return architecture_.tied && t.name == spec_.head + "weight";
+  }
+
   void add(const TensorInfo& t) {
-    if (const auto expert = architecture_.mixture ? expert_of(t.name) : std::nullopt) {
+    if (is_left_out(t)) return;
+    if (const auto expert = architecture_.mixture ? gguf_experts_of(t.name, spec_) : std::nullopt) {
       experts_[expert->first][expert->second] = &t;
       return;
     }
-    const auto name = name_of(t.name);
+    const auto name = gguf_name_of(t.name, spec_, architecture_);
     if (!name || is_dense_in_mixture(t.name)) {
       throw input_error("{}: tensor {} has no place in a GGUF file of the architecture {}",
                         model_.label(), t.name, architecture_.gguf);
@@ -235,23 +96,27 @@ class Exporter {
     if (name->ends_with(".ffn_gate_inp_shexp.weight"))  // [1, inputs] in the model
       out.tensor.shape = {element_count(t.shape)};
     out.stays_f32 = out.tensor.shape.size() < 2 || name->ends_with(".ffn_gate_inp.weight");
-    if (architecture_.neighbours) {
-      const bool is_q = name->find(".attn_q.") != name->npos;
-      if (is_q || name->find(".attn_k.") != name->npos)
-        out.rope_heads = is_q ? spec_.heads : spec_.kv_heads;
-      if (out.rope_heads > 0 && t.shape[0] % (2 * out.rope_heads) != 0)
-        throw input_error("{}: tensor {} is {}, which are not {} heads of an even size",
-                          model_.label(), t.name, to_string(t.shape), out.rope_heads);
-    }
+    if (spec_.norm.plus_one && name->ends_with("norm.weight")) out.plus = 1;
+    if (architecture_.neighbours) set_rope_heads(t, out);
     e_.tensors.push_back(std::move(out));
+  }
+
+  void set_rope_heads(const TensorInfo& t, ExportedTensor& out) const {
+    const bool is_q = out.tensor.name.find(".attn_q.") != std::string::npos;
+    if (!is_q && out.tensor.name.find(".attn_k.") == std::string::npos) return;
+    out.rope_heads = is_q ? spec_.heads : spec_.kv_heads;
+    if (t.shape[0] % (2 * out.rope_heads) != 0)
+      throw input_error("{}: tensor {} is {}, which are not {} heads of an even size",
+                        model_.label(), t.name, to_string(t.shape), out.rope_heads);
   }
 
   const TensorSource& model_;
   const ModelSpec& spec_;
   const Json& config_;
   const std::string& file_;
-  Architecture architecture_;
+  const GgufArchitecture& architecture_;
   std::map<std::string, std::map<int64_t, const TensorInfo*>> experts_;  // by name and number
+  std::map<std::string, size_t> left_out_;  // words of the part: tensors
   GgufExport e_;
 };
 
@@ -260,11 +125,6 @@ class Exporter {
 GgufExport export_model(const TensorSource& model, const ModelSpec& spec, const Json& config,
                         const std::string& file) {
   return Exporter(model, spec, config, file).run();
-}
-
-int64_t row_of_rope(int64_t row, int64_t rows, int64_t heads) {
-  const int64_t size = rows / heads, head = row / size, within = row % size;
-  return head * size + within % 2 * (size / 2) + within / 2;
 }
 
 }  // namespace lewis

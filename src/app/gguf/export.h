@@ -16,28 +16,29 @@ struct ExportedTensor {
   GgufTensor tensor;
   std::vector<std::string> sources;  // names in the model: one, or one for each routed expert
   int64_t rope_heads = 0;  // llama.cpp turns neighbouring rows of a head: rows change places; or 0
+  float plus = 0;          // is added: norms that store weight - 1 are whole in GGUF
   bool stays_f32 = false;  // whatever the others are: a vector, a router
+};
+
+// A vector that only the file has.
+struct MadeTensor {
+  std::string name;
+  std::vector<float> values;
 };
 
 struct GgufExport {
   GgufMetadata metadata;  // without tokenizer.* and general.*, but general.architecture
   std::vector<ExportedTensor> tensors;
-  std::vector<float> rope_factors;  // of rope_freqs.weight (Llama 3); empty: there is none
-  std::vector<std::string> notes;   // one line each
+  std::vector<MadeTensor> made;    // factors of rope
+  std::vector<std::string> notes;  // one line each
 };
 
-// The sizes of `spec`, which `config` was read as, are those of the file. The keys and tensors of
-// models of llama, mistral and mixtral (all "llama" in GGUF), qwen2, qwen3, qwen2_moe and
-// qwen3_moe, as the converter of llama.cpp has them; the routed experts of a layer, which `model`
-// shows one by one, become one tensor [experts, rows, columns]. Matrices get `type`, where their
-// rows fill its blocks; else, as there, float16. Vectors and routers are float32. `file`:
-// config.json, for messages. Throws Error(kInput) for another model_type, rope_scaling or routing
-// that is not known, and a tensor that has no place in the file.
+// The sizes of `spec`, which `config` was read as, are those of the file. The keys and tensors are
+// those of the converter of llama.cpp for the family (families/table.cc). The routed experts of a
+// layer, which `model` shows one by one, become one tensor [experts, rows, columns]. All are F32
+// until choose_types (mix.h). `file`: config.json, for messages. Throws Error(kInput) for another
+// model_type, settings that llama.cpp does not run, and a tensor that has no place in the file.
 GgufExport export_model(const TensorSource& model, const ModelSpec& spec, const Json& config,
                         const std::string& file);
-
-// The row of the model that row `row` of the file is, of a matrix whose rows are `heads` heads:
-// rotary pairs (i, i + half) of a head become neighbours.
-int64_t row_of_rope(int64_t row, int64_t rows, int64_t heads);
 
 }  // namespace lewis

@@ -1,237 +1,294 @@
 #include "app/gguf/vocabulary.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
+#include <map>
 #include <optional>
 #include <set>
 
+#include "app/gguf/vocabulary/pre_names.h"
+#include "app/gguf/vocabulary/sentencepiece.h"
+#include "app/gguf/vocabulary/special_tokens.h"
 #include "base/error.h"
 #include "base/json.h"
 
 namespace lewis {
 namespace {
 
-enum TokenType : int32_t { kNormal = 1, kControl = 3, kUserDefined = 4, kUnused = 5 };
+constexpr float kAddedScore = -1000, kPadScore = -10000;
+constexpr std::string_view kSpaceMark = "\u2581";
+constexpr uint32_t kInt32 = 5, kFloat32 = 6;  // places in GgufValue
 
-// The expressions that split a text before BPE, by llama.cpp's names for them.
-struct NamedExpression {
-  std::string_view name, expression;
-};
-constexpr std::array<NamedExpression, 2> kExpressions = {{
-    {"qwen2",
-     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| "
-     "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
-     "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},
-    {"llama-bpe",
-     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| "
-     "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},
-}};
+template <typename T>
+GgufArray array_of(uint32_t type, const std::vector<T>& values) {
+  GgufArray array{.type = type, .numbers = std::vector<std::byte>(values.size() * sizeof(T))};
+  std::ranges::copy(std::as_bytes(std::span(values)), array.numbers.begin());
+  return array;
+}
 
-Json read_object(const ModelFiles& files, const std::string& name) {
-  const auto text = files.read(name);
-  if (!text) return Json::object();
-  Json json = parse_json(*text, files.path_of(name));
-  if (!json.is_object()) throw input_error("{}: not a JSON object", files.path_of(name));
-  return json;
+// Tokens that some models call added ones but mean as control tokens, by their looks.
+bool looks_special(std::string_view text) {
+  constexpr std::array<std::string_view, 4> kNames = {"<pad>", "<mask>", "<2mass>", "[@BOS@]"};
+  const auto is_between = [&](std::string_view begin, std::string_view end) {
+    return text.size() >= begin.size() + end.size() && text.starts_with(begin) &&
+           text.ends_with(end);
+  };
+  return std::ranges::find(kNames, text) != kNames.end() || is_between("<|", "|>") ||
+         is_between("<｜", "｜>") || is_between("<unused", ">");
+}
+
+std::string with_spaces(std::string text) {
+  for (size_t at = text.find(kSpaceMark); at != text.npos; at = text.find(kSpaceMark, at))
+    text.replace(at, kSpaceMark.size(), " ");
+  return text;
 }
 
 class Vocabulary {
  public:
-  Vocabulary(const ModelFiles& files, int64_t size)
+  Vocabulary(const ModelFiles& files, const Json& config, const GgufArchitecture& architecture,
+             const VocabularyOptions& options, std::vector<std::string>& notes)
       : files_(files),
-        where_(files.path_of("tokenizer.json")),
-        tokenizer_(read_object(files, "tokenizer.json")),
-        config_(read_object(files, "tokenizer_config.json")),
-        tokens_(static_cast<size_t>(size)),
-        types_(static_cast<size_t>(size), kUnused) {
-    if (tokenizer_.empty()) throw input_error("{}: is missing", where_);
-  }
+        config_(config),
+        architecture_(architecture),
+        options_(options),
+        notes_(notes),
+        tokens_(static_cast<size_t>(options.size)),
+        types_(static_cast<size_t>(options.size), kUnused),
+        scores_(static_cast<size_t>(options.size), kPadScore) {}
 
-  GgufMetadata metadata(const std::string& pre) {
-    check_kind();
-    read_tokens();
+  GgufMetadata metadata() {
     GgufMetadata m;
-    m["tokenizer.ggml.model"] = std::string("gpt2");
-    m["tokenizer.ggml.pre"] = pre.empty() ? pre_name() : pre;
-    m["tokenizer.ggml.merges"] = GgufArray{.texts = merges()};
-    add_special_tokens(m);
-    if (const auto text = chat_template()) m["tokenizer.chat_template"] = *text;
-    GgufArray types{.type = 5, .numbers = std::vector<std::byte>(types_.size() * sizeof(int32_t))};
-    std::ranges::copy(std::as_bytes(std::span(types_)), types.numbers.begin());
+    const Json& model = files_.member("model");
+    const std::string type = model.is_object() ? model.value("type", "BPE") : "";
+    const bool is_bpe = type == "BPE" && model.contains("vocab") && model.contains("merges");
+    const auto bytes = files_.files.read("tokenizer.model");
+    if (is_bpe && !model.value("byte_fallback", false)) {
+      add_bpe(m);
+    } else if (bytes || is_bpe) {
+      add_sentencepiece(bytes, is_bpe, m);
+    } else if (files_.tokenizer.empty()) {
+      throw input_error("{}: is missing", files_.where);
+    } else {
+      throw files_.refuse("a tokenizer of type '" + type +
+                          "', expected BPE: others are not written as GGUF yet");
+    }
+    const auto id_of = [&](const std::string& text) -> std::optional<int64_t> {
+      const auto found = ids_.find(text);
+      return found == ids_.end() ? std::nullopt : std::optional(found->second);
+    };
+    add_special_tokens(files_, config_, architecture_, options_.size, id_of, m);
+    add_bos_of_family(m);
+    add_chat_templates(files_, m);
+    name_unused();
     m["tokenizer.ggml.tokens"] = GgufArray{.texts = std::move(tokens_)};
-    m["tokenizer.ggml.token_type"] = std::move(types);
+    m["tokenizer.ggml.token_type"] = array_of(kInt32, types_);
     return m;
   }
 
  private:
-  Error refuse(const std::string& what) const { return input_error("{}: {}", where_, what); }
-
-  // A member of the tokenizer, null where it is not there.
-  const Json& member(const char* key) const {
-    static const Json none;
-    const auto found = tokenizer_.find(key);
-    return found == tokenizer_.end() ? none : *found;
-  }
-
-  void check_kind() const {
-    const Json& model = member("model");
-    const std::string type = model.is_object() ? model.value("type", "BPE") : "";
-    if (type != "BPE" || !model.contains("vocab") || !model.contains("merges")) {
-      throw refuse("a tokenizer of type '" + type +
-                   "', expected BPE of bytes: others are not written as GGUF yet");
-    }
-    if (model.value("byte_fallback", false)) {
-      throw refuse(
-          "BPE with byte_fallback (SentencePiece's), expected BPE of bytes: it is not "
-          "written as GGUF yet");
-    }
-  }
-
   void set_token(const std::string& text, int64_t id, TokenType type) {
-    if (id < 0 || id >= static_cast<int64_t>(tokens_.size())) {
-      throw refuse(fmt::format("token {} has the id {}, the model has {} embeddings", text, id,
-                               tokens_.size()));
+    if (id < 0 || id >= options_.size) {
+      throw files_.refuse(fmt::format("token {} has the id {}, the model has {} embeddings", text,
+                                      id, options_.size));
     }
-    std::string& token = tokens_[static_cast<size_t>(id)];
-    int32_t& known = types_[static_cast<size_t>(id)];
-    if (known != kUnused && token != text)
-      throw refuse(fmt::format("id {} is that of {} and of {}", id, token, text));
-    token = text;
-    known = type;
-    ids_[text] = static_cast<uint32_t>(id);
+    tokens_[static_cast<size_t>(id)] = text;
+    types_[static_cast<size_t>(id)] = type;
+    ids_[text] = id;
   }
 
-  void read_tokens() {
-    for (const auto& [text, id] : member("model").at("vocab").items())
-      set_token(text, id.get<int64_t>(), kNormal);
-    for (const Json& added : member("added_tokens")) {
-      set_token(added.at("content").get<std::string>(), added.at("id").get<int64_t>(),
-                added.value("special", false) ? kControl : kUserDefined);
-    }
+  // An id that has a token already has this one.
+  void set_new_token(const std::string& text, int64_t id, TokenType type) {
+    const auto at = static_cast<size_t>(id);
+    if (id >= 0 && id < options_.size && types_[at] != kUnused && tokens_[at] != text)
+      throw files_.refuse(fmt::format("id {} is that of {} and of {}", id, tokens_[at], text));
+    set_token(text, id, type);
+  }
+
+  static TokenType type_of_added(const std::string& text, bool special) {
+    return special || looks_special(text) ? kControl : kUserDefined;
+  }
+
+  // llama.cpp finds tokens of the user in the text as it is, so their spaces are spaces.
+  void set_added(const std::string& text, int64_t id, TokenType type) {
+    set_token(text, id, type);
+    auto& stored = tokens_[static_cast<size_t>(id)];
+    if (type == kUserDefined) stored = with_spaces(stored);
+    scores_[static_cast<size_t>(id)] = kAddedScore;
+  }
+
+  void name_unused() {
     for (size_t i = 0; i < tokens_.size(); ++i) {
-      if (types_[i] == kUnused) tokens_[i] = fmt::format("[PAD{}]", i);
+      if (types_[i] == kUnused && tokens_[i].empty()) tokens_[i] = fmt::format("[PAD{}]", i);
     }
+  }
+
+  // ---- byte-level BPE ----
+
+  void add_bpe(GgufMetadata& m) {
+    for (const auto& [text, id] : files_.member("model").at("vocab").items())
+      set_new_token(text, id.get<int64_t>(), kNormal);
+    for (const Json& added : files_.member("added_tokens")) {
+      const auto text = added.at("content").get<std::string>();
+      const auto id = added.at("id").get<int64_t>();
+      const TokenType type = type_of_added(text, added.value("special", false));
+      set_new_token(text, id, type);
+      set_added(text, id, type);
+    }
+    m["tokenizer.ggml.model"] = std::string("gpt2");
+    m["tokenizer.ggml.pre"] = options_.pre.empty() ? pre_name() : options_.pre;
+    GgufArray merges{.texts = merges_of_bpe()};
+    if (!merges.texts.empty()) m["tokenizer.ggml.merges"] = std::move(merges);
+    for (const Json& step : files_.steps("normalizer")) note_normalizer(step);
+    const auto prefix = files_.settings.find("add_prefix_space");
+    if (architecture_.neighbours && prefix != files_.settings.end() && prefix->is_boolean())
+      m["tokenizer.ggml.add_space_prefix"] = prefix->get<bool>();
+  }
+
+  void note_normalizer(const Json& step) {
+    notes_.push_back(fmt::format("{}: llama.cpp does not apply its normalizer {}", files_.where,
+                                 step.value("type", "without a type")));
+  }
+
+  std::string pre_name() const {
+    const std::string name = pre_name_of(files_);
+    if (!name.empty()) return name == architecture_.rules ? std::string(architecture_.pre) : name;
+    throw files_.refuse(
+        fmt::format("its rules for splitting a text (pre_tokenizer) are none that lewis knows by a "
+                    "name of llama.cpp ({}); --pre NAME says which they are",
+                    fmt::join(known_pre_names(), ", ")));
   }
 
   // "a b" or ["a", "b"]; a space inside of a part would be taken for the one between both.
-  std::vector<std::string> merges() const {
+  std::vector<std::string> merges_of_bpe() const {
     std::vector<std::string> merges;
-    for (const Json& merge : member("model").at("merges")) {
+    for (const Json& merge : files_.member("model").at("merges")) {
       if (merge.is_string()) {
         merges.push_back(merge.get<std::string>());
         continue;
       }
       const auto left = merge.at(0).get<std::string>(), right = merge.at(1).get<std::string>();
       if (left.find(' ') != left.npos || right.find(' ') != right.npos)
-        throw refuse(fmt::format("the merge of '{}' and '{}' holds a space", left, right));
+        throw files_.refuse(fmt::format("the merge of '{}' and '{}' holds a space", left, right));
       merges.push_back(left + " " + right);
     }
     return merges;
   }
 
-  std::vector<Json> pre_tokenizers() const {
-    const Json& pre = member("pre_tokenizer");
-    if (pre.is_null()) return {};
-    if (pre.value("type", "") != "Sequence") return {pre};
-    std::vector<Json> steps;
-    for (const Json& step : pre.at("pretokenizers")) steps.push_back(step);
-    return steps;
+  // ---- SentencePiece ----
+
+  // Whether tokenizer.json, which transformers reads, has these pieces.
+  bool agrees(const SentencePieces& model) const {
+    for (const auto& [text, id] : files_.member("model").at("vocab").items()) {
+      const auto at = id.get<size_t>();
+      if (at < model.pieces.size() && model.pieces[at].text != text) return false;
+    }
+    return true;
   }
 
-  std::string pre_name() const {
-    std::vector<Json> steps = pre_tokenizers();
-    const bool of_bytes = !steps.empty() && steps.back().value("type", "") == "ByteLevel";
-    if (of_bytes && steps.size() == 1 && steps[0].value("use_regex", true)) return "gpt-2";
-    if (of_bytes && steps.size() == 2) {
-      const Json& first = steps[0];
-      const std::string type = first.value("type", "");
-      if (type == "Digits" && first.value("individual_digits", false) &&
-          steps[1].value("use_regex", true))
-        return "smollm";
-      if (type == "Split" && !steps[1].value("use_regex", true)) {
-        const Json pattern = first.value("pattern", Json::object());
-        const std::string expression = pattern.value("Regex", "");
-        for (const NamedExpression& named : kExpressions) {
-          if (named.expression == expression) return std::string(named.name);
-        }
+  SentencePieces read_pieces(const std::optional<std::string>& bytes, bool has_json) {
+    if (bytes) {
+      const std::string file = files_.files.path_of("tokenizer.model");
+      SentencePieces model = read_sentencepiece(*bytes, file);
+      if (!has_json || agrees(model)) return model;
+      notes_.push_back(fmt::format("{}: differs from {}, which counts", file, files_.where));
+    }
+    for (const Json& step : files_.steps("normalizer")) {
+      const std::string type = step.value("type", "");
+      const bool of_spaces = type == "Replace" && step.value("content", "") == kSpaceMark &&
+                             step.value("pattern", Json()).value("String", "") == " ";
+      if (type != "Prepend" && !of_spaces) note_normalizer(step);
+    }
+    return sentencepieces_of(files_, notes_);
+  }
+
+  void add_sentencepiece(const std::optional<std::string>& bytes, bool has_json, GgufMetadata& m) {
+    const SentencePieces model = read_pieces(bytes, has_json);
+    for (size_t i = 0; i < model.pieces.size(); ++i) {
+      const VocabularyPiece& piece = model.pieces[i];
+      set_token(piece.text, static_cast<int64_t>(i), piece.type);
+      scores_[i] = piece.score;
+    }
+    add_added_pieces(static_cast<int64_t>(model.pieces.size()));
+    m["tokenizer.ggml.model"] = std::string("llama");
+    m["tokenizer.ggml.pre"] = std::string("default");
+    m["tokenizer.ggml.scores"] = array_of(kFloat32, scores_);
+    const auto said = files_.settings.find("add_prefix_space");
+    const bool says = said != files_.settings.end() && said->is_boolean();
+    const bool prefix = says ? said->get<bool>() : model.space_prefix;
+    if (!prefix || (says && architecture_.neighbours))
+      m["tokenizer.ggml.add_space_prefix"] = prefix;
+  }
+
+  // added_tokens.json, then added_tokens_decoder of tokenizer_config.json; tokenizer.json has the
+  // last word on ids that neither names and the vocabulary does not have.
+  void add_added_pieces(int64_t pieces) {
+    std::set<int64_t> named;
+    if (const auto text = files_.files.read("added_tokens.json")) {
+      const Json tokens = parse_json(*text, files_.files.path_of("added_tokens.json"));
+      for (const auto& [token, id] : tokens.items())
+        set_added_piece(token, id.get<int64_t>(), kUserDefined, named);
+    }
+    const auto decoder = files_.settings.find("added_tokens_decoder");
+    const bool has_decoder = decoder != files_.settings.end() && decoder->is_object();
+    if (has_decoder) {
+      for (const auto& [id, token] : decoder->items()) {
+        const auto text = token.at("content").get<std::string>();
+        set_added_piece(text, id_of_key(id), type_of_added(text, token.value("special", false)),
+                        named);
       }
     }
-    throw refuse(
-        "its rules for splitting a text (pre_tokenizer) are none that lewis knows by a "
-        "name of llama.cpp; --pre NAME says which they are");
-  }
-
-  // "<s>" or {"content": "<s>", ...}.
-  static std::optional<std::string> content(const Json& token) {
-    if (token.is_string()) return token.get<std::string>();
-    if (token.is_object() && token.contains("content")) return token["content"].get<std::string>();
-    return std::nullopt;
-  }
-
-  void add_special_tokens(GgufMetadata& m) const {
-    constexpr std::array<std::pair<const char*, const char*>, 4> kIds = {
-        {{"bos_token", "tokenizer.ggml.bos_token_id"},
-         {"eos_token", "tokenizer.ggml.eos_token_id"},
-         {"unk_token", "tokenizer.ggml.unknown_token_id"},
-         {"pad_token", "tokenizer.ggml.padding_token_id"}}};
-    for (const auto& [key, name] : kIds) {
-      const auto token = config_.contains(key) ? content(config_[key]) : std::nullopt;
-      if (!token) continue;
-      const auto id = ids_.find(*token);
-      if (id == ids_.end()) {
-        throw input_error("{}: {} is '{}', which is no token",
-                          files_.path_of("tokenizer_config.json"), key, *token);
-      }
-      m[name] = id->second;
+    for (const Json& token : files_.member("added_tokens")) {
+      const auto id = token.at("id").get<int64_t>();
+      if (named.contains(id) || (has_decoder && id < pieces)) continue;
+      const auto text = token.at("content").get<std::string>();
+      const TokenType type = type_of_added(text, token.value("special", false));
+      if (id < pieces && types_[static_cast<size_t>(id)] != kNormal) continue;
+      set_added_piece(text, id, type, named);
     }
-    m["tokenizer.ggml.add_bos_token"] = begins_with_bos();
   }
 
-  // tokenizer_config.json says it, or else the template that tokenizer.json has for one text.
-  bool begins_with_bos() const {
-    const auto said = config_.find("add_bos_token");
-    if (said != config_.end() && said->is_boolean()) return said->get<bool>();
-    const auto bos = config_.contains("bos_token") ? content(config_["bos_token"]) : std::nullopt;
-    const Json& post = member("post_processor");
-    if (!bos || !post.is_object()) return false;
-    std::vector<Json> steps = {post};
-    if (post.value("type", "") == "Sequence") {
-      steps.clear();
-      for (const Json& step : post.at("processors")) steps.push_back(step);
-    }
-    for (const Json& step : steps) {
-      if (step.value("type", "") != "TemplateProcessing" || step.at("single").empty()) continue;
-      const Json first = step["single"][0].value("SpecialToken", Json::object());
-      if (first.value("id", "") == *bos) return true;
-    }
-    return false;
+  void set_added_piece(const std::string& text, int64_t id, TokenType type,
+                       std::set<int64_t>& named) {
+    set_added(text, id, type);
+    named.insert(id);
   }
 
-  std::optional<std::string> chat_template() const {
-    if (const auto text = files_.read("chat_template.jinja")) return text;
-    const auto found = config_.find("chat_template");
-    if (found == config_.end()) return std::nullopt;
-    if (found->is_string()) return found->get<std::string>();
-    for (const Json& named : *found) {  // several, by their names
-      if (named.is_object() && named.value("name", "") == "default")
-        return named.value("template", "");
+  int64_t id_of_key(const std::string& key) const {
+    if (key.empty() || key.size() > 9 || key.find_first_not_of("0123456789") != key.npos) {
+      throw input_error("{}: added_tokens_decoder has the key '{}', expected an id",
+                        files_.files.path_of("tokenizer_config.json"), key);
     }
-    return std::nullopt;
+    return std::stoll(key);
   }
 
-  const ModelFiles& files_;
-  std::string where_;
-  Json tokenizer_, config_;
+  // Where nothing says that a token begins every text, none does: llama.cpp would go by the name of
+  // the rules. Of Llamas with 49152 tokens (Granite's and SmolLM's) none does in any case.
+  void add_bos_of_family(GgufMetadata& m) const {
+    constexpr const char* kKey = "tokenizer.ggml.add_bos_token";
+    if (architecture_.neighbours && options_.size == 49152) m[kKey] = false;
+    if (std::get<std::string>(m.at("tokenizer.ggml.model")) == "gpt2") m.try_emplace(kKey, false);
+  }
+
+  const TokenizerFiles files_;
+  const Json& config_;
+  const GgufArchitecture& architecture_;
+  const VocabularyOptions& options_;
+  std::vector<std::string>& notes_;
   std::vector<std::string> tokens_;
   std::vector<int32_t> types_;
-  std::map<std::string, uint32_t> ids_;
+  std::vector<float> scores_;
+  std::map<std::string, int64_t> ids_;
 };
 
 }  // namespace
 
-GgufMetadata gguf_vocabulary(const ModelFiles& files, int64_t vocabulary, const std::string& pre) {
+GgufMetadata gguf_vocabulary(const ModelFiles& files, const Json& config,
+                             const GgufArchitecture& architecture, const VocabularyOptions& options,
+                             std::vector<std::string>& notes) {
   try {
-    return Vocabulary(files, vocabulary).metadata(pre);
+    return Vocabulary(files, config, architecture, options, notes).metadata();
   } catch (const Json::exception& e) {
     throw input_error("{}: not as expected: {}", files.path_of("tokenizer.json"), e.what());
   }

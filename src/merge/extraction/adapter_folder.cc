@@ -28,20 +28,32 @@ Json target_modules(const ExtractedAdapter& adapter) {
   for (const std::string& module : adapter.unchanged) mixed.insert(end_of(module));
   for (const std::string& module : adapter.saved) mixed.insert(end_of(module));
   for (const ExtractedLayer& layer : adapter.layers) {
-    if (layer.rank == 0) mixed.insert(end_of(layer.module));
+    if (layer.rank == 0 && !layer.parameter) mixed.insert(end_of(layer.module));
   }
   std::set<std::string> targets;
   for (const ExtractedLayer& layer : adapter.layers) {
     const std::string end = end_of(layer.module);
-    if (layer.rank > 0) targets.insert(mixed.contains(end) ? layer.module : end);
+    if (layer.rank > 0 && !layer.parameter)
+      targets.insert(mixed.contains(end) ? layer.module : end);
   }
   return targets;
 }
 
-// The rank that most layers have.
+// The parameters that hold fused experts, by their whole names: a layer may have one of two.
+Json target_parameters(const ExtractedAdapter& adapter) {
+  Json targets = Json::array();
+  for (const ExtractedLayer& layer : adapter.layers) {
+    if (layer.parameter && layer.rank > 0) targets.push_back(layer.module);
+  }
+  return targets;
+}
+
+// The rank of the experts that are stored one by one, which PEFT looks for nowhere else when it
+// stacks them; else that of most layers.
 int64_t usual_rank(const ExtractedAdapter& adapter) {
   std::map<int64_t, size_t> counts;
   for (const ExtractedLayer& layer : adapter.layers) {
+    if (layer.expert && layer.rank > 0) return layer.rank;
     if (layer.rank > 0) ++counts[layer.rank];
   }
   if (counts.empty()) return 1;
@@ -68,20 +80,25 @@ Json config_of(const ExtractedAdapter& adapter, const ExtractOptions& options) {
                  {"bias", adapter.biases.empty() ? "none" : "all"},
                  {"fan_in_fan_out", options.outputs_are_columns},
                  {"use_rslora", false},
-                 {"use_dora", false},
+                 {"use_dora", options.dora},
                  {"init_lora_weights", true},
                  {"inference_mode", true}};
   if (adapter.keeps_ties) config["ensure_weight_tying"] = true;
+  if (const Json parameters = target_parameters(adapter); !parameters.empty()) {
+    config["target_parameters"] = parameters;
+    config["peft_version"] = "0.21.0";  // says which way round the factors of square matrices are
+  }
   return config;
 }
 
 std::string card_of(const ExtractedAdapter& adapter, const ExtractOptions& options) {
   return fmt::format(
       "---\nbase_model: {}\nlibrary_name: peft\ntags:\n- lora\n- lewis\n---\n\n{}\n\n"
-      "`lewis extract` made this LoRA adapter of the difference between both models: {} linear "
+      "`lewis extract` made this {} adapter of the difference between both models: {} linear "
       "layers by factors, {} modules whole. The factors miss {:.3g} % of the change of the linear "
       "layers (Frobenius norm{}).\n",
       dump_json(Json(options.base_name)), markdown_text(options.description),
+      options.dora ? "DoRA" : "LoRA",
       std::ranges::count_if(adapter.layers, [](const auto& l) { return l.rank > 0; }),
       adapter.saved.size(), 100 * adapter.error(),
       std::ranges::any_of(adapter.layers, &ExtractedLayer::weighted)

@@ -14,6 +14,7 @@
 #include "base/progress.h"
 #include "base/tensor.h"
 #include "base/threads.h"
+#include "io/expert_tensors.h"
 #include "io/tensor_source.h"
 
 namespace lewis {
@@ -33,18 +34,23 @@ struct ExtractOptions {
   uint64_t seed = 0;
   bool partial = false;                // leave out what an adapter cannot hold
   bool outputs_are_columns = false;    // weights are [in, out] (GPT-2's)
+  bool dora = false;                   // magnitudes beside the factors (arXiv 2402.09353)
+  FusedExperts fused_experts{};        // how the base stores the experts that are shown one by one
   std::string base_name, description;  // for adapter_config.json and the card
   InputWeights weights{};              // then errors are those of the outputs; may be empty
   ProgressFn progress{};
 };
 
-// A linear layer of the adapter. Squares are sums over the entries of the change, weighted where
-// weights are given; `residual` is of what the stored factors do not give back.
+// A linear layer of the adapter, or a parameter that holds those of all experts of a layer. Squares
+// are sums over the entries of the change, weighted where weights are given; `residual` is of what
+// the stored factors do not give back.
 struct ExtractedLayer {
   std::string module;
   int64_t rows = 0, columns = 0, rank = 0;  // outputs, inputs
   double squares = 0, residual = 0;
   bool weighted = false;
+  bool expert = false;     // a routed expert that is stored by itself
+  bool parameter = false;  // of target_parameters: fused experts, `rank` for each
 };
 
 struct ExtractedAdapter {
@@ -63,8 +69,12 @@ struct ExtractedAdapter {
 };
 
 // Reads two models tensor by tensor; the adapter is in memory, and beside it a tensor of each model
-// and its change. A linear layer (X.weight, a matrix that is no embedding, head, router or routed
-// expert) becomes factors. Other modules whose weights changed are saved whole, biases as they are.
+// and its change. A linear layer (X.weight, a matrix that is no embedding, head or router) becomes
+// factors. Routed experts become factors, too, all of them where one has changed: with one rank for
+// all where the base stores them one by one, as parameters of their own ranks where it stores them
+// fused (rank_groups.h). Other modules whose weights changed are saved whole, biases as they are.
+// With `dora` every layer of factors has magnitudes, the norms of the rows of `model`; routed
+// experts cannot.
 // Throws Error(kInput): a tensor that only one model has (a head beside tied embeddings aside), or
 // of another shape; values that are not finite; models that are equal; and, unless `partial`,
 // changed tensors that an adapter cannot hold, which it names. Error(kUsage): an error that no

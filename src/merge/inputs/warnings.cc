@@ -70,6 +70,7 @@ std::vector<std::string> MergeInputs::warnings() const {
   }
   std::ranges::copy(mtp_notes(), std::back_inserter(lines));
   std::ranges::copy(mtp_layer_notes(), std::back_inserter(lines));
+  std::ranges::copy(rounding_notes(), std::back_inserter(lines));
   if (!modules_.empty()) return lines;
   std::ranges::copy(notes_, std::back_inserter(lines));
   std::ranges::copy(tokenizer_.warnings, std::back_inserter(lines));

@@ -14,6 +14,8 @@ namespace lewis {
 namespace {
 
 constexpr std::string_view kPlace = "self_attn.";
+// Heads whose queries, keys and values are padded at a time where nothing is generated.
+constexpr int64_t kHeadsAtOnce = 16;
 constexpr int kSplit = 1;  // MixStep::stage: takes the latent vector and the turned keys apart
 
 struct LatentSettings {
@@ -72,9 +74,11 @@ class LatentAttention final : public Mixer {
     return 2 * spec.heads * s_.padded_dim();
   }
 
-  // Queries, keys, values and the result, padded; in bfloat16 keys and values are rounded.
+  // Queries, keys, values and the result of a group of heads, padded; in bfloat16 its keys and
+  // values are rounded.
   int64_t working_values(const ModelSpec& spec, ComputeType type) const override {
-    return (type == ComputeType::kF32 ? 4 : 5) * spec.heads * s_.padded_dim();
+    return (type == ComputeType::kF32 ? 4 : 5) * std::min(spec.heads, kHeadsAtOnce) *
+           s_.padded_dim();
   }
 
   bool equals(const Mixer& other) const override {
@@ -93,31 +97,59 @@ class LatentAttention final : public Mixer {
   }
 
   // in: q [rows, heads, plain | turned]; k and v [rows, heads, plain | value]; the turned part of k
-  // [rows, turned]. out: [rows, heads, value].
+  // [rows, turned]. out: [rows, heads, value]. Heads know nothing of each other, so a few at a time
+  // are padded. A state has the keys of all heads of a token side by side, and takes all at once.
   void attend_heads(const MixCall& call) const {
-    const ModelSpec& spec = call.spec;
-    const int64_t heads = spec.heads, dim = s_.padded_dim();
-    const auto size = static_cast<size_t>(call.rows * heads * dim);
-    std::vector<float> q(size), k(size), v(size), out(size);
+    const bool keeps = std::ranges::any_of(call.sequences, &MixedRows::state);
+    const int64_t at_once = keeps ? call.spec.heads : std::min(call.spec.heads, kHeadsAtOnce);
+    const auto size = static_cast<size_t>(call.rows * at_once * s_.padded_dim());
+    PaddedHeads padded = {Floats(size), Floats(size), Floats(size), Floats(size)};
+    for (int64_t first = 0; first < call.spec.heads; first += at_once)
+      attend_some(call, first, std::min(at_once, call.spec.heads - first), padded);
+  }
+
+  using Floats = std::vector<float>;
+  struct PaddedHeads {
+    Floats q, k, v, out;  // [rows, some heads, padded]
+  };
+
+  // Fills q, k and v of `count` heads from `first` on; what pads them is zero already.
+  void pad(const MixCall& call, int64_t first, int64_t count, PaddedHeads& padded) const {
+    const int64_t heads = call.spec.heads, dim = s_.padded_dim();
     call.threads.run(static_cast<size_t>(call.rows), [&](size_t row) {
       const auto r = static_cast<int64_t>(row);
       const float* turned = call.in[2] + r * s_.turned_dim;
-      for (int64_t h = r * heads; h < (r + 1) * heads; ++h) {
+      for (int64_t i = 0; i < count; ++i) {
+        const int64_t h = r * heads + first + i;
         const float* query = call.in[0] + h * s_.head_dim();
         const float* both = call.in[1] + h * (s_.plain_dim + s_.value_dim);
+        const int64_t to = (r * count + i) * dim;
         // Rope turns what comes first.
-        std::copy_n(query + s_.plain_dim, s_.turned_dim, &q[static_cast<size_t>(h * dim)]);
-        std::copy_n(query, s_.plain_dim, &q[static_cast<size_t>(h * dim + s_.turned_dim)]);
-        std::copy_n(turned, s_.turned_dim, &k[static_cast<size_t>(h * dim)]);
-        std::copy_n(both, s_.plain_dim, &k[static_cast<size_t>(h * dim + s_.turned_dim)]);
-        std::copy_n(both + s_.plain_dim, s_.value_dim, &v[static_cast<size_t>(h * dim)]);
+        float* q = padded.q.data() + to;
+        float* k = padded.k.data() + to;
+        std::copy_n(query + s_.plain_dim, s_.turned_dim, q);
+        std::copy_n(query, s_.plain_dim, q + s_.turned_dim);
+        std::copy_n(turned, s_.turned_dim, k);
+        std::copy_n(both, s_.plain_dim, k + s_.turned_dim);
+        std::copy_n(both + s_.plain_dim, s_.value_dim, padded.v.data() + to);
       }
     });
-    encode_positions(call, spec.ropes[0], {q.data(), heads, dim}, {k.data(), heads, dim});
-    attend(call, {heads, heads, dim, spec.attention_scale}, q.data(), k.data(), v.data(),
-           out.data());
-    for (int64_t h = 0; h < call.rows * heads; ++h)
-      std::copy_n(&out[static_cast<size_t>(h * dim)], s_.value_dim, call.out[0] + h * s_.value_dim);
+  }
+
+  void attend_some(const MixCall& call, int64_t first, int64_t count, PaddedHeads& padded) const {
+    const ModelSpec& spec = call.spec;
+    const int64_t dim = s_.padded_dim();
+    pad(call, first, count, padded);
+    encode_positions(call, spec.ropes[0], {padded.q.data(), count, dim},
+                     {padded.k.data(), count, dim});
+    attend(call, {count, count, dim, spec.attention_scale}, padded.q.data(), padded.k.data(),
+           padded.v.data(), padded.out.data());
+    for (int64_t row = 0; row < call.rows; ++row) {
+      const float* from = padded.out.data() + row * count * dim;
+      float* to = call.out[0] + (row * spec.heads + first) * s_.value_dim;
+      for (int64_t i = 0; i < count; ++i)
+        std::copy_n(from + i * dim, s_.value_dim, to + i * s_.value_dim);
+    }
   }
 
   LatentSettings s_;

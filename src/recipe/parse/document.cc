@@ -7,7 +7,7 @@ Recipe RecipeReader::recipe(const YamlNode& root) const {
   check_keys(root,
              {"merge_method", "base_model", "models", "slices", "modules", "parameters", "dtype",
               "out_dtype", "tokenizer", "tokenizer_source", "chat_template", "missing", "experts",
-              "outputs", "lewis", "name"},
+              "expert_order", "outputs", "lewis", "name"},
              "the recipe");
   Recipe r;
   r.file = file_;
@@ -23,6 +23,8 @@ Recipe RecipeReader::recipe(const YamlNode& root) const {
   if (const YamlNode* n = given(root, "chat_template")) r.chat_template = text(*n, "chat_template");
   if (const YamlNode* n = given(root, "missing")) r.missing = missing_of(*n);
   if (const YamlNode* n = given(root, "experts")) r.experts = choice<ExpertTensors>(*n, "experts");
+  if (const YamlNode* n = given(root, "expert_order"))
+    r.expert_order = choice<ExpertOrder>(*n, "expert_order");
   r.parameters = parameters_in(root, ParameterScope::kWhole);
   read_inputs(root, r);
   read_outputs(root, r);
@@ -46,6 +48,7 @@ void RecipeReader::read_inputs(const YamlNode& root, Recipe& r) const {
   if (found == given(root, "slices")) read_slices(*found, r);
   if (found == given(root, "modules")) read_modules(*found, root, r);
   add_base(root, r);
+  if (r.modules.empty()) name_expert_order(r);
 }
 
 DType RecipeReader::dtype_of(const YamlNode& node, std::string_view what) const {

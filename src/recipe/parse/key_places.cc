@@ -29,6 +29,7 @@ constexpr auto kPlaces = std::to_array<KeyPlace>({
     {"chat_template", "'chat_template' belongs to the top of the recipe"},
     {"missing", "'missing' belongs to the top of the recipe"},
     {"experts", "'experts' belongs to the top of the recipe"},
+    {"expert_order", "'expert_order' belongs to the top of the recipe"},
     {"name", "'name' belongs to the top of the recipe"},
     {"outputs", "'outputs' belongs to the top of the recipe"},
     {"average", "'average' belongs to an item of 'outputs'"},

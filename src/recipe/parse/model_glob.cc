@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "base/natural_order.h"
+#include "io/gguf.h"
 #include "recipe/parse/recipe_reader.h"
 
 namespace lewis {
@@ -13,17 +14,20 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// The folders that match, in natural order. Files that match are no models.
+// The folders that match, in natural order; GGUF files where the pattern ends as they do. Other
+// files are no models.
 std::vector<std::string> matching_folders(const std::string& pattern) {
   glob_t found{};
   const int error = ::glob(pattern.c_str(), GLOB_NOSORT, nullptr, &found);
   const std::unique_ptr<glob_t, decltype(&globfree)> guard(&found, globfree);
+  const bool files = pattern.ends_with(".gguf");
   std::vector<std::string> folders;
   for (size_t i = 0; error == 0 && i < found.gl_pathc; ++i) {
     std::string path = found.gl_pathv[i];
     while (path.size() > 1 && path.ends_with('/')) path.pop_back();
     std::error_code ignored;
-    if (fs::is_directory(path, ignored)) folders.push_back(std::move(path));
+    if (fs::is_directory(path, ignored) || (files && is_gguf_path(path)))
+      folders.push_back(std::move(path));
   }
   std::ranges::sort(folders, comes_before);
   return folders;

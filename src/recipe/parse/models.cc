@@ -29,7 +29,7 @@ RecipeModel RecipeReader::model_of(const YamlNode& node, std::string_view what) 
   } else {
     base = m.model = path_text(node, what);
     const size_t plus = base.find('+');
-    if (plus != std::string::npos && !find_folder(base)) {
+    if (plus != std::string::npos && !find_model(base)) {
       adapter = base.substr(plus + 1);
       base.resize(plus);
       if (base.empty() || adapter.empty() || adapter.find('+') != std::string::npos)
@@ -38,7 +38,7 @@ RecipeModel RecipeReader::model_of(const YamlNode& node, std::string_view what) 
   }
   m.stage = find_stage_(base, node.line);
   const bool in_memory = std::ranges::find(in_memory_, base) != in_memory_.end();
-  if (!m.stage && !in_memory) m.folder = folder_path(base, node.line, what);
+  if (!m.stage && !in_memory) m.folder = model_path(base, node.line, what);
   if (!adapter.empty()) m.adapter = folder_path(adapter, node.line, "adapter");
   return m;
 }
@@ -77,6 +77,15 @@ void RecipeReader::add_base(const YamlNode& root, Recipe& r) const {
   m.listed = false;
   r.base_model = m.model;
   r.base_index = lewis::add_model(std::move(m), r);
+}
+
+void name_expert_order(Recipe& r) {
+  if (r.expert_order == ExpertOrder::kKeep || r.merge_method == "passthrough") return;
+  const size_t main = r.base_index.value_or(0);
+  const auto like = std::make_shared<const RecipeModel>(r.models.at(main));
+  for (size_t m = 0; m < r.models.size(); ++m) {
+    if (m != main) r.models[m].experts_like = like;
+  }
 }
 
 }  // namespace lewis

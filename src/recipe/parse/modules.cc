@@ -14,6 +14,7 @@ void RecipeReader::read_modules(const YamlNode& map, const YamlNode& root, Recip
     part->line = name.line;
     read_module(node, *part);
     add_base(root, *part);
+    name_expert_order(*part);
     for (RecipeModel m : part->models) {
       m.parameters.clear();
       lewis::add_model(std::move(m), r);

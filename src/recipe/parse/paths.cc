@@ -2,6 +2,7 @@
 // models and data sets also in the local cache of the Hugging Face hub.
 #include <algorithm>
 
+#include "io/gguf.h"
 #include "io/hub_cache.h"
 #include "recipe/parse/recipe_reader.h"
 
@@ -16,6 +17,22 @@ std::optional<fs::path> RecipeReader::find_path(const std::string& written,
   return !file_.empty() && fits(beside) ? std::optional(beside) : std::nullopt;
 }
 
+namespace {
+
+bool is_file_or_folder(const fs::path& path) {
+  return fs::is_regular_file(path) || fs::is_directory(path);
+}
+
+bool is_folder_or_gguf(const fs::path& path) {
+  return fs::is_directory(path) || is_gguf_path(path);
+}
+
+}  // namespace
+
+std::optional<fs::path> RecipeReader::find_model(const std::string& written) const {
+  return find_path(written, is_folder_or_gguf);
+}
+
 std::optional<fs::path> RecipeReader::find_folder(const std::string& written) const {
   return find_path(written, fs::is_directory);
 }
@@ -28,6 +45,14 @@ fs::path RecipeReader::file_path(const std::string& written, int line,
                          what, written));
 }
 
+fs::path RecipeReader::model_path(const std::string& written, int line,
+                                  std::string_view what) const {
+  if (const auto found = find_model(written)) return *found;
+  if (written.ends_with(".gguf") && find_path(written, fs::exists))
+    fail(line, fmt::format("{} {}: is no regular file", what, written));
+  return folder_path(written, line, what);
+}
+
 fs::path RecipeReader::folder_path(const std::string& written, int line,
                                    std::string_view what) const {
   if (const auto found = find_folder(written)) return *found;
@@ -36,14 +61,6 @@ fs::path RecipeReader::folder_path(const std::string& written, int line,
                          "recipe and in the hub cache {})",
                          what, written, hub_cache_folder().string()));
 }
-
-namespace {
-
-bool is_file_or_folder(const fs::path& path) {
-  return fs::is_regular_file(path) || fs::is_directory(path);
-}
-
-}  // namespace
 
 fs::path RecipeReader::data_path(const std::string& written, int line) const {
   if (const auto found = find_path(written, is_file_or_folder)) return *found;

@@ -59,10 +59,12 @@ class RecipeReader : private RecipeKeys {
   // paths.cc
   std::optional<Path> find_path(const std::string& written, bool (*fits)(const Path& path)) const;
   std::optional<Path> find_folder(const std::string& written) const;
+  std::optional<Path> find_model(const std::string& written) const;  // a folder or a GGUF file
   Path file_path(const std::string& written, int line, std::string_view what) const;
   // A file, a folder or the id of a data set, with "#CONFIG/SPLIT" behind it if a part is meant.
   std::filesystem::path data_path(const std::string& written, int line) const;
   Path folder_path(const std::string& written, int line, std::string_view what) const;
+  Path model_path(const std::string& written, int line, std::string_view what) const;
 
   // models.cc
   std::string path_text(const YamlNode& node, std::string_view what) const;
@@ -118,5 +120,8 @@ class RecipeReader : private RecipeKeys {
 
 // The place of the model in r.models, where it is put if it is not there yet.
 size_t add_model(RecipeModel model, Recipe& r);
+// Says of all models but the base (without one: the first) that their experts are shown in its
+// order, unless the recipe keeps them or the merge only copies.
+void name_expert_order(Recipe& r);
 
 }  // namespace lewis
