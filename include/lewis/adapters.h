@@ -38,9 +38,10 @@ struct ExtractJob {
   UnknownKeys unknown_keys = UnknownKeys::kRefused;  // of recipes
 };
 
-// A linear layer that changed. `rank` 0: its factors were not worth their size.
+// A linear layer that changed, or a parameter that holds those of all experts of a layer. `rank` 0:
+// its factors were not worth their size.
 struct ExtractedModule {
-  std::string module;  // X of X.weight
+  std::string module;  // X of X.weight, or the parameter's name
   int64_t rank = 0;
   double change = 0;      // Frobenius norm of the change, weighted where weights are given
   double error = 0;       // share of it that the stored factors do not give back

@@ -654,6 +654,18 @@ class ExtractJob:
     def partial(self, arg: bool, /) -> None: ...
 
     @property
+    def dora(self) -> bool: ...
+
+    @dora.setter
+    def dora(self, arg: bool, /) -> None: ...
+
+    @property
+    def expert_parameters(self) -> bool: ...
+
+    @expert_parameters.setter
+    def expert_parameters(self, arg: bool, /) -> None: ...
+
+    @property
     def statistics(self) -> pathlib.Path: ...
 
     @statistics.setter
@@ -754,6 +766,12 @@ class ConvertJob:
 
     @modelfile.setter
     def modelfile(self, arg: str | os.PathLike[str], /) -> None: ...
+
+    @property
+    def part_bytes(self) -> int: ...
+
+    @part_bytes.setter
+    def part_bytes(self, arg: int, /) -> None: ...
 
     @property
     def force(self) -> bool: ...
@@ -1597,6 +1615,9 @@ class ConvertResult:
 
     @property
     def architecture(self) -> str: ...
+
+    @property
+    def files(self) -> list[pathlib.Path]: ...
 
     def json(self) -> str:
         """The JSON object that the command line prints with --json, as text."""

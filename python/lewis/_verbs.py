@@ -721,6 +721,8 @@ def extract(
     samples: int = 0,
     seed: int = 0,
     base_model_id: str = "",
+    dora: bool = False,
+    expert_parameters: bool = False,
     partial: bool = False,
     force: bool = False,
     compute: Compute = "f32",
@@ -744,6 +746,9 @@ def extract(
         data, format, samples: or a text that ``model`` is calibrated on.
         seed: of the random start.
         base_model_id: what the adapter calls its base; "": its id, or the folder's last part.
+        dora: with the magnitudes of DoRA: norms of the rows of ``model`` beside the factors.
+        expert_parameters: routed experts as PEFT's ``target_parameters``, though ``base`` stores
+            them one by one.
         partial: leave out changed tensors that an adapter cannot hold.
         force: replace an adapter at ``out``.
         compute, cache, max_memory: of the calibration; as for :func:`calibrate`.
@@ -768,6 +773,8 @@ def extract(
     job.uniform_ranks = _choice(ranks, "ranks", ("auto", "uniform")) == "uniform"
     job.dtype = dtype
     job.seed = seed
+    job.dora = dora
+    job.expert_parameters = expert_parameters
     job.partial = partial
     job.force = force
     job.statistics = _path(statistics)
@@ -795,6 +802,7 @@ def convert(
     imatrix: Optional[PathLike] = None,
     pre: str = "",
     modelfile: Optional[PathLike] = None,
+    part_size: Optional[Bytes] = None,
     force: bool = False,
     compute: Compute = "f32",
     cache: Union[None, Literal[False], PathLike] = None,
@@ -807,18 +815,20 @@ def convert(
     convert``.
 
     Args:
-        model: a folder, an id of the hub, or a recipe, which is guided and refined as it asks.
+        model: a folder, a GGUF file, an id of the hub, or a recipe, which is guided and refined as it asks.
         out: a file that ends in ``.gguf``. It appears when it is complete.
         type: of matrices: f16, bf16, f32, q8_0, q6_k, q5_k_m, q4_k_m, iq4_nl and more.
         imatrix: statistics of :func:`calibrate`, or an importance matrix, that weigh the rounding;
             None: what a recipe measures.
         pre: llama.cpp's name for how the tokenizer splits a text; "": recognised.
         modelfile: write this Modelfile for Ollama as well.
+        part_size: write files of at most so many bytes of tensors (``"5GB"``),
+            ``OUT-00001-of-00003.gguf`` and so on; None: one file.
         force: replace ``out``.
         compute, cache, max_memory, lenient, threads, progress: as for :func:`merge`.
 
     Returns:
-        ``bytes`` and ``tensors`` of the file, ``type`` and ``architecture``.
+        ``files`` that were written, their ``bytes`` and ``tensors``, ``type`` and ``architecture``.
 
     Raises:
         Error: ``USAGE``: ``out`` exists, a type that is not known; ``INPUT``: a family or tokenizer
@@ -833,6 +843,7 @@ def convert(
     job.imatrix = _path(imatrix)
     job.pre = pre
     job.modelfile = _path(modelfile)
+    job.part_bytes = _bytes(part_size, "part_size")
     job.force = force
     job.guidance = _guidance(compute, cache, max_memory)
     with recipe_files([model]) as (path,):

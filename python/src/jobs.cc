@@ -203,6 +203,8 @@ void bind_adapter_jobs(nb::module_& m) {
       .rw("dtype", &ExtractJob::dtype)
       .rw("seed", &ExtractJob::seed)
       .rw("partial", &ExtractJob::partial)
+      .rw("dora", &ExtractJob::dora)
+      .rw("expert_parameters", &ExtractJob::expert_parameters)
       .rw("statistics", &ExtractJob::statistics)
       .rw("text", &ExtractJob::text)
       .rw("base_name", &ExtractJob::base_name)
@@ -221,6 +223,7 @@ void bind_adapter_jobs(nb::module_& m) {
       .rw("imatrix", &ConvertJob::imatrix)
       .rw("pre", &ConvertJob::pre)
       .rw("modelfile", &ConvertJob::modelfile)
+      .rw("part_bytes", &ConvertJob::part_bytes)
       .rw("force", &ConvertJob::force)
       .rw("guidance", &ConvertJob::guidance);
 }

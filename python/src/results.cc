@@ -404,6 +404,7 @@ void bind_adapters(nb::module_& m) {
       .ro("bytes", &ConvertResult::bytes)
       .ro("tensors", &ConvertResult::tensors)
       .text("architecture", &ConvertResult::architecture)
+      .ro("files", &ConvertResult::files)
       .json();
 }
 

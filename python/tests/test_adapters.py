@@ -31,6 +31,7 @@ def without(values: dict[str, Any], *names: str) -> dict[str, Any]:
     [
         (["--rank", "4"], {"rank": 4}),
         (["--rank", "2", "--dtype", "bfloat16"], {"rank": 2, "dtype": "bfloat16"}),
+        (["--rank", "2", "--dora"], {"rank": 2, "dora": True}),
         (["--rank", "3", "--ranks", "uniform"], {"rank": 3, "ranks": "uniform"}),
     ],
 )

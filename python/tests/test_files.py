@@ -18,7 +18,18 @@ def test_convert_writes_the_file_of_the_command_line(cli, tmp_path, kind):
     assert result.bytes == (tmp_path / "b.gguf").stat().st_size
     assert result.architecture == "llama"
     expected = json.loads(done.stdout)
-    assert {**lewis.to_dict(result), "out": expected["out"]} == expected
+    assert {**lewis.to_dict(result), **{k: expected[k] for k in ("out", "files")}} == expected
+    assert result.files == [tmp_path / "b.gguf"]
+
+
+def test_convert_in_files_of_a_size(cli, tmp_path):
+    size = ["--out-shard-size", "200K", "-q"]
+    cli("convert", MODELS["math"], tmp_path / "a.gguf", *size)
+    result = lewis.convert(MODELS["math"], tmp_path / "b.gguf", part_size="200K")
+    assert len(result.files) > 1
+    for file in result.files:
+        same = file.with_name(file.name.replace("b-", "a-", 1))
+        assert file.read_bytes() == same.read_bytes()
 
 
 def test_convert_takes_a_recipe_and_writes_a_modelfile(cli, tmp_path):

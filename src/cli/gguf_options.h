@@ -1,9 +1,11 @@
 // What `lewis convert` and `lewis merge RECIPE OUT.gguf` have in common.
 #pragma once
 
-#include <string>
-
 #include <lewis/gguf.h>
+
+#include <string>
+#include <vector>
+
 #include "cli/verbs.h"
 
 namespace lewis {

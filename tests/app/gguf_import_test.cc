@@ -2,6 +2,7 @@
 // and against sentencepiece.
 #include <gtest/gtest.h>
 
+#include <lewis/gguf.h>
 #include <lewis/lewis.h>
 
 #include <algorithm>
@@ -39,11 +40,6 @@ const fs::path kModels = fs::path(LEWIS_DEMO) / "models";
 const fs::path kMixtureModels = fs::path(LEWIS_TEST_DATA) / "mixture";
 const fs::path kGolden = fs::path(LEWIS_TEST_DATA) / "golden";
 const fs::path kTokenizers = fs::path(LEWIS_TEST_DATA) / "tokenizers";
-
-const GgufMix& mix_of(std::string_view name) {
-  const auto mixes = gguf_mixes();
-  return *std::ranges::find(mixes, name, &GgufMix::name);
-}
 
 RunContext quiet() {
   RunContext run;

@@ -2,12 +2,13 @@
 // (tools/gguf_check/record.py); and files in parts.
 #include <gtest/gtest.h>
 
+#include <lewis/gguf.h>
+
 #include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <map>
 
-#include <lewis/gguf.h>
 #include "app/gguf/export.h"
 #include "app/gguf/families/architecture.h"
 #include "app/gguf/general/general_keys.h"

@@ -40,6 +40,9 @@ for by in by_cmake by_pkg_config; do
   [ "$(size < "$scratch/$by/printed")" -gt 0 ] && [ "$verified" -gt 0 ]
   grep -qx 'status: complete' "$scratch/$by/printed"
   grep -qx 'llama' "$scratch/$by/printed"
+  # The tensors of the file; its name stands before them.
+  tail -c 1000000 "$scratch/expected.gguf" > "$scratch/tensors"
+  tail -c 1000000 "$scratch/$by/out.gguf" | cmp - "$scratch/tensors"
 done
 
 echo "-- each header stands alone"
