@@ -29,8 +29,8 @@ struct RunningModel {
                                             bool needs_tokenizer, ComputeType type);
 };
 
-// A model that a user names, in the form of a recipe's model: a folder, a GGUF file, or a recipe's file, which
-// is merged while it is read. See guided() for a recipe that asks for guidance.
+// A model that a user names, in the form of a recipe's model: a folder, a GGUF file, or a recipe's
+// file, which is merged while it is read. See guided() for a recipe that asks for guidance.
 RecipeModel model_in(const std::filesystem::path& path,
                      UnknownKeys unknown = UnknownKeys::kRefused);
 

@@ -16,10 +16,8 @@ TokenizerChange change_tokenizer(const Recipe& recipe, const std::vector<InputMo
 
 // The options with which the verbs open models.
 inline OpenOptions open_options(const Threads& threads, uint64_t seed = 0) {
-  return {.seed = seed,
-          .threads = threads.count(),
-          .tokenizers = change_tokenizer,
-          .gguf = open_gguf};
+  return {
+      .seed = seed, .threads = threads.count(), .tokenizers = change_tokenizer, .gguf = open_gguf};
 }
 
 }  // namespace lewis

@@ -149,7 +149,8 @@ TEST_F(Gguf, RefusesBrokenTensors) {
   expect_refused(file(tensor("a", {1, 1, 1, 1, 1}, 0), 1, 32), "5 dimensions");
   expect_refused(file(tensor("a", {0}, 0), 1, 32), "a size of 0");
   expect_refused(file(tensor("a", {1ull << 33, 1ull << 33}, 0), 1, 32), "too large");
-  expect_refused(file(tensor("a", {8}, 0, 2), 1, 32), "has type 2");
+  expect_refused(file(tensor("a", {8}, 0, 4), 1, 32), "has type 4");
+  expect_refused(file(tensor("a", {8}, 0, 2), 1, 32), "fill no blocks of 32");
   expect_refused(file(tensor("a", {9}, 0), 1, 32), "tensor a ends");
   expect_refused(file(tensor("a", {8}, 32), 1, 64), "there is a hole");
   expect_refused(file(tensor("a", {8}, 0) + tensor("b", {8}, 0), 2, 64), "overlaps");
