@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <lewis/gguf.h>
+#include <lewis/lewis.h>
 
 #include <algorithm>
 #include <cmath>

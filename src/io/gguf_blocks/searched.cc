@@ -39,16 +39,17 @@ template <int kSize>
   }
 }
 
-// ---- blocks of 32 ----
-
-// Eight blocks of 32 numbers, what they weigh, and what is found for each.
-struct SmallBlocks {
-  std::array<float, kGroups * kSmallBlock> x{}, weights{};
-  std::array<float, kGroups> scale{}, minimum{};
-  std::array<uint8_t, kGroups * kSmallBlock> codes{};
+// 256 numbers of a row, which are eight blocks of 32 or one block, what they weigh, and what is
+// found: codes, and a scale (and minimum) for each group of 32, or scales of groups of 16.
+struct Stretch {
+  std::array<float, kLargeBlock> x{}, weights{};
+  std::array<float, 2 * kGroups> scale{}, minimum{};
+  std::array<uint8_t, kLargeBlock> codes{};
 };
 
-LEWIS_VECTORIZED void search_scales(SmallBlocks& blocks, int32_t half) {
+// ---- blocks of 32 ----
+
+LEWIS_VECTORIZED void search_scales(Stretch& blocks, int32_t half) {
   Groups<kSmallBlock> g;
   load<kSmallBlock>(blocks.x.data(), g.x);
   load<kSmallBlock>(blocks.weights.data(), g.weight);
@@ -58,7 +59,7 @@ LEWIS_VECTORIZED void search_scales(SmallBlocks& blocks, int32_t half) {
   store<kSmallBlock>(g.code, blocks.codes.data());
 }
 
-LEWIS_VECTORIZED void search_ranges(SmallBlocks& blocks, const RangeSearch& search) {
+LEWIS_VECTORIZED void search_ranges(Stretch& blocks, const RangeSearch& search) {
   Groups<kSmallBlock> g;
   load<kSmallBlock>(blocks.x.data(), g.x);
   load<kSmallBlock>(blocks.weights.data(), g.weight);
@@ -97,7 +98,7 @@ struct StepSums {
   }
 }
 
-LEWIS_VECTORIZED void search_steps(SmallBlocks& blocks) {
+LEWIS_VECTORIZED void search_steps(Stretch& blocks) {
   Groups<kSmallBlock> g;
   load<kSmallBlock>(blocks.x.data(), g.x);
   load<kSmallBlock>(blocks.weights.data(), g.weight);
@@ -128,7 +129,7 @@ LEWIS_VECTORIZED void search_steps(SmallBlocks& blocks) {
   store<kSmallBlock>(g.code, blocks.codes.data());
 }
 
-void search(GgufType type, SmallBlocks& blocks) {
+void search(GgufType type, Stretch& blocks) {
   constexpr RangeSearch kFour = {15, -0.9f, 0.05f, 36, true}, kFive = {31, -0.9f, 0.05f, 36, true};
   if (type == GgufType::kIQ4_NL) return search_steps(blocks);
   if (type == GgufType::kQ4_0 || type == GgufType::kQ5_0)
@@ -136,7 +137,7 @@ void search(GgufType type, SmallBlocks& blocks) {
   search_ranges(blocks, type == GgufType::kQ4_1 ? kFour : kFive);
 }
 
-void pack(GgufType type, const SmallBlocks& blocks, size_t block, std::byte* out) {
+void pack(GgufType type, const Stretch& blocks, size_t block, std::byte* out) {
   const bool has_minimum = type == GgufType::kQ4_1 || type == GgufType::kQ5_1;
   const bool has_high = type == GgufType::kQ5_0 || type == GgufType::kQ5_1;
   put_half(blocks.scale[block], out);
@@ -148,24 +149,7 @@ void pack(GgufType type, const SmallBlocks& blocks, size_t block, std::byte* out
 
 // ---- blocks of 256 ----
 
-struct LargeBlock {
-  std::array<float, kLargeBlock> x{}, weights{};
-  std::array<float, 2 * kGroups> scale{}, minimum{};
-  std::array<uint8_t, kLargeBlock> codes{};
-};
-
-LEWIS_VECTORIZED void search_large(LargeBlock& block, const RangeSearch& search) {
-  Groups<kSmallBlock> g;
-  load<kSmallBlock>(block.x.data(), g.x);
-  load<kSmallBlock>(block.weights.data(), g.weight);
-  Floats scale, minimum;
-  fit_range(g, search, scale, minimum);
-  std::memcpy(block.scale.data(), &scale, sizeof scale);
-  std::memcpy(block.minimum.data(), &minimum, sizeof minimum);
-  store<kSmallBlock>(g.code, block.codes.data());
-}
-
-LEWIS_VECTORIZED void search_sixteen(LargeBlock& block) {
+LEWIS_VECTORIZED void search_sixteen(Stretch& block) {
   constexpr int kSize = 16;
   for (int part = 0; part < 2; ++part) {
     Groups<kSize> g;
@@ -197,7 +181,7 @@ template <int kSize>
   }
 }
 
-LEWIS_VECTORIZED void code_large(LargeBlock& block, const float* scales, const float* minima,
+LEWIS_VECTORIZED void code_large(Stretch& block, const float* scales, const float* minima,
                                  int32_t most) {
   Floats scale, minimum;
   std::memcpy(&scale, scales, sizeof scale);
@@ -205,7 +189,7 @@ LEWIS_VECTORIZED void code_large(LargeBlock& block, const float* scales, const f
   code_again<kSmallBlock>(block.x.data(), scale, minimum, 0, most, block.codes.data());
 }
 
-LEWIS_VECTORIZED void code_sixteen(LargeBlock& block, const float* scales) {
+LEWIS_VECTORIZED void code_sixteen(Stretch& block, const float* scales) {
   constexpr int kSize = 16;
   for (int part = 0; part < 2; ++part) {
     Floats scale;
@@ -301,7 +285,7 @@ SixBits cut_six_bits(const float* x) {
 }
 
 // Without importances: |x| plus the root mean square of the group.
-void weigh_by_size(LargeBlock& block) {
+void weigh_by_size(Stretch& block) {
   for (size_t group = 0; group < kGroups; ++group) {
     const float* x = &block.x[group * kSmallBlock];
     const float mean = std::sqrt(sum_of_squares(x, kSmallBlock) / kSmallBlock);
@@ -310,14 +294,14 @@ void weigh_by_size(LargeBlock& block) {
   }
 }
 
-std::array<float, kGroups> sums_of_groups(const LargeBlock& block) {
+std::array<float, kGroups> sums_of_groups(const Stretch& block) {
   std::array<float, kGroups> sums{};
   for (size_t i = 0; i < kLargeBlock; ++i) sums[i / kSmallBlock] += block.weights[i];
   return sums;
 }
 
 // Writes scales, codes and, for Q5_K, their fifth bits.
-void pack_k(GgufType type, const LargeBlock& block, std::byte* out) {
+void pack_k(GgufType type, const Stretch& block, std::byte* out) {
   const bool five = type == GgufType::kQ5_K;
   std::byte* high = out + 16;
   std::byte* low = five ? high + 32 : high;
@@ -332,21 +316,21 @@ void pack_k(GgufType type, const LargeBlock& block, std::byte* out) {
   }
 }
 
-void encode_k_block(GgufType type, LargeBlock& block, const float* importances, std::byte* out) {
+void encode_k_block(GgufType type, Stretch& block, const float* importances, std::byte* out) {
   const int32_t most = type == GgufType::kQ4_K ? 15 : 31;
   SixBits scales, minima;
   if (importances) {
     weigh(block.x.data(), importances,
           2 * sum_of_squares(block.x.data(), kLargeBlock) / kLargeBlock, kLargeBlock,
           block.weights.data());
-    search_large(block, {most, -0.9f, 0.05f, 36, true});
+    search_ranges(block, {most, -0.9f, 0.05f, 36, true});
     const auto sums = sums_of_groups(block);
     scales = fit_six_bits(block.scale.data(), sums.data());
     minima = fit_six_bits(block.minimum.data(), sums.data());
   } else {
     weigh_by_size(block);
-    search_large(block, most == 15 ? RangeSearch{most, -1.0f, 0.1f, 20, false}
-                                   : RangeSearch{most, -0.5f, 0.1f, 15, false});
+    search_ranges(block, most == 15 ? RangeSearch{most, -1.0f, 0.1f, 20, false}
+                                    : RangeSearch{most, -0.5f, 0.1f, 15, false});
     scales = cut_six_bits(block.scale.data());
     minima = cut_six_bits(block.minimum.data());
   }
@@ -363,7 +347,7 @@ void encode_k_block(GgufType type, LargeBlock& block, const float* importances, 
   pack_k(type, block, out);
 }
 
-void pack_q6(const LargeBlock& block, std::byte* low, std::byte* high) {
+void pack_q6(const Stretch& block, std::byte* low, std::byte* high) {
   for (size_t part = 0; part < 2; ++part, low += 64, high += 32) {
     const uint8_t* codes = &block.codes[128 * part];
     for (size_t i = 0; i < 32; ++i) {
@@ -375,7 +359,7 @@ void pack_q6(const LargeBlock& block, std::byte* low, std::byte* high) {
   }
 }
 
-void encode_q6_block(LargeBlock& block, std::byte* out) {
+void encode_q6_block(Stretch& block, std::byte* out) {
   std::byte *high = out + 128, *scales = out + 192, *half = out + 208;
   search_sixteen(block);
   float largest = 0;
@@ -404,9 +388,9 @@ void encode_small_blocks(GgufType type, std::span<const float> row,
                          std::span<const float> importances, std::byte* out) {
   const uint64_t bytes = gguf_type(type).bytes;
   const float mean_square = sum_of_squares(row.data(), row.size()) / static_cast<float>(row.size());
-  for (size_t first = 0; first < row.size(); first += kGroups * kSmallBlock) {
-    const size_t n = std::min(kGroups * kSmallBlock, row.size() - first);
-    SmallBlocks blocks;
+  for (size_t first = 0; first < row.size(); first += kLargeBlock) {
+    const size_t n = std::min(kLargeBlock, row.size() - first);
+    Stretch blocks;
     std::ranges::copy(row.subspan(first, n), blocks.x.begin());
     for (size_t i = 0; i < n; i += kSmallBlock) {
       const float* x = &row[first + i];
@@ -429,7 +413,7 @@ void encode_k_blocks(GgufType type, std::span<const float> row, std::span<const 
                      std::byte* out) {
   for (size_t i = 0; i + kLargeBlock <= row.size();
        i += kLargeBlock, out += gguf_type(type).bytes) {
-    LargeBlock block;
+    Stretch block;
     std::ranges::copy(row.subspan(i, kLargeBlock), block.x.begin());
     encode_k_block(type, block, importances.empty() ? nullptr : &importances[i], out);
   }
@@ -439,7 +423,7 @@ void encode_q6_blocks(std::span<const float> row, std::span<const float> importa
                       std::byte* out) {
   for (size_t i = 0; i + kLargeBlock <= row.size();
        i += kLargeBlock, out += gguf_type(GgufType::kQ6_K).bytes) {
-    LargeBlock block;
+    Stretch block;
     std::ranges::copy(row.subspan(i, kLargeBlock), block.x.begin());
     for (size_t j = 0; j < kLargeBlock; ++j)
       block.weights[j] = importances.empty() ? block.x[j] * block.x[j] : importances[i + j];
