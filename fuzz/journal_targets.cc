@@ -102,7 +102,7 @@ void resume_refinement(std::string_view bytes, const FuzzFolder& folder) {
   write("merged-00000.bin", std::string(16, '\2'));
   JsonLines::begin(place / kJournalName, {"refinement", "plan"}, records);
   const auto journal = std::make_shared<RefineJournal>(place, "plan", true);
-  StreamPair streams{{1, 4, {}}, {1, 4, {}}};
+  StreamPair streams{{1, 4, 0, {}}, {1, 4, 0, {}}};
   if (journal->blocks_done() > 0) {
     journal->load_streams(streams);
     journal->result(0);
