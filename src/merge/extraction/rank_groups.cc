@@ -1,5 +1,6 @@
 #include "merge/extraction/rank_groups.h"
 
+#include <algorithm>
 #include <map>
 #include <utility>
 

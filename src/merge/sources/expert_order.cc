@@ -1,5 +1,8 @@
 #include "merge/sources/expert_order.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <array>
 #include <charconv>
