@@ -61,18 +61,28 @@ fs::path hub_cache_folder() {
   return variable("HOME") / ".cache/huggingface/hub";
 }
 
+namespace {
+
+template <size_t kCount>
+bool ends_with_any(std::string_view name, const std::array<std::string_view, kCount>& ends) {
+  return std::ranges::any_of(ends, [&](std::string_view end) { return name.ends_with(end); });
+}
+
+}  // namespace
+
 bool is_hub_id(std::string_view id) {
+  static constexpr std::array<std::string_view, 4> kFiles = {".gguf", ".safetensors", ".yaml",
+                                                             ".yml"};
   const size_t at = std::min(id.find('@'), id.size());
   const std::string_view name = id.substr(0, at);
   return std::ranges::count(name, '/') <= 1 && is_plain_path(name) &&
-         (at == id.size() || is_plain_path(id.substr(at + 1)));
+         !ends_with_any(name, kFiles) && (at == id.size() || is_plain_path(id.substr(at + 1)));
 }
 
 bool is_data_set_id(std::string_view id) {
   static constexpr std::array<std::string_view, 9> kEnds = {
       ".jsonl", ".json", ".csv", ".tsv", ".txt", ".md", ".parquet", ".gz", ".zst"};
-  return is_hub_id(id) &&
-         std::ranges::none_of(kEnds, [&](std::string_view end) { return id.ends_with(end); });
+  return is_hub_id(id) && !ends_with_any(id, kEnds);
 }
 
 namespace {

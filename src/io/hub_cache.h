@@ -14,7 +14,8 @@ namespace lewis {
 std::filesystem::path hub_cache_folder();
 
 // True for "owner/name" or "name", or either with "@revision", whose parts have letters, digits,
-// '-', '_' and '.' and lead out of no folder.
+// '-', '_' and '.' and lead out of no folder. A name of a file with weights or of a recipe
+// ("math.gguf") is none.
 bool is_hub_id(std::string_view id);
 
 // True for the id of a data set, with or without "@revision": is_hub_id, and no name of a data file

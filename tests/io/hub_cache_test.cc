@@ -61,6 +61,13 @@ TEST_F(HubCache, IdsStayInTheCache) {
   }
 }
 
+TEST_F(HubCache, NamesOfFilesAreNoIds) {
+  for (const char* name : {"math.gguf", "models/math.gguf", "recipe.yml", "model.safetensors"})
+    EXPECT_FALSE(is_hub_id(name)) << name;
+  for (const char* name : {"math-GGUF", "owner/math.gguf-v2", "gpt2", "owner/name@v1.yml"})
+    EXPECT_TRUE(is_hub_id(name)) << name;
+}
+
 TEST_F(HubCache, TheVariablesOfHuggingFacesTools) {
   const std::string here = dir_.path.string();
   EXPECT_EQ(hub_cache_folder(), here);
