@@ -38,12 +38,12 @@ struct Beside {
 // A weight with what stands beside it, which may be nothing.
 class BesideWeight final : public PackedWeight {
  public:
-  BesideWeight(std::unique_ptr<PackedWeight> weight, const Beside* beside)
-      : inner(std::move(weight)), side(beside) {
+  BesideWeight(std::unique_ptr<PackedWeight> weight, std::shared_ptr<const Beside> beside)
+      : inner(std::move(weight)), side(std::move(beside)) {
     out = inner->out, in = inner->in;
   }
   std::unique_ptr<PackedWeight> inner;
-  const Beside* side;
+  std::shared_ptr<const Beside> side;
 };
 
 // A backend whose linear layers have low-rank products beside them: y = W x + scale B (A x) + bias.
@@ -53,7 +53,7 @@ class BesideBackend final : public ForwardingBackend {
   explicit BesideBackend(Backend& inner) : ForwardingBackend(inner) {}
 
   // The weight that is packed next belongs to this layer. Nothing stands beside it where null.
-  void name_next(const Beside* beside) { next_ = beside; }
+  void name_next(std::shared_ptr<const Beside> beside) { next_ = std::move(beside); }
 
   std::unique_ptr<PackedWeight> pack(DType dtype, const std::byte* weight, int64_t out,
                                      int64_t in) override {
@@ -110,13 +110,13 @@ class BesideBackend final : public ForwardingBackend {
     }
   }
 
-  const Beside* next_ = nullptr;
+  std::shared_ptr<const Beside> next_;
 };
 
 // Magnitude / norm of each output of W + scale B A.
-std::vector<float> dora_factors(const TensorSource& base, const AdapterChange& change) {
+std::vector<float> dora_factors(const TensorSource& base, const AdapterChange& change,
+                                const LowRank& p) {
   const std::vector<float> weight = base.read_floats(base.get(change.tensor.name));
-  const LowRank& p = change.low_rank[0];
   std::vector<float> factors;
   for (int64_t o = 0; o < p.rows; ++o) {
     double squares = 0;
@@ -145,8 +145,26 @@ LowRank rows_of(const LowRank& all, int64_t first, int64_t rows) {
 }
 
 // What stands beside the linear layers of a model, and the tensors that therefore are the base's.
+// The products are read when their layer is loaded.
 struct BesideLayers {
-  std::map<std::string, Beside> by_layer;  // by LinearLayer::name
+  struct Rows {
+    const AdapterChange* change = nullptr;  // of adapter.changes
+    int64_t first = 0, count = 0;
+    std::vector<float> factors;  // Beside::factors
+  };
+
+  // Null where nothing stands beside the layer.
+  std::shared_ptr<const Beside> beside(std::string_view layer) const {
+    const auto found = by_layer.find(layer);
+    if (found == by_layer.end()) return nullptr;
+    const Rows& rows = found->second;
+    const auto products = adapter.products->get(*rows.change->factors, rows.change->part);
+    return std::make_shared<const Beside>(
+        Beside{rows_of(products->front(), rows.first, rows.count), rows.factors});
+  }
+
+  ReadAdapter adapter;
+  std::map<std::string, Rows, std::less<>> by_layer;  // by LinearLayer::name
   std::vector<std::string> tensors;
 };
 
@@ -160,7 +178,7 @@ bool reorders_experts(const InputModel& base) {
 
 BesideLayers beside_layers(const LogitModels& models, const ModelSpec& spec) {
   BesideLayers layers;
-  ReadAdapter adapter;
+  ReadAdapter& adapter = layers.adapter;
   try {
     adapter = read_adapter(*models.base.source, models.adapter);
   } catch (const Error&) {
@@ -172,13 +190,13 @@ BesideLayers beside_layers(const LogitModels& models, const ModelSpec& spec) {
       const auto found = adapter.changes.find(linear.tensor);
       if (found == adapter.changes.end() || (linear.expert >= 0 && !experts)) continue;
       const AdapterChange& change = found->second;
-      const bool plain = change.low_rank.size() == 1 && change.rows.empty() &&
-                         !change.outputs_are_columns && change.tensor.shape.size() == 2 &&
-                         change.low_rank[0].columns == linear.in;
+      const bool plain = change.factors && change.rows.empty() && !change.outputs_are_columns &&
+                         change.tensor.shape.size() == 2 && change.tensor.shape[1] == linear.in;
       if (!plain) continue;
-      Beside beside{rows_of(change.low_rank[0], linear.first_row, linear.out), {}};
+      BesideLayers::Rows beside{&change, linear.first_row, linear.out, {}};
       if (!change.magnitude.empty()) {
-        const std::vector<float> all = dora_factors(*models.base.source, change);
+        const auto products = adapter.products->get(*change.factors, change.part);
+        const std::vector<float> all = dora_factors(*models.base.source, change, products->front());
         beside.factors.assign(all.begin() + linear.first_row,
                               all.begin() + linear.first_row + linear.out);
       }
@@ -219,9 +237,10 @@ class ReplacedSource final : public TensorSource {
 
 // A model that runs, and what it makes of the texts before its head.
 struct Running {
-  Running(InputModel model, Threads& threads, const BesideLayers& layers = {})
+  // `layers`, where given, must outlive it.
+  Running(InputModel model, Threads& threads, const BesideLayers* layers = nullptr)
       : input(std::move(model)),
-        beside(layers.by_layer),
+        beside(layers),
         plain(make_cpu_backend(threads)),
         backend(*plain),
         transformer(*input.source, spec_of(input), backend, threads) {}
@@ -232,8 +251,7 @@ struct Running {
     hidden.resize(batch.ids.size() * static_cast<size_t>(spec.hidden));
     transformer.embed_once(batch.ids, hidden);
     const WeightEdit name = [&](std::string_view layer, std::span<float>, int64_t, int64_t) {
-      const auto found = beside.find(std::string(layer));
-      backend.name_next(found == beside.end() ? nullptr : &found->second);
+      backend.name_next(beside ? beside->beside(layer) : nullptr);
     };
     for (int64_t layer = 0; layer < spec.layers; ++layer) {
       const auto block = transformer.load_block(layer, name);
@@ -244,7 +262,7 @@ struct Running {
   }
 
   InputModel input;
-  std::map<std::string, Beside> beside;  // by LinearLayer::name
+  const BesideLayers* beside;  // null: nothing stands beside any layer
   std::unique_ptr<Backend> plain;
   BesideBackend backend;
   Transformer transformer;
@@ -369,7 +387,7 @@ LogitProof compared(const LogitModels& models, RunResources& run) {
     Running beside(
         with_source(models.adapted, std::make_shared<const ReplacedSource>(
                                         models.adapted.source, models.base.source, layers.tensors)),
-        run.threads, layers);
+        run.threads, &layers);
     Running stored(models.stored, run.threads);
     std::tie(proof.largest, proof.mean) = differ(beside, stored);
   }

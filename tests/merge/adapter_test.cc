@@ -6,10 +6,12 @@
 #include <cmath>
 #include <fstream>
 #include <functional>
+#include <memory>
 #include <random>
 #include <thread>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "golden_file.h"
 #include "io/checkpoint.h"
 #include "memory_source.h"
@@ -609,6 +611,142 @@ TEST(Adapter, NeverOpensAPickle) {
   std::ofstream(dir.path / "adapter_model.bin") << "anything";
   EXPECT_NE(message().find("adapter_model.bin: a pickle can run any code"), std::string::npos);
   EXPECT_NE(message().find("weights_only=True"), std::string::npos);
+}
+
+// Factors that are read with the tensor that they change.
+
+constexpr int64_t kOut = 6, kIn = 40, kRank = 3;
+
+std::string module_name(int i) { return "m" + std::to_string(i); }
+
+// A base of zeros, and an adapter that adds kRank * (i + 1) * (row + 1) to every element of a row
+// of tensor mI.weight.
+std::shared_ptr<const TensorSource> base_of(int tensors) {
+  auto base = std::make_shared<MemorySource>();
+  base->add("other", DType::kF32, {3}, {1, 2, 3});
+  for (int i = 0; i < tensors; ++i) {
+    base->add(module_name(i) + ".weight", DType::kF32, {kOut, kIn},
+              std::vector<float>(kOut * kIn, 0.0f));
+  }
+  return base;
+}
+
+void write_adapter(const fs::path& folder, int tensors) {
+  MemorySource adapter;
+  for (int i = 0; i < tensors; ++i) {
+    std::vector<float> b;
+    for (int64_t row = 0; row < kOut; ++row) b.insert(b.end(), kRank, static_cast<float>(row + 1));
+    const std::string name = "base_model.model." + module_name(i);
+    adapter.add(name + ".lora_A.weight", DType::kF32, {kRank, kIn},
+                std::vector<float>(kRank * kIn, static_cast<float>(i + 1)));
+    adapter.add(name + ".lora_B.weight", DType::kF32, {kOut, kRank}, b);
+  }
+  adapter.write(folder / "adapter_model.safetensors");
+  std::ofstream(folder / "adapter_config.json")
+      << Json{{"peft_type", "LORA"}, {"r", kRank}, {"lora_alpha", kRank}};
+}
+
+std::shared_ptr<const TensorSource> adapted(const fs::path& folder, int tensors) {
+  write_adapter(folder, tensors);
+  return adapt(base_of(tensors), folder).source;
+}
+
+TEST(AdapterFactors, TheCostOfReadingIsThatOfOneTensor) {
+  const TempDir one, hundred;
+  const auto few = adapted(one.path, 1), many = adapted(hundred.path, 100);
+  const uint64_t cost = few->read_cost(few->get("m0.weight")).memory;
+  // The rank is filled up to 8.
+  EXPECT_GE(cost, 8 * (kOut + kIn) * sizeof(float));
+  EXPECT_LE(cost, 5 * 8 * (kOut + kIn) * sizeof(float));
+  for (const TensorInfo& t : many->tensors())
+    EXPECT_EQ(many->read_cost(t).memory, t.name == "other" ? 0 : cost) << t.name;
+}
+
+// More tensors than are kept, in pieces that begin and end within rows, by several threads.
+TEST(AdapterFactors, PiecesOfManyTensorsInTurns) {
+  constexpr int kTensors = 3 * static_cast<int>(FactorCache::kKept);
+  const TempDir dir;
+  const auto source = adapted(dir.path, kTensors);
+  std::vector<size_t> wrong(4);
+  std::vector<std::thread> threads;
+  for (size_t thread = 0; thread < wrong.size(); ++thread) {
+    threads.emplace_back([&, thread] {
+      const int64_t piece = 17 + static_cast<int64_t>(thread);
+      for (int64_t first = 0; first < kOut * kIn; first += piece) {
+        for (int i = 0; i < kTensors; ++i) {
+          std::vector<float> values(static_cast<size_t>(std::min(piece, kOut * kIn - first)));
+          source->read(source->get(module_name(i) + ".weight"), first,
+                       std::as_writable_bytes(std::span(values)));
+          for (size_t at = 0; at < values.size(); ++at) {
+            const int64_t row = (first + static_cast<int64_t>(at)) / kIn;
+            wrong[thread] += values[at] != static_cast<float>(kRank * (i + 1) * (row + 1));
+          }
+        }
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(wrong, std::vector<size_t>(wrong.size()));
+}
+
+TEST(AdapterFactors, TheLastModulesAreKept) {
+  constexpr int kTensors = static_cast<int>(FactorCache::kKept) + 1;
+  const TempDir dir;
+  write_adapter(dir.path, kTensors);
+  const auto base = base_of(kTensors);
+  const ReadAdapter adapter = read_adapter(*base, dir.path);
+  const auto get = [&](int i) {
+    return adapter.products->get(*adapter.changes.at(module_name(i) + ".weight").factors, 0);
+  };
+  const auto first = get(0);
+  for (int i = 1; i + 1 < kTensors; ++i) get(i);
+  EXPECT_EQ(get(0), first);  // the same object: it was not read again
+  const std::weak_ptr<const std::vector<LowRank>> second = get(1);
+  get(0);
+  EXPECT_FALSE(second.expired());
+  for (int i = 2; i < kTensors; ++i) get(i);
+  EXPECT_EQ(get(0), first);
+  EXPECT_TRUE(second.expired());
+  EXPECT_EQ(get(1)->front().right.front(), 2);
+}
+
+// The memory that is announced against that of the products themselves, which experts of one
+// module share.
+TEST(AdapterFactors, AnnouncedMemoryIsThatOfTheProducts) {
+  constexpr int64_t kStacked = 5;
+  const TempDir dir;
+  MemorySource base, adapter;
+  const std::string module = "model.layers.0.mlp.experts";
+  const auto zeros = [](int64_t n) { return std::vector<float>(static_cast<size_t>(n)); };
+  for (int64_t e = 0; e < kStacked; ++e) {
+    const std::string expert = module + "." + std::to_string(e);
+    for (const char* name : {".gate_proj.weight", ".up_proj.weight"})
+      base.add(expert + name, DType::kF32, {kOut, kIn}, zeros(kOut * kIn));
+    base.add(expert + ".down_proj.weight", DType::kF32, {kIn, kOut}, zeros(kOut * kIn));
+  }
+  adapter.add("base_model.model." + module + ".lora_A.weight", DType::kF32, {kRank * kStacked, kIn},
+              zeros(kRank * kStacked * kIn));
+  adapter.add("base_model.model." + module + ".lora_B.weight", DType::kF32,
+              {2 * kOut, kRank * kStacked}, zeros(2 * kOut * kRank * kStacked));
+  adapter.write(dir.path / "adapter_model.safetensors");
+  std::ofstream(dir.path / "adapter_config.json")
+      << Json{{"peft_type", "LORA"},
+              {"r", kRank},
+              {"lora_alpha", kRank},
+              {"peft_version", "0.19.0"},
+              {"target_parameters", {"mlp.experts.gate_up_proj"}}};
+  const ReadAdapter read = read_adapter(base, dir.path);
+  ASSERT_EQ(read.changes.size(), 2 * kStacked);
+  uint64_t held = 0;
+  const FactorPlaces* places = nullptr;
+  for (const auto& [name, change] : read.changes) {
+    if (!places) places = change.factors.get();
+    EXPECT_EQ(change.factors.get(), places);
+    for (const LowRank& product : *read.products->get(*change.factors, change.part))
+      held += (product.left.size() + product.right.size()) * sizeof(float);
+  }
+  const uint64_t stored = kRank * kStacked * (kIn + 2 * kOut) * sizeof(float);
+  EXPECT_EQ(FactorCache::memory(*places), FactorCache::kKept * held + stored);
 }
 
 }  // namespace

@@ -30,14 +30,14 @@ MergeDiagnostics run(const Recipe& recipe, size_t thread_count = 2) {
   return diagnose(MergeInputs(recipe), threads, {});
 }
 
-using Values = std::vector<float>;
+using Floats = std::vector<float>;
 
-Values values_of(const Checkpoint& model, const std::string& tensor) {
+Floats values_of(const Checkpoint& model, const std::string& tensor) {
   return model.read_floats(model.get(tensor));
 }
 
 // The largest `density` of |model - base|, ties to the lower index, by a full sort.
-std::vector<bool> largest(const Values& model, const Values& base, double density) {
+std::vector<bool> largest(const Floats& model, const Floats& base, double density) {
   std::vector<size_t> order(model.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::ranges::stable_sort(order, [&](size_t a, size_t b) {
@@ -49,7 +49,7 @@ std::vector<bool> largest(const Values& model, const Values& base, double densit
   return kept;
 }
 
-TaskVectorSums plain_sums(const Values& model, const Values& base, const Values& merged,
+TaskVectorSums plain_sums(const Floats& model, const Floats& base, const Floats& merged,
                           const std::vector<bool>& kept) {
   TaskVectorSums s;
   for (size_t i = 0; i < model.size(); ++i) {
@@ -90,7 +90,7 @@ TEST(Diagnostics, EqualBruteForceOnEveryTensor) {
   ASSERT_EQ(found.tensors.size(), out.tensors().size());
   for (const TensorDiagnostics& t : found.tensors) {
     SCOPED_TRACE(t.name);
-    const Values b = values_of(base, t.name), x = values_of(math, t.name),
+    const Floats b = values_of(base, t.name), x = values_of(math, t.name),
                  y = values_of(code, t.name), m = values_of(out, t.name);
     const auto kept_x = largest(x, b, 0.4), kept_y = largest(y, b, 0.7);
     expect_near(t.models[0], plain_sums(x, b, m, kept_x));
@@ -129,7 +129,7 @@ TEST(Diagnostics, LooksAtTheFinishedModel) {
   ASSERT_EQ(found.tensors.size(), out.tensors().size());
   for (size_t i = 0; i < found.tensors.size(); ++i) {
     const TensorDiagnostics& t = found.tensors[i];
-    const Values b = values_of(base, t.name), x = values_of(math, t.name),
+    const Floats b = values_of(base, t.name), x = values_of(math, t.name),
                  m = values_of(out, t.name);
     const auto kept = largest(x, b, 0.4);
     expect_near(t.models[0], plain_sums(x, b, m, kept));

@@ -341,7 +341,7 @@ class AdapterReader {
     const Entry& b = parts.b ? *parts.b : *parts.embedding_b;
     AdapterChange& change = change_of(arithmetic_target(module + ".weight", a));
     const TensorInfo tensor = change.tensor;
-    if (!change.low_rank.empty())
+    if (change.factors)
       throw refuse(a, "changes " + tensor.name + ", which another key changes too");
     if (tensor.shape.size() != 2) {
       throw refuse(a, fmt::format("changes {}, which is {}: only matrices can be changed",
@@ -359,20 +359,10 @@ class AdapterReader {
     const auto scale = static_cast<float>(
         parts.alpha ? alpha_of(*parts.alpha) / static_cast<double>(rank) : config_.scale_of(key));
     change.outputs_are_columns = columns;
-    std::vector<float> right = floats(a), left = floats(b);  // [rank, in], [out, rank]
-    if (config_.mlx) {
-      right = transposed(right, in, rank);
-      left = transposed(left, rank, out);
-    }
-    if (config_.misreading == Misreading::kOtherLayout) left = transposed(left, rank, out);
-    if (config_.misreading == Misreading::kTransposed && in == out) {
-      const std::vector<float> turned = transposed(right, rank, in);
-      right = transposed(left, out, rank);
-      left = turned;
-    }
-    change.low_rank = {columns ? make_low_rank(transposed(right, rank, in),
-                                               transposed(left, out, rank), rank, scale)
-                               : make_low_rank(left, right, rank, scale)};
+    check_values(a);
+    check_values(b);
+    change.factors = std::make_shared<const FactorPlaces>(
+        FactorPlaces{&a, &b, rank, scale, config_.mlx, columns, config_.misreading, {}, false});
     if (parts.magnitude && config_.misreading != Misreading::kNoMagnitude)
       change.magnitude = floats(*parts.magnitude);
   }
@@ -439,15 +429,18 @@ class AdapterReader {
                          parameter.key));
     const auto scale = static_cast<float>(config_.scale_of(parameter.key));
     const bool rows = inputs_are_rows(parameter, a, b);
-    const std::vector<float> a_values = floats(a);
-    std::vector<float> b_values = floats(b);  // [outputs, rank, experts]
-    if (config_.misreading == Misreading::kOtherLayout)
-      b_values = with_experts_first(b_values, rank, parameter.experts);
-    for (const auto& part : parameter.parts) {
-      AdapterChange& change = change_of(arithmetic_target(part.tensor->name, a));
-      if (!change.low_rank.empty())
-        throw refuse(a, "changes " + part.tensor->name + ", which another key changes too");
-      change.low_rank = expert_factors(parameter, part, a_values, b_values, rank, scale, rows);
+    check_values(a);
+    check_values(b);
+    auto places = std::make_shared<FactorPlaces>(
+        FactorPlaces{&a, &b, rank, scale, false, false, config_.misreading, parameter, rows});
+    for (WrappedParameter::Part& part : places->experts->parts) part.tensor = nullptr;
+    for (size_t i = 0; i < parameter.parts.size(); ++i) {
+      const TensorInfo& tensor = arithmetic_target(parameter.parts[i].tensor->name, a);
+      AdapterChange& change = change_of(tensor);
+      if (change.factors)
+        throw refuse(a, "changes " + tensor.name + ", which another key changes too");
+      change.factors = places;
+      change.part = i;
     }
   }
 
@@ -489,7 +482,9 @@ class AdapterReader {
     expect_shape(bias, tensor.shape, tensor, "");
     if (tensor.shape.size() != 1) throw refuse(bias, "changes a bias that is not a vector");
     const auto scale = static_cast<float>(config_.scale_of(module));
-    change_of(tensor).low_rank = {make_low_rank(std::vector<float>{1}, floats(bias), 1, scale)};
+    check_values(bias);
+    change_of(tensor).factors =
+        std::make_shared<const FactorPlaces>(FactorPlaces{.b = &bias, .scale = scale});
   }
 
   void expect_shape(const Entry& entry, const Shape& shape, const TensorInfo& tensor,
@@ -500,17 +495,26 @@ class AdapterReader {
                              to_string(shape), tensor.name, to_string(tensor.shape), hint));
   }
 
+  void check_arithmetic(const Entry& entry) const {
+    if (is_arithmetic(entry.info.dtype)) return;
+    throw refuse(entry,
+                 fmt::format("is {}, expected F32, F16 or BF16", dtype_name(entry.info.dtype)));
+  }
+
+  Error not_finite(const Entry& entry) const {
+    return refuse(entry, "holds a value that is not finite (NaN or infinity)");
+  }
+
+  // Values that are read later must be finite now.
+  void check_values(const Entry& entry) const {
+    check_arithmetic(entry);
+    if (!values_are_finite(file_, entry)) throw not_finite(entry);
+  }
+
   std::vector<float> floats(const Entry& entry) const {
-    if (!is_arithmetic(entry.info.dtype)) {
-      throw refuse(entry,
-                   fmt::format("is {}, expected F32, F16 or BF16", dtype_name(entry.info.dtype)));
-    }
-    std::vector<std::byte> bytes(byte_size(entry.info));
-    file_.read(entry, 0, bytes);
-    std::vector<float> values(static_cast<size_t>(element_count(entry.info.shape)));
-    widen(entry.info.dtype, bytes.data(), values);
-    if (!all_finite(values))
-      throw refuse(entry, "holds a value that is not finite (NaN or infinity)");
+    check_arithmetic(entry);
+    std::vector<float> values = read_values(file_, entry);
+    if (!all_finite(values)) throw not_finite(entry);
     return values;
   }
 

@@ -59,11 +59,12 @@ LEWIS_VECTORIZED void add_squares(const float* x, size_t n, double* sums) {
 
 class AdapterSource final : public TensorSource {
  public:
-  AdapterSource(std::shared_ptr<const TensorSource> base, std::unique_ptr<SafetensorsFile> file,
-                AdapterChanges changes, const fs::path& folder)
+  AdapterSource(std::shared_ptr<const TensorSource> base,
+                std::shared_ptr<const SafetensorsFile> file, AdapterChanges changes,
+                const fs::path& folder)
       : base_(std::move(base)),
-        file_(std::move(file)),
         changes_(std::move(changes)),
+        products_(std::move(file)),
         label_(base_->label() + "+" + folder.string()),
         tensors_(base_->tensors()) {
     for (TensorInfo& t : tensors_) {
@@ -73,21 +74,21 @@ class AdapterSource final : public TensorSource {
     for (const auto& [name, change] : changes_) {
       if (!change.magnitude.empty() && change.outputs_are_columns) column_factors_[name];
       for (const auto& [row, values] : change.rows) held_bytes_ += values.size() * sizeof(float);
-      for (const LowRank& part : change.low_rank)
-        held_bytes_ += (part.left.size() + part.right.size()) * sizeof(float);
     }
   }
 
   const std::string& label() const override { return label_; }
   const std::vector<TensorInfo>& tensors() const override { return tensors_; }
 
-  // The thin matrices of all tensors are held while any is read.
+  // The thin matrices of a few modules are held: these count where they are largest.
   ReadCost read_cost(const TensorInfo& tensor) const override {
     const auto found = changes_.find(tensor.name);
     ReadCost cost = found != changes_.end() && found->second.replaced
                         ? ReadCost{byte_size(found->second.replaced->info), 0}
                         : base_->read_cost(tensor);
     cost.memory += held_bytes_;
+    if (found != changes_.end() && found->second.factors)
+      cost.memory += FactorCache::memory(*found->second.factors);
     return cost;
   }
 
@@ -95,9 +96,10 @@ class AdapterSource final : public TensorSource {
     const auto found = changes_.find(tensor.name);
     if (found == changes_.end()) return base_->read(tensor, first, out);
     const AdapterChange& change = found->second;
-    if (change.low_rank.empty() || out.empty()) return read_stored(change, first, out);
+    if (!change.factors || out.empty()) return read_stored(change, first, out);
+    const auto products = products_.get(*change.factors, change.part);
     const size_t size = dtype_size(tensor.dtype);
-    const int64_t columns = change.low_rank.front().columns, slab = slab_elements(columns);
+    const int64_t columns = products->front().columns, slab = slab_elements(columns);
     const int64_t end = first + static_cast<int64_t>(out.size() / size);
     for (int64_t at = first; at < end;) {
       const int64_t stop = std::min(end, (at / slab + 1) * slab);
@@ -105,11 +107,12 @@ class AdapterSource final : public TensorSource {
                                      static_cast<size_t>(stop - at) * size);
       read_stored(change, at, bytes);
       if (change.magnitude.empty()) {
-        apply(change, at, bytes, {});
+        apply(change, *products, at, bytes, {});
       } else if (change.outputs_are_columns) {
-        apply(change, at, bytes, factors_of_columns(change));
+        apply(change, *products, at, bytes, factors_of_columns(change, products->front()));
       } else {
-        apply(change, at, bytes, factors(change, at / columns, (stop - 1) / columns + 1));
+        apply(change, *products, at, bytes,
+              factors(change, products->front(), at / columns, (stop - 1) / columns + 1));
       }
       at = stop;
     }
@@ -144,7 +147,8 @@ class AdapterSource final : public TensorSource {
     if (!change.replaced) return base_->read(change.tensor, first, out);
     const DType stored = change.replaced->info.dtype;
     if (stored == dtype) {
-      return file_->read(*change.replaced, static_cast<uint64_t>(first) * dtype_size(dtype), out);
+      return products_.file().read(*change.replaced,
+                                   static_cast<uint64_t>(first) * dtype_size(dtype), out);
     }
     constexpr size_t kPiece = 4096;
     std::byte bytes[kPiece * sizeof(float)];
@@ -152,8 +156,9 @@ class AdapterSource final : public TensorSource {
     const size_t count = out.size() / dtype_size(dtype);
     for (size_t at = 0; at < count; at += kPiece) {
       const size_t n = std::min(kPiece, count - at);
-      file_->read(*change.replaced, (static_cast<uint64_t>(first) + at) * dtype_size(stored),
-                  std::span(bytes, n * dtype_size(stored)));
+      products_.file().read(*change.replaced,
+                            (static_cast<uint64_t>(first) + at) * dtype_size(stored),
+                            std::span(bytes, n * dtype_size(stored)));
       widen(stored, bytes, std::span(values, n));
       narrow(std::span(values, n), dtype, out.data() + at * dtype_size(dtype));
     }
@@ -161,18 +166,18 @@ class AdapterSource final : public TensorSource {
 
   // bytes: stored elements [first, ...); out: the same with the change. `factors` of DoRA: one a
   // column, or one per row from the first row of the range on.
-  void apply(const AdapterChange& change, int64_t first, std::span<std::byte> bytes,
-             std::span<const float> factors) const {
+  void apply(const AdapterChange& change, const std::vector<LowRank>& products, int64_t first,
+             std::span<std::byte> bytes, std::span<const float> factors) const {
     const DType dtype = change.tensor.dtype;
     const size_t size = dtype_size(dtype);
-    const int64_t rows = change.low_rank.front().rows, columns = change.low_rank.front().columns;
+    const int64_t rows = products.front().rows, columns = products.front().columns;
     float room[kLowRankColumns];
     const int64_t end = first + static_cast<int64_t>(bytes.size() / size);
     for_pieces(first, end, columns, [&](const Piece& p) {
       std::byte* at = bytes.data() + p.offset * size;
       const std::span values(room, p.size);
       widen(dtype, at, values);
-      const LowRank& part = change.low_rank[static_cast<size_t>(p.row / rows)];
+      const LowRank& part = products[static_cast<size_t>(p.row / rows)];
       add_low_rank(part, p.row % rows, p.column, values);
       if (!factors.empty() && change.outputs_are_columns) {
         multiply_each(factors.data() + p.column, p.size, room);
@@ -185,9 +190,10 @@ class AdapterSource final : public TensorSource {
 
   // magnitude / norm of the outputs, from rows [begin, end): of those rows, or of all columns (then
   // these must be all rows).
-  std::vector<float> factors(const AdapterChange& change, int64_t begin, int64_t end) const {
+  std::vector<float> factors(const AdapterChange& change, const LowRank& product, int64_t begin,
+                             int64_t end) const {
     const DType dtype = change.tensor.dtype;
-    const int64_t columns = change.low_rank.front().columns;
+    const int64_t columns = product.columns;
     const bool by_column = change.outputs_are_columns;
     std::vector<double> sums(static_cast<size_t>(by_column ? columns : end - begin));
     std::vector<std::byte> bytes;
@@ -198,7 +204,7 @@ class AdapterSource final : public TensorSource {
       read_stored(change, at, bytes);
       for_pieces(at, stop, columns, [&](const Piece& p) {
         widen(dtype, bytes.data() + p.offset * dtype_size(dtype), std::span(room, p.size));
-        add_low_rank(change.low_rank.front(), p.row, p.column, std::span(room, p.size));
+        add_low_rank(product, p.row, p.column, std::span(room, p.size));
         if (by_column) {
           add_squares(room, p.size, &sums[static_cast<size_t>(p.column)]);
         } else {
@@ -210,10 +216,10 @@ class AdapterSource final : public TensorSource {
     return divide(change, begin, sums);
   }
 
-  const std::vector<float>& factors_of_columns(const AdapterChange& change) const {
+  const std::vector<float>& factors_of_columns(const AdapterChange& change,
+                                               const LowRank& product) const {
     Once& once = column_factors_.at(change.tensor.name);
-    std::call_once(once.flag,
-                   [&] { once.factors = factors(change, 0, change.low_rank.front().rows); });
+    std::call_once(once.flag, [&] { once.factors = factors(change, product, 0, product.rows); });
     return once.factors;
   }
 
@@ -233,8 +239,8 @@ class AdapterSource final : public TensorSource {
   }
 
   std::shared_ptr<const TensorSource> base_;
-  std::unique_ptr<SafetensorsFile> file_;
   AdapterChanges changes_;
+  FactorCache products_;
   mutable std::map<std::string, Once> column_factors_;  // of every tensor that needs them
   std::string label_;
   std::vector<TensorInfo> tensors_;
@@ -261,16 +267,17 @@ fs::path adapter_file(const fs::path& folder) {
 }  // namespace
 
 ReadAdapter read_adapter(const TensorSource& base, const fs::path& adapter_folder) {
-  const SafetensorsFile file(adapter_file(adapter_folder));
-  ReadAdapter adapter{read_adapter_config(adapter_folder), {}};
-  adapter.changes = read_adapter_changes(base, adapter.config, file);
+  auto file = std::make_shared<const SafetensorsFile>(adapter_file(adapter_folder));
+  ReadAdapter adapter{read_adapter_config(adapter_folder), {}, {}};
+  adapter.changes = read_adapter_changes(base, adapter.config, *file);
+  adapter.products = std::make_unique<FactorCache>(std::move(file));
   std::erase_if(adapter.changes, [](const auto& change) { return change.second.replaced; });
   return adapter;
 }
 
 AdaptedModel adapt(std::shared_ptr<const TensorSource> base, const fs::path& adapter_folder,
                    Misreading misreading) {
-  auto file = std::make_unique<SafetensorsFile>(adapter_file(adapter_folder));
+  auto file = std::make_shared<const SafetensorsFile>(adapter_file(adapter_folder));
   AdapterConfig config = read_adapter_config(adapter_folder);
   config.misreading = misreading;
   AdaptedModel adapted;
@@ -279,7 +286,7 @@ AdaptedModel adapt(std::shared_ptr<const TensorSource> base, const fs::path& ada
   const HeadTensors head = find_head(base->tensors());
   const auto embedding = head.embedding ? changes.find(head.embedding->name) : changes.end();
   const bool only_tokens = embedding != changes.end() && !embedding->second.rows.empty() &&
-                           embedding->second.low_rank.empty() && !embedding->second.replaced;
+                           !embedding->second.factors && !embedding->second.replaced;
   adapted.keeps_ties = config.keeps_ties || only_tokens;
   for (const auto& [name, _] : changes) adapted.changed.push_back(name);
   adapted.source = std::make_shared<AdapterSource>(std::move(base), std::move(file),

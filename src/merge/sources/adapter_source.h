@@ -28,11 +28,11 @@ struct AdaptedModel {
 //   W'[t] = the trained row of token t         trainable_token_indices
 // Whole tensors in the adapter (modules_to_save, trained biases, saved embeddings) replace those of
 // the base. Embeddings and fan_in_fan_out weights are [in, out]; their outputs are columns.
-// A and B are held in memory as floats. A first read of a DoRA tensor whose outputs are columns
-// reads the whole tensor for the norms.
-// Throws Error(kInput) that names file and tensor or key: a pickle, a variant that is not known, a
-// tensor that belongs to none of the base or has another shape, one that is left over.
-// Reading throws the same when a norm that DoRA divides by is 0.
+// A and B are read with the tensor that they change, and the last few are kept. A first read of a
+// DoRA tensor whose outputs are columns reads the whole tensor for the norms. Throws Error(kInput)
+// that names file and tensor or key: a pickle, a variant that is not known, a tensor that belongs
+// to none of the base or has another shape, one that is left over. Reading throws the same when a
+// norm that DoRA divides by is 0.
 AdaptedModel adapt(std::shared_ptr<const TensorSource> base,
                    const std::filesystem::path& adapter_folder,
                    Misreading misreading = Misreading::kNone);
@@ -40,7 +40,8 @@ AdaptedModel adapt(std::shared_ptr<const TensorSource> base,
 // What the adapter changes in `base`, without applying it, and its configuration.
 struct ReadAdapter {
   AdapterConfig config;
-  AdapterChanges changes;  // whole tensors of the adapter are not among them
+  AdapterChanges changes;                 // whole tensors of the adapter are not among them
+  std::unique_ptr<FactorCache> products;  // of the changes
 };
 ReadAdapter read_adapter(const TensorSource& base, const std::filesystem::path& adapter_folder);
 
