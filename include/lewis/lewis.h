@@ -211,15 +211,19 @@ LEWIS_API RecipePtr adapter_recipe(const std::string& model,
                                    const std::vector<std::string>& adapters,
                                    const std::string& dtype = {});
 
-// Whether a model that any program has merged holds an adapter.
+// Whether a model that any program has merged holds adapters.
 struct ProveJob {
-  std::filesystem::path model;          // the merged one
-  std::filesystem::path base, adapter;  // what it was made of
+  std::filesystem::path model;                  // the merged one
+  std::filesystem::path base;                   // what it was made of
+  std::vector<std::filesystem::path> adapters;  // one or more, in the order of merging
   bool logits = true;
   GuidanceOptions guidance{};
 };
-// Compares tensor by tensor, and logits where the family is known. A model that does not hold the
-// adapter is a result, no error. Throws Error(kInput): a model or adapter that cannot be read.
+// Compares tensor by tensor, and logits where the family is known. Of several adapters it compares
+// what all of them ask for together, with the factors of the last beside the layers for logits. A
+// model that does not hold that is a result, no error; its first line names the adapters without
+// which it holds the others. Throws Error(kUsage): no adapter is named; Error(kInput): a model or
+// adapter that cannot be read.
 LEWIS_API AdapterProof prove(const ProveJob& job, const RunContext& run = {});
 
 // What merge() would take, with the speed that this disk has now.

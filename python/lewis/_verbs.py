@@ -859,7 +859,7 @@ def verify(
 def verify(
     out: PathLike,
     *,
-    adapter: PathLike,
+    adapter: Union[PathLike, Sequence[PathLike]],
     base: PathLike,
     logits: bool = True,
     threads: int = 0,
@@ -868,19 +868,20 @@ def verify(
 def verify(
     out: PathLike,
     *,
-    adapter: Optional[PathLike] = None,
+    adapter: Union[None, PathLike, Sequence[PathLike]] = None,
     base: Optional[PathLike] = None,
     logits: bool = True,
     threads: int = 0,
     progress: ProgressOption = None,
 ) -> Union[VerifyResult, AdapterProof]:
     """Compares a merged model's bytes with its manifest; or says whether a model, whoever merged it,
-    holds an adapter: ``lewis verify``.
+    holds an adapter, or several: ``lewis verify``.
 
     Args:
         out: a folder that :func:`merge` has written; with ``adapter`` any model or id.
-        adapter: the adapter's folder or id.
-        base: the model that the adapter was merged into.
+        adapter: the adapter's folder or id, or several in the order of merging, whose change is
+            looked for together.
+        base: the model that they were merged into.
         logits: False compares the tensors alone.
         threads, progress: as for :func:`merge`.
 
@@ -905,7 +906,7 @@ def verify(
     job = _lewis.ProveJob()
     job.model = _local(out, progress)
     job.base = _local(base, progress)
-    job.adapter = _local(adapter, progress)
+    job.adapters = [_local(path, progress) for path in _paths(adapter)]
     job.logits = logits
     return _run(_lewis.prove, job, threads, progress)
 
@@ -926,7 +927,7 @@ def status(
     Returns:
         The object that ``lewis status --json`` prints. Of a merge: ``state``, ``complete``,
         ``bytes`` and ``bytes_done``, ``workers``, ``seconds_left`` and more; else ``works`` with
-        ``done`` and ``total``.
+        ``done`` and ``total``, and of an evaluation ``seconds_left``.
 
     Raises:
         Error: ``INPUT``: there is no such work; ``VERIFY``: a complete model whose files have not

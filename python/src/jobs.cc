@@ -212,7 +212,7 @@ void bind_adapter_jobs(nb::module_& m) {
   Struct<ProveJob>(m, "ProveJob")
       .rw("model", &ProveJob::model)
       .rw("base", &ProveJob::base)
-      .rw("adapter", &ProveJob::adapter)
+      .rw("adapters", &ProveJob::adapters)
       .rw("logits", &ProveJob::logits)
       .rw("guidance", &ProveJob::guidance);
   Struct<ConvertJob>(m, "ConvertJob")

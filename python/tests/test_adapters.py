@@ -141,6 +141,23 @@ def test_verify_says_whether_a_model_holds_an_adapter(cli, tmp_path, adapter):
     assert {tensor.verdict for tensor in proof.tensors} == {lewis.AdapterVerdict.ABSENT}
 
 
+def test_verify_of_several_adapters(cli, tmp_path, adapter):
+    lewis.extract(MODELS["base"], MODELS["code"], tmp_path / "second", rank=4)
+    both = [adapter, tmp_path / "second"]
+    lewis.apply(MODELS["base"], both, tmp_path / "both", dtype="float32", proof=False)
+    lewis.apply(MODELS["base"], adapter, tmp_path / "one", dtype="float32", proof=False)
+    how = ["--adapter", both[0], "--adapter", both[1], "--base", MODELS["base"], "-q", "--json"]
+    for model, code in ((tmp_path / "both", 0), (tmp_path / "one", int(lewis.ExitCode.VERIFY))):
+        expected = json.loads(cli("verify", model, *how, code=code).stdout)
+        proof = lewis.verify(model, adapter=both, base=MODELS["base"])
+        assert lewis.to_dict(proof) == expected
+        assert proof.holds == (code == 0)
+    assert f"it holds the others without {both[1]}" in proof.lines[0]
+    with pytest.raises(lewis.Error, match="no adapter") as error:
+        lewis.verify(tmp_path / "one", adapter=[], base=MODELS["base"])
+    assert error.value.code == lewis.ExitCode.USAGE
+
+
 def test_verify_needs_adapter_and_base(tmp_path, adapter):
     with pytest.raises(lewis.Error, match="belong together"):
         lewis.verify(MODELS["base"], adapter=adapter)  # type: ignore[call-overload]

@@ -269,13 +269,13 @@ std::vector<std::string> missing_adapters(const ProveJob& job,
 
 }  // namespace
 
-AdapterProof prove_all(const ProveJob& job, const std::vector<std::filesystem::path>& more,
-                       const RunContext& context) {
+AdapterProof prove(const ProveJob& job, const RunContext& context) {
   RunResources run(context);
-  std::vector<std::string> adapters = {job.adapter.string()};
-  for (const auto& adapter : more) adapters.push_back(adapter.string());
+  std::vector<std::string> adapters;
+  for (const auto& adapter : job.adapters) adapters.push_back(adapter.string());
+  if (adapters.empty()) throw usage_error("{}: no adapter is named", job.model.string());
   AdapterProof proof = prove_list(job, adapters, job.logits, run);
-  if (!more.empty()) {
+  if (adapters.size() > 1) {
     const std::string all = fmt::format("{}+{}", job.base.string(), fmt::join(adapters, "+"));
     for (auto* texts : {&proof.lines, &proof.warnings}) {
       for (std::string& text : *texts) {
@@ -290,10 +290,6 @@ AdapterProof prove_all(const ProveJob& job, const std::vector<std::filesystem::p
   }
   tell_all(run.note, proof.warnings);
   return proof;
-}
-
-AdapterProof prove(const ProveJob& job, const RunContext& context) {
-  return prove_all(job, {}, context);
 }
 
 }  // namespace lewis

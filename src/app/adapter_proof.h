@@ -25,13 +25,6 @@ void check_has_adapters(const Recipe& recipe);
 std::vector<AdapterProof> prove_merge(const MergeJob& job, const Recipe& recipe,
                                       const std::filesystem::path& folder, RunResources& run);
 
-// prove() of a model that holds several adapters: job.adapter and then `more`, merged in this
-// order. What all of them ask for together is compared, with the factors of the last beside the
-// layers for logits. Where the model does not hold that, the first line names the adapters without
-// which it holds the others.
-AdapterProof prove_all(const ProveJob& job, const std::vector<std::filesystem::path>& more,
-                       const RunContext& run = {});
-
 // Proofs without folders of this machine, for OUT/lewis_run.json.
 std::vector<AdapterProof> public_proofs(std::vector<AdapterProof> proofs, const PublicNames& names);
 

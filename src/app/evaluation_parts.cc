@@ -53,8 +53,9 @@ bool claim_share(Worker& worker, const std::string& claim, const SharedTask& sha
   return false;
 }
 
-// Returns how many items it has run.
-uint64_t run_share(Worker& worker, const SharedTask& shared) {
+// Returns how many items it has run. `later`: the items of the worker's share of what comes after
+// the task, for `lewis status`.
+uint64_t run_share(Worker& worker, const SharedTask& shared, uint64_t later) {
   const Evaluation& evaluation = shared.evaluation;
   const MergePart part = *evaluation.job.part;
   const fs::path folder = evaluation.journals_of(shared.model);
@@ -67,7 +68,8 @@ uint64_t run_share(Worker& worker, const SharedTask& shared) {
   std::ranges::copy_if(shared.share, std::back_inserter(missing),
                        [&](size_t item) { return !known.contains(item); });
   if (!missing.empty()) {
-    EvalJournal journal = EvalJournal::of_worker(folder, shared.task, about, worker.token());
+    EvalJournal journal =
+        EvalJournal::of_worker(folder, shared.task, about, worker.token(), missing.size() + later);
     run_items(
         shared.task, evaluation.task_model(shared.running), missing,
         [&](size_t item, const ItemResult& result) { journal.append(item, result); },
@@ -78,22 +80,40 @@ uint64_t run_share(Worker& worker, const SharedTask& shared) {
   return missing.size();
 }
 
+using Shares = std::vector<std::vector<size_t>>;  // the items of each task
+
+// The worker's share of all models.
+std::vector<Shares> shares_of_models(const std::vector<EvaluatedModel>& models,
+                                     const MergePart& part) {
+  std::vector<Shares> shares(models.size());
+  uint64_t units = 0;
+  for (size_t m = 0; m < models.size(); ++m) {
+    for (const auto& of_task : models[m].units) {
+      shares[m].push_back(share_of(of_task, part, units));
+      units += of_task.size();
+    }
+  }
+  return shares;
+}
+
+uint64_t items_in(const Shares& shares) {
+  uint64_t items = 0;
+  for (const auto& of_task : shares) items += of_task.size();
+  return items;
+}
+
 }  // namespace
 
 void run_part(const Evaluation& evaluation, const std::vector<EvaluatedModel>& models,
               EvaluateResult& result) {
   const MergePart part = *evaluation.job.part;
-  uint64_t units = 0;
-  for (const EvaluatedModel& model : models) {
-    std::vector<std::vector<size_t>> shares;
-    size_t items = 0;
-    for (const auto& of_task : model.units) {
-      shares.push_back(share_of(of_task, part, units));
-      units += of_task.size();
-      items += shares.back().size();
-    }
-    result.part_items += items;
-    if (items == 0) continue;  // the model need not be opened
+  const std::vector<Shares> all = shares_of_models(models, part);
+  for (const Shares& shares : all) result.part_items += items_in(shares);
+  uint64_t later = result.part_items;
+  for (size_t m = 0; m < models.size(); ++m) {
+    const EvaluatedModel& model = models[m];
+    const Shares& shares = all[m];
+    if (items_in(shares) == 0) continue;  // the model need not be opened
     const auto running = evaluation.open(model);
     const fs::path folder = evaluation.journals_of(model);
     std::error_code error;
@@ -102,8 +122,9 @@ void run_part(const Evaluation& evaluation, const std::vector<EvaluatedModel>& m
     Worker worker(folder, fmt::format("part {}/{}", part.index, part.count), {});
     for (size_t t = 0; t < model.tasks.size(); ++t) {
       if (shares[t].empty()) continue;
+      later -= shares[t].size();
       result.part_items_run +=
-          run_share(worker, {evaluation, model, *model.tasks[t], *running, shares[t]});
+          run_share(worker, {evaluation, model, *model.tasks[t], *running, shares[t]}, later);
     }
   }
 }

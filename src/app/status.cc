@@ -63,9 +63,16 @@ Json to_json(const WorkStatus& s) {
     workers.push_back({{"host", w.host},
                        {"process", w.process},
                        {"task", w.task},
-                       {"alive", w.alive ? Json(true) : Json()}});
+                       {"alive", w.alive ? Json(true) : Json()},
+                       {"left", w.left ? Json(*w.left) : Json()},
+                       {"per_second", or_null(w.speed)}});
   }
-  return {{"state", s.kind}, {"unit", s.unit}, {"works", works}, {"workers", workers}};
+  return {{"state", s.kind},
+          {"unit", s.unit},
+          {"works", works},
+          {"workers", workers},
+          {"per_second", or_null(s.speed)},
+          {"seconds_left", or_null(s.seconds_left)}};
 }
 
 // Whether a folder holds a merge, or something of one.
@@ -97,6 +104,7 @@ StatusResult result_of(const fs::path& out, WorkStatus s) {
     if (result.total) *result.total += *work.total;
   }
   result.complete = result.total && result.done == *result.total;
+  result.seconds_left = s.seconds_left;
   result.work = std::make_shared<const WorkStatus>(std::move(s));
   return result;
 }

@@ -83,6 +83,13 @@ void print(const MergeStatus& s, std::chrono::seconds watched) {
 
 // ---- work beside a merge ----
 
+// ": 61 items left, 0.83 items/s"
+std::string rest_of(const SharedWorker& w, const std::string& unit) {
+  std::string text = w.left ? fmt::format(": {} {} left", *w.left, unit) : "";
+  if (w.speed) text += fmt::format("{}{:.2g} {}/s", w.left ? ", " : ": ", *w.speed, unit);
+  return text;
+}
+
 void print(const std::filesystem::path& folder, const WorkStatus& s) {
   write_out("{}: {} in parts\n", folder.string(), s.kind);
   for (const SharedWork& work : s.works) {
@@ -90,7 +97,11 @@ void print(const std::filesystem::path& folder, const WorkStatus& s) {
               work.total ? fmt::format(" of {}", *work.total) : "", s.unit);
   }
   for (const SharedWorker& w : s.workers)
-    write_out("  {}: {}\n", w.alive ? "at work" : "silent", who(w.task, w.host, w.process));
+    write_out("  {}: {}{}\n", w.alive ? "at work" : "silent", who(w.task, w.host, w.process),
+              rest_of(w, s.unit));
+  if (s.speed && s.seconds_left)
+    write_out("  speed {:.2g} {}/s, about {} left for the parts at work\n", *s.speed, s.unit,
+              human_seconds(*s.seconds_left));
 }
 
 }  // namespace

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <lewis/status.h>
 
-#include "app/adapter_proof.h"
 #include "base/error.h"
 #include "cli/proof.h"
 #include "cli/verbs.h"
@@ -19,7 +18,6 @@ namespace {
 struct VerifyArguments {
   std::filesystem::path folder;
   ProveJob job;
-  std::vector<std::filesystem::path> adapters;
   bool no_logits = false;
   std::shared_ptr<CommonOptions> common;
 };
@@ -36,16 +34,14 @@ void verify_bytes(const VerifyArguments& o) {
 }
 
 void verify_adapter(VerifyArguments& o) {
-  if (o.job.base.empty() || o.adapters.empty())
+  if (o.job.base.empty() || o.job.adapters.empty())
     throw usage_error("--adapter and --base belong together: what was merged, and into what");
   o.job.model = o.folder;
   o.job.logits = !o.no_logits;
   for (std::filesystem::path* path : {&o.job.model, &o.job.base}) make_local(*path, *o.common);
-  for (std::filesystem::path& adapter : o.adapters) make_local(adapter, *o.common);
-  o.job.adapter = o.adapters[0];
+  for (std::filesystem::path& adapter : o.job.adapters) make_local(adapter, *o.common);
   ProgressPrinter progress(o.common->quiet);
-  const AdapterProof proof = prove_all(o.job, {o.adapters.begin() + 1, o.adapters.end()},
-                                       run_context(*o.common, progress));
+  const AdapterProof proof = prove(o.job, run_context(*o.common, progress));
   if (o.common->json) {
     write_json_text(json_text(proof));
   } else {
@@ -66,7 +62,7 @@ void add_verify_verb(CLI::App& app) {
                    "Folder that lewis merge has written; with --adapter any model")
       ->required();
   verb->add_option(
-          "--adapter", o->adapters,
+          "--adapter", o->job.adapters,
           "Prove that the model holds this adapter, whoever merged it; may be repeated, in "
           "the order of merging")
       ->allow_extra_args(false);
@@ -74,7 +70,7 @@ void add_verify_verb(CLI::App& app) {
   verb->add_flag("--no-logits", o->no_logits, "With --adapter: compare the tensors alone");
   o->common = add_common_options(*verb);
   verb->callback([o] {
-    const bool of_adapter = !o->adapters.empty() || !o->job.base.empty();
+    const bool of_adapter = !o->job.adapters.empty() || !o->job.base.empty();
     of_adapter ? verify_adapter(*o) : verify_bytes(*o);
   });
 }

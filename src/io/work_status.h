@@ -17,6 +17,10 @@ struct SharedWorker {
   std::string host, task;
   int64_t process = 0;
   bool alive = false;  // false: it is not certain that it is
+  // Of an evaluation, where its journals say it: the items of its share that are not done, those of
+  // its later tasks and models with them, and how many it finishes per second.
+  std::optional<uint64_t> left;
+  std::optional<double> speed;
 };
 
 // One task on one model, or one text and model of a calibration.
@@ -30,6 +34,9 @@ struct WorkStatus {
   std::string kind, unit;  // "evaluation", "items"; "calibration", "pieces"
   std::vector<SharedWork> works;
   std::vector<SharedWorker> workers;
+  // Of an evaluation: of all living workers together, and until the last of them is done. Nothing
+  // where one of them has not said it yet. A part that nobody is at work on is not in it.
+  std::optional<double> speed, seconds_left;
 };
 
 // Nothing where the folder holds neither. `pace`, `tick`: see living_workers().

@@ -147,7 +147,7 @@ class Proof : public testing::Test {
                         const std::string& adapter = "adapter") const {
     return prove({.model = dir_.path / model,
                   .base = dir_.path / base,
-                  .adapter = dir_.path / adapter,
+                  .adapters = {dir_.path / adapter},
                   .logits = false});
   }
 
@@ -311,7 +311,8 @@ TEST_F(Proof, LogitsOfAnAdapterAtRunTime) {
     }
   }
   // The base itself lacks the adapter, and the logits say so, too.
-  const AdapterProof absent = prove({.model = base, .base = base, .adapter = dir_.path / "lora"});
+  const AdapterProof absent =
+      prove({.model = base, .base = base, .adapters = {dir_.path / "lora"}});
   EXPECT_FALSE(absent.holds);
   EXPECT_GT(absent.logits.mean, 10 * absent.logits.rounding_mean);
   ASSERT_EQ(absent.warnings.size(), 1u);
@@ -471,7 +472,7 @@ TEST_F(Proof, PeftsOwnMerges) {
     fs::create_directories(model);
     fs::copy(base / "config.json", model / "config.json");
     write_peft_merge(base, merged, model / "model.safetensors");
-    const ProveJob job{.model = model, .base = base, .adapter = entry.path(), .logits = false};
+    const ProveJob job{.model = model, .base = base, .adapters = {entry.path()}, .logits = false};
     const AdapterProof proof = prove(job);
     EXPECT_TRUE(proof.holds) << proof.lines[0];
     EXPECT_LT(proof.error, 1e-5) << name;
@@ -483,7 +484,7 @@ TEST_F(Proof, PeftsOwnMerges) {
                                                     : "";
     if (other.empty()) continue;
     EXPECT_FALSE(
-        prove({.model = model, .base = base, .adapter = golden / other, .logits = false}).holds);
+        prove({.model = model, .base = base, .adapters = {golden / other}, .logits = false}).holds);
   }
   EXPECT_GE(proven, 29u);
 }
@@ -509,7 +510,7 @@ TEST_F(Proof, DoraWithoutMagnitudes) {
          .out = dir_.path / "wrong"});
   expect_said(prove({.model = dir_.path / "wrong",
                      .base = golden / "llama",
-                     .adapter = golden / "llama_dora",
+                     .adapters = {golden / "llama_dora"},
                      .logits = false}),
               "without DoRA's magnitudes");
 }
@@ -550,14 +551,20 @@ TEST_F(Proof, SeveralAdaptersOfAnyProgram) {
     write_model("merged", whole ? Change(both) : Change(right), DType::kBF16);
     const ProveJob job{.model = dir_.path / "merged",
                        .base = dir_.path / "base",
-                       .adapter = dir_.path / "adapter",
+                       .adapters = {dir_.path / "adapter", dir_.path / "other"},
                        .logits = false};
-    const AdapterProof proof = prove_all(job, {dir_.path / "other"});
+    const AdapterProof proof = prove(job);
     EXPECT_EQ(proof.holds, whole) << proof.lines[0];
     EXPECT_EQ(proof.changed, 12u);
     EXPECT_TRUE(proof.model.ends_with("adapter+" + (dir_.path / "other").string()));
     const std::string words = "it holds the others without " + (dir_.path / "other").string();
     EXPECT_EQ(proof.lines[0].find(words) != std::string::npos, !whole) << proof.lines[0];
+  }
+  try {
+    prove({.model = dir_.path / "merged", .base = dir_.path / "base"});
+    FAIL() << "no adapter is named";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ExitCode::kUsage) << e.what();
   }
 }
 

@@ -98,14 +98,14 @@ TEST_F(JournalTest, OfSeveralWorkersIsJoined) {
   std::filesystem::create_directories(folder);
   EXPECT_TRUE(finished_items(folder, task_, about).empty());
   {
-    EvalJournal a = EvalJournal::of_worker(folder, task_, about, "a");
-    EvalJournal b = EvalJournal::of_worker(folder, task_, about, "b");
+    EvalJournal a = EvalJournal::of_worker(folder, task_, about, "a", 2);
+    EvalJournal b = EvalJournal::of_worker(folder, task_, about, "b", 1);
     EvalJournal alone = open();
     a.append(1, result(1));
     b.append(1, result(1));
     b.append(4, result(4));
     alone.append(0, result(0));
-    EvalJournal::of_worker(folder, task_, {{"model", "other"}}, "a").append(2, result(2));
+    EvalJournal::of_worker(folder, task_, {{"model", "other"}}, "a", 1).append(2, result(2));
     EXPECT_EQ(a.finished().size(), 1u);
     const auto all = finished_items(folder, task_, about);
     ASSERT_EQ(all.size(), 3u);
@@ -122,7 +122,7 @@ TEST_F(JournalTest, OfSeveralWorkersIsJoined) {
 TEST_F(JournalTest, AnewForgetsWhatWorkersHaveFinished) {
   const Json about = {{"model", "m"}};
   std::filesystem::create_directories(dir_.path / "items");
-  EvalJournal::of_worker(dir_.path / "items", task_, about, "a").append(3, result(3));
+  EvalJournal::of_worker(dir_.path / "items", task_, about, "a", 1).append(3, result(3));
   EXPECT_EQ(open().finished().size(), 1u);
   EXPECT_TRUE(open(about, true).finished().empty());
   EXPECT_TRUE(open().finished().empty()) << "forgotten for good";

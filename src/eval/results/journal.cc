@@ -113,9 +113,9 @@ EvalJournal::EvalJournal(OpenedJournal opened, const PreparedTask& task)
 }
 
 EvalJournal EvalJournal::of_worker(const fs::path& folder, const PreparedTask& task,
-                                   const Json& about, const std::string& worker) {
+                                   const Json& about, const std::string& worker, uint64_t left) {
   const JournalOfTask journal(task, about);
-  const Json first = {{"task", task.name}, {"items", task.items.size()}};
+  const Json first = {{"task", task.name}, {"items", task.items.size()}, {"left", left}};
   return EvalJournal(JsonLines::begin(folder / fmt::format("{}.{}{}", journal.name, worker, kEnd),
                                       identity_of(journal), std::span(&first, 1)));
 }

@@ -39,9 +39,10 @@ class EvalJournal {
               bool fresh);
   // The journal FOLDER/TASK_KEY.WORKER.jsonl of one of several workers. No other process uses the
   // name, so nothing relies on locks. It begins with a record that says how many items the task
-  // has.
+  // has, and how many this worker has `left` when it begins: of this task, and of all that it does
+  // after it.
   static EvalJournal of_worker(const std::filesystem::path& folder, const PreparedTask& task,
-                               const Json& about, const std::string& worker);
+                               const Json& about, const std::string& worker, uint64_t left);
 
   // The items that were there when it was opened, and those appended since.
   const std::map<size_t, ItemResult>& finished() const { return finished_; }
