@@ -97,7 +97,9 @@ TEST(GgufFamilies, AreThoseOfTheConverter) {
   const Json families = golden("families.json");
   const TempDir dir;
   for (const auto& [name, wanted] : families.items()) {
-    const auto folder = std::make_shared<Checkpoint>(Checkpoint::open(kGolden / "families" / name));
+    const fs::path kept = kGolden / "gguf/models" / name;  // with sizes that llama.cpp runs
+    const auto folder = std::make_shared<Checkpoint>(
+        Checkpoint::open(fs::exists(kept) ? kept : kGolden / "families" / name));
     Json config = folder->config();
     config.update(wanted["changes"]);
     const auto source = split_experts(folder, config).source;
@@ -131,7 +133,7 @@ TEST(GgufFamilies, AreThoseOfTheConverter) {
     write_file_durably(parts[0].file, [&](const File& file) { writer.write(parts[0], file); });
     EXPECT_EQ(hash_of(parts[0].file), wanted["sha256"].get<std::string>()) << name;
   }
-  EXPECT_EQ(families.size(), 20u);
+  EXPECT_EQ(families.size(), 22u);
 }
 
 // What llama.cpp would compute otherwise than transformers.
@@ -149,12 +151,34 @@ TEST(GgufFamilies, WhatLlamaCppDoesNotRunIsRefused) {
   has(told("olmo2", "tie_word_embeddings", true), "tie_word_embeddings");
   has(told("smollm3", "no_rope_layers", Json::parse("[1, 0, 1, 0]")), "layer 1 is without rope");
   has(told("starcoder2", "use_bias", false), "use_bias");
+  has(told("qwen3_5", "max_position_embeddings", 512),
+      "linear_key_head_dim is 12, linear_value_head_dim 16");
   has(told("qwen3", "rope_parameters",
            Json::parse(R"({"rope_type": "llama3", "rope_theta": 1e4, "factor": 8,
                            "low_freq_factor": 1, "high_freq_factor": 4,
                            "original_max_position_embeddings": 64})")),
       "rope of type 'llama3'");
   EXPECT_EQ(told("olmo2", "max_position_embeddings", 1024), "");
+}
+
+// Positions of three kinds turn the pairs of a head in turns, which llama.cpp counts out.
+TEST(GgufFamilies, PairsThatLlamaCppWouldNotTurnAreRefused) {
+  const Checkpoint model = Checkpoint::open(kGolden / "gguf/models/qwen3_5");
+  Json config = model.config();
+  EXPECT_EQ(refusal(model, config), "");
+  config["rope_parameters"]["mrope_section"] = {2, 0, 0};
+  EXPECT_NE(refusal(model, config).find("leaves pair 1 of 2 without"), std::string::npos);
+  config["rope_parameters"].erase("mrope_section");  // {11, 11, 10}, the converter's
+  EXPECT_EQ(json_of(exported(model, config).metadata.at("qwen35.rope.dimension_sections")),
+            Json::parse("[11, 11, 10, 0]"));
+}
+
+// By key heads in the model: 0 0 0 1 1 1; in turns in the file: 0 1 0 1 0 1.
+TEST(GgufFamilies, ValueHeadsStandAsLlamaCppRepeatsKeyHeads) {
+  const ValueHeads heads{.first = 2, .keys = 2, .each = 3, .width = 2};
+  std::vector<int64_t> order;
+  for (int64_t i = 0; i < 14; ++i) order.push_back(heads(i));
+  EXPECT_EQ(order, (std::vector<int64_t>{0, 1, 2, 3, 8, 9, 4, 5, 10, 11, 6, 7, 12, 13}));
 }
 
 // A layer pattern other than the one that llama.cpp assumes is listed.
