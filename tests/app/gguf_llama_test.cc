@@ -16,6 +16,7 @@
 #include "app/gguf/vocabulary.h"
 #include "app/gguf/vocabulary/sentencepiece.h"
 #include "app/gguf/write_tensors.h"
+#include "base/dtype.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/json.h"
@@ -179,6 +180,54 @@ TEST(GgufFamilies, ValueHeadsStandAsLlamaCppRepeatsKeyHeads) {
   std::vector<int64_t> order;
   for (int64_t i = 0; i < 14; ++i) order.push_back(heads(i));
   EXPECT_EQ(order, (std::vector<int64_t>{0, 1, 2, 3, 8, 9, 4, 5, 10, 11, 6, 7, 12, 13}));
+}
+
+// A matrix whose columns change places is rounded with the importances of the same columns.
+TEST(GgufFamilies, ImportancesGoWithTheirColumns) {
+  const TempDir dir;
+  const std::string name = "model.layers.0.linear_attn.out_proj.weight";
+  const Checkpoint model = Checkpoint::open(kGolden / "gguf/models/qwen3_5");
+  GgufExport e = exported(model, model.config());
+  std::erase_if(e.tensors, [&](const ExportedTensor& t) { return t.sources[0] != name; });
+  ASSERT_EQ(e.tensors.size(), 1u);
+  e.tensors[0].tensor.type = GgufType::kQ4_0;
+  GgufImportances importances;
+  std::vector<float>& own = importances.by_tensor[name];
+  for (size_t i = 0; i < 64; ++i) own.push_back(static_cast<float>(1 + i * i * 37 % 101));
+  const auto parts =
+      gguf_parts(dir.path / "x.gguf", e.metadata, std::vector{e.tensors[0].tensor}, 0);
+  const RunContext context = quiet();
+  RunResources run(context);
+  GgufTensorWriter writer(model, e, importances, run);
+  write_file_durably(parts[0].file, [&](const File& file) { writer.write(parts[0], file); });
+
+  std::vector<std::byte> stored(64 * 64 * 2), expected(64 * 36), found(64 * 36);
+  model.read(model.get(name), 0, stored);
+  for (size_t row = 0; row < 64; ++row) {
+    std::vector<float> x(64), values, weights;
+    widen(DType::kBF16, stored.data() + row * 128, x);
+    for (const size_t head : {0, 2, 1, 3}) {  // two value heads of 16 numbers per key head
+      for (size_t i = head * 16; i < head * 16 + 16; ++i) {
+        values.push_back(x[i]);
+        weights.push_back(own[i]);
+      }
+    }
+    encode_gguf(GgufType::kQ4_0, values, weights, expected.data() + row * 36);
+  }
+  std::ifstream(parts[0].file, std::ios::binary)
+      .seekg(static_cast<std::streamoff>(parts[0].layout.begins[0]))
+      .read(reinterpret_cast<char*>(found.data()), static_cast<std::streamsize>(found.size()));
+  EXPECT_TRUE(found == expected);
+}
+
+// Tensors that have other sizes than config.json says are refused before rows change places.
+TEST(GgufFamilies, LinearAttentionOfOtherSizesIsRefused) {
+  const Checkpoint model = Checkpoint::open(kGolden / "gguf/models/qwen3_5");
+  Json config = model.config();
+  config["linear_num_value_heads"] = 8;
+  const std::string told = refusal(model, config);
+  EXPECT_NE(told.find("linear_attn."), std::string::npos) << told;
+  EXPECT_NE(told.find("expected "), std::string::npos) << told;
 }
 
 // A layer pattern other than the one that llama.cpp assumes is listed.

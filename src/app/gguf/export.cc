@@ -100,7 +100,7 @@ class Exporter {
     const bool own_norm = name->ends_with(".ssm_norm.weight");  // of a linear attention
     if (spec_.norm.plus_one && name->ends_with("norm.weight") && !own_norm) out.plus = 1;
     out.decay = name->ends_with(".ssm_a");
-    if (e_.linear_heads.keys > 0) set_value_heads(out);
+    if (e_.linear_heads.keys > 0) set_value_heads(t, out);
     if (architecture_.neighbours) set_rope_heads(t, out);
     e_.tensors.push_back(std::move(out));
   }
@@ -109,7 +109,7 @@ class Exporter {
     return name.ends_with(".shortconv.conv.weight") || name.ends_with(".ssm_conv1d.weight");
   }
 
-  void set_value_heads(ExportedTensor& out) const {
+  void set_value_heads(const TensorInfo& t, ExportedTensor& out) const {
     const ValueHeads values = e_.linear_heads;
     ValueHeads gates = values, behind_keys = values;
     gates.width = 1;
@@ -120,6 +120,16 @@ class Exporter {
     if (is(".ssm_alpha.weight") || is(".ssm_beta.weight")) out.rows = gates;
     if (is(".ssm_out.weight")) out.columns = values;
     if (is(".ssm_a") || is(".ssm_dt.bias")) out.columns = gates;
+    const std::pair<ValueHeads, int64_t> moved[] = {{out.rows, t.shape.front()},
+                                                    {out.columns, t.shape.back()}};
+    for (const auto& [heads, found] : moved) {
+      const int64_t expected = heads.first + heads.keys * heads.each * heads.width;
+      if (heads.keys == 0 || found == expected) continue;
+      throw input_error(
+          "{}: tensor {} is {}, expected {} rows or numbers for the heads of its "
+          "linear attention (config.json)",
+          model_.label(), t.name, to_string(t.shape), expected);
+    }
   }
 
   // Vectors, routers and short convolutions are F32, whatever the others are.
