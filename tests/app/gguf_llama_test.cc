@@ -122,7 +122,10 @@ TEST(GgufFamilies, AreThoseOfTheConverter) {
     }
     EXPECT_EQ(e.tensors.size() + e.made.size(), wanted["tensors"].get<size_t>()) << name;
     std::vector<GgufTensor> tensors;
-    for (const ExportedTensor& t : e.tensors) tensors.push_back(t.tensor);
+    for (const ExportedTensor& t : e.tensors) {
+      tensors.push_back(t.tensor);
+      EXPECT_TRUE(t.stays_f32 || !t.tensor.name.ends_with(".bias")) << t.tensor.name;
+    }
     for (const MadeTensor& t : e.made)
       tensors.push_back({t.name, GgufType::kF32, {static_cast<int64_t>(t.values.size())}});
     const auto parts = gguf_parts(dir.path / (name + ".gguf"), e.metadata, tensors, 0);

@@ -62,6 +62,7 @@ class Exporter {
       }
       out.sources.push_back(t->name);
     }
+    out.stays_f32 = first.shape.size() < 2;  // biases
     e_.tensors.push_back(std::move(out));
   }
 
