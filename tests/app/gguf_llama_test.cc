@@ -16,6 +16,7 @@
 #include "app/gguf/vocabulary.h"
 #include "app/gguf/vocabulary/sentencepiece.h"
 #include "app/gguf/write_tensors.h"
+#include "base/dtype.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/json.h"
@@ -97,7 +98,9 @@ TEST(GgufFamilies, AreThoseOfTheConverter) {
   const Json families = golden("families.json");
   const TempDir dir;
   for (const auto& [name, wanted] : families.items()) {
-    const auto folder = std::make_shared<Checkpoint>(Checkpoint::open(kGolden / "families" / name));
+    const fs::path kept = kGolden / "gguf/models" / name;  // with sizes that llama.cpp runs
+    const auto folder = std::make_shared<Checkpoint>(
+        Checkpoint::open(fs::exists(kept) ? kept : kGolden / "families" / name));
     Json config = folder->config();
     config.update(wanted["changes"]);
     const auto source = split_experts(folder, config).source;
@@ -119,7 +122,10 @@ TEST(GgufFamilies, AreThoseOfTheConverter) {
     }
     EXPECT_EQ(e.tensors.size() + e.made.size(), wanted["tensors"].get<size_t>()) << name;
     std::vector<GgufTensor> tensors;
-    for (const ExportedTensor& t : e.tensors) tensors.push_back(t.tensor);
+    for (const ExportedTensor& t : e.tensors) {
+      tensors.push_back(t.tensor);
+      EXPECT_TRUE(t.stays_f32 || !t.tensor.name.ends_with(".bias")) << t.tensor.name;
+    }
     for (const MadeTensor& t : e.made)
       tensors.push_back({t.name, GgufType::kF32, {static_cast<int64_t>(t.values.size())}});
     const auto parts = gguf_parts(dir.path / (name + ".gguf"), e.metadata, tensors, 0);
@@ -131,7 +137,7 @@ TEST(GgufFamilies, AreThoseOfTheConverter) {
     write_file_durably(parts[0].file, [&](const File& file) { writer.write(parts[0], file); });
     EXPECT_EQ(hash_of(parts[0].file), wanted["sha256"].get<std::string>()) << name;
   }
-  EXPECT_EQ(families.size(), 20u);
+  EXPECT_EQ(families.size(), 22u);
 }
 
 // What llama.cpp would compute otherwise than transformers.
@@ -149,12 +155,82 @@ TEST(GgufFamilies, WhatLlamaCppDoesNotRunIsRefused) {
   has(told("olmo2", "tie_word_embeddings", true), "tie_word_embeddings");
   has(told("smollm3", "no_rope_layers", Json::parse("[1, 0, 1, 0]")), "layer 1 is without rope");
   has(told("starcoder2", "use_bias", false), "use_bias");
+  has(told("qwen3_5", "max_position_embeddings", 512),
+      "linear_key_head_dim is 12, linear_value_head_dim 16");
   has(told("qwen3", "rope_parameters",
            Json::parse(R"({"rope_type": "llama3", "rope_theta": 1e4, "factor": 8,
                            "low_freq_factor": 1, "high_freq_factor": 4,
                            "original_max_position_embeddings": 64})")),
       "rope of type 'llama3'");
   EXPECT_EQ(told("olmo2", "max_position_embeddings", 1024), "");
+}
+
+// Positions of three kinds turn the pairs of a head in turns, which llama.cpp counts out.
+TEST(GgufFamilies, PairsThatLlamaCppWouldNotTurnAreRefused) {
+  const Checkpoint model = Checkpoint::open(kGolden / "gguf/models/qwen3_5");
+  Json config = model.config();
+  EXPECT_EQ(refusal(model, config), "");
+  config["rope_parameters"]["mrope_section"] = {2, 0, 0};
+  EXPECT_NE(refusal(model, config).find("leaves pair 1 of 2 without"), std::string::npos);
+  config["rope_parameters"].erase("mrope_section");  // {11, 11, 10}, the converter's
+  EXPECT_EQ(json_of(exported(model, config).metadata.at("qwen35.rope.dimension_sections")),
+            Json::parse("[11, 11, 10, 0]"));
+}
+
+// By key heads in the model: 0 0 0 1 1 1; in turns in the file: 0 1 0 1 0 1.
+TEST(GgufFamilies, ValueHeadsStandAsLlamaCppRepeatsKeyHeads) {
+  const ValueHeads heads{.first = 2, .keys = 2, .each = 3, .width = 2};
+  std::vector<int64_t> order;
+  for (int64_t i = 0; i < 14; ++i) order.push_back(heads(i));
+  EXPECT_EQ(order, (std::vector<int64_t>{0, 1, 2, 3, 8, 9, 4, 5, 10, 11, 6, 7, 12, 13}));
+}
+
+// A matrix whose columns change places is rounded with the importances of the same columns.
+TEST(GgufFamilies, ImportancesGoWithTheirColumns) {
+  const TempDir dir;
+  const std::string name = "model.layers.0.linear_attn.out_proj.weight";
+  const Checkpoint model = Checkpoint::open(kGolden / "gguf/models/qwen3_5");
+  GgufExport e = exported(model, model.config());
+  std::erase_if(e.tensors, [&](const ExportedTensor& t) { return t.sources[0] != name; });
+  ASSERT_EQ(e.tensors.size(), 1u);
+  e.tensors[0].tensor.type = GgufType::kQ4_0;
+  GgufImportances importances;
+  std::vector<float>& own = importances.by_tensor[name];
+  for (size_t i = 0; i < 64; ++i) own.push_back(static_cast<float>(1 + i * i * 37 % 101));
+  const auto parts =
+      gguf_parts(dir.path / "x.gguf", e.metadata, std::vector{e.tensors[0].tensor}, 0);
+  const RunContext context = quiet();
+  RunResources run(context);
+  GgufTensorWriter writer(model, e, importances, run);
+  write_file_durably(parts[0].file, [&](const File& file) { writer.write(parts[0], file); });
+
+  std::vector<std::byte> stored(64 * 64 * 2), expected(64 * 36), found(64 * 36);
+  model.read(model.get(name), 0, stored);
+  for (size_t row = 0; row < 64; ++row) {
+    std::vector<float> x(64), values, weights;
+    widen(DType::kBF16, stored.data() + row * 128, x);
+    for (const size_t head : {0, 2, 1, 3}) {  // two value heads of 16 numbers per key head
+      for (size_t i = head * 16; i < head * 16 + 16; ++i) {
+        values.push_back(x[i]);
+        weights.push_back(own[i]);
+      }
+    }
+    encode_gguf(GgufType::kQ4_0, values, weights, expected.data() + row * 36);
+  }
+  std::ifstream(parts[0].file, std::ios::binary)
+      .seekg(static_cast<std::streamoff>(parts[0].layout.begins[0]))
+      .read(reinterpret_cast<char*>(found.data()), static_cast<std::streamsize>(found.size()));
+  EXPECT_TRUE(found == expected);
+}
+
+// Tensors that have other sizes than config.json says are refused before rows change places.
+TEST(GgufFamilies, LinearAttentionOfOtherSizesIsRefused) {
+  const Checkpoint model = Checkpoint::open(kGolden / "gguf/models/qwen3_5");
+  Json config = model.config();
+  config["linear_num_value_heads"] = 8;
+  const std::string told = refusal(model, config);
+  EXPECT_NE(told.find("linear_attn."), std::string::npos) << told;
+  EXPECT_NE(told.find("expected "), std::string::npos) << told;
 }
 
 // A layer pattern other than the one that llama.cpp assumes is listed.

@@ -52,6 +52,9 @@ FAMILIES = {
     "qwen2": {},
     "qwen2_moe": {"make": True, "decoder_sparse_step": 1},
     "qwen3": {},
+    # llama.cpp knows one size of linear attention's heads.
+    "qwen3_5": {"make": True, "linear_key_head_dim": 16},
+    "qwen3_5_moe": {"make": True, "linear_key_head_dim": 16, "num_local_experts": "leave out"},
     "qwen3_moe": {"make": True, "mlp_only_layers": [], "num_experts": 8,
                   "num_local_experts": "leave out"},
     "arcee": {},
@@ -127,6 +130,7 @@ def write_tokenizer(folder, config):
             json.dumps({"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>"}))
 
 
+ModelBase.no_mtp = True  # the small models of Qwen 3.5 predict one token
 OWN_PRE = TextModel.get_vocab_base_pre
 
 

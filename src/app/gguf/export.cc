@@ -62,6 +62,7 @@ class Exporter {
       }
       out.sources.push_back(t->name);
     }
+    out.stays_f32 = first.shape.size() < 2;  // biases
     e_.tensors.push_back(std::move(out));
   }
 
@@ -94,19 +95,48 @@ class Exporter {
                         model_.label(), t.name, architecture_.gguf);
     }
     ExportedTensor out{{*name, GgufType::kF32, t.shape}, {t.name}};
-    if (name->ends_with(".shortconv.conv.weight"))  // [channels, 1, positions] in the model
+    if (is_convolution(*name))  // [channels, 1, positions] in the model
       out.tensor.shape = {t.shape.front(), t.shape.back()};
     out.stays_f32 = stays_f32(out.tensor);
-    if (spec_.norm.plus_one && name->ends_with("norm.weight")) out.plus = 1;
+    const bool own_norm = name->ends_with(".ssm_norm.weight");  // of a linear attention
+    if (spec_.norm.plus_one && name->ends_with("norm.weight") && !own_norm) out.plus = 1;
+    out.decay = name->ends_with(".ssm_a");
+    if (e_.linear_heads.keys > 0) set_value_heads(t, out);
     if (architecture_.neighbours) set_rope_heads(t, out);
     e_.tensors.push_back(std::move(out));
+  }
+
+  static bool is_convolution(const std::string& name) {
+    return name.ends_with(".shortconv.conv.weight") || name.ends_with(".ssm_conv1d.weight");
+  }
+
+  void set_value_heads(const TensorInfo& t, ExportedTensor& out) const {
+    const ValueHeads values = e_.linear_heads;
+    ValueHeads gates = values, behind_keys = values;
+    gates.width = 1;
+    behind_keys.first = 2 * values.keys * values.width;
+    const auto is = [&](std::string_view ending) { return out.tensor.name.ends_with(ending); };
+    if (is(".attn_qkv.weight") || is(".ssm_conv1d.weight")) out.rows = behind_keys;
+    if (is(".attn_gate.weight")) out.rows = values;
+    if (is(".ssm_alpha.weight") || is(".ssm_beta.weight")) out.rows = gates;
+    if (is(".ssm_out.weight")) out.columns = values;
+    if (is(".ssm_a") || is(".ssm_dt.bias")) out.columns = gates;
+    const std::pair<ValueHeads, int64_t> moved[] = {{out.rows, t.shape.front()},
+                                                    {out.columns, t.shape.back()}};
+    for (const auto& [heads, found] : moved) {
+      const int64_t expected = heads.first + heads.keys * heads.each * heads.width;
+      if (heads.keys == 0 || found == expected) continue;
+      throw input_error(
+          "{}: tensor {} is {}, expected {} rows or numbers for the heads of its "
+          "linear attention (config.json)",
+          model_.label(), t.name, to_string(t.shape), expected);
+    }
   }
 
   // Vectors, routers and short convolutions are F32, whatever the others are.
   static bool stays_f32(const GgufTensor& t) {
     return t.shape.size() < 2 || t.name.ends_with(".ffn_gate_inp.weight") ||
-           t.name.ends_with(".ffn_gate_inp_shexp.weight") ||
-           t.name.ends_with(".shortconv.conv.weight");
+           t.name.ends_with(".ffn_gate_inp_shexp.weight") || is_convolution(t.name);
   }
 
   void set_rope_heads(const TensorInfo& t, ExportedTensor& out) const {

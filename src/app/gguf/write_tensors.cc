@@ -1,12 +1,24 @@
 #include "app/gguf/write_tensors.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/dtype.h"
 #include "base/error.h"
 #include "io/gguf_source.h"
 
 namespace lewis {
+namespace {
+
+// The numbers of a row in the order of the file.
+std::vector<float> in_order(std::span<const float> row, const ValueHeads& columns) {
+  std::vector<float> out(row.size());
+  for (size_t i = 0; i < row.size(); ++i)
+    out[i] = row[static_cast<size_t>(columns(static_cast<int64_t>(i)))];
+  return out;
+}
+
+}  // namespace
 
 void GgufTensorWriter::write(const GgufPart& part, const File& file) {
   const size_t of_model = export_.tensors.size();
@@ -41,21 +53,25 @@ uint64_t GgufTensorWriter::write_tensor(const ExportedTensor& t, const std::stri
                                                1, std::max<int64_t>(1, rows));
   std::vector<std::byte> out(static_cast<size_t>(together) * row_bytes);
   const auto found = importances_.by_tensor.find(source);
-  const std::span<const float> importances =
-      found == importances_.by_tensor.end() ? std::span<const float>() : found->second;
+  std::vector<float> importances;
+  if (found != importances_.by_tensor.end()) importances = in_order(found->second, t.columns);
   for (int64_t first = 0; first < rows; first += together) {
     const int64_t count = std::min(together, rows - first);
     run_.threads.run(static_cast<size_t>(count), [&](size_t r) {
       const int64_t row = first + static_cast<int64_t>(r);
       const int64_t from = t.rope_heads > 0 ? row_of_rope(row, rows, t.rope_heads) : row;
       std::vector<float> values(static_cast<size_t>(columns));
-      widen(info.dtype, stored.data() + static_cast<size_t>(from) * stored_row, values);
+      widen(info.dtype, stored.data() + static_cast<size_t>(t.rows(from)) * stored_row, values);
       if (!all_finite(values))
         throw input_error("{}: tensor {} has values that are not finite", model_.label(),
                           info.name);
       if (t.plus != 0) {
         for (float& x : values) x += t.plus;
       }
+      if (t.decay) {
+        for (float& x : values) x = static_cast<float>(-std::exp(static_cast<double>(x)));
+      }
+      if (t.columns.keys > 0) values = in_order(values, t.columns);
       encode_gguf(t.tensor.type, values, importances, out.data() + r * row_bytes);
     });
     file.write_at(begin + static_cast<uint64_t>(first) * row_bytes,

@@ -35,6 +35,7 @@ class KeyWriter {
   void set_count(std::string_view key, int64_t value);
   void remove(std::string_view key);
   void make(std::string name, std::vector<float> values);  // a tensor of the file alone
+  void set_linear_heads(const ValueHeads& heads) { e_.linear_heads = heads; }
   void note(std::string text);
 
   // A value of config.json, or nothing where it has none or null.

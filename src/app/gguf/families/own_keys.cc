@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <span>
 #include <vector>
 
@@ -142,6 +143,58 @@ void write_phi3(KeyWriter& keys) {
   set_float(keys, "rope.scaling.attn_factor", attention);
   keys.make("rope_factors_long.weight", factors_of(keys, "long_factor", width / 2));
   keys.make("rope_factors_short.weight", factors_of(keys, "short_factor", width / 2));
+}
+
+// Positions in text, height and width turn pairs of a head in turns; llama.cpp leaves those alone
+// that fall to none. The converter has {11, 11, 10} where config.json says nothing.
+void write_rope_sections(KeyWriter& keys) {
+  std::vector<int32_t> sections = {11, 11, 10};
+  const auto found = keys.rope().find("mrope_section");
+  if (found != keys.rope().end()) sections = found->get<std::vector<int32_t>>();
+  if (sections.size() > 4) throw keys.refuse("mrope_section has more than four numbers");
+  sections.resize(4);
+  const auto pairs = static_cast<int32_t>(keys.spec.ropes.at(0).inverse_frequency.size());
+  const int32_t sum = std::max(1, std::accumulate(sections.begin(), sections.end(), 0));
+  for (int32_t i = 0; i < pairs; ++i) {
+    const int32_t sector = i % sum;
+    if (sector < 3 * sections[static_cast<size_t>(sector % 3)]) continue;
+    throw keys.refuse(
+        fmt::format("mrope_section [{}] leaves pair {} of {} without a position, "
+                    "llama.cpp would not turn it",
+                    fmt::join(sections, ", "), i, pairs));
+  }
+  GgufArray list{.type = 5, .numbers = std::vector<std::byte>(sections.size() * sizeof(int32_t))};
+  std::ranges::copy(std::as_bytes(std::span(sections)), list.numbers.begin());
+  keys.set("rope.dimension_sections", std::move(list));
+  keys.set_count("rope.dimension_count", 2 * pairs);
+}
+
+// Linear attention and gated attention in turns.
+void write_qwen35(KeyWriter& keys) {
+  const auto size = [&](const char* key) {
+    return static_cast<int64_t>(keys.number(keys.config, key));
+  };
+  const int64_t key_heads = size("linear_num_key_heads"), heads = size("linear_num_value_heads");
+  const int64_t key_dim = size("linear_key_head_dim"), value_dim = size("linear_value_head_dim");
+  if (key_dim != value_dim) {
+    throw keys.refuse(fmt::format(
+        "linear_key_head_dim is {}, linear_value_head_dim {}, llama.cpp runs {} with equal ones "
+        "only",
+        key_dim, value_dim, keys.spec.model_type));
+  }
+  keys.set_linear_heads({0, key_heads, heads / key_heads, value_dim});
+  keys.set_count("ssm.conv_kernel", size("linear_conv_kernel_dim"));
+  keys.set_count("ssm.state_size", key_dim);
+  keys.set_count("ssm.group_count", key_heads);
+  keys.set_count("ssm.time_step_rank", heads);
+  keys.set_count("ssm.inner_size", value_dim * heads);
+  GgufArray recurrent{.type = 7};  // bool
+  for (const LayerSpec& layer : keys.spec.layer)
+    recurrent.numbers.push_back(std::byte{layer.mixer != attention_mixer()});
+  keys.set("attention.recurrent_layers", std::move(recurrent));
+  const bool interval = keys.has("full_attention_interval");
+  keys.set_count("full_attention_interval", interval ? size("full_attention_interval") : 4);
+  write_rope_sections(keys);
 }
 
 // Every fourth layer is without rope.

@@ -16,6 +16,7 @@ void write_granite(KeyWriter& keys);
 void write_lfm2(KeyWriter& keys);
 void write_olmo2(KeyWriter& keys);
 void write_phi3(KeyWriter& keys);
+void write_qwen35(KeyWriter& keys);
 void write_smollm3(KeyWriter& keys);
 void write_starcoder2(KeyWriter& keys);
 

@@ -42,6 +42,8 @@ std::optional<std::string_view> in_block(std::string_view name, const ModelSpec&
   if (architecture.mixture && name == spec.experts.module + "." + spec.experts.gate_name)
     return "ffn_gate_inp";
   if (name == "conv.conv") return "shortconv.conv";
+  if (name == "linear_attn.conv1d") return "ssm_conv1d";
+  if (name == "linear_attn.norm") return "ssm_norm";
   if (const GgmlName* linear = ggml_name_of(name)) return linear->ggml;
   return std::nullopt;
 }
@@ -51,15 +53,20 @@ bool may_have_bias(std::string_view ggml, const ModelSpec& spec,
   if (ggml == "attn_output") return architecture.output_bias;
   if (ggml == "ffn_gate" || ggml == "ffn_up" || ggml == "ffn_down") return architecture.mlp_bias;
   if (ggml == "ffn_gate_inp") return spec.experts.router_bias;
-  if (ggml == "ffn_gate_inp_shexp" || ggml.starts_with("shortconv")) return false;
+  if (ggml == "ffn_gate_inp_shexp" || ggml.starts_with("shortconv") || ggml.starts_with("ssm_"))
+    return false;
   return !ggml.ends_with("_norm") || spec.norm.bias;
 }
 
-// "model.layers.3.self_attn.sinks", which has no ending.
-std::optional<std::string> name_of_sinks(std::string_view name, const ModelSpec& spec) {
+// "model.layers.3.self_attn.sinks" and others that have no ending.
+std::optional<std::string> name_of_vector(std::string_view name, const ModelSpec& spec) {
   const LayerName place = split_layer(name);
-  if (!place.layer || place.rest != fmt::format(".{}sinks", spec.attention)) return std::nullopt;
-  return fmt::format("blk.{}.attn_sinks.weight", *place.layer);
+  if (!place.layer || place.prefix != spec.prefix + "layers.") return std::nullopt;
+  if (spec.sinks && place.rest == fmt::format(".{}sinks", spec.attention))
+    return fmt::format("blk.{}.attn_sinks.weight", *place.layer);
+  if (place.rest == ".linear_attn.A_log") return fmt::format("blk.{}.ssm_a", *place.layer);
+  if (place.rest == ".linear_attn.dt_bias") return fmt::format("blk.{}.ssm_dt.bias", *place.layer);
+  return std::nullopt;
 }
 
 }  // namespace
@@ -69,8 +76,7 @@ std::optional<std::string> gguf_name_of(std::string_view name, const ModelSpec& 
   const size_t dot = name.rfind('.');
   if (dot == name.npos) return std::nullopt;
   const std::string_view module = name.substr(0, dot), ending = name.substr(dot);
-  if (spec.sinks && ending == ".sinks") return name_of_sinks(name, spec);
-  if (ending != ".weight" && ending != ".bias") return std::nullopt;
+  if (ending != ".weight" && ending != ".bias") return name_of_vector(name, spec);
   const bool weight = ending == ".weight";
   if (weight && module == fmt::format("{}{}", spec.prefix, spec.embeddings))
     return "token_embd.weight";
